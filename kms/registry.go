@@ -1,0 +1,141 @@
+package kms
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// Backend opens keys of one URI scheme. Each backend package exports one:
+// localkms.Backend, vaultkms.Backend and so on.
+type Backend interface {
+	// Scheme is the URI scheme without "://", lower case.
+	Scheme() string
+	// Open returns the key that uri names. It may reach the KMS to resolve an
+	// alias; a key that does not exist may be found out only when it is used.
+	Open(ctx context.Context, uri *url.URL) (Key, error)
+}
+
+// Registry opens keys by URI through the backends it was made of. It is a
+// value without global state, immutable, and safe for concurrent use.
+type Registry struct {
+	backends map[string]Backend
+}
+
+// NewRegistry returns a Registry of these backends. Two backends of one scheme,
+// or a nil one, are a bug in the calling program: NewRegistry panics.
+func NewRegistry(backends ...Backend) *Registry {
+	r := &Registry{backends: make(map[string]Backend, len(backends))}
+	for _, b := range backends {
+		if b == nil {
+			panic("kms: NewRegistry: nil backend")
+		}
+		if _, twice := r.backends[b.Scheme()]; twice {
+			panic(fmt.Sprintf("kms: NewRegistry: two backends for scheme %q", b.Scheme()))
+		}
+		r.backends[b.Scheme()] = b
+	}
+	return r
+}
+
+// Schemes returns the schemes that can be opened, sorted.
+func (r *Registry) Schemes() []string {
+	return slices.Sorted(maps.Keys(r.backends))
+}
+
+// Open returns the key that uri names. A URI that cannot be understood gives an
+// *Error of Class Internal with a hint; what the backend reports keeps its Class.
+// Open checks that the key's ID can be recorded.
+func (r *Registry) Open(ctx context.Context, uri string) (Key, error) {
+	u, err := ParseURI(uri)
+	if err != nil {
+		return nil, err
+	}
+	b, ok := r.backends[u.Scheme]
+	if !ok {
+		return nil, &Error{
+			Op: "open", KeyID: Redact(u), Detail: fmt.Sprintf("no backend for scheme %q is linked in", u.Scheme),
+			Advice: "use one of " + strings.Join(r.Schemes(), ", ") + ", or pass the backend to kms.NewRegistry",
+		}
+	}
+	key, err := b.Open(ctx, u)
+	if err != nil {
+		return nil, fmt.Errorf("kms: open key: %w", err)
+	}
+	if err := CheckID(key.ID()); err != nil {
+		return nil, err
+	}
+	return key, nil
+}
+
+// ParseURI parses a key URI such as "hashivault://transit/payments" and rejects
+// one without a scheme, with a password, or with characters that an envelope
+// could not record.
+func ParseURI(uri string) (*url.URL, error) {
+	bad := func(detail string) error {
+		return &Error{
+			Op: "parse key URI", Detail: detail,
+			Advice: "key URIs look like awskms:///alias/name?region=eu-west-1, gcpkms://projects/p/locations/l/keyRings/r/cryptoKeys/k, " +
+				"hashivault://transit/name or local:///path/to/keyring#name",
+		}
+	}
+	if uri == "" {
+		return nil, bad("it is empty")
+	}
+	if strings.ContainsFunc(uri, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+		return nil, bad("it holds a space or a control character")
+	}
+	u, err := url.Parse(uri)
+	if err != nil {
+		return nil, bad("it is not a URI") // the parser's text would quote the input, which may hold a credential
+	}
+	if u.Scheme == "" || !strings.HasPrefix(uri[len(u.Scheme):], "://") {
+		return nil, bad("it does not start with a scheme and ://")
+	}
+	if u.User != nil {
+		return nil, bad("it holds a user name or password, which do not belong in a key URI")
+	}
+	return u, nil
+}
+
+// Redact returns u as text without its query, where people put what they should not.
+func Redact(u *url.URL) string {
+	c := *u
+	c.RawQuery, c.ForceQuery, c.User = "", false, nil
+	return c.String()
+}
+
+// CheckID reports whether id can be recorded in an envelope: not empty, at most
+// MaxKeyIDSize bytes, printable ASCII without a space or '@', with a scheme.
+func CheckID(id string) error {
+	fail := func(detail string) error {
+		return &Error{Op: "check key ID", Detail: detail, Advice: "this is a bug in the backend, or a key name with unusual characters: rename the key"}
+	}
+	switch {
+	case len(id) > MaxKeyIDSize:
+		return fail(fmt.Sprintf("longer than %d bytes", MaxKeyIDSize))
+	case !strings.Contains(id, "://"):
+		return fail("no scheme")
+	case strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' || r == '@' }):
+		return fail("a character other than printable ASCII, or a space or @")
+	}
+	return nil
+}
+
+// VersionedID is how a recipient's key is written in metadata: id, and
+// "@version" where there is a version.
+func VersionedID(id, version string) string {
+	if version == "" {
+		return id
+	}
+	return id + "@" + version
+}
+
+// SplitVersionedID is the inverse of VersionedID.
+func SplitVersionedID(s string) (id, version string) {
+	id, version, _ = strings.Cut(s, "@")
+	return id, version
+}
