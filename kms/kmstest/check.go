@@ -1,0 +1,172 @@
+package kmstest
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/waxseal/waxseal/kms"
+)
+
+// batchSize is the most items the suite puts into one call.
+const batchSize = 250
+
+// testContext is the encryption context that most cases wrap under.
+func testContext() kms.Context {
+	return kms.Context{"namespace": "payments-prod", "workflowType": "Charge", "note": "Grüße = ünïcode"}
+}
+
+// newDataKeys returns n distinct random data keys.
+func newDataKeys(n int) [][]byte {
+	keys := make([][]byte, n)
+	for i := range keys {
+		keys[i] = make([]byte, kms.DataKeySize)
+		rand.Read(keys[i]) // never fails: crypto/rand ends the process instead
+	}
+	return keys
+}
+
+func cloneAll(bs [][]byte) [][]byte {
+	out := make([][]byte, len(bs))
+	for i, b := range bs {
+		out[i] = bytes.Clone(b)
+	}
+	return out
+}
+
+// mustWrap wraps and checks the shape of the answer.
+func mustWrap(t testing.TB, key kms.Key, dataKeys [][]byte, ec kms.Context) []kms.Wrapped {
+	t.Helper()
+	wrapped, err := key.Wrap(t.Context(), dataKeys, ec)
+	if err != nil {
+		t.Fatalf("Wrap of %d: %v", len(dataKeys), err)
+	}
+	if len(wrapped) != len(dataKeys) {
+		t.Fatalf("Wrap of %d data keys gave %d answers", len(dataKeys), len(wrapped))
+	}
+	return wrapped
+}
+
+// wrapOne wraps one fresh data key and returns it with the outcome.
+func wrapOne(t testing.TB, key kms.Key, ec kms.Context) (dataKey []byte, wrapped kms.Wrapped) {
+	t.Helper()
+	dataKeys := newDataKeys(1)
+	return dataKeys[0], mustWrap(t, key, dataKeys, ec)[0]
+}
+
+// unwrapEach unwraps and gives every item the error that failed the whole call,
+// if there was one: for a case about one item the two say the same.
+func unwrapEach(t testing.TB, key kms.Key, wrapped []kms.Wrapped, ec kms.Context) []kms.Unwrapped {
+	t.Helper()
+	var all []kms.Unwrapped
+	for part := range slices.Chunk(wrapped, batchSize) {
+		got, err := key.Unwrap(t.Context(), part, ec)
+		if err != nil {
+			if got != nil {
+				t.Errorf("Unwrap gave both an error and an answer")
+			}
+			got = slices.Repeat([]kms.Unwrapped{{Err: err}}, len(part))
+		}
+		if len(got) != len(part) {
+			t.Fatalf("Unwrap of %d gave %d answers", len(part), len(got))
+		}
+		all = append(all, got...)
+	}
+	return all
+}
+
+// mustUnwrap unwraps and checks that it gives back want.
+func mustUnwrap(t testing.TB, key kms.Key, wrapped []kms.Wrapped, ec kms.Context, want [][]byte) {
+	t.Helper()
+	for i, u := range unwrapEach(t, key, wrapped, ec) {
+		switch {
+		case u.Err != nil:
+			t.Fatalf("Unwrap: item %d of %d: %v", i, len(wrapped), u.Err)
+		case !bytes.Equal(u.DataKey, want[i]):
+			t.Fatalf("Unwrap: item %d of %d: not the data key that was wrapped", i, len(wrapped))
+		}
+	}
+}
+
+// mustRefuse unwraps and checks that every item is refused with one of classes.
+func mustRefuse(t testing.TB, key kms.Key, wrapped []kms.Wrapped, ec kms.Context, classes []kms.Class, secrets ...[]byte) {
+	t.Helper()
+	for i, u := range unwrapEach(t, key, wrapped, ec) {
+		what := fmt.Sprintf("Unwrap: item %d of %d", i, len(wrapped))
+		if u.DataKey != nil {
+			t.Errorf("%s: a data key came with the refusal, or instead of it", what)
+		}
+		if u.Err == nil {
+			t.Errorf("%s (%d bytes): not refused", what, len(wrapped[i].Blob))
+			continue
+		}
+		checkError(t, what, key, "unwrap", u.Err, classes, append([][]byte{wrapped[i].Blob}, secrets...)...)
+	}
+}
+
+// checkError checks what kms.Key promises about every error: a *kms.Error that
+// names the operation and the key, has one of classes, and shows no secret.
+func checkError(t testing.TB, what string, key kms.Key, op string, err error, classes []kms.Class, secrets ...[]byte) {
+	t.Helper()
+	var e *kms.Error
+	if !errors.As(err, &e) {
+		t.Errorf("%s: error is a %T, not a *kms.Error", what, err)
+		return
+	}
+	if e.Op != op {
+		t.Errorf("%s: Op = %q, want %q", what, e.Op, op)
+	}
+	if e.KeyID != key.ID() {
+		t.Errorf("%s: KeyID = %q, want the key's ID %q", what, e.KeyID, key.ID())
+	}
+	if !slices.Contains(classes, e.Class) {
+		t.Errorf("%s: Class = %v, want one of %v: %v", what, e.Class, classes, err)
+	}
+	text := strings.Join([]string{err.Error(), fmt.Sprintf("%v %+v %q %#v", err, err, err, err), e.Hint()}, "\n")
+	for _, s := range secrets {
+		if how := reveals(text, s); how != "" {
+			t.Errorf("%s: the error's text holds a data key or blob, %s", what, how)
+		}
+	}
+}
+
+// reveals says how text shows secret, or "" if it does not. A secret counts as
+// shown from its first 15 bytes on (15 so that its base64 has no padding).
+// Shorter ones, such as a truncated blob, are nothing to hide.
+func reveals(text string, secret []byte) string {
+	const enough = 15
+	if len(secret) < enough {
+		return ""
+	}
+	head := secret[:enough]
+	for how, shown := range map[string]string{
+		"raw":         string(head),
+		"quoted":      strings.Trim(fmt.Sprintf("%q", head), `"`),
+		"in hex":      hex.EncodeToString(head),
+		"in base64":   base64.StdEncoding.EncodeToString(head),
+		"in URL-safe": base64.URLEncoding.EncodeToString(head),
+		"in decimal":  strings.Trim(fmt.Sprint(head), "[]"),
+		"in Go":       strings.TrimSuffix(strings.TrimPrefix(fmt.Sprintf("%#v", head), "[]byte{"), "}"),
+	} {
+		if strings.Contains(text, shown) || strings.Contains(strings.ToLower(text), strings.ToLower(shown)) {
+			return how
+		}
+	}
+	return ""
+}
+
+// ended returns a context that has ended with each of the two possible errors.
+func ended(t testing.TB) map[error]context.Context {
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	expired, cancel := context.WithTimeout(t.Context(), -1)
+	t.Cleanup(cancel)
+	return map[error]context.Context{context.Canceled: canceled, context.DeadlineExceeded: expired}
+}

@@ -1,0 +1,247 @@
+package kmstest
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/waxseal/waxseal/kms"
+)
+
+// Counts says what a Fake was asked so far, failed calls included.
+type Counts struct {
+	Wraps, Unwraps             int // calls
+	WrapItems, UnwrapItems     int // data keys over all calls
+	MaxInFlight                int // most calls at one time
+	FailedWraps, FailedUnwraps int // calls that failed as a whole
+}
+
+// Fake is an in-memory kms.Key that encrypts for real and fails as told. It is
+// healthy until a script says otherwise. Safe for concurrent use.
+type Fake struct {
+	key *fakeKey // shared by all handles
+
+	mu       sync.Mutex
+	wrap     []Fault // scripts: what the next calls suffer
+	unwrap   []Fault
+	each     func(Call) Fault // what a call suffers when its script is at its end
+	counts   Counts
+	inFlight int
+}
+
+var _ kms.Key = (*Fake)(nil)
+
+// NewFake returns a Fake with the ID "fake://name" and one version, "1". It
+// panics if that ID cannot be recorded (kms.CheckID).
+func NewFake(name string) *Fake {
+	key, err := newFakeKey("fake://" + name)
+	if err != nil {
+		panic(err)
+	}
+	return &Fake{key: key}
+}
+
+// Reopen returns another handle to the same key, with no script and its own counts.
+func (f *Fake) Reopen() *Fake { return &Fake{key: f.key} }
+
+// ID implements kms.Key.
+func (f *Fake) ID() string { return f.key.id }
+
+// Rotate makes a new version, which wraps from now on, and returns its name.
+func (f *Fake) Rotate() string { return f.key.rotate() }
+
+// Version returns the name of the version that wraps.
+func (f *Fake) Version() string { return f.key.version() }
+
+// Disable switches the key off, for every handle.
+func (f *Fake) Disable() { f.key.setDisabled(true) }
+
+// Enable switches it on again.
+func (f *Fake) Enable() { f.key.setDisabled(false) }
+
+// ScriptWrap appends to the script of Wrap: each call takes the next fault.
+func (f *Fake) ScriptWrap(faults ...Fault) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.wrap = append(f.wrap, faults...)
+}
+
+// ScriptUnwrap appends to the script of Unwrap: each call takes the next fault.
+func (f *Fake) ScriptUnwrap(faults ...Fault) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.unwrap = append(f.unwrap, faults...)
+}
+
+// Each has decide say what goes wrong in every call that no script covers; nil
+// is nothing. It runs without a lock, at times in several goroutines at once.
+func (f *Fake) Each(decide func(Call) Fault) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.each = decide
+}
+
+// Always has every call suffer fault until Heal: an outage.
+func (f *Fake) Always(fault Fault) { f.Each(func(Call) Fault { return fault }) }
+
+// Heal forgets all scripts.
+func (f *Fake) Heal() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.wrap, f.unwrap, f.each = nil, nil, nil
+}
+
+// Counts returns what this handle was asked so far.
+func (f *Fake) Counts() Counts {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.counts
+}
+
+// Wrap implements kms.Key.
+func (f *Fake) Wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error) {
+	fault := f.begin(OpWrap, len(dataKeys), ec)
+	wrapped, err := f.doWrap(ctx, fault, dataKeys, ec)
+	f.end(OpWrap, err)
+	return wrapped, err
+}
+
+func (f *Fake) doWrap(ctx context.Context, fault Fault, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error) {
+	if err := f.suffer(ctx, OpWrap, fault); err != nil {
+		return nil, err
+	}
+	for i := range dataKeys {
+		if err := fault.ItemErrs[i]; err != nil {
+			return nil, f.fail(OpWrap, err)
+		}
+	}
+	wrapped, err := f.key.wrap(dataKeys, ec)
+	if err != nil {
+		return nil, f.fail(OpWrap, err)
+	}
+	for _, w := range wrapped {
+		if fault.FlipBlob {
+			w.Blob[len(w.Blob)/2] ^= 1
+		}
+	}
+	if fault.Drop && len(wrapped) > 0 {
+		wrapped = wrapped[:len(wrapped)-1]
+	}
+	return wrapped, nil
+}
+
+// Unwrap implements kms.Key.
+func (f *Fake) Unwrap(ctx context.Context, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Unwrapped, error) {
+	fault := f.begin(OpUnwrap, len(wrapped), ec)
+	out, err := f.doUnwrap(ctx, fault, wrapped, ec)
+	f.end(OpUnwrap, err)
+	return out, err
+}
+
+func (f *Fake) doUnwrap(ctx context.Context, fault Fault, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Unwrapped, error) {
+	if err := f.suffer(ctx, OpUnwrap, fault); err != nil {
+		return nil, err
+	}
+	out := make([]kms.Unwrapped, len(wrapped))
+	for i, w := range wrapped {
+		err := fault.ItemErrs[i]
+		if err == nil {
+			out[i].DataKey, err = f.key.unwrap(w, ec)
+		}
+		if err != nil {
+			out[i] = kms.Unwrapped{Err: f.fail(OpUnwrap, err)}
+			continue
+		}
+		if fault.WrongDataKey {
+			rand.Read(out[i].DataKey)
+		}
+		if fault.FlipDataKey {
+			out[i].DataKey[0] ^= 1
+		}
+	}
+	if fault.Drop && len(out) > 0 {
+		out = out[:len(out)-1]
+	}
+	return out, nil
+}
+
+// begin counts a call and takes the fault that is scripted for it.
+func (f *Fake) begin(op Op, items int, ec kms.Context) Fault {
+	f.mu.Lock()
+	f.inFlight++
+	f.counts.MaxInFlight = max(f.counts.MaxInFlight, f.inFlight)
+	calls, total, script := &f.counts.Wraps, &f.counts.WrapItems, &f.wrap
+	if op == OpUnwrap {
+		calls, total, script = &f.counts.Unwraps, &f.counts.UnwrapItems, &f.unwrap
+	}
+	*calls++
+	*total += items
+	call := Call{Op: op, N: *calls, Items: items, Context: maps.Clone(ec)}
+	if len(*script) > 0 {
+		fault := (*script)[0]
+		*script = (*script)[1:]
+		f.mu.Unlock()
+		return fault
+	}
+	each := f.each
+	f.mu.Unlock()
+	if each == nil {
+		return Fault{}
+	}
+	return each(call)
+}
+
+func (f *Fake) end(op Op, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.inFlight--
+	switch {
+	case err == nil:
+	case op == OpWrap:
+		f.counts.FailedWraps++
+	default:
+		f.counts.FailedUnwraps++
+	}
+}
+
+// suffer goes through what happens to a call before it does its work.
+func (f *Fake) suffer(ctx context.Context, op Op, fault Fault) error {
+	if fault.Latency > 0 {
+		timer := time.NewTimer(fault.Latency)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+	}
+	if ctx.Err() == nil && fault.Hook != nil {
+		if err := fault.Hook(ctx); err != nil {
+			return f.fail(op, err)
+		}
+	}
+	if fault.Stall {
+		<-ctx.Done()
+	}
+	if err := ctx.Err(); err != nil {
+		return f.fail(op, err)
+	}
+	if fault.Err != nil {
+		return f.fail(op, fault.Err)
+	}
+	return nil
+}
+
+// fail gives err the shape that kms.Key promises.
+func (f *Fake) fail(op Op, err error) error {
+	var e *kms.Error
+	if !errors.As(err, &e) {
+		return &kms.Error{Class: kms.ClassOf(err), Op: string(op), KeyID: f.ID(), Detail: fmt.Sprintf("caused by a %T", err), Err: err}
+	}
+	filled := *e
+	filled.Op, filled.KeyID, filled.Err = string(op), f.ID(), err
+	return &filled
+}
