@@ -1,0 +1,142 @@
+package payloadjson
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"unicode/utf8"
+
+	commonpb "go.temporal.io/api/common/v1"
+)
+
+// ErrText is what Append answers when a metadata name is not UTF-8: neither
+// protobuf nor JSON can carry it.
+var ErrText = errors.New("a metadata name is not valid UTF-8")
+
+// ErrNil is what Append answers when a payload is nil.
+var ErrNil = errors.New("a payload is nil")
+
+// Size returns how many bytes Append will add for payloads, or a little more
+// where names need escapes.
+func Size(payloads []*commonpb.Payload) int {
+	n := len(`{"payloads":[]}`)
+	for _, payload := range payloads {
+		n += len(`{"metadata":{},"data":"","externalPayloads":[]},`)
+		for name, value := range payload.GetMetadata() {
+			n += len(`"":"",`) + len(name) + base64.StdEncoding.EncodedLen(len(value))
+		}
+		n += base64.StdEncoding.EncodedLen(len(payload.GetData()))
+		n += len(payload.GetExternalPayloads()) * len(`{"sizeBytes":"-9223372036854775808"},`)
+	}
+	return n
+}
+
+// Append appends payloads as the JSON of a Payloads message: a list in every
+// case, empty where there are none. Fields that are empty are left out, as
+// protobuf has it. It fails with ErrNil or ErrText, and then what it appended is
+// of no use; the error holds nothing of the payloads.
+func Append(dst []byte, payloads []*commonpb.Payload) ([]byte, error) {
+	var err error
+	dst = append(dst, `{"payloads":[`...)
+	for i, payload := range payloads {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		if dst, err = appendPayload(dst, payload); err != nil {
+			return dst, fmt.Errorf("payloadjson: write payload %d: %w", i, err)
+		}
+	}
+	return append(dst, `]}`...), nil
+}
+
+func appendPayload(dst []byte, payload *commonpb.Payload) ([]byte, error) {
+	if payload == nil {
+		return dst, ErrNil
+	}
+	dst = append(dst, '{')
+	first := len(dst)
+	if metadata := payload.GetMetadata(); len(metadata) > 0 {
+		dst = append(dst, `"metadata":{`...)
+		names := make([]string, 0, len(metadata))
+		for name := range metadata {
+			names = append(names, name)
+		}
+		slices.Sort(names)
+		for i, name := range names {
+			if !utf8.ValidString(name) {
+				return dst, ErrText
+			}
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			dst = appendString(dst, name)
+			dst = append(dst, ':', '"')
+			dst = base64.StdEncoding.AppendEncode(dst, metadata[name])
+			dst = append(dst, '"')
+		}
+		dst = append(dst, '}')
+	}
+	if data := payload.GetData(); len(data) > 0 {
+		dst = separate(dst, first)
+		dst = append(dst, `"data":"`...)
+		dst = base64.StdEncoding.AppendEncode(dst, data)
+		dst = append(dst, '"')
+	}
+	if external := payload.GetExternalPayloads(); len(external) > 0 {
+		dst = separate(dst, first)
+		dst = append(dst, `"externalPayloads":[`...)
+		for i, details := range external {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			dst = append(dst, '{')
+			// 64-bit integers are strings in protobuf's JSON: a double cannot hold them all.
+			if size := details.GetSizeBytes(); size != 0 {
+				dst = append(dst, `"sizeBytes":"`...)
+				dst = strconv.AppendInt(dst, size, 10)
+				dst = append(dst, '"')
+			}
+			dst = append(dst, '}')
+		}
+		dst = append(dst, ']')
+	}
+	return append(dst, '}'), nil
+}
+
+// separate appends a comma unless the object that began at first is still empty.
+func separate(dst []byte, first int) []byte {
+	if len(dst) > first {
+		return append(dst, ',')
+	}
+	return dst
+}
+
+// appendString appends s, which is UTF-8, as a JSON string, escaping no more
+// than RFC 8259 asks for, in protojson's spelling.
+func appendString(dst []byte, s string) []byte {
+	const hex = "0123456789abcdef"
+	dst = append(dst, '"')
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '"' || c == '\\':
+			dst = append(dst, '\\', c)
+		case c >= ' ':
+			dst = append(dst, c)
+		case c == '\b':
+			dst = append(dst, '\\', 'b')
+		case c == '\f':
+			dst = append(dst, '\\', 'f')
+		case c == '\n':
+			dst = append(dst, '\\', 'n')
+		case c == '\r':
+			dst = append(dst, '\\', 'r')
+		case c == '\t':
+			dst = append(dst, '\\', 't')
+		default:
+			dst = append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&0xf])
+		}
+	}
+	return append(dst, '"')
+}

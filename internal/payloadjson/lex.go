@@ -1,0 +1,349 @@
+package payloadjson
+
+import (
+	"bytes"
+	"encoding/base64"
+	"strconv"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// parser walks a document once, from front to back. Every method that reads
+// returns false after it has noted why in reason; at then tells where.
+type parser struct {
+	in     []byte
+	at     int
+	limits Limits
+	reason Reason
+}
+
+func (p *parser) fail(reason Reason) bool { return p.failAt(reason, p.at) }
+
+func (p *parser) failAt(reason Reason, at int) bool {
+	if at >= len(p.in) && (reason == Syntax || reason == WrongType) {
+		reason = Truncated
+	}
+	p.reason, p.at = reason, at
+	return false
+}
+
+// mistyped notes that the value at a byte is not of the type that was wanted:
+// of another type, or no JSON at all.
+func (p *parser) mistyped(at int) bool {
+	if at < len(p.in) && bytes.IndexByte([]byte(`"{[-0123456789tfn`), p.in[at]) < 0 {
+		return p.failAt(Syntax, at)
+	}
+	return p.failAt(WrongType, at)
+}
+
+// space skips the four characters that RFC 8259 calls white space.
+func (p *parser) space() {
+	for p.at < len(p.in) {
+		switch p.in[p.at] {
+		case ' ', '\t', '\n', '\r':
+			p.at++
+		default:
+			return
+		}
+	}
+}
+
+// next reports whether the next byte is c, and passes it if so.
+func (p *parser) next(c byte) bool {
+	if p.at < len(p.in) && p.in[p.at] == c {
+		p.at++
+		return true
+	}
+	return false
+}
+
+// null reports whether a null stands here, without passing it. What may follow
+// it is for whoever reads on: only a comma, a bracket or white space gets by.
+func (p *parser) null() bool { return bytes.HasPrefix(p.in[p.at:], []byte("null")) }
+
+// object reads {…}; member reads one name, colon and value.
+func (p *parser) object(member func() bool) bool { return p.list('{', '}', member) }
+
+// array reads […]; element reads one value.
+func (p *parser) array(element func() bool) bool { return p.list('[', ']', element) }
+
+func (p *parser) list(open, end byte, item func() bool) bool {
+	if !p.next(open) {
+		return p.mistyped(p.at)
+	}
+	if p.space(); p.next(end) {
+		return true
+	}
+	for {
+		if p.space(); !item() {
+			return false
+		}
+		if p.space(); p.next(end) {
+			return true
+		}
+		if !p.next(',') {
+			return p.fail(Syntax)
+		}
+	}
+}
+
+// name reads the name of a member and the colon after it.
+func (p *parser) name() (string, bool) {
+	if p.at < len(p.in) && p.in[p.at] != '"' {
+		return "", p.fail(Syntax)
+	}
+	s, ok := p.str()
+	if !ok {
+		return "", false
+	}
+	if p.space(); !p.next(':') {
+		return "", p.fail(Syntax)
+	}
+	p.space()
+	return string(s), true
+}
+
+// str reads a string. The result may alias the document.
+func (p *parser) str() ([]byte, bool) {
+	start := p.at
+	if !p.next('"') {
+		return nil, p.mistyped(start)
+	}
+	// Nearly every string is plain to its end: find that first.
+	rest := p.in[p.at:]
+	end := bytes.IndexByte(rest, '"')
+	if end >= 0 && plain(rest[:end]) {
+		p.at += end + 1
+		return rest[:end], true
+	}
+	return p.escaped(start)
+}
+
+// plain reports whether s is printable ASCII without an escape.
+func plain(s []byte) bool {
+	for _, c := range s {
+		if c < ' ' || c == '\\' || c >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
+}
+
+// escaped reads the rest of the string that began at start, whatever is in it.
+func (p *parser) escaped(start int) ([]byte, bool) {
+	var out []byte
+	for p.at < len(p.in) {
+		c := p.in[p.at]
+		switch {
+		case c == '"':
+			p.at++
+			return out, true
+		case c < ' ':
+			return nil, p.fail(InvalidText)
+		case c == '\\':
+			r, ok := p.escape()
+			if !ok {
+				return nil, false
+			}
+			out = utf8.AppendRune(out, r)
+		case c < utf8.RuneSelf:
+			out = append(out, c)
+			p.at++
+		default:
+			r, n := utf8.DecodeRune(p.in[p.at:])
+			if r == utf8.RuneError && n == 1 {
+				return nil, p.fail(InvalidText)
+			}
+			out = append(out, p.in[p.at:p.at+n]...)
+			p.at += n
+		}
+	}
+	return nil, p.failAt(Truncated, start)
+}
+
+// escape reads one backslash escape, a surrogate pair as one.
+func (p *parser) escape() (rune, bool) {
+	at := p.at
+	if p.at++; p.at >= len(p.in) {
+		return 0, p.fail(Truncated)
+	}
+	c := p.in[p.at]
+	p.at++
+	switch c {
+	case '"', '\\', '/':
+		return rune(c), true
+	case 'b':
+		return '\b', true
+	case 'f':
+		return '\f', true
+	case 'n':
+		return '\n', true
+	case 'r':
+		return '\r', true
+	case 't':
+		return '\t', true
+	case 'u':
+		r, ok := p.hex4()
+		if !ok {
+			return 0, false
+		}
+		if !utf16.IsSurrogate(r) {
+			return r, true
+		}
+		// Half a pair is no character: the other half must follow at once.
+		if !p.next('\\') || !p.next('u') {
+			return 0, p.failAt(InvalidText, at)
+		}
+		low, ok := p.hex4()
+		if !ok {
+			return 0, false
+		}
+		if r = utf16.DecodeRune(r, low); r == unicode.ReplacementChar {
+			return 0, p.failAt(InvalidText, at)
+		}
+		return r, true
+	}
+	return 0, p.failAt(InvalidText, at)
+}
+
+// hex4 reads four hexadecimal digits.
+func (p *parser) hex4() (rune, bool) {
+	if p.at+4 > len(p.in) {
+		return 0, p.failAt(Truncated, len(p.in))
+	}
+	var r rune
+	for _, c := range p.in[p.at : p.at+4] {
+		r <<= 4
+		switch {
+		case '0' <= c && c <= '9':
+			r |= rune(c - '0')
+		case 'a' <= c && c <= 'f':
+			r |= rune(c - 'a' + 10)
+		case 'A' <= c && c <= 'F':
+			r |= rune(c - 'A' + 10)
+		default:
+			return 0, p.fail(InvalidText)
+		}
+	}
+	p.at += 4
+	return r, true
+}
+
+// bytes reads a bytes field: a string of base64 in either alphabet, with
+// padding or without. Trailing bits need not be zero, as in protojson.
+func (p *parser) bytes() ([]byte, bool) {
+	start := p.at
+	s, ok := p.str()
+	if !ok {
+		return nil, false
+	}
+	encoding := base64.StdEncoding
+	if bytes.ContainsAny(s, "-_") {
+		encoding = base64.URLEncoding
+	}
+	if len(s)%4 != 0 {
+		encoding = encoding.WithPadding(base64.NoPadding)
+	}
+	out := make([]byte, encoding.DecodedLen(len(s)))
+	n, err := encoding.Decode(out, s)
+	if err != nil {
+		return nil, p.failAt(Base64, start)
+	}
+	return out[:n], true
+}
+
+// int64 reads an int64 field: a number, or a string that holds one. It may be
+// written with a fraction or an exponent as long as its value is whole.
+func (p *parser) int64() (int64, bool) {
+	start := p.at
+	if p.at < len(p.in) && p.in[p.at] == '"' {
+		s, ok := p.str()
+		if !ok {
+			return 0, false
+		}
+		quoted := parser{in: s}
+		n, ok := quoted.number()
+		if !ok || quoted.at != len(s) {
+			return 0, p.failAt(WrongType, start)
+		}
+		return n, true
+	}
+	n, ok := p.number()
+	if !ok {
+		return 0, p.mistyped(start)
+	}
+	return n, true
+}
+
+// digits passes a run of decimal digits and returns it.
+func (p *parser) digits() []byte {
+	start := p.at
+	for p.at < len(p.in) && '0' <= p.in[p.at] && p.in[p.at] <= '9' {
+		p.at++
+	}
+	return p.in[start:p.at]
+}
+
+// maxDigits is how many decimal digits protojson lets an integer have, its
+// exponent multiplied out. One more than an int64 can hold: ParseInt decides.
+const maxDigits = 20
+
+// number reads a JSON number whose value is whole and fits an int64. The
+// exponent is never multiplied out beyond maxDigits.
+func (p *parser) number() (int64, bool) {
+	negative := p.next('-')
+	whole := p.digits()
+	if len(whole) == 0 || (whole[0] == '0' && len(whole) > 1) {
+		return 0, false
+	}
+	var fraction, exponent []byte
+	if p.next('.') {
+		if fraction = p.digits(); len(fraction) == 0 {
+			return 0, false
+		}
+	}
+	shrink := false
+	if p.next('e') || p.next('E') {
+		shrink = !p.next('+') && p.next('-')
+		if exponent = p.digits(); len(exponent) == 0 {
+			return 0, false
+		}
+	}
+	return integer(negative, whole, fraction, shrink, exponent)
+}
+
+// integer is the value of a number, given in its parts, if it is a whole one.
+func integer(negative bool, whole, fraction []byte, shrink bool, exponent []byte) (int64, bool) {
+	whole, fraction = bytes.TrimLeft(whole, "0"), bytes.TrimRight(fraction, "0")
+	if len(whole)+len(fraction) == 0 {
+		return 0, true
+	}
+	shift := 0
+	if len(exponent) > 0 {
+		n, err := strconv.ParseInt(string(exponent), 10, 32)
+		if err != nil {
+			return 0, false
+		}
+		shift = int(n)
+	}
+	text := make([]byte, 0, 1+len(whole)+maxDigits)
+	if negative {
+		text = append(text, '-')
+	}
+	text = append(text, whole...)
+	switch {
+	case !shrink:
+		if len(fraction) > shift || len(whole)+shift > maxDigits {
+			return 0, false
+		}
+		text = append(text, fraction...)
+		text = append(text, bytes.Repeat([]byte("0"), shift-len(fraction))...)
+	case len(fraction) > 0 || shift > len(whole) || len(bytes.TrimRight(whole[len(whole)-shift:], "0")) > 0:
+		return 0, false
+	default:
+		text = text[:len(text)-shift]
+	}
+	n, err := strconv.ParseInt(string(text), 10, 64)
+	return n, err == nil
+}
