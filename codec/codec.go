@@ -1,0 +1,129 @@
+package codec
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	commonpb "go.temporal.io/api/common/v1"
+
+	"github.com/waxseal/waxseal/cache"
+	"github.com/waxseal/waxseal/envelope"
+	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/policy"
+)
+
+// DefaultCallTimeout bounds one Encode or Decode whose caller set no deadline.
+// A Temporal workflow task has 10 s in all.
+const DefaultCallTimeout = 5 * time.Second
+
+// Config is what a Codec is made of. Policy and Registry are required.
+type Config struct {
+	Policy   *policy.Policy
+	Registry *kms.Registry
+	// CallTimeout bounds a call whose caller set no deadline, DefaultCallTimeout if zero.
+	CallTimeout time.Duration
+	// CacheEntries, Fresh and Stale configure the data-key cache; see
+	// envelope.OpenerConfig for the meaning of zero.
+	CacheEntries int
+	Fresh, Stale time.Duration
+	// CacheHooks observe the data-key cache, for metrics.
+	CacheHooks cache.Hooks
+}
+
+// Codec seals and opens Temporal payloads as a policy says. It is safe for
+// concurrent use; one Codec serves all clients and workers of a process. Close
+// it to wipe the data keys it holds.
+type Codec struct {
+	policy      *policy.Policy
+	callTimeout time.Duration
+	keys        *keyring
+	opener      *envelope.Opener
+	sealers     *sealers
+}
+
+// Open returns a Codec for the policy file, with the backends in registry. See
+// New for the errors; those about the file tell line and column.
+func Open(ctx context.Context, file string, registry *kms.Registry) (*Codec, error) {
+	p, err := policy.Load(file)
+	if err != nil {
+		return nil, fmt.Errorf("codec: open: %w", err)
+	}
+	return New(ctx, Config{Policy: p, Registry: registry})
+}
+
+// New returns a Codec. It opens every configured key that is not a template, so
+// a key URI that cannot be understood is found out now; it asks no KMS to wrap
+// or unwrap.
+func New(ctx context.Context, cfg Config) (*Codec, error) {
+	if cfg.Policy == nil || cfg.Registry == nil {
+		return nil, errors.New("codec: new: Policy and Registry are required")
+	}
+	if cfg.CallTimeout == 0 {
+		cfg.CallTimeout = DefaultCallTimeout
+	}
+	keys, err := newKeyring(ctx, cfg.Policy, cfg.Registry)
+	if err != nil {
+		return nil, fmt.Errorf("codec: new: %w", err)
+	}
+	opener, err := envelope.NewOpener(envelope.OpenerConfig{
+		Keys: keys.all, CacheEntries: cfg.CacheEntries, Fresh: cfg.Fresh, Stale: cfg.Stale, Hooks: cfg.CacheHooks,
+	})
+	if err != nil {
+		keys.close()
+		return nil, fmt.Errorf("codec: new: %w", err)
+	}
+	return &Codec{
+		policy: cfg.Policy, callTimeout: cfg.CallTimeout,
+		keys: keys, opener: opener, sealers: newSealers(keys, opener),
+	}, nil
+}
+
+// Close waits for calls to the KMS that are under way, wipes data keys and
+// releases the KMS connections. Calls made afterwards fail.
+func (c *Codec) Close() {
+	c.sealers.close()
+	c.opener.Close()
+	c.keys.close()
+}
+
+// Encode seals payloads for a namespace, in order; all or nothing. A payload
+// that is sealed already, and is opened to prove it, is returned unchanged.
+// Inputs are not mutated.
+//
+// Classes of errors: Denied if no rule of the policy matches; Internal for a
+// nil payload or a missing namespace; otherwise the KMS's.
+func (c *Codec) Encode(ctx context.Context, namespace string, payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
+	return c.encode(ctx, policy.Facts{Namespace: namespace}, payloads)
+}
+
+// Decode opens payloads: one Decoded for each, in order, each with an error of
+// its own. What is not sealed passes through, unless the namespace's rule says
+// requireSealed. With a namespace, envelopes of another one are refused unless
+// its rule accepts them; without, each envelope's own namespace decides.
+func (c *Codec) Decode(ctx context.Context, namespace string, payloads []*commonpb.Payload) []Decoded {
+	return c.decode(ctx, policy.Facts{Namespace: namespace}, payloads)
+}
+
+// withDeadline bounds a call whose caller did not.
+func (c *Codec) withDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeoutCause(ctx, c.callTimeout, errCallTimeout)
+}
+
+var errCallTimeout = errors.New("codec: no answer within the call timeout")
+
+// timedOut turns the end of our own deadline, which no caller set, into what
+// it means: the KMS was too slow.
+func (c *Codec) timedOut(ctx context.Context, op string, err error) error {
+	if kms.ClassOf(err) == kms.Canceled && errors.Is(context.Cause(ctx), errCallTimeout) {
+		return &kms.Error{
+			Class: kms.Unavailable, Op: op, Detail: fmt.Sprintf("no answer within %s", c.callTimeout),
+			Advice: "check that the KMS is up and reachable from here", Err: err,
+		}
+	}
+	return err
+}

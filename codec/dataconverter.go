@@ -1,0 +1,189 @@
+package codec
+
+import (
+	"context"
+	"fmt"
+
+	commonpb "go.temporal.io/api/common/v1"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/waxseal/waxseal/kms"
+)
+
+// dataConverter converts with parent and seals the outcome. Unlike the SDK's
+// CodecDataConverter it learns workflow and activity contexts, and returns no
+// plaintext beside an error.
+type dataConverter struct {
+	parent converter.DataConverter
+	codec  payloadCodec
+}
+
+var (
+	_ converter.DataConverter                         = (*dataConverter)(nil)
+	_ converter.DataConverterWithSerializationContext = (*dataConverter)(nil)
+	_ workflow.ContextAware                           = (*dataConverter)(nil)
+)
+
+// NewDataConverter returns a data converter that converts values with parent
+// (the SDK's default if nil) and seals what comes out. namespace is that of the
+// client it is for; serialization contexts override it.
+//
+// The converter is wrapped so that KMS calls do not trip the SDK's deadlock
+// detector: do not wrap it in another converter that hides this. It does not see
+// headers, nor what the SDK sends when a conversion fails: NewPlugin does.
+//
+// In workflow code an Unavailable or Throttled KMS makes it panic with a
+// *TransientError: an error there would fail the workflow for good, while a panic
+// fails the workflow task, which the server retries.
+func NewDataConverter(c *Codec, namespace string, parent converter.DataConverter) converter.DataConverter {
+	return wrapConverter(c, site{namespace: namespace}, parent)
+}
+
+// newReplayConverter returns the data converter of a workflow replayer. It opens
+// envelopes on their own namespaces, because the SDK replays under a made-up
+// one, and encodes without sealing: a replayer sends nothing, and whoever may
+// read a history need not be allowed to wrap keys.
+func newReplayConverter(c *Codec, parent converter.DataConverter) converter.DataConverter {
+	return wrapConverter(c, site{replay: true}, parent)
+}
+
+func wrapConverter(c *Codec, s site, parent converter.DataConverter) converter.DataConverter {
+	if parent == nil {
+		parent = converter.GetDefaultDataConverter()
+	}
+	return workflow.DataConverterWithoutDeadlockDetection(&dataConverter{parent: parent, codec: payloadCodec{codec: c, site: s}})
+}
+
+// TransientError is what a workflow task is failed with while the KMS is
+// unavailable or throttling, so that the server retries it.
+type TransientError struct {
+	// Err is the failure; its Class is Unavailable or Throttled.
+	Err error
+}
+
+// Error implements error. It names the key and the class and nothing secret.
+func (e *TransientError) Error() string {
+	return fmt.Sprintf("waxseal: workflow task held, the workflow goes on when the KMS answers again: %v", e.Err)
+}
+
+// Unwrap returns the failure.
+func (e *TransientError) Unwrap() error { return e.Err }
+
+// hold panics with what may pass by itself, if workflow code is running.
+func (d *dataConverter) hold(err error) error {
+	if err != nil && d.codec.site.workflow != nil && kms.ClassOf(err).Transient() {
+		panic(&TransientError{Err: err})
+	}
+	return err
+}
+
+func (d *dataConverter) encode(payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
+	out, err := d.codec.Encode(payloads)
+	return out, d.hold(err)
+}
+
+func (d *dataConverter) decode(payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
+	out, err := d.codec.Decode(payloads)
+	return out, d.hold(err)
+}
+
+// ToPayload implements converter.DataConverter.
+func (d *dataConverter) ToPayload(value any) (*commonpb.Payload, error) {
+	p, err := d.parent.ToPayload(value)
+	if err != nil || p == nil {
+		return nil, err
+	}
+	sealed, err := d.encode([]*commonpb.Payload{p})
+	if err != nil {
+		return nil, err
+	}
+	return sealed[0], nil
+}
+
+// ToPayloads implements converter.DataConverter.
+func (d *dataConverter) ToPayloads(values ...any) (*commonpb.Payloads, error) {
+	p, err := d.parent.ToPayloads(values...)
+	if err != nil || p == nil {
+		return nil, err
+	}
+	sealed, err := d.encode(p.GetPayloads())
+	if err != nil {
+		return nil, err
+	}
+	return &commonpb.Payloads{Payloads: sealed}, nil
+}
+
+// FromPayload implements converter.DataConverter.
+func (d *dataConverter) FromPayload(payload *commonpb.Payload, valuePtr any) error {
+	if payload == nil {
+		return nil
+	}
+	opened, err := d.decode([]*commonpb.Payload{payload})
+	if err != nil {
+		return err
+	}
+	return d.parent.FromPayload(opened[0], valuePtr)
+}
+
+// FromPayloads implements converter.DataConverter.
+func (d *dataConverter) FromPayloads(payloads *commonpb.Payloads, valuePtrs ...any) error {
+	if payloads == nil {
+		return d.parent.FromPayloads(nil, valuePtrs...)
+	}
+	opened, err := d.decode(payloads.GetPayloads())
+	if err != nil {
+		return err
+	}
+	return d.parent.FromPayloads(&commonpb.Payloads{Payloads: opened}, valuePtrs...)
+}
+
+// ToString implements converter.DataConverter.
+func (d *dataConverter) ToString(payload *commonpb.Payload) string {
+	opened, err := d.decode([]*commonpb.Payload{payload})
+	if err != nil {
+		return err.Error()
+	}
+	return d.parent.ToString(opened[0])
+}
+
+// ToStrings implements converter.DataConverter. Each payload that cannot be
+// opened stands as its own error.
+func (d *dataConverter) ToStrings(payloads *commonpb.Payloads) []string {
+	if payloads == nil {
+		return nil
+	}
+	out := make([]string, len(payloads.GetPayloads()))
+	for i, p := range payloads.GetPayloads() {
+		out[i] = d.ToString(p)
+	}
+	return out
+}
+
+// WithSerializationContext implements converter.DataConverterWithSerializationContext.
+func (d *dataConverter) WithSerializationContext(sc converter.SerializationContext) converter.DataConverter {
+	c := *d
+	c.codec.site.serialization = sc
+	c.parent = converter.WithDataConverterSerializationContext(d.parent, sc)
+	return &c
+}
+
+// WithWorkflowContext implements workflow.ContextAware.
+func (d *dataConverter) WithWorkflowContext(ctx workflow.Context) converter.DataConverter {
+	c := *d
+	c.codec.site.workflow = ctx
+	if parent, ok := d.parent.(workflow.ContextAware); ok {
+		c.parent = parent.WithWorkflowContext(ctx)
+	}
+	return &c
+}
+
+// WithContext implements workflow.ContextAware.
+func (d *dataConverter) WithContext(ctx context.Context) converter.DataConverter {
+	c := *d
+	c.codec.site.ctx = ctx
+	if parent, ok := d.parent.(workflow.ContextAware); ok {
+		c.parent = parent.WithContext(ctx)
+	}
+	return &c
+}

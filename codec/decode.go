@@ -1,0 +1,107 @@
+package codec
+
+import (
+	"context"
+	"fmt"
+
+	commonpb "go.temporal.io/api/common/v1"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/waxseal/waxseal/envelope"
+	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/policy"
+)
+
+// NamespaceError refuses an envelope that was sealed for another namespace.
+type NamespaceError struct {
+	// Known is the namespace in which the envelope was to be opened, Sealed the
+	// one that it claims.
+	Known, Sealed string
+}
+
+// Error implements error.
+func (e *NamespaceError) Error() string {
+	return fmt.Sprintf("codec: sealed for namespace %q, not for %q", e.Sealed, e.Known)
+}
+
+// Hint says which setting would allow it.
+func (e *NamespaceError) Hint() string {
+	return fmt.Sprintf("if namespace %q may read payloads of %q (Nexus, cross-namespace children), add %q to accept: in its rule", e.Known, e.Sealed, e.Sealed)
+}
+
+// decode opens what is sealed among payloads.
+func (c *Codec) decode(ctx context.Context, facts policy.Facts, payloads []*commonpb.Payload) []Decoded {
+	out := make([]Decoded, len(payloads))
+	var items []envelope.Item
+	var at []int
+	for i, p := range payloads {
+		out[i].Payload = p
+		if !ClaimsSealed(p) {
+			out[i].Err = c.passThrough(facts, p)
+			continue
+		}
+		out[i].Sealed, out[i].KeyIDs = true, KeyIDs(p)
+		if out[i].KeyIDs == nil {
+			out[i].Err = &kms.Error{
+				Class: kms.Corrupt, Op: "open payload", Detail: "its metadata does not name the keys in " + MetadataKeyIDs,
+				Advice: "the payload was altered or cut short; fetch it again from where it is stored",
+			}
+			continue
+		}
+		items = append(items, envelope.Item{
+			Envelope: p.GetData(), KeyIDs: out[i].KeyIDs,
+			Accept: func(claims envelope.Claims) error { return c.accept(facts.Namespace, claims.Namespace) },
+		})
+		at = append(at, i)
+	}
+	if len(items) == 0 {
+		return out
+	}
+	ctx, cancel := c.withDeadline(ctx)
+	defer cancel()
+	for n, opened := range c.opener.Open(ctx, items...) {
+		d := &out[at[n]]
+		d.Namespace = opened.Claims.Namespace
+		if opened.Err != nil {
+			d.Err = fmt.Errorf("codec: open payload: %w", c.timedOut(ctx, "open payload", opened.Err))
+			continue
+		}
+		original := new(commonpb.Payload)
+		err := proto.Unmarshal(opened.Plaintext, original)
+		clear(opened.Plaintext)
+		if err != nil {
+			d.Err = &kms.Error{Class: kms.Corrupt, Op: "open payload", Detail: "what was sealed is not a Temporal payload", Advice: "it was sealed by something other than this codec"}
+			continue
+		}
+		d.Payload = original
+	}
+	return out
+}
+
+// accept says whether an envelope that claims one namespace may be opened in
+// another. Where none is known, the envelope's own decides.
+func (c *Codec) accept(known, sealed string) error {
+	if known == "" || c.policy.Accepts(known, sealed) {
+		return nil
+	}
+	e := &NamespaceError{Known: known, Sealed: sealed}
+	return &kms.Error{Class: kms.Denied, Op: "open payload", Detail: e.Error(), Advice: e.Hint(), Err: e}
+}
+
+// passThrough says whether a payload that is not sealed may pass as it is.
+func (c *Codec) passThrough(facts policy.Facts, p *commonpb.Payload) error {
+	if p == nil {
+		return &kms.Error{Op: "open payload", Detail: "the payload is null", Advice: "pass a payload with metadata and data, or leave it out"}
+	}
+	if facts.Namespace == "" || isStorageReference(p) {
+		return nil
+	}
+	rule, err := c.policy.SealRule(facts)
+	if err != nil || !rule.RequireSealed {
+		return nil //nolint:nilerr // no rule, no requirement: reading plaintext discloses nothing
+	}
+	return &kms.Error{
+		Class: kms.Denied, Op: "open payload", Detail: "the payload is not sealed, and the namespace's rule requires it to be",
+		Advice: "if plaintext from before the migration is still around, turn requireSealed off until it is gone",
+	}
+}

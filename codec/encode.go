@@ -1,0 +1,136 @@
+package codec
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	commonpb "go.temporal.io/api/common/v1"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/waxseal/waxseal/envelope"
+	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/policy"
+)
+
+// encode seals payloads under the rule that facts choose.
+func (c *Codec) encode(ctx context.Context, facts policy.Facts, payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
+	if len(payloads) == 0 {
+		return payloads, nil
+	}
+	if facts.Namespace == "" {
+		return nil, &kms.Error{
+			Op: "seal payload", Detail: "the namespace is not known",
+			Advice: "use codec.NewPlugin, or pass the namespace to codec.NewDataConverter",
+		}
+	}
+	rule, err := c.policy.SealRule(facts)
+	if err != nil {
+		return nil, &kms.Error{Class: kms.Denied, Op: "seal payload", Detail: err.Error(), Advice: hintOf(err), Err: err}
+	}
+	ctx, cancel := c.withDeadline(ctx)
+	defer cancel()
+	out := make([]*commonpb.Payload, len(payloads))
+	if err := c.keepSealed(ctx, facts, payloads, out); err != nil {
+		return nil, c.timedOut(ctx, "seal payload", err)
+	}
+	var todo []int
+	var plaintexts [][]byte
+	defer func() {
+		for _, b := range plaintexts {
+			clear(b)
+		}
+	}()
+	for i, p := range payloads {
+		if out[i] != nil {
+			continue
+		}
+		b, err := proto.MarshalOptions{Deterministic: true}.Marshal(p)
+		if err != nil {
+			return nil, &kms.Error{Op: "seal payload", Detail: fmt.Sprintf("payload %d cannot be marshalled", i), Err: err}
+		}
+		todo, plaintexts = append(todo, i), append(plaintexts, b)
+	}
+	if len(todo) == 0 {
+		return out, nil
+	}
+	sealed, err := c.sealers.seal(ctx, rule, claimsFor(rule, facts), plaintexts)
+	if err != nil {
+		return nil, fmt.Errorf("codec: seal payload: %w", c.timedOut(ctx, "seal payload", err))
+	}
+	for n, i := range todo {
+		out[i] = sealedPayload(sealed[n].Envelope, sealed[n].KeyIDs)
+	}
+	return out, nil
+}
+
+// keepSealed puts into out the payloads that are sealed already. Each is opened
+// to prove it: what merely says so, or was sealed for a namespace or under a
+// key that is not ours, is left to be sealed like any other bytes. If the proof
+// cannot be had now, that is an error: guessing either way could leak or could
+// seal twice.
+func (c *Codec) keepSealed(ctx context.Context, facts policy.Facts, payloads, out []*commonpb.Payload) error {
+	var claiming []*commonpb.Payload
+	var at []int
+	for i, p := range payloads {
+		if p == nil {
+			return &kms.Error{Op: "seal payload", Detail: fmt.Sprintf("payload %d is null", i), Advice: "pass a payload with metadata and data, or leave it out"}
+		}
+		if ClaimsSealed(p) {
+			claiming, at = append(claiming, p), append(at, i)
+		}
+	}
+	if len(claiming) == 0 {
+		return nil
+	}
+	for n, d := range c.decode(ctx, facts, claiming) {
+		switch {
+		case d.Err == nil:
+			out[at[n]] = claiming[n]
+		case notOurs(d.Err):
+		default:
+			return fmt.Errorf("codec: tell whether payload %d is sealed already: %w", at[n], d.Err)
+		}
+	}
+	return nil
+}
+
+func notOurs(err error) bool {
+	var foreign *NamespaceError
+	return kms.ClassOf(err) == kms.Corrupt || errors.Is(err, envelope.ErrNotConfigured) || errors.As(err, &foreign)
+}
+
+// claimsFor records the namespace and the facts that the rule asks for, where known.
+func claimsFor(rule *policy.Rule, facts policy.Facts) envelope.Claims {
+	claims := envelope.Claims{Namespace: facts.Namespace}
+	for _, name := range rule.Claims {
+		var value string
+		switch name {
+		case "workflowId":
+			value = facts.WorkflowID
+		case "workflowType":
+			value = facts.WorkflowType
+		case "activityType":
+			value = facts.ActivityType
+		case "taskQueue":
+			value = facts.TaskQueue
+		}
+		if value == "" {
+			continue
+		}
+		if claims.Others == nil {
+			claims.Others = make(map[string]string, len(rule.Claims))
+		}
+		claims.Others[name] = value
+	}
+	return claims
+}
+
+// hintOf returns what an error advises to do next.
+func hintOf(err error) string {
+	var h interface{ Hint() string }
+	if errors.As(err, &h) {
+		return h.Hint()
+	}
+	return ""
+}

@@ -1,0 +1,181 @@
+package codec
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"slices"
+
+	commonpb "go.temporal.io/api/common/v1"
+	"go.temporal.io/api/proxy"
+	"go.temporal.io/api/workflowservice/v1"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/policy"
+)
+
+// guard is the last look before a request leaves: a gRPC client interceptor
+// that walks every payload of every request and refuses a request with one that
+// is not sealed. What may leave in plaintext, and why:
+//
+//   - search attributes: the server indexes their values;
+//   - references into external storage, if the client uses external storage:
+//     the SDK makes them after the codec ran, and the blobs are sealed.
+//
+// Headers it seals itself where the namespace's rule says sealHeaders, because
+// context propagators write them past the data converter; elsewhere a plaintext
+// header is refused like any other payload. Sealed headers in answers it opens
+// whatever the rule says now.
+//
+// It sees payloads only: failure messages are the failure converter's.
+type guard struct {
+	codec     *Codec
+	namespace string
+	// storage says that the client offloads payloads to external storage.
+	storage bool
+}
+
+// unary implements grpc.UnaryClientInterceptor.
+func (g *guard) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	if probe, ok := ctx.Value(probeKey{}).(*bool); ok {
+		*probe = true
+		return status.Error(codes.Aborted, "waxseal: probe, not sent")
+	}
+	out, ok := req.(proto.Message)
+	if !ok {
+		return status.Errorf(codes.Internal, "waxseal: refused to send %s: its request is not a protobuf message", path.Base(method))
+	}
+	out, err := g.outgoing(ctx, path.Base(method), out)
+	if err != nil {
+		return err
+	}
+	if err := invoke(ctx, method, out, reply, cc, opts...); err != nil {
+		return err
+	}
+	if in, ok := reply.(proto.Message); ok {
+		return onTheWire(g.codec.openHeaders(ctx, g.namespace, in))
+	}
+	return nil
+}
+
+// probeKey marks a call that only asks whether a guard stands in its way.
+type probeKey struct{}
+
+// guarded reports whether calls of service pass a guard. Without one the probe
+// reaches the server as GetSystemInfo, which carries nothing.
+func guarded(ctx context.Context, service workflowservice.WorkflowServiceClient) bool {
+	var met bool
+	ctx, cancel := context.WithTimeout(context.WithValue(ctx, probeKey{}, &met), DefaultCallTimeout)
+	defer cancel()
+	_, _ = service.GetSystemInfo(ctx, &workflowservice.GetSystemInfoRequest{})
+	return met
+}
+
+// onTheWire gives an error of ours the gRPC code that makes the SDK try again
+// if, and only if, that may help.
+func onTheWire(err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, has := status.FromError(err); has {
+		return err
+	}
+	code := codes.FailedPrecondition
+	if kms.ClassOf(err).Transient() {
+		code = codes.Unavailable
+	}
+	return status.Error(code, err.Error())
+}
+
+// outgoing returns the request to send: req itself, or a copy with its headers
+// sealed, since the caller may send req or its header map again.
+func (g *guard) outgoing(ctx context.Context, method string, req proto.Message) (proto.Message, error) {
+	namespace := g.namespaceOf(req)
+	seal, err := g.check(ctx, method, namespace, req)
+	if err != nil || !seal {
+		return req, err
+	}
+	req = proto.Clone(req)
+	visitor := func(v *proxy.VisitPayloadsContext, payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
+		if _, header := v.Parent.(*commonpb.Header); !header {
+			return payloads, nil
+		}
+		return g.codec.Encode(v.Context, namespace, payloads)
+	}
+	if err := visit(ctx, req, visitor); err != nil {
+		return nil, onTheWire(fmt.Errorf("codec: seal headers of %s: %w", method, err))
+	}
+	_, err = g.check(ctx, method, namespace, req)
+	return req, err
+}
+
+// check refuses what must not leave, and reports whether there are headers to seal.
+func (g *guard) check(ctx context.Context, method, namespace string, req proto.Message) (sealHeaders bool, err error) {
+	err = visit(ctx, req, func(v *proxy.VisitPayloadsContext, payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
+		for _, p := range payloads {
+			if wellFormed(p) || g.storage && isStorageReference(p) && len(p.GetExternalPayloads()) > 0 {
+				continue
+			}
+			if _, header := v.Parent.(*commonpb.Header); header && g.codec.sealsHeaders(namespace) {
+				sealHeaders = true
+				continue
+			}
+			return nil, refusal(method, v.Parent)
+		}
+		return payloads, nil
+	})
+	return sealHeaders, err
+}
+
+// refusal is an error that the SDK does not retry.
+func refusal(method string, parent proto.Message) error {
+	in := "a payload"
+	hint := "a data converter other than Waxseal's made it, or sealing it failed and the SDK fell back to plaintext (memo); see the log for the cause"
+	if parent != nil {
+		in = "a payload in " + string(parent.ProtoReflect().Descriptor().Name())
+	}
+	if _, header := parent.(*commonpb.Header); header {
+		hint = "a context propagator or interceptor wrote it: set sealHeaders: true in the namespace's rule"
+	}
+	return status.Errorf(codes.InvalidArgument, "waxseal: refused to send %s: %s is not sealed (%s)", method, in, hint)
+}
+
+// namespaceOf returns the namespace that a request names, else the client's own.
+func (g *guard) namespaceOf(req proto.Message) string {
+	if r, ok := req.(interface{ GetNamespace() string }); ok && r.GetNamespace() != "" {
+		return r.GetNamespace()
+	}
+	return g.namespace
+}
+
+// sealsHeaders reports whether the rule for a namespace says sealHeaders.
+func (c *Codec) sealsHeaders(namespace string) bool {
+	rule, err := c.policy.SealRule(policy.Facts{Namespace: namespace})
+	return err == nil && rule.SealHeaders
+}
+
+// openHeaders opens the sealed headers in a message, in place. Headers that are
+// not sealed stay as they are.
+func (c *Codec) openHeaders(ctx context.Context, namespace string, msg proto.Message) error {
+	return visit(ctx, msg, func(v *proxy.VisitPayloadsContext, payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
+		if _, header := v.Parent.(*commonpb.Header); !header || !slices.ContainsFunc(payloads, ClaimsSealed) {
+			return payloads, nil
+		}
+		out := make([]*commonpb.Payload, len(payloads))
+		for i, d := range c.decode(v.Context, policy.Facts{Namespace: namespace}, payloads) {
+			if d.Err != nil && d.Sealed {
+				return nil, fmt.Errorf("codec: open header: %w", d.Err)
+			}
+			out[i] = d.Payload
+		}
+		return out, nil
+	})
+}
+
+func visit(ctx context.Context, msg proto.Message, visitor func(*proxy.VisitPayloadsContext, []*commonpb.Payload) ([]*commonpb.Payload, error)) error {
+	return proxy.VisitPayloads(ctx, msg, proxy.VisitPayloadsOptions{Visitor: visitor, SkipSearchAttributes: true})
+}

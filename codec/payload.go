@@ -1,0 +1,78 @@
+package codec
+
+import (
+	"strings"
+
+	commonpb "go.temporal.io/api/common/v1"
+	"go.temporal.io/sdk/converter"
+
+	"github.com/waxseal/waxseal/envelope/format"
+)
+
+const (
+	// MetadataEncoding is the metadata key under which every Temporal payload
+	// names its encoding.
+	MetadataEncoding = converter.MetadataEncoding
+	// MetadataKeyIDs is the metadata key under which a sealed payload names its
+	// KEKs: URIs in recipient order, separated by one space, each followed by
+	// "@version" where the KMS tells its version.
+	MetadataKeyIDs = "encryption-key-id"
+	// Encoding is the encoding of a sealed payload.
+	Encoding = "binary/waxseal"
+)
+
+// How the SDK marks a payload whose data lies in external storage (since
+// v1.50, and before).
+const (
+	encodingProtoJSON        = "json/protobuf"
+	encodingStorageRefLegacy = "json/external-storage-reference"
+	metadataMessageType      = "messageType"
+	storageReferenceType     = "temporal.api.sdk.v1.ExternalStorageReference"
+)
+
+func encodingOf(p *commonpb.Payload) string { return string(p.GetMetadata()[MetadataEncoding]) }
+
+// ClaimsSealed reports whether p says that it is sealed. Nothing is proven by
+// that; only opening it is a proof.
+func ClaimsSealed(p *commonpb.Payload) bool { return encodingOf(p) == Encoding }
+
+// wellFormed reports whether p is sealed as far as can be seen without a key.
+func wellFormed(p *commonpb.Payload) bool {
+	if !ClaimsSealed(p) {
+		return false
+	}
+	env, err := format.Parse(p.GetData())
+	return err == nil && len(KeyIDs(p)) == len(env.Recipients)
+}
+
+// KeyIDs returns the KEKs that a sealed payload names, with versions, in
+// recipient order; nil if it names none.
+func KeyIDs(p *commonpb.Payload) []string {
+	s := string(p.GetMetadata()[MetadataKeyIDs])
+	if s == "" || len(s) > format.MaxRecipients*(format.MaxKeyID+1) {
+		return nil
+	}
+	return strings.Split(s, " ")
+}
+
+func sealedPayload(envelope []byte, keyIDs []string) *commonpb.Payload {
+	return &commonpb.Payload{
+		Metadata: map[string][]byte{
+			MetadataEncoding: []byte(Encoding),
+			MetadataKeyIDs:   []byte(strings.Join(keyIDs, " ")),
+		},
+		Data: envelope,
+	}
+}
+
+// isStorageReference reports whether p points into external storage. The blob
+// it points to was sealed before it was stored.
+func isStorageReference(p *commonpb.Payload) bool {
+	switch encodingOf(p) {
+	case encodingProtoJSON:
+		return string(p.GetMetadata()[metadataMessageType]) == storageReferenceType
+	case encodingStorageRefLegacy:
+		return true
+	}
+	return false
+}

@@ -1,0 +1,55 @@
+package codec
+
+import (
+	commonpb "go.temporal.io/api/common/v1"
+	"go.temporal.io/sdk/converter"
+)
+
+// payloadCodec is a Codec at a site, in the shape the SDK wants.
+type payloadCodec struct {
+	codec *Codec
+	site  site
+}
+
+var (
+	_ converter.PayloadCodec                         = (*payloadCodec)(nil)
+	_ converter.PayloadCodecWithSerializationContext = (*payloadCodec)(nil)
+)
+
+// PayloadCodec returns the codec in the SDK's own interface, for programs that
+// compose their own data converter. namespace is that of the client; a
+// serialization context overrides it. NewPlugin is the better choice where it
+// can be used: it also guards what the data converter never sees.
+//
+// Decode fails as a whole if one payload fails, as the SDK expects.
+func (c *Codec) PayloadCodec(namespace string) converter.PayloadCodec {
+	return &payloadCodec{codec: c, site: site{namespace: namespace}}
+}
+
+// Encode implements converter.PayloadCodec. On an error it returns no payloads:
+// the SDK has callers that would send them.
+func (p *payloadCodec) Encode(payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
+	if p.site.replay {
+		return payloads, nil // a replayer discards what it encodes; see newReplayConverter
+	}
+	return p.codec.encode(p.site.context(), p.site.facts(), payloads)
+}
+
+// Decode implements converter.PayloadCodec.
+func (p *payloadCodec) Decode(payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
+	out := make([]*commonpb.Payload, len(payloads))
+	for i, d := range p.codec.decode(p.site.context(), p.site.facts(), payloads) {
+		if d.Err != nil {
+			return nil, d.Err
+		}
+		out[i] = d.Payload
+	}
+	return out, nil
+}
+
+// WithSerializationContext implements converter.PayloadCodecWithSerializationContext.
+func (p *payloadCodec) WithSerializationContext(sc converter.SerializationContext) converter.PayloadCodec {
+	c := *p
+	c.site.serialization = sc
+	return &c
+}

@@ -1,0 +1,103 @@
+package codec
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/worker"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+)
+
+// Plugin makes a Temporal client, its workers and workflow replayers seal and
+// open with a Codec. It is safe for use in several clients at once.
+type Plugin struct {
+	clientBase
+	workerBase
+	codec *Codec
+}
+
+// The SDK gives both bases one name, which a struct cannot embed twice.
+type (
+	clientBase = client.PluginBase
+	workerBase = worker.PluginBase
+)
+
+var (
+	_ client.Plugin = (*Plugin)(nil)
+	_ worker.Plugin = (*Plugin)(nil)
+)
+
+// NewPlugin returns the plugin for client.Options.Plugins; workers made from
+// that client are covered by it, so it does not belong in worker.Options. For a
+// replayer, put it into worker.WorkflowReplayerOptions.Plugins.
+//
+// It wraps the client's DataConverter, sets a FailureConverter that seals
+// messages and stack traces, and installs a wire guard: an interceptor that
+// refuses a request with a payload that is not sealed, whatever put it there,
+// and that seals headers where the policy says sealHeaders. List it last if
+// another plugin sets a data converter.
+func NewPlugin(c *Codec) *Plugin { return &Plugin{codec: c} }
+
+// Name implements client.Plugin and worker.Plugin.
+func (*Plugin) Name() string { return "github.com/waxseal/waxseal/codec" }
+
+// ErrFailureConverterSet is returned by client.Dial when the options carry a
+// failure converter of their own, which would send messages unsealed.
+var ErrFailureConverterSet = errors.New("codec: the options already have a FailureConverter, which would send error messages in plaintext: remove it, Waxseal sets its own")
+
+// ConfigureClient implements client.Plugin.
+func (p *Plugin) ConfigureClient(_ context.Context, o client.PluginConfigureClientOptions) error {
+	opts := o.ClientOptions
+	if opts.FailureConverter != nil {
+		return ErrFailureConverterSet
+	}
+	namespace := opts.Namespace
+	if namespace == "" {
+		namespace = client.DefaultNamespace
+	}
+	opts.DataConverter = NewDataConverter(p.codec, namespace, opts.DataConverter)
+	opts.FailureConverter = NewFailureConverter(opts.DataConverter)
+	g := &guard{codec: p.codec, namespace: namespace, storage: len(opts.ExternalStorage.Drivers) > 0}
+	// Innermost: nothing that the SDK or another interceptor adds comes after it.
+	opts.ConnectionOptions.DialOptions = append(slices.Clip(opts.ConnectionOptions.DialOptions), grpc.WithChainUnaryInterceptor(g.unary))
+	return nil
+}
+
+// ErrUnguarded is returned by client.NewClientFromExistingWithContext when the existing client was
+// dialed without this plugin: the new one would share its connection, and so
+// have no wire guard.
+var ErrUnguarded = errors.New("codec: the existing client was dialed without the Waxseal plugin, so nothing guards its connection: dial that one with codec.NewPlugin too")
+
+// NewClient implements client.Plugin.
+func (p *Plugin) NewClient(ctx context.Context, o client.PluginNewClientOptions, next func(context.Context, client.PluginNewClientOptions) error) error {
+	if o.FromExisting != nil && !guarded(ctx, o.FromExisting.WorkflowService()) {
+		return ErrUnguarded
+	}
+	return next(ctx, o)
+}
+
+// ConfigureWorkflowReplayer implements worker.Plugin.
+func (p *Plugin) ConfigureWorkflowReplayer(_ context.Context, o worker.PluginConfigureWorkflowReplayerOptions) error {
+	opts := o.WorkflowReplayerOptions
+	if opts.FailureConverter != nil {
+		return ErrFailureConverterSet
+	}
+	opts.DataConverter = newReplayConverter(p.codec, opts.DataConverter)
+	opts.FailureConverter = NewFailureConverter(opts.DataConverter)
+	return nil
+}
+
+// ReplayWorkflow implements worker.Plugin: it opens the sealed headers of the
+// history, which on a live worker the guard does.
+func (p *Plugin) ReplayWorkflow(ctx context.Context, o worker.PluginReplayWorkflowOptions, next func(context.Context, worker.PluginReplayWorkflowOptions) error) error {
+	if o.History != nil {
+		o.History = proto.CloneOf(o.History)
+		if err := p.codec.openHeaders(ctx, "", o.History); err != nil {
+			return err
+		}
+	}
+	return next(ctx, o)
+}

@@ -1,0 +1,98 @@
+package codec
+
+import (
+	"context"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/waxseal/waxseal/policy"
+)
+
+// site is where in the SDK a converter stands: what it was told through the
+// SDK's optional interfaces, kept apart because they arrive in any order.
+type site struct {
+	// namespace is the client's, known from its options.
+	namespace string
+	// serialization is what WithSerializationContext told last; nil if nothing.
+	serialization converter.SerializationContext
+	// workflow is set while workflow code runs.
+	workflow workflow.Context
+	// ctx is the caller's, in activities and client calls.
+	ctx context.Context
+	// replay is set in a workflow replayer, which sends nothing and which the SDK
+	// runs under a made-up namespace.
+	replay bool
+}
+
+// context returns the context for KMS calls. Workflow code has none: its
+// workflow.Context must not be waited on, and our own deadline bounds the call.
+func (s site) context() context.Context {
+	if s.ctx != nil {
+		return s.ctx
+	}
+	return context.Background()
+}
+
+// facts puts together what is known. A serialization context speaks of the
+// payload and wins; the workflow or activity that runs speaks only for payloads
+// of its own, not for those it sends to a child or to another workflow.
+func (s site) facts() policy.Facts {
+	f := policy.Facts{Namespace: s.namespace}
+	running := s.running()
+	switch sc := s.serialization.(type) {
+	case converter.WorkflowSerializationContext:
+		if sc.WorkflowID == running.WorkflowID {
+			f.WorkflowType, f.TaskQueue = running.WorkflowType, running.TaskQueue
+		}
+		f.WorkflowID = sc.WorkflowID
+		if sc.Namespace != "" {
+			f.Namespace = sc.Namespace
+		}
+	case converter.ActivitySerializationContext:
+		f.WorkflowID, f.WorkflowType = sc.WorkflowID, sc.WorkflowType
+		f.ActivityType, f.TaskQueue = sc.ActivityType, sc.TaskQueue
+		if sc.Namespace != "" {
+			f.Namespace = sc.Namespace
+		}
+	case nil:
+		if running.Namespace != "" {
+			f = running
+		}
+	}
+	if s.replay {
+		f.Namespace = ""
+	}
+	return f
+}
+
+// running returns the facts of the workflow or activity whose code this is.
+func (s site) running() policy.Facts {
+	if s.workflow != nil {
+		return runningWorkflow(s.workflow)
+	}
+	if s.ctx == nil || !activity.IsActivity(s.ctx) {
+		return policy.Facts{}
+	}
+	info := activity.GetInfo(s.ctx)
+	f := policy.Facts{
+		Namespace: info.WorkflowNamespace, WorkflowID: info.WorkflowExecution.ID,
+		ActivityType: info.ActivityType.Name, TaskQueue: info.TaskQueue,
+	}
+	if info.WorkflowType != nil {
+		f.WorkflowType = info.WorkflowType.Name
+	}
+	return f
+}
+
+func runningWorkflow(ctx workflow.Context) (f policy.Facts) {
+	// The SDK also passes contexts that lack the workflow's interceptors, and has
+	// no way to ask; GetInfo panics on those. Nothing is known then.
+	defer func() { _ = recover() }()
+	info := workflow.GetInfo(ctx)
+	return policy.Facts{
+		Namespace: info.Namespace, WorkflowID: info.WorkflowExecution.ID,
+		WorkflowType: info.WorkflowType.Name, TaskQueue: info.TaskQueueName,
+	}
+}

@@ -1,0 +1,70 @@
+package envelope
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/waxseal/waxseal/envelope/format"
+	"github.com/waxseal/waxseal/kms"
+)
+
+// namespaceClaim is the name under which the namespace stands in the
+// encryption context; no further claim may take it.
+const namespaceClaim = "namespace"
+
+// Claims are facts that travel in the envelope in plaintext but authenticated,
+// and that the KMS binds to the data key as its encryption context.
+type Claims struct {
+	// Namespace is required: who may open the envelope is decided on it.
+	Namespace string
+	// Others are further claims by name. They are recorded, and so need to be
+	// few and short; a value that differs from payload to payload keeps payloads
+	// from sharing a data key.
+	Others map[string]string
+}
+
+func claimsOf(h format.Header) Claims {
+	c := Claims{Namespace: h.Namespace}
+	if len(h.Claims) > 0 {
+		c.Others = make(map[string]string, len(h.Claims))
+		for _, claim := range h.Claims {
+			c.Others[claim.Name] = claim.Value
+		}
+	}
+	return c
+}
+
+// header returns the claims as the format writes them, checked.
+func (c Claims) header(compression format.Compression) (format.Header, error) {
+	h := format.Header{Namespace: c.Namespace, Compression: compression}
+	for name, value := range c.Others {
+		h.Claims = append(h.Claims, format.Claim{Name: name, Value: value})
+	}
+	slices.SortFunc(h.Claims, func(a, b format.Claim) int { return cmp.Compare(a.Name, b.Name) })
+	if err := c.check(); err != nil {
+		return format.Header{}, err
+	}
+	if err := h.Validate(); err != nil {
+		return format.Header{}, fmt.Errorf("envelope: claims: %w", err)
+	}
+	return h, nil
+}
+
+func (c Claims) check() error {
+	if _, taken := c.Others[namespaceClaim]; taken {
+		return fmt.Errorf("envelope: claims: the name %q is reserved", namespaceClaim)
+	}
+	return nil
+}
+
+// context is the encryption context. It is injective: Namespace is never empty
+// and no other claim has its name.
+func (c Claims) context() kms.Context {
+	ec := make(kms.Context, 1+len(c.Others))
+	for name, value := range c.Others {
+		ec[name] = value
+	}
+	ec[namespaceClaim] = c.Namespace
+	return ec
+}

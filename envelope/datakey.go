@@ -1,0 +1,56 @@
+package envelope
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"log/slog"
+
+	"github.com/waxseal/waxseal/kms"
+)
+
+// dataKey is 32 secret bytes. It prints as "[redacted]" and is used by pointer,
+// so that there is one copy to wipe.
+type dataKey struct {
+	b [kms.DataKeySize]byte
+}
+
+func newDataKey() *dataKey {
+	k := new(dataKey)
+	_, _ = rand.Read(k.b[:]) // crypto/rand.Read never fails: it aborts the program instead
+	return k
+}
+
+func dataKeyFrom(b []byte) *dataKey {
+	k := new(dataKey)
+	copy(k.b[:], b)
+	return k
+}
+
+func (k *dataKey) clone() *dataKey { return dataKeyFrom(k.b[:]) }
+
+// wipe zeroes the key. Go may have copied the bytes before (stack growth,
+// registers); docs/threat-model.md says what that means.
+func (k *dataKey) wipe() { clear(k.b[:]) }
+
+func (*dataKey) String() string               { return "[redacted]" }
+func (*dataKey) GoString() string             { return "[redacted]" }
+func (*dataKey) LogValue() slog.Value         { return slog.StringValue("[redacted]") }
+func (*dataKey) MarshalText() ([]byte, error) { return []byte("[redacted]"), nil }
+
+// cacheKey names an unwrapped data key: SHA-256 over everything that decides
+// what the KMS would answer, each part preceded by its length.
+type cacheKey [sha256.Size]byte
+
+func cacheKeyOf(kekID string, blob, associatedData []byte) cacheKey {
+	h := sha256.New()
+	var n [8]byte
+	for _, part := range [...][]byte{[]byte(kekID), blob, associatedData} {
+		binary.BigEndian.PutUint64(n[:], uint64(len(part)))
+		h.Write(n[:])
+		h.Write(part)
+	}
+	var k cacheKey
+	h.Sum(k[:0])
+	return k
+}

@@ -1,0 +1,28 @@
+package envelope
+
+import (
+	"context"
+	"errors"
+
+	"github.com/waxseal/waxseal/kms"
+)
+
+// ErrNotConfigured is in the chain of the error for an envelope none of whose
+// keys the caller configured. No KMS has been asked.
+var ErrNotConfigured = errors.New("envelope: sealed under a key that is not configured")
+
+// ErrClosed is in the chain of errors from a Sealer or Opener that was closed.
+var ErrClosed = errors.New("envelope: closed")
+
+func openError(class kms.Class, keyID, detail, advice string, cause error) error {
+	return &kms.Error{Class: class, Op: "open envelope", KeyID: keyID, Detail: detail, Advice: advice, Err: cause}
+}
+
+func corrupt(detail string, cause error) error {
+	return openError(kms.Corrupt, "", detail, "the envelope was altered or cut short; fetch it again from where it is stored", cause)
+}
+
+// callerGaveUp turns the error of a caller's own context into one with a Class.
+func callerGaveUp(op string, ctx context.Context) error {
+	return &kms.Error{Class: kms.Canceled, Op: op, Detail: "the caller gave up", Err: context.Cause(ctx)}
+}

@@ -1,0 +1,281 @@
+package envelope
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/waxseal/waxseal/envelope/format"
+)
+
+// maxAhead is the most data keys that wait, wrapped ahead of need, for one
+// encryption context. Each costs one KMS call if it ages out unused.
+const maxAhead = 64
+
+// sealingKey is a data key, its recipients, and how much it has sealed. Its
+// fields are guarded by the mutex of its pool.
+type sealingKey struct {
+	key        *dataKey
+	recipients []format.Recipient
+	keyIDs     []string
+	made       time.Time
+
+	payloads int
+	bytes    int64
+	leases   int
+	retired  bool
+}
+
+// pool hands out data keys for one encryption context within the limits. One
+// wrap call is under way at a time: whoever arrives meanwhile waits in line, and
+// the next call wraps for all of them together.
+type pool struct {
+	limits DataKeyLimits
+	// wrap makes n data keys. It runs on a context of the pool's own.
+	wrap func(n int) ([]*sealingKey, error)
+	// background is called once around each goroutine, so that Close can wait.
+	background func(func())
+
+	mu      sync.Mutex
+	current *sealingKey   // partly used; nil if there is none
+	ready   []*sealingKey // wrapped ahead, oldest first
+	ahead   int           // how many to keep ready; grows with demand
+	cold    bool          // somebody had to wait once already
+	filling bool
+	line    []*waiter
+	closed  bool
+}
+
+// waiter is a caller who needs a data key for each of its payloads.
+type waiter struct {
+	sizes []int
+	got   []*sealingKey // one for each size, in order
+	err   error
+	done  chan struct{}
+}
+
+// take returns a data key for each plaintext size, in order. The caller gives
+// each back with release.
+func (p *pool) take(ctx context.Context, sizes []int) ([]*sealingKey, error) {
+	w := &waiter{sizes: sizes, done: make(chan struct{})}
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return nil, ErrClosed
+	}
+	p.line = append(p.line, w)
+	p.serve()
+	p.fill()
+	p.mu.Unlock()
+
+	select {
+	case <-w.done:
+		return w.got, w.err
+	default:
+	}
+	select {
+	case <-w.done:
+		return w.got, w.err
+	case <-ctx.Done():
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case <-w.done: // served after all, just now
+		return w.got, w.err
+	default:
+	}
+	p.line = slices.DeleteFunc(p.line, func(other *waiter) bool { return other == w })
+	for _, k := range w.got {
+		p.drop(k)
+	}
+	return nil, callerGaveUp("seal", ctx)
+}
+
+// release gives a data key back after it has sealed what it was taken for.
+func (p *pool) release(keys []*sealingKey) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, k := range keys {
+		p.drop(k)
+	}
+}
+
+func (p *pool) drop(k *sealingKey) {
+	k.leases--
+	wipeIfDone(k)
+}
+
+func (p *pool) retire(k *sealingKey) {
+	k.retired = true
+	wipeIfDone(k)
+}
+
+func wipeIfDone(k *sealingKey) {
+	if k.retired && k.leases == 0 {
+		k.key.wipe()
+	}
+}
+
+// serve hands keys to those in line, first come first served, as far as the
+// keys at hand reach. Called with the mutex held.
+func (p *pool) serve() {
+	now := time.Now()
+	p.discardAged(now)
+	for len(p.line) > 0 {
+		w := p.line[0]
+		for len(w.got) < len(w.sizes) {
+			k := p.keyFor(int64(w.sizes[len(w.got)]))
+			if k == nil {
+				return
+			}
+			w.got = append(w.got, k)
+		}
+		p.line = p.line[1:]
+		close(w.done)
+	}
+}
+
+// keyFor returns a key with room for one more payload of size bytes, or nil.
+func (p *pool) keyFor(size int64) *sealingKey {
+	for {
+		k := p.current
+		if k == nil {
+			if len(p.ready) == 0 {
+				return nil
+			}
+			k, p.ready = p.ready[0], p.ready[1:]
+			p.current = k
+		}
+		fits := k.payloads == 0 || k.bytes+size <= p.limits.MaxBytes
+		if fits {
+			k.payloads++
+			k.bytes += size
+			k.leases++
+		}
+		if !fits || k.payloads >= p.limits.MaxPayloads || k.bytes >= p.limits.MaxBytes {
+			p.current = nil
+			p.retire(k)
+		}
+		if fits {
+			return k
+		}
+	}
+}
+
+// discardAged retires keys past their age, and keeps fewer ahead when they
+// aged without being used.
+func (p *pool) discardAged(now time.Time) {
+	aged := func(k *sealingKey) bool { return now.Sub(k.made) >= p.limits.MaxAge }
+	if p.current != nil && aged(p.current) {
+		p.retire(p.current)
+		p.current = nil
+	}
+	before := len(p.ready)
+	p.ready = slices.DeleteFunc(p.ready, func(k *sealingKey) bool {
+		if aged(k) {
+			p.retire(k)
+			return true
+		}
+		return false
+	})
+	if len(p.ready) < before {
+		p.ahead /= 2
+	}
+}
+
+// fill starts a wrap call for those in line and for the keys to keep ready,
+// unless one is under way. Called with the mutex held.
+func (p *pool) fill() {
+	if p.filling || p.closed {
+		return
+	}
+	waiting := 0
+	for _, w := range p.line {
+		waiting += len(w.sizes) - len(w.got)
+	}
+	need := (waiting + p.limits.MaxPayloads - 1) / p.limits.MaxPayloads
+	if need > 0 {
+		// Demand that repeats doubles what is kept ready; a context seen once costs nothing extra.
+		if p.cold {
+			p.ahead = min(max(2*p.ahead, 1), p.most())
+		}
+		p.cold = true
+	} else if len(p.ready) > p.ahead/2 || p.ahead == 0 {
+		return
+	}
+	if need += p.ahead - len(p.ready); need <= 0 {
+		return
+	}
+	p.filling = true
+	p.background(func() { p.filled(p.wrap(need)) })
+}
+
+// most is how many keys are worth keeping ready: with shared data keys one
+// successor is enough.
+func (p *pool) most() int {
+	if p.limits.MaxPayloads > 1 {
+		return 1
+	}
+	return maxAhead
+}
+
+// filled takes in the outcome of a wrap call. A failure is told to everyone in
+// line: each of them would meet it in turn.
+func (p *pool) filled(keys []*sealingKey, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.filling = false
+	if p.closed {
+		for _, k := range keys {
+			p.retire(k)
+		}
+		return
+	}
+	if err != nil {
+		p.failLine(err)
+		return
+	}
+	p.ready = append(p.ready, keys...)
+	p.serve()
+	p.fill()
+}
+
+func (p *pool) failLine(err error) {
+	for _, w := range p.line {
+		for _, k := range w.got {
+			p.drop(k)
+		}
+		w.got, w.err = nil, err
+		close(w.done)
+	}
+	p.line = nil
+}
+
+// drain forgets every key in hand; the next payload is sealed under a new one.
+func (p *pool) drain() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.empty()
+}
+
+func (p *pool) empty() {
+	if p.current != nil {
+		p.retire(p.current)
+		p.current = nil
+	}
+	for _, k := range p.ready {
+		p.retire(k)
+	}
+	p.ready = nil
+}
+
+// close wipes the keys in hand and refuses everyone in line.
+func (p *pool) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	p.empty()
+	p.failLine(ErrClosed)
+}

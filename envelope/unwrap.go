@@ -1,0 +1,81 @@
+package envelope
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/waxseal/waxseal/cache"
+	"github.com/waxseal/waxseal/kms"
+)
+
+// unwrapJob is a wrapped data key and who can unwrap it.
+type unwrapJob struct {
+	key  kms.Key
+	blob []byte
+	ec   kms.Context
+}
+
+// unwrapAll unwraps the missing data keys: one Unwrap for each KEK and
+// encryption context, all of these at the same time.
+func unwrapAll(ctx context.Context, missing []cacheKey, jobs map[cacheKey]unwrapJob, timeout time.Duration) []cache.Result[*dataKey] {
+	type group struct{ kekID, ec string }
+	groups := make(map[group][]int)
+	for i, id := range missing {
+		j := jobs[id]
+		g := group{kekID: j.key.ID(), ec: string(j.ec.AssociatedData())}
+		groups[g] = append(groups[g], i)
+	}
+	out := make([]cache.Result[*dataKey], len(missing))
+	var wg sync.WaitGroup
+	for _, members := range groups {
+		wg.Go(func() {
+			job := jobs[missing[members[0]]]
+			wrapped := make([]kms.Wrapped, len(members))
+			for n, i := range members {
+				wrapped[n] = kms.Wrapped{Blob: jobs[missing[i]].blob}
+			}
+			results, err := job.key.Unwrap(ctx, wrapped, job.ec)
+			if err == nil && len(results) != len(members) {
+				err = &kms.Error{Op: "unwrap", KeyID: job.key.ID(), Detail: fmt.Sprintf("%d answers for %d wrapped keys", len(results), len(members))}
+			}
+			for n, i := range members {
+				if err != nil {
+					out[i].Err = noAnswer(ctx, job.key, err, timeout)
+					continue
+				}
+				out[i] = takeDataKey(job.key, results[n])
+				out[i].Err = noAnswer(ctx, job.key, out[i].Err, timeout)
+			}
+		})
+	}
+	wg.Wait()
+	return out
+}
+
+func takeDataKey(key kms.Key, u kms.Unwrapped) cache.Result[*dataKey] {
+	defer clear(u.DataKey)
+	switch {
+	case u.Err != nil:
+		return cache.Result[*dataKey]{Err: u.Err}
+	case len(u.DataKey) != kms.DataKeySize:
+		return cache.Result[*dataKey]{Err: openError(kms.Corrupt, key.ID(), fmt.Sprintf("the KMS answered with %d bytes instead of a data key of %d", len(u.DataKey), kms.DataKeySize),
+			"the wrapped key was not made by Waxseal, or the KMS answered wrongly", nil)}
+	default:
+		return cache.Result[*dataKey]{Value: dataKeyFrom(u.DataKey)}
+	}
+}
+
+// noAnswer turns the end of our own timeout, which no caller asked for, into
+// what it means: the KMS did not answer.
+func noAnswer(ctx context.Context, key kms.Key, err error, timeout time.Duration) error {
+	if err != nil && kms.ClassOf(err) == kms.Canceled && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return &kms.Error{
+			Class: kms.Unavailable, Op: "unwrap", KeyID: key.ID(), Detail: fmt.Sprintf("no answer within %s", timeout),
+			Advice: "check that the KMS is up and reachable from here", Err: err,
+		}
+	}
+	return err
+}
