@@ -1,0 +1,31 @@
+package servers
+
+import (
+	"os/exec"
+	"testing"
+)
+
+// CLI returns the temporal command with these arguments, ready to be run. It
+// ends with the test, and neither the user's configuration nor TEMPORAL_*
+// variables reach it: all it knows is in args.
+func CLI(tb testing.TB, args ...string) *exec.Cmd {
+	tb.Helper()
+	path, err := find(tb.Context(), programCLI)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	home := tb.TempDir()
+	cmd := exec.CommandContext(tb.Context(), path, args...) //nolint:gosec // our own program
+	cmd.Env = append(environWithout("TEMPORAL_"), "HOME="+home, "XDG_CONFIG_HOME="+home)
+	return cmd
+}
+
+// Chromium returns the path of a Chromium or Chrome.
+func Chromium(tb testing.TB) string {
+	tb.Helper()
+	path, err := find(tb.Context(), programChromium)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return path
+}
