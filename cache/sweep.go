@@ -1,0 +1,69 @@
+package cache
+
+import "time"
+
+// Sweeping makes the time of wiping certain: an entry that nobody asks for again
+// would otherwise stay in memory until others push it out. Entries queue in the
+// order they came in, and one timer runs for the eldest. There is no timer
+// while the cache is empty.
+
+// queue is a list of entries from eldest to youngest, linked through the entries
+// themselves so that it costs no allocation.
+type queue[K comparable, V any] struct {
+	eldest, youngest *entry[K, V]
+}
+
+func (q *queue[K, V]) push(e *entry[K, V]) {
+	e.older = q.youngest
+	if q.youngest != nil {
+		q.youngest.newer = e
+	} else {
+		q.eldest = e
+	}
+	q.youngest = e
+}
+
+func (q *queue[K, V]) remove(e *entry[K, V]) {
+	if e.older != nil {
+		e.older.newer = e.newer
+	} else {
+		q.eldest = e.newer
+	}
+	if e.newer != nil {
+		e.newer.older = e.older
+	} else {
+		q.youngest = e.older
+	}
+	e.older, e.newer = nil, nil
+}
+
+// setSweep has the timer fire when the eldest entry must go, if it is not set.
+func (c *Cache[K, V]) setSweep() {
+	if c.sweepSet || c.byAge.eldest == nil {
+		return
+	}
+	c.sweepSet = true
+	in := time.Until(c.byAge.eldest.wipeBy)
+	if c.sweeper == nil {
+		c.sweeper = time.AfterFunc(in, c.sweep)
+	} else {
+		c.sweeper.Reset(in)
+	}
+}
+
+func (c *Cache[K, V]) sweep() {
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return
+	}
+	c.work.Add(1)
+	defer c.work.Done()
+	now := time.Now()
+	for e := c.byAge.eldest; e != nil && !now.Before(e.wipeBy); e = c.byAge.eldest {
+		c.evict(e, Expired)
+	}
+	c.sweepSet = false
+	c.setSweep()
+	c.unlock()
+}
