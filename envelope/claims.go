@@ -10,7 +10,7 @@ import (
 )
 
 // namespaceClaim is the name under which the namespace stands in the
-// encryption context; no further claim may take it.
+// encryption context; package format lets no further claim take it.
 const namespaceClaim = "namespace"
 
 // Claims are facts that travel in the envelope in plaintext but authenticated,
@@ -42,20 +42,10 @@ func (c Claims) header(compression format.Compression) (format.Header, error) {
 		h.Claims = append(h.Claims, format.Claim{Name: name, Value: value})
 	}
 	slices.SortFunc(h.Claims, func(a, b format.Claim) int { return cmp.Compare(a.Name, b.Name) })
-	if err := c.check(); err != nil {
-		return format.Header{}, err
-	}
 	if err := h.Validate(); err != nil {
 		return format.Header{}, fmt.Errorf("envelope: claims: %w", err)
 	}
 	return h, nil
-}
-
-func (c Claims) check() error {
-	if _, taken := c.Others[namespaceClaim]; taken {
-		return fmt.Errorf("envelope: claims: the name %q is reserved", namespaceClaim)
-	}
-	return nil
 }
 
 // context is the encryption context. It is injective: Namespace is never empty

@@ -182,10 +182,6 @@ func (o *Opener) prepare(ctx context.Context, item *Item, out *Opened) *opening 
 		return nil
 	}
 	out.Claims = claimsOf(env.Header)
-	if out.Err = out.Claims.check(); out.Err != nil {
-		out.Err = corrupt("a claim has a reserved name", out.Err)
-		return nil
-	}
 	if out.KeyIDs, out.Err = recipientKeyIDs(env, item.KeyIDs); out.Err != nil {
 		return nil
 	}

@@ -53,6 +53,8 @@ type waiter struct {
 	got   []*sealingKey // one for each size, in order
 	err   error
 	done  chan struct{}
+	// asked says that a wrap call which started after the waiter came is to serve it.
+	asked bool
 }
 
 // take returns a data key for each plaintext size, in order. The caller gives
@@ -209,6 +211,9 @@ func (p *pool) fill() {
 		return
 	}
 	p.filling = true
+	for _, w := range p.line {
+		w.asked = true
+	}
 	p.background(func() { p.filled(p.wrap(need)) })
 }
 
@@ -221,8 +226,8 @@ func (p *pool) most() int {
 	return maxAhead
 }
 
-// filled takes in the outcome of a wrap call. A failure is told to everyone in
-// line: each of them would meet it in turn.
+// filled takes in the outcome of a wrap call. A failure is told to everyone for
+// whom it was made; those who came later get a call of their own.
 func (p *pool) filled(keys []*sealingKey, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -234,23 +239,29 @@ func (p *pool) filled(keys []*sealingKey, err error) {
 		return
 	}
 	if err != nil {
-		p.failLine(err)
-		return
+		p.fail(err, func(w *waiter) bool { return w.asked })
+		if len(p.line) == 0 {
+			return // nobody needs a key now; the next who does will try again
+		}
 	}
 	p.ready = append(p.ready, keys...)
 	p.serve()
 	p.fill()
 }
 
-func (p *pool) failLine(err error) {
-	for _, w := range p.line {
+// fail ends the wait of those in line whom it concerns.
+func (p *pool) fail(err error, concerns func(*waiter) bool) {
+	p.line = slices.DeleteFunc(p.line, func(w *waiter) bool {
+		if !concerns(w) {
+			return false
+		}
 		for _, k := range w.got {
 			p.drop(k)
 		}
 		w.got, w.err = nil, err
 		close(w.done)
-	}
-	p.line = nil
+		return true
+	})
 }
 
 // drain forgets every key in hand; the next payload is sealed under a new one.
@@ -277,5 +288,5 @@ func (p *pool) close() {
 	defer p.mu.Unlock()
 	p.closed = true
 	p.empty()
-	p.failLine(ErrClosed)
+	p.fail(ErrClosed, func(*waiter) bool { return true })
 }
