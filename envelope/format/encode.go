@@ -1,0 +1,86 @@
+package format
+
+import "google.golang.org/protobuf/encoding/protowire"
+
+// sizeBytes returns the size of a length-delimited field of n bytes, tag and
+// length included. All tags of the schema take one byte.
+func sizeBytes(n int) int { return 1 + protowire.SizeBytes(n) }
+
+// sizeOptional is sizeBytes of a field that is left out where it is empty.
+func sizeOptional(s string) int {
+	if s == "" {
+		return 0
+	}
+	return sizeBytes(len(s))
+}
+
+func sizeRecipients(recipients []Recipient) (size int) {
+	for _, r := range recipients {
+		size += sizeBytes(sizeRecipient(r))
+	}
+	return size
+}
+
+func sizeRecipient(r Recipient) int { return sizeOptional(r.KeyID) + sizeBytes(len(r.WrappedKey)) }
+
+func sizeClaim(c Claim) int { return sizeBytes(len(c.Name)) + sizeOptional(c.Value) }
+
+func sizeProtected(h Header) int {
+	size := 1 + protowire.SizeVarint(uint64(Suite1)) +
+		sizeBytes(SaltSize) + sizeBytes(CommitmentSize) + sizeBytes(len(h.Namespace))
+	for _, c := range h.Claims {
+		size += sizeBytes(sizeClaim(c))
+	}
+	if h.Compression != CompressionNone {
+		size += 1 + protowire.SizeVarint(uint64(h.Compression))
+	}
+	return size
+}
+
+// appendLength appends the tag and the length of a field of n bytes.
+func appendLength(dst []byte, num protowire.Number, n int) []byte {
+	dst = protowire.AppendTag(dst, num, protowire.BytesType)
+	return protowire.AppendVarint(dst, uint64(n)) //nolint:gosec // lengths are not negative
+}
+
+func appendString(dst []byte, num protowire.Number, s string) []byte {
+	return append(appendLength(dst, num, len(s)), s...)
+}
+
+func appendBytes(dst []byte, num protowire.Number, b []byte) []byte {
+	return append(appendLength(dst, num, len(b)), b...)
+}
+
+func appendNumber(dst []byte, num protowire.Number, n uint32) []byte {
+	dst = protowire.AppendTag(dst, num, protowire.VarintType)
+	return protowire.AppendVarint(dst, uint64(n))
+}
+
+func appendRecipients(dst []byte, recipients []Recipient) []byte {
+	for _, r := range recipients {
+		dst = appendLength(dst, envelopeRecipients, sizeRecipient(r))
+		if r.KeyID != "" {
+			dst = appendString(dst, recipientKeyID, r.KeyID)
+		}
+		dst = appendBytes(dst, recipientWrappedKey, r.WrappedKey)
+	}
+	return dst
+}
+
+func appendProtected(dst []byte, h Header, salt *[SaltSize]byte, commitment []byte) []byte {
+	dst = appendNumber(dst, protectedSuite, uint32(Suite1))
+	dst = appendBytes(dst, protectedSalt, salt[:])
+	dst = appendBytes(dst, protectedCommitment, commitment)
+	dst = appendString(dst, protectedNamespace, h.Namespace)
+	for _, c := range h.Claims {
+		dst = appendLength(dst, protectedClaims, sizeClaim(c))
+		dst = appendString(dst, claimName, c.Name)
+		if c.Value != "" {
+			dst = appendString(dst, claimValue, c.Value)
+		}
+	}
+	if h.Compression != CompressionNone {
+		dst = appendNumber(dst, protectedCompression, uint32(h.Compression))
+	}
+	return dst
+}

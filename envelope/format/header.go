@@ -1,0 +1,132 @@
+package format
+
+import (
+	"fmt"
+	"unicode"
+	"unicode/utf8"
+)
+
+// reservedClaim is a name that no further claim may have: the namespace is a
+// field of its own, and a claim that looked like it would mislead whoever reads
+// the claims as one list, the KMS's encryption context first of all.
+const reservedClaim = "namespace"
+
+// Claim is a plaintext but authenticated fact about what is sealed.
+type Claim struct {
+	// Name is 1 to MaxClaimName bytes of UTF-8 without control characters, and
+	// not "namespace".
+	Name string
+	// Value is 0 to MaxClaimValue bytes of UTF-8 without control characters.
+	Value string
+}
+
+// Compression says how the plaintext was compressed before it was sealed. This
+// package records it and does nothing about it.
+type Compression uint32
+
+// The compressions of version 1.
+const (
+	CompressionNone Compression = 0 // the plaintext as it is
+	CompressionZstd Compression = 1 // one or more Zstandard frames (RFC 8878)
+)
+
+// String returns "none", "zstd", or "compression(7)" for what is not known.
+func (c Compression) String() string {
+	switch c {
+	case CompressionNone:
+		return "none"
+	case CompressionZstd:
+		return "zstd"
+	default:
+		return fmt.Sprintf("compression(%d)", uint32(c))
+	}
+}
+
+// Header is the part of the protected fields that the caller chooses. It is
+// readable without any key and cannot be altered without breaking the envelope.
+type Header struct {
+	// Namespace is the claim that authorization is decided on: 1 to MaxNamespace
+	// bytes of UTF-8 without control characters.
+	Namespace string
+	// Claims are up to MaxClaims further claims, in ascending order of their
+	// names' bytes, each name once.
+	Claims []Claim
+	// Compression of the plaintext.
+	Compression Compression
+}
+
+// Validate reports whether an envelope can carry h. It returns an *Error that
+// wraps ErrMalformed, ErrUnsupported or ErrLimit. Parse applies the same rules.
+func (h Header) Validate() error {
+	const op = "check header"
+	if bad := checkNamespace(h.Namespace); bad != nil {
+		return bad.during(op, noOffset)
+	}
+	if bad := checkClaimCount(len(h.Claims)); bad != nil {
+		return bad.during(op, noOffset)
+	}
+	for i := range h.Claims {
+		if bad := checkClaim(h.Claims, i); bad != nil {
+			return bad.during(op, noOffset)
+		}
+	}
+	if bad := checkCompression(h.Compression); bad != nil {
+		return bad.during(op, noOffset)
+	}
+	return nil
+}
+
+func checkNamespace(ns string) *Error {
+	return checkText(path{name: "namespace"}, ns, 1, MaxNamespace)
+}
+
+func checkClaimCount(n int) *Error {
+	if n > MaxClaims {
+		return fault(ErrLimit, path{name: "claims"}, fmt.Sprintf("more than %d", MaxClaims))
+	}
+	return nil
+}
+
+// checkClaim checks claims[i] and its place behind the claim before it.
+func checkClaim(claims []Claim, i int) *Error {
+	name := path{list: "claims", index: i, name: "name"}
+	if bad := checkText(name, claims[i].Name, 1, MaxClaimName); bad != nil {
+		return bad
+	}
+	if claims[i].Name == reservedClaim {
+		return fault(ErrMalformed, name, "the name is reserved")
+	}
+	if i > 0 && claims[i-1].Name >= claims[i].Name {
+		return fault(ErrMalformed, name, "not in ascending order, or twice")
+	}
+	return checkText(path{list: "claims", index: i, name: "value"}, claims[i].Value, 0, MaxClaimValue)
+}
+
+func checkCompression(c Compression) *Error {
+	switch c {
+	case CompressionNone, CompressionZstd:
+		return nil
+	default:
+		return fault(ErrUnsupported, path{name: "compression"}, fmt.Sprintf("%d is not known", uint32(c)))
+	}
+}
+
+// checkText checks the length of s in bytes, that it is UTF-8, and that it holds
+// no control character (category Cc: U+0000 to U+001F and U+007F to U+009F),
+// which could forge log lines and terminal output.
+func checkText(field path, s string, least, most int) *Error {
+	switch {
+	case len(s) < least:
+		return fault(ErrMalformed, field, "missing")
+	case len(s) > most:
+		return tooLong(field, uint64(len(s)), most)
+	case !utf8.ValidString(s):
+		return fault(ErrMalformed, field, "not UTF-8")
+	}
+	for _, r := range s {
+		if unicode.IsControl(r) {
+			return fault(ErrMalformed, field, "holds a control character")
+		}
+	}
+	return nil
+}

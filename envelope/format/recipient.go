@@ -1,0 +1,75 @@
+package format
+
+import "fmt"
+
+// Recipient is one wrapped copy of the data key. Recipients are outside of what
+// the envelope authenticates, so that a rotation can replace them; the
+// commitment catches one that does not belong.
+type Recipient struct {
+	// KeyID names the key-encryption key, with "@version" where the KMS tells
+	// it: at most MaxKeyID bytes of printable ASCII without a space. It is empty
+	// where the container of the envelope names the keys, as Temporal's payload
+	// metadata does; either all recipients of an envelope have one or none has.
+	KeyID string
+	// WrappedKey is the KMS's own ciphertext of the data key, 1 to MaxWrappedKey
+	// bytes.
+	WrappedKey []byte
+}
+
+// ValidateRecipients reports whether an envelope can carry these recipients, of
+// which there are 1 to MaxRecipients. It returns an *Error that wraps
+// ErrMalformed or ErrLimit. Parse applies the same rules.
+func ValidateRecipients(recipients []Recipient) error {
+	const op = "check recipients"
+	if len(recipients) == 0 {
+		return fault(ErrMalformed, path{name: "recipients"}, "missing").during(op, noOffset)
+	}
+	if bad := checkRecipientCount(len(recipients)); bad != nil {
+		return bad.during(op, noOffset)
+	}
+	for i := range recipients {
+		if bad := checkRecipient(recipients, i); bad != nil {
+			return bad.during(op, noOffset)
+		}
+	}
+	return nil
+}
+
+func checkRecipientCount(n int) *Error {
+	if n > MaxRecipients {
+		return fault(ErrLimit, path{name: "recipients"}, fmt.Sprintf("more than %d", MaxRecipients))
+	}
+	return nil
+}
+
+// checkRecipient checks recipients[i], and that it names its key if and only if
+// the first one does.
+func checkRecipient(recipients []Recipient, i int) *Error {
+	r := recipients[i]
+	keyID := path{list: "recipients", index: i, name: "key_id"}
+	wrapped := path{list: "recipients", index: i, name: "wrapped_key"}
+	switch {
+	case len(r.KeyID) > MaxKeyID:
+		return tooLong(keyID, uint64(len(r.KeyID)), MaxKeyID)
+	case (r.KeyID == "") != (recipients[0].KeyID == ""):
+		return fault(ErrMalformed, keyID, "either all recipients name their key or none does")
+	case !printable(r.KeyID):
+		return fault(ErrMalformed, keyID, "a character other than printable ASCII, or a space")
+	case len(r.WrappedKey) == 0:
+		return fault(ErrMalformed, wrapped, "missing")
+	case len(r.WrappedKey) > MaxWrappedKey:
+		return tooLong(wrapped, uint64(len(r.WrappedKey)), MaxWrappedKey)
+	}
+	return nil
+}
+
+// printable reports whether s is printable ASCII without a space: a list of key
+// IDs is written with spaces between them.
+func printable(s string) bool {
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
+}

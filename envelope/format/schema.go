@@ -1,0 +1,57 @@
+package format
+
+import "google.golang.org/protobuf/encoding/protowire"
+
+// Field numbers, as in envelope.proto.
+const (
+	envelopeRecipients protowire.Number = 1
+	envelopeProtected  protowire.Number = 2
+	envelopeCiphertext protowire.Number = 3
+
+	recipientKeyID      protowire.Number = 1
+	recipientWrappedKey protowire.Number = 2
+
+	protectedSuite       protowire.Number = 1
+	protectedSalt        protowire.Number = 2
+	protectedCommitment  protowire.Number = 3
+	protectedNamespace   protowire.Number = 4
+	protectedClaims      protowire.Number = 5
+	protectedCompression protowire.Number = 6
+
+	claimName  protowire.Number = 1
+	claimValue protowire.Number = 2
+)
+
+// message is one of the messages of the schema. It tells a field that is unknown,
+// or of the wrong type, from one that is in the wrong place.
+type message uint8
+
+const (
+	messageEnvelope message = iota
+	messageRecipient
+	messageProtected
+	messageClaim
+)
+
+// last returns the highest field number of m.
+func (m message) last() protowire.Number {
+	switch m {
+	case messageEnvelope:
+		return envelopeCiphertext
+	case messageProtected:
+		return protectedCompression
+	case messageRecipient:
+		return recipientWrappedKey
+	default:
+		return claimValue
+	}
+}
+
+// wireType returns the wire type of field num of m. Only the first and the last
+// field of Protected are numbers.
+func (m message) wireType(num protowire.Number) protowire.Type {
+	if m == messageProtected && (num == protectedSuite || num == protectedCompression) {
+		return protowire.VarintType
+	}
+	return protowire.BytesType
+}

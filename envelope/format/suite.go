@@ -1,0 +1,87 @@
+package format
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"crypto/subtle"
+	"fmt"
+)
+
+// Suite is the set of algorithms of an envelope.
+type Suite uint32
+
+// Suite1 is the only suite of version 1: HKDF-Expand-SHA256 (RFC 5869) derives
+// payload key and commitment from the data key, AES-256-GCM (SP 800-38D) with a
+// random 96-bit nonce seals. It is key committing and FIPS 140 approved.
+const Suite1 Suite = 1
+
+// String returns "HKDF-Expand-SHA256 + AES-256-GCM", or "suite(7)" for what is not known.
+func (s Suite) String() string {
+	if s == Suite1 {
+		return "HKDF-Expand-SHA256 + AES-256-GCM"
+	}
+	return fmt.Sprintf("suite(%d)", uint32(s))
+}
+
+const (
+	// infoLabel sets what we derive apart from any other use of a data key.
+	infoLabel = "waxseal/v1"
+
+	payloadKeySize = 32
+)
+
+// derived is what one data key and one salt give: payload key, then commitment.
+// Its maker wipes it. The key schedule inside cipher.AEAD, and what crypto/hkdf
+// keeps while it works, are beyond reach and left to the garbage collector.
+type derived []byte
+
+func (d derived) payloadKey() []byte { return d[:payloadKeySize] }
+func (d derived) commitment() []byte { return d[payloadKeySize:] }
+func (d derived) wipe()              { clear(d) }
+
+// commitsTo compares in constant time: how much of a commitment a guess got
+// right is nobody's business.
+func (d derived) commitsTo(commitment *[CommitmentSize]byte) bool {
+	return subtle.ConstantTimeCompare(d.commitment(), commitment[:]) == 1
+}
+
+// derive expands the data key. Extract is skipped because the data key is
+// uniformly random already (RFC 5869, 3.3).
+func derive(dataKey []byte, salt *[SaltSize]byte) (derived, error) {
+	okm, err := hkdf.Expand(sha256.New, dataKey, infoLabel+string(salt[:]), payloadKeySize+CommitmentSize)
+	if err != nil {
+		return nil, fmt.Errorf("format: derive payload key: %w", err)
+	}
+	return okm, nil
+}
+
+// newAEAD returns AES-256-GCM that makes its own nonces, the only GCM that FIPS
+// 140 mode allows.
+func newAEAD(payloadKey []byte) (cipher.AEAD, error) {
+	block, err := aes.NewCipher(payloadKey)
+	if err != nil {
+		return nil, fmt.Errorf("format: use payload key: %w", err)
+	}
+	return cipher.NewGCMWithRandomNonce(block)
+}
+
+// checkDataKey checks the length. A wrong one is the fault of whoever unwrapped
+// it and must not be mistaken for an altered envelope.
+func checkDataKey(dataKey []byte) *Error {
+	if len(dataKey) != DataKeySize {
+		return fault(ErrDataKey, path{name: "data key"}, fmt.Sprintf("%d bytes where %d are needed", len(dataKey), DataKeySize))
+	}
+	return nil
+}
+
+// checkNotWiped refuses the key that a use after wiping would give. A random
+// key is all zero once in 2^256.
+func checkNotWiped(dataKey []byte) *Error {
+	var zero [DataKeySize]byte
+	if subtle.ConstantTimeCompare(dataKey, zero[:]) == 1 {
+		return fault(ErrDataKey, path{name: "data key"}, "all zero")
+	}
+	return nil
+}
