@@ -34,6 +34,9 @@ type failureConverter struct {
 
 var _ converter.FailureConverterWithSerializationContext = (*failureConverter)(nil)
 
+// encodedMessage is what the SDK leaves in place of a message that it encoded.
+const encodedMessage = "Encoded failure"
+
 // unsealable stands in for a message that could not be sealed.
 const unsealable = "waxseal: the failure's message could not be sealed and was withheld"
 
@@ -54,6 +57,8 @@ func (f *failureConverter) ErrorToFailure(err error) *failurepb.Failure {
 // seal replaces message and stack trace by their sealed form, once.
 func (f *failureConverter) seal(link *failurepb.Failure) {
 	if link.GetEncodedAttributes() != nil {
+		// The SDK's own conversion writes the opened message beside the sealed one.
+		link.Message, link.StackTrace = encodedMessage, ""
 		return
 	}
 	link.StackTrace = trimStackTrace(link.GetStackTrace())
@@ -71,9 +76,15 @@ func trimStackTrace(s string) string {
 	return strings.ToValidUTF8(s[:half]+cut+s[len(s)-half:], "")
 }
 
-// FailureToError implements converter.FailureConverter.
+// FailureToError implements converter.FailureConverter. The SDK's own
+// conversion opens messages in place and keeps the failure with the error, to
+// send it again: it gets a copy, so that a failure converted twice is not kept
+// with its message in plaintext.
 func (f *failureConverter) FailureToError(failure *failurepb.Failure) error {
-	return f.inner.FailureToError(failure)
+	if failure == nil {
+		return nil
+	}
+	return f.inner.FailureToError(proto.CloneOf(failure))
 }
 
 // WithSerializationContext implements converter.FailureConverterWithSerializationContext.

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"log/slog"
+	"sync/atomic"
 
 	"github.com/waxseal/waxseal/kms"
 )
@@ -13,6 +14,9 @@ import (
 // so that there is one copy to wipe.
 type dataKey struct {
 	b [kms.DataKeySize]byte
+	// proven is set once an envelope committed to the key: then it is the one that
+	// was wrapped, and an envelope that does not commit to it lies.
+	proven atomic.Bool
 }
 
 func newDataKey() *dataKey {

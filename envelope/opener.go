@@ -129,7 +129,9 @@ func verdict(err error) cache.Verdict {
 
 // learn puts a data key that was just wrapped into the cache.
 func (o *Opener) learn(kekID string, blob []byte, ec kms.Context, key *dataKey) {
-	o.cache.Put(cacheKeyOf(kekID, blob, ec.AssociatedData()), key.clone()).Release()
+	own := key.clone()
+	own.proven.Store(true)
+	o.cache.Put(cacheKeyOf(kekID, blob, ec.AssociatedData()), own).Release()
 }
 
 // Close cancels unwraps under way, waits for them and wipes the cache.
@@ -268,12 +270,16 @@ func (o *Opener) settle(ctx context.Context, p *opening, got cache.Outcome[*data
 		defer got.Ref.Release()
 		key := got.Ref.Value()
 		if p.env.CommitsTo(key.b[:]) {
+			key.proven.Store(true)
 			p.out.Plaintext, p.out.Err = o.open(p.env, key)
 			return true
 		}
-		// Either the envelope lies or the KMS answered with another key. Should it
-		// have been the KMS, the wrong key must not stay.
-		o.cache.Remove(tried.id)
+		// Either the envelope lies or the KMS answered with another key. The key is
+		// kept only if it is known not to have been the KMS: otherwise a wrong key
+		// would stay, and if it always went, a forged envelope could evict good ones.
+		if !key.proven.Load() {
+			o.cache.Remove(tried.id)
+		}
 		p.errs = append(p.errs, openError(kms.Corrupt, tried.key.ID(), "the data key is not the one that the envelope commits to",
 			"the envelope was altered, or the KMS answered wrongly; fetch the envelope again from where it is stored", nil))
 	case ctx.Err() != nil:

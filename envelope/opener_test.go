@@ -123,6 +123,34 @@ func TestWrongDataKeyOpensNothing(t *testing.T) {
 	}
 }
 
+func TestForgedEnvelopeEvictsNoGoodKey(t *testing.T) {
+	r := newRig(t, envelope.SealerConfig{}, "a")
+	item := items(mustSeal(t, r.sealer, claims, "x")...)[0]
+	e, err := format.Parse(item.Envelope)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged := bytes.Replace(item.Envelope, e.Commitment[:], make([]byte, len(e.Commitment)), 1)
+	wantClass(t, openOne(t, r.opener, envelope.Item{Envelope: forged}).Err, kms.Corrupt)
+	r.keys[0].Always(kmstest.Fail(kms.Unavailable))
+	if got := openOne(t, r.opener, item); got.Err != nil {
+		t.Errorf("the good envelope no longer opens: %v", got.Err)
+	}
+}
+
+func TestBackendPanics(t *testing.T) {
+	key := kmstest.NewFake("a")
+	item := items(mustSeal(t, newSealer(t, envelope.SealerConfig{}, key), claims, "x")...)[0]
+	key.Always(kmstest.Fault{Hook: func(context.Context) error { panic("CANARY") }})
+	_, err := newSealer(t, envelope.SealerConfig{}, key).Seal(t.Context(), claims, []byte("x"))
+	for _, err := range []error{err, openOne(t, newOpener(t, nil, key), item).Err} {
+		wantClass(t, err, kms.Internal)
+		if strings.Contains(err.Error(), "CANARY") {
+			t.Error(err)
+		}
+	}
+}
+
 func TestKMSBreaksItsContract(t *testing.T) {
 	key := kmstest.NewFake("a")
 	item := items(mustSeal(t, newSealer(t, envelope.SealerConfig{}, key), claims, "x")...)[0]

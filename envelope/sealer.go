@@ -230,7 +230,8 @@ func (s *Sealer) wrap(n int, ec kms.Context) ([]*sealingKey, error) {
 	return keys, nil
 }
 
-func (s *Sealer) wrapFor(ctx context.Context, r int, kek kms.Key, keys []*sealingKey, plain [][]byte, ec kms.Context) error {
+func (s *Sealer) wrapFor(ctx context.Context, r int, kek kms.Key, keys []*sealingKey, plain [][]byte, ec kms.Context) (err error) {
+	defer recovered("wrap", kek, &err)
 	wrapped, err := kek.Wrap(ctx, plain, ec)
 	if err != nil {
 		return err

@@ -37,7 +37,7 @@ func unwrapAll(ctx context.Context, missing []cacheKey, jobs map[cacheKey]unwrap
 			for n, i := range members {
 				wrapped[n] = kms.Wrapped{Blob: jobs[missing[i]].blob}
 			}
-			results, err := job.key.Unwrap(ctx, wrapped, job.ec)
+			results, err := callUnwrap(ctx, job, wrapped)
 			if err == nil && len(results) != len(members) {
 				err = &kms.Error{Op: "unwrap", KeyID: job.key.ID(), Detail: fmt.Sprintf("%d answers for %d wrapped keys", len(results), len(members))}
 			}
@@ -53,6 +53,20 @@ func unwrapAll(ctx context.Context, missing []cacheKey, jobs map[cacheKey]unwrap
 	}
 	wg.Wait()
 	return out
+}
+
+// callUnwrap calls the KMS and turns a panic of its client library into an
+// error: in a goroutine of ours it would end the program and print its value.
+func callUnwrap(ctx context.Context, job unwrapJob, wrapped []kms.Wrapped) (out []kms.Unwrapped, err error) {
+	defer recovered("unwrap", job.key, &err)
+	return job.key.Unwrap(ctx, wrapped, job.ec)
+}
+
+// recovered is deferred around calls into a KMS backend.
+func recovered(op string, key kms.Key, err *error) {
+	if v := recover(); v != nil {
+		*err = &kms.Error{Op: op, KeyID: key.ID(), Detail: fmt.Sprintf("the backend panicked with a %T", v)}
+	}
 }
 
 func takeDataKey(key kms.Key, u kms.Unwrapped) cache.Result[*dataKey] {
