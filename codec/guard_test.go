@@ -1,0 +1,374 @@
+package codec_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	commonpb "go.temporal.io/api/common/v1"
+	historypb "go.temporal.io/api/history/v1"
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/waxseal/waxseal/codec"
+	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/kmstest"
+)
+
+// recorder is a gRPC server that keeps every request and answers with what it
+// was told to, or with an empty reply.
+type recorder struct {
+	workflowservice.UnimplementedWorkflowServiceServer
+	addr string
+
+	mu       sync.Mutex
+	requests []proto.Message
+	history  *historypb.History
+}
+
+func startRecorder(t *testing.T) *recorder {
+	t.Helper()
+	r := &recorder{}
+	lis, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.addr = lis.Addr().String()
+	s := grpc.NewServer(grpc.UnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+		r.mu.Lock()
+		r.requests = append(r.requests, req.(proto.Message))
+		r.mu.Unlock()
+		return next(ctx, req)
+	}))
+	workflowservice.RegisterWorkflowServiceServer(s, r)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = s.Serve(lis)
+	}()
+	t.Cleanup(func() {
+		s.Stop()
+		<-done
+	})
+	return r
+}
+
+func (r *recorder) GetSystemInfo(context.Context, *workflowservice.GetSystemInfoRequest) (*workflowservice.GetSystemInfoResponse, error) {
+	return &workflowservice.GetSystemInfoResponse{}, nil
+}
+
+func (r *recorder) StartWorkflowExecution(context.Context, *workflowservice.StartWorkflowExecutionRequest) (*workflowservice.StartWorkflowExecutionResponse, error) {
+	return &workflowservice.StartWorkflowExecutionResponse{RunId: "run"}, nil
+}
+
+func (r *recorder) SignalWorkflowExecution(context.Context, *workflowservice.SignalWorkflowExecutionRequest) (*workflowservice.SignalWorkflowExecutionResponse, error) {
+	return &workflowservice.SignalWorkflowExecutionResponse{}, nil
+}
+
+func (r *recorder) GetWorkflowExecutionHistory(context.Context, *workflowservice.GetWorkflowExecutionHistoryRequest) (*workflowservice.GetWorkflowExecutionHistoryResponse, error) {
+	return &workflowservice.GetWorkflowExecutionHistoryResponse{History: r.history}, nil
+}
+
+// take returns the requests of type T since the last take.
+func take[T proto.Message](r *recorder) []T {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []T
+	for _, req := range r.requests {
+		if m, ok := req.(T); ok {
+			out = append(out, m)
+		}
+	}
+	r.requests = nil
+	return out
+}
+
+const headersPolicy = `
+keys: {a: {uri: "fake://a"}}
+seal:
+  - {match: {namespace: "headers"}, keys: [a], sealHeaders: true}
+  - {match: {namespace: "*"}, keys: [a]}
+`
+
+func dial(t *testing.T, c *codec.Codec, r *recorder, change func(*client.Options)) client.Client {
+	t.Helper()
+	o := client.Options{HostPort: r.addr, Namespace: "headers", Plugins: []client.Plugin{codec.NewPlugin(c)}}
+	if change != nil {
+		change(&o)
+	}
+	cl, err := client.DialContext(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cl.Close)
+	return cl
+}
+
+// tenantHeader propagates a header that holds a canary.
+type tenantHeader struct{}
+
+func (tenantHeader) Inject(_ context.Context, w workflow.HeaderWriter) error {
+	p, err := converter.GetDefaultDataConverter().ToPayload("CANARY header")
+	w.Set("tenant", p)
+	return err
+}
+
+func (h tenantHeader) InjectFromWorkflow(_ workflow.Context, w workflow.HeaderWriter) error {
+	return h.Inject(context.Background(), w)
+}
+
+func (tenantHeader) Extract(ctx context.Context, _ workflow.HeaderReader) (context.Context, error) {
+	return ctx, nil
+}
+
+func (tenantHeader) ExtractToWorkflow(ctx workflow.Context, _ workflow.HeaderReader) (workflow.Context, error) {
+	return ctx, nil
+}
+
+func start(cl client.Client, memo map[string]any, args ...any) error {
+	_, err := cl.ExecuteWorkflow(context.Background(), client.StartWorkflowOptions{
+		ID: "w", TaskQueue: "q", Memo: memo, StaticSummary: "CANARY summary",
+		TypedSearchAttributes: temporal.NewSearchAttributes(temporal.NewSearchAttributeKeyKeyword("Customer").ValueSet("public")),
+	}, "Order", args...)
+	return err
+}
+
+func TestPluginSealsARequest(t *testing.T) {
+	c, _ := newCodec(t, headersPolicy)
+	r := startRecorder(t)
+	cl := dial(t, c, r, func(o *client.Options) { o.ContextPropagators = []workflow.ContextPropagator{tenantHeader{}} })
+	if err := start(cl, map[string]any{"m": "CANARY memo"}, "CANARY input"); err != nil {
+		t.Fatal(err)
+	}
+	req := take[*workflowservice.StartWorkflowExecutionRequest](r)[0]
+	if strings.Contains(req.String(), "CANARY") {
+		t.Fatalf("plaintext on the wire: %s", req)
+	}
+	sealed := map[string]*commonpb.Payload{
+		`"CANARY input"`: req.GetInput().GetPayloads()[0], `"CANARY memo"`: req.GetMemo().GetFields()["m"],
+		`"CANARY header"`: req.GetHeader().GetFields()["tenant"], `"CANARY summary"`: req.GetUserMetadata().GetSummary(),
+	}
+	for want, p := range sealed {
+		if d := c.Decode(t.Context(), "headers", []*commonpb.Payload{p})[0]; d.Err != nil || !d.Sealed || string(d.Payload.GetData()) != want {
+			t.Errorf("%s: %+v", want, d)
+		}
+	}
+	if p := req.GetSearchAttributes().GetIndexedFields()["Customer"]; string(p.GetData()) != `"public"` {
+		t.Errorf("search attribute %v", p)
+	}
+}
+
+func TestGuardRefuses(t *testing.T) {
+	sealedBy := func(c *codec.Codec) *commonpb.Payload { return encode(t, c, "headers", payload(t, "x"))[0] }
+	storageRef := &commonpb.Payload{
+		Metadata:         map[string][]byte{"encoding": []byte("json/protobuf"), "messageType": []byte("temporal.api.sdk.v1.ExternalStorageReference")},
+		Data:             []byte(`{"driverName":"s3"}`),
+		ExternalPayloads: []*commonpb.Payload_ExternalPayloadDetails{{SizeBytes: 10}},
+	}
+	for _, tc := range []struct {
+		name    string
+		payload func(*codec.Codec) *commonpb.Payload
+		storage bool
+		sent    bool
+	}{
+		{"sealed", sealedBy, false, true},
+		{"plaintext", func(*codec.Codec) *commonpb.Payload { return payload(t, "CANARY") }, false, false},
+		{"empty", func(*codec.Codec) *commonpb.Payload { return &commonpb.Payload{} }, false, false},
+		{"merely says it is sealed", func(*codec.Codec) *commonpb.Payload {
+			return &commonpb.Payload{Metadata: map[string][]byte{"encoding": []byte(codec.Encoding), codec.MetadataKeyIDs: []byte("fake://a")}, Data: []byte("CANARY")}
+		}, false, false},
+		{"sealed, keys unnamed", func(c *codec.Codec) *commonpb.Payload {
+			p := sealedBy(c)
+			delete(p.Metadata, codec.MetadataKeyIDs)
+			return p
+		}, false, false},
+		{"storage reference without external storage", func(*codec.Codec) *commonpb.Payload { return storageRef }, false, false},
+		{"storage reference with external storage", func(*codec.Codec) *commonpb.Payload { return storageRef }, true, true},
+		{"says it is a storage reference", func(*codec.Codec) *commonpb.Payload {
+			return &commonpb.Payload{Metadata: map[string][]byte{"encoding": []byte("json/external-storage-reference")}, Data: []byte("CANARY")}
+		}, true, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			c, _ := newCodec(t, headersPolicy)
+			r := startRecorder(t)
+			cl := dial(t, c, r, func(o *client.Options) {
+				if tc.storage {
+					o.ExternalStorage = converter.ExternalStorage{Drivers: []converter.StorageDriver{noDriver{}}}
+				}
+			})
+			_, err := cl.WorkflowService().SignalWorkflowExecution(t.Context(), &workflowservice.SignalWorkflowExecutionRequest{
+				Namespace: "headers", Input: &commonpb.Payloads{Payloads: []*commonpb.Payload{tc.payload(c)}},
+			})
+			if tc.sent != (err == nil) || tc.sent != (len(take[*workflowservice.SignalWorkflowExecutionRequest](r)) == 1) {
+				t.Fatalf("sent: %v, %v", !tc.sent, err)
+			}
+			if err != nil && (!strings.Contains(err.Error(), "refused to send SignalWorkflowExecution: a payload in SignalWorkflowExecutionRequest is not sealed") || strings.Contains(err.Error(), "CANARY")) {
+				t.Errorf("error says %v", err)
+			}
+		})
+	}
+}
+
+type noDriver struct{ converter.StorageDriver }
+
+func (noDriver) Name() string { return "none" }
+func (noDriver) Type() string { return "none" }
+
+func TestMemoFallbackIsRefused(t *testing.T) {
+	c, backend := newCodec(t, headersPolicy)
+	r := startRecorder(t)
+	cl := dial(t, c, r, nil)
+	backend.Fake("a").Always(kmstest.Fail(kms.Unavailable))
+	_, err := cl.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: "w", TaskQueue: "q", Memo: map[string]any{"m": "CANARY"}}, "Order")
+	if err == nil || !strings.Contains(err.Error(), "refused to send StartWorkflowExecution") || strings.Contains(err.Error(), "CANARY") {
+		t.Errorf("got %v", err)
+	}
+	if n := len(take[*workflowservice.StartWorkflowExecutionRequest](r)); n != 0 {
+		t.Errorf("%d requests left", n)
+	}
+}
+
+func TestPlaintextHeaderIsRefusedUnlessSealed(t *testing.T) {
+	c, _ := newCodec(t, headersPolicy)
+	r := startRecorder(t)
+	cl := dial(t, c, r, func(o *client.Options) {
+		o.Namespace = "other"
+		o.ContextPropagators = []workflow.ContextPropagator{tenantHeader{}}
+	})
+	err := start(cl, nil)
+	if err == nil || !strings.Contains(err.Error(), "sealHeaders: true") || strings.Contains(err.Error(), "CANARY") {
+		t.Errorf("got %v", err)
+	}
+	if n := len(take[*workflowservice.StartWorkflowExecutionRequest](r)); n != 0 {
+		t.Errorf("%d requests left", n)
+	}
+}
+
+func TestHeaderThatCannotBeSealed(t *testing.T) {
+	for class, want := range map[kms.Class]codes.Code{kms.Unavailable: codes.Unavailable, kms.Throttled: codes.Unavailable, kms.Denied: codes.FailedPrecondition, kms.Disabled: codes.FailedPrecondition} {
+		t.Run(class.String(), func(t *testing.T) {
+			c, backend := newCodec(t, headersPolicy)
+			r := startRecorder(t)
+			cl := dial(t, c, r, nil)
+			backend.Fake("a").Always(kmstest.Fail(class))
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			_, err := cl.WorkflowService().SignalWorkflowExecution(ctx, &workflowservice.SignalWorkflowExecutionRequest{
+				Namespace: "headers", Header: &commonpb.Header{Fields: map[string]*commonpb.Payload{"h": payload(t, "CANARY")}},
+			})
+			if s := serviceerror.ToStatus(err); s.Code() != want || strings.Contains(err.Error(), "CANARY") {
+				t.Errorf("code %v, want %v: %v", s.Code(), want, err)
+			}
+			if n := len(take[*workflowservice.SignalWorkflowExecutionRequest](r)); n != 0 {
+				t.Errorf("%d requests left", n)
+			}
+		})
+	}
+}
+
+func TestGuardDoesNotMutateRequests(t *testing.T) {
+	c, _ := newCodec(t, headersPolicy)
+	r := startRecorder(t)
+	cl := dial(t, c, r, nil)
+	req := &workflowservice.SignalWorkflowExecutionRequest{
+		Namespace: "headers", Header: &commonpb.Header{Fields: map[string]*commonpb.Payload{"h": payload(t, "CANARY")}},
+	}
+	want := proto.CloneOf(req)
+	for range 2 {
+		if _, err := cl.WorkflowService().SignalWorkflowExecution(t.Context(), req); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !proto.Equal(req, want) {
+		t.Error("the caller's request was changed")
+	}
+	for _, got := range take[*workflowservice.SignalWorkflowExecutionRequest](r) {
+		if !codec.ClaimsSealed(got.GetHeader().GetFields()["h"]) {
+			t.Errorf("sent %v", got)
+		}
+	}
+}
+
+func TestSealedHeadersAreOpened(t *testing.T) {
+	c, backend := newCodec(t, headersPolicy)
+	r := startRecorder(t)
+	cl := dial(t, c, r, nil)
+	sealedHeader := encode(t, c, "headers", payload(t, "header"))[0]
+	sealedInput := encode(t, c, "headers", payload(t, "input"))[0]
+	r.history = historyWith(map[string]*commonpb.Payload{"sealed": sealedHeader, "plain": payload(t, "plain")}, sealedInput)
+	get := func(cl client.Client) (*historypb.WorkflowExecutionStartedEventAttributes, error) {
+		res, err := cl.WorkflowService().GetWorkflowExecutionHistory(t.Context(), &workflowservice.GetWorkflowExecutionHistoryRequest{Namespace: "headers"})
+		if err != nil {
+			return nil, err
+		}
+		return res.GetHistory().GetEvents()[0].GetWorkflowExecutionStartedEventAttributes(), nil
+	}
+	got, err := get(cl)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, p := range got.GetHeader().GetFields() {
+		if string(p.GetData()) != `"`+strings.ReplaceAll(name, "sealed", "header")+`"` {
+			t.Errorf("header %s: %v", name, p)
+		}
+	}
+	if !codec.ClaimsSealed(got.GetInput().GetPayloads()[0]) {
+		t.Error("the guard opened what the data converter is there for")
+	}
+	cold := dial(t, newCodecOn(t, headersPolicy, backend), r, nil)
+	backend.Fake("a").Always(kmstest.Fail(kms.Denied))
+	if _, err := get(cold); err == nil || !strings.Contains(err.Error(), "open header") {
+		t.Errorf("a header that cannot be opened: %v", err)
+	}
+}
+
+func historyWith(header map[string]*commonpb.Payload, input *commonpb.Payload) *historypb.History {
+	return &historypb.History{Events: []*historypb.HistoryEvent{{
+		EventId: 1,
+		Attributes: &historypb.HistoryEvent_WorkflowExecutionStartedEventAttributes{WorkflowExecutionStartedEventAttributes: &historypb.WorkflowExecutionStartedEventAttributes{
+			Header: &commonpb.Header{Fields: header}, Input: &commonpb.Payloads{Payloads: []*commonpb.Payload{input}},
+		}},
+	}}}
+}
+
+func TestPluginRefusesAFailureConverter(t *testing.T) {
+	c, _ := newCodec(t, headersPolicy)
+	_, err := client.NewLazyClient(client.Options{Plugins: []client.Plugin{codec.NewPlugin(c)}, FailureConverter: temporal.GetDefaultFailureConverter()})
+	if !errors.Is(err, codec.ErrFailureConverterSet) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestClientFromExisting(t *testing.T) {
+	c, _ := newCodec(t, headersPolicy)
+	r := startRecorder(t)
+	guarded := dial(t, c, r, nil)
+	bare := dial(t, c, r, func(o *client.Options) { o.Plugins = nil })
+	opts := client.Options{Namespace: "second", Plugins: []client.Plugin{codec.NewPlugin(c)}}
+	if _, err := client.NewClientFromExistingWithContext(t.Context(), bare, opts); !errors.Is(err, codec.ErrUnguarded) {
+		t.Errorf("from a client without a guard: %v", err)
+	}
+	second, err := client.NewClientFromExistingWithContext(t.Context(), guarded, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Close()
+	if err := start(second, nil, "CANARY"); err != nil {
+		t.Fatal(err)
+	}
+	p := take[*workflowservice.StartWorkflowExecutionRequest](r)[0].GetInput().GetPayloads()[0]
+	if d := c.Decode(t.Context(), "second", []*commonpb.Payload{p})[0]; d.Err != nil || d.Namespace != "second" {
+		t.Errorf("%+v", d)
+	}
+}
