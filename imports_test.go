@@ -1,0 +1,48 @@
+package waxseal
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// TestDependencies checks what each package pulls in, directly or through
+// others. The linter's depguard rules hold the direct arrows; this holds the
+// promise they are for: who names no backend gets no cloud SDK, and who has no
+// Temporal gets none.
+func TestDependencies(t *testing.T) {
+	const module = "github.com/waxseal/waxseal/"
+	cloud := []string{"github.com/aws/", "cloud.google.com/", "google.golang.org/api/", "github.com/hashicorp/vault/", module + "kms/"}
+	below := append([]string{"go.temporal.io/", "testing", module + "codec", module + "httpapi", module + "cmd"}, cloud...)
+	leaf := append([]string{module + "envelope", module + "internal/vaulttest"}, below...)
+	for _, tc := range []struct {
+		pkg string
+		not []string // prefixes of import paths
+	}{
+		{"cache", append([]string{module + "kms", module + "policy"}, leaf...)},
+		{"policy", append([]string{module + "kms", module + "cache"}, leaf...)},
+		{"kms", append([]string{module + "cache", module + "policy"}, leaf...)},
+		{"envelope/format", append([]string{module + "kms", module + "cache", module + "policy", "net", "os/exec"}, below...)},
+		{"envelope", append([]string{module + "policy"}, below...)},
+		{"codec", append([]string{module + "httpapi", module + "cmd"}, cloud...)},
+		{"httpapi", append([]string{module + "rotation", module + "cmd"}, cloud...)},
+	} {
+		t.Run(tc.pkg, func(t *testing.T) {
+			out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "./"+tc.pkg).Output()
+			if err != nil {
+				t.Fatal(err)
+			}
+			deps := strings.Fields(string(out))
+			if len(deps) < 2 {
+				t.Fatalf("go list names %d packages", len(deps))
+			}
+			for _, dep := range deps {
+				for _, prefix := range tc.not {
+					if strings.HasPrefix(dep, prefix) && dep != module+tc.pkg {
+						t.Errorf("%s pulls in %s", tc.pkg, dep)
+					}
+				}
+			}
+		})
+	}
+}
