@@ -27,8 +27,11 @@ TEXT
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${WAXSEAL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/waxseal}
 
-vault_version=1.21.4
-temporal_version=$(awk '$1 == "go.temporal.io/server" { sub(/^v/, "", $2); print $2 }' "$here/temporal/go.mod")
+# required MODULE GO.MOD prints the version that GO.MOD requires, without its v.
+required() { awk -v m="$1" '$1 == m { sub(/^v/, "", $2); print $2; exit }' "$2"; }
+
+vault_version=$(required github.com/hashicorp/vault "$here/vault/go.mod")
+temporal_version=$(required go.temporal.io/server "$here/temporal/go.mod")
 cli_version=1.5.1
 golangci_version=2.15.0
 gofumpt_version=0.12.0

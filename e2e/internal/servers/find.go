@@ -14,7 +14,6 @@ import (
 const (
 	programTemporal = "temporal"
 	programCLI      = "temporal-cli"
-	programVault    = "vault"
 	programChromium = "chromium"
 )
 

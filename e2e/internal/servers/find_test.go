@@ -6,10 +6,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/waxseal/waxseal/internal/vaulttest"
 )
 
 func TestFind(t *testing.T) {
-	for _, program := range []string{programTemporal, programCLI, programVault, programChromium} {
+	for _, program := range []string{programTemporal, programCLI, programChromium} {
 		t.Run(program, func(t *testing.T) {
 			path, err := find(t.Context(), program)
 			if err != nil {
@@ -25,7 +27,7 @@ func TestFind(t *testing.T) {
 func TestFindSaysWhatToDo(t *testing.T) {
 	cache := t.TempDir()
 	t.Setenv("WAXSEAL_CACHE", cache)
-	for _, program := range []string{programTemporal, programCLI, programVault} {
+	for _, program := range []string{programTemporal, programCLI} {
 		t.Run(program, func(t *testing.T) {
 			_, err := find(t.Context(), program)
 			missing, ok := errors.AsType[*NotInstalledError](err)
@@ -45,16 +47,24 @@ func TestFindSaysWhatToDo(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
-	t.Run("RunVault", func(t *testing.T) {
-		if _, err := RunVault(t.Context()); !errors.As(err, new(*NotInstalledError)) {
-			t.Errorf("got %v", err)
-		}
-	})
+}
+
+// TestVaultIsWhereItIsLookedFor holds install.sh and package vaulttest, which
+// does not ask it, to one version and one path.
+func TestVaultIsWhereItIsLookedFor(t *testing.T) {
+	t.Setenv(vaulttest.BinEnv, "")
+	path, err := find(t.Context(), "vault")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := vaulttest.Binary(t); got != path {
+		t.Errorf("vaulttest looks at %s, install.sh puts it at %s", got, path)
+	}
 }
 
 func TestFindWithoutTheScript(t *testing.T) {
 	t.Chdir(t.TempDir())
-	if _, err := find(t.Context(), programVault); err == nil || !strings.Contains(err.Error(), "no e2e/servers/install.sh") {
+	if _, err := find(t.Context(), programCLI); err == nil || !strings.Contains(err.Error(), "no e2e/servers/install.sh") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -68,7 +78,7 @@ func TestFindWithABrokenScript(t *testing.T) {
 	if err := os.WriteFile("servers/install.sh", []byte("exit 3\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := find(t.Context(), programVault); err == nil || !strings.Contains(err.Error(), "exit status 3") {
+	if _, err := find(t.Context(), programCLI); err == nil || !strings.Contains(err.Error(), "exit status 3") {
 		t.Errorf("got %v", err)
 	}
 }

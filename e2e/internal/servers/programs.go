@@ -1,7 +1,9 @@
 package servers
 
 import (
+	"os"
 	"os/exec"
+	"strings"
 	"testing"
 )
 
@@ -28,4 +30,16 @@ func Chromium(tb testing.TB) string {
 		tb.Fatal(err)
 	}
 	return path
+}
+
+// environWithout is this process's environment without the variables that
+// would point a program somewhere else than the test means.
+func environWithout(prefix string) []string {
+	var env []string
+	for _, kv := range os.Environ() {
+		if !strings.HasPrefix(kv, prefix) {
+			env = append(env, kv)
+		}
+	}
+	return env
 }

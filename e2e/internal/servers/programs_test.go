@@ -31,7 +31,6 @@ func TestCLI(t *testing.T) {
 }
 
 func TestChromium(t *testing.T) {
-	//nolint:gosec // the system's browser
 	out, err := exec.CommandContext(t.Context(), Chromium(t), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
 		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--user-data-dir="+t.TempDir(),
 		"--dump-dom", "data:text/html,<title></title><script>document.title = 6*7</script>").Output()

@@ -186,7 +186,7 @@ func TestTemporalFeatures(t *testing.T) {
 	service := nexus.NewService("service")
 	if err := service.Register(
 		nexus.NewSyncOperation("sync", func(_ context.Context, s string, _ nexus.StartOperationOptions) (string, error) { return s, nil }),
-		temporalnexus.NewWorkflowRunOperation("run", echo, func(_ context.Context, s string, o nexus.StartOperationOptions) (client.StartWorkflowOptions, error) {
+		temporalnexus.NewWorkflowRunOperation("run", echo, func(_ context.Context, _ string, o nexus.StartOperationOptions) (client.StartWorkflowOptions, error) {
 			return client.StartWorkflowOptions{ID: "nexus-" + o.RequestID}, nil
 		}),
 	); err != nil {
@@ -213,7 +213,7 @@ func TestTemporalFeatures(t *testing.T) {
 			if err := nc.ExecuteOperation(ctx, "run", "run", workflow.NexusOperationOptions{}).Get(ctx, &got[1]); err != nil {
 				return nil, err
 			}
-			child := workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{Namespace: "other", TaskQueue: queue})
+			child := workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{Namespace: "other", TaskQueue: queue}) //nolint:staticcheck // deprecated, in use, and enabled here
 			if err := workflow.ExecuteChildWorkflow(child, "Echo", "child").Get(ctx, &got[2]); err != nil {
 				return nil, err
 			}
