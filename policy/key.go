@@ -1,0 +1,113 @@
+package policy
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+	"unicode"
+)
+
+// namespaceVariable is the only variable that a key URI may hold.
+const namespaceVariable = "{namespace}"
+
+// MaxNamespace is the longest namespace in bytes that can be part of a key URI.
+const MaxNamespace = 255
+
+// Templated reports whether the key differs by namespace.
+func (k Key) Templated() bool { return strings.Contains(k.URI, namespaceVariable) }
+
+// Expand returns the key's URI for a namespace. Where the URI has no variable
+// that is the URI, for any namespace. Otherwise the namespace must be 1 to
+// MaxNamespace characters of A-Z a-z 0-9 . _ - and neither "." nor "..", or the
+// answer is an *ExpandError: nothing is escaped or replaced, so two namespaces
+// never share a URI and no namespace can name a path to another one's key.
+func (k Key) Expand(namespace string) (string, error) {
+	if !k.Templated() {
+		return k.URI, nil
+	}
+	if reason := unsafeNamespace(namespace); reason != "" {
+		return "", &ExpandError{Key: k.Name, Namespace: namespace, reason: reason}
+	}
+	uri := strings.ReplaceAll(k.URI, namespaceVariable, namespace)
+	if len(uri) > MaxURI {
+		return "", &ExpandError{Key: k.Name, Namespace: namespace, reason: fmt.Sprintf("the key URI would be longer than %d bytes", MaxURI)}
+	}
+	return uri, nil
+}
+
+// unsafeNamespace says why a namespace must not become part of a URI; empty if
+// it may.
+func unsafeNamespace(namespace string) string {
+	switch {
+	case namespace == "":
+		return "the namespace is not known here"
+	case namespace == "." || namespace == "..":
+		return "the namespace has a meaning of its own in a path"
+	case len(namespace) > MaxNamespace:
+		return fmt.Sprintf("the namespace is longer than %d bytes", MaxNamespace)
+	}
+	for _, c := range []byte(namespace) {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == '_', c == '-':
+		default:
+			return "the namespace holds a character other than letters, digits, . _ and -"
+		}
+	}
+	return ""
+}
+
+// ExpandError says that a key has no URI for a namespace.
+type ExpandError struct {
+	// Key is the key's name.
+	Key string
+	// Namespace is what could not be put in the URI.
+	Namespace string
+
+	reason string
+}
+
+// Error implements error. It does not show the URI.
+func (e *ExpandError) Error() string {
+	return fmt.Sprintf("policy: expand key %s for namespace %s: %s", quote(e.Key), quote(e.Namespace), e.reason)
+}
+
+// Hint says what to do next.
+func (e *ExpandError) Hint() string {
+	return "give this namespace a rule whose keys have no " + namespaceVariable + " in their URIs"
+}
+
+const uriAdvice = "key URIs look like awskms:///alias/name?region=eu-west-1, gcpkms://projects/p/locations/l/keyRings/r/cryptoKeys/k, " +
+	"hashivault://transit/name or local:///path/to/keyring#name"
+
+// checkURI says what is wrong with a key URI in a file, and what to do; empty
+// if nothing is. It does not know the backends: they check the rest. No answer
+// quotes the URI, which may hold a credential by mistake.
+func checkURI(uri string) (problem, advice string) {
+	switch {
+	case uri == "":
+		return "is empty", uriAdvice
+	case len(uri) > MaxURI:
+		return fmt.Sprintf("is longer than %d bytes", MaxURI), uriAdvice
+	case strings.ContainsFunc(uri, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }):
+		return "holds a space or a control character", "write a space in a path as %20"
+	}
+	filled := strings.ReplaceAll(uri, namespaceVariable, "namespace")
+	if strings.ContainsAny(filled, "{}") {
+		return "holds a variable other than " + namespaceVariable, namespaceVariable + " is the only variable; write a brace that is part of a name as %7B or %7D"
+	}
+	u, err := url.Parse(filled)
+	if err != nil {
+		return "is not a URI", uriAdvice // the parser's text would quote the input
+	}
+	switch {
+	case u.Scheme == "" || !strings.HasPrefix(filled, u.Scheme+"://"):
+		return "does not start with a lower-case scheme and ://", uriAdvice
+	case !strings.HasPrefix(uri, u.Scheme+"://"):
+		return "has " + namespaceVariable + " in its scheme", uriAdvice
+	case u.User != nil:
+		return "holds a user name or password", "take it out: credentials come from the environment of the process, never from the policy file"
+	case len(filled) == len(u.Scheme)+len("://"):
+		return "names no key", uriAdvice
+	}
+	return "", ""
+}

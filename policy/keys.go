@@ -1,0 +1,86 @@
+package policy
+
+import "strings"
+
+const keyExample = `main: {uri: "hashivault://transit/main"}`
+
+// keys reads the keys section. A key whose definition is wrong is defined all
+// the same, so that the rules that name it are not blamed too.
+func (r *reader) keys(e entry) map[string]Key {
+	problems := len(r.problems)
+	names, entries, ok := r.pairs(e.value, "keys", keyExample)
+	if !ok {
+		return nil
+	}
+	if len(entries) == 0 && len(r.problems) == problems {
+		r.fail(e.at, "add a key, such as "+keyExample, "no key is defined")
+		return nil
+	}
+	if len(entries) > MaxKeys {
+		r.fail(e.at, "one key with {namespace} in its URI serves many namespaces", "more than %d keys are defined", MaxKeys)
+		return nil
+	}
+	keys := make(map[string]Key, len(entries))
+	firstWith := make(map[string]string, len(entries))
+	for _, name := range names {
+		k := entries[name]
+		if !validKeyName(name) {
+			r.fail(k.at, "use 1 to 64 letters, digits, . _ and -, starting with a letter or digit", "key name %s is not valid", quote(name))
+		}
+		keys[name] = Key{Name: name}
+		if k.value == nil {
+			continue
+		}
+		uri, ok := r.uri(k, name)
+		if !ok {
+			continue
+		}
+		if other, twice := firstWith[uri]; twice {
+			r.fail(k.at, "keep one of the two names and use it in every rule", "keys %s and %s have the same URI", quote(other), quote(name))
+			continue
+		}
+		firstWith[uri] = name
+		keys[name] = Key{Name: name, URI: uri}
+	}
+	return keys
+}
+
+// uri reads one key's definition.
+func (r *reader) uri(k entry, name string) (string, bool) {
+	what := "key " + quote(name)
+	f, ok := r.fields(k.value, what, keyFields)
+	if !ok {
+		return "", false
+	}
+	e, ok := f["uri"]
+	if !ok {
+		r.fail(k.at, "add one, such as "+keyExample, "%s has no uri", what)
+		return "", false
+	}
+	if e.value == nil {
+		return "", false
+	}
+	uri, ok := r.text(e.value, "the uri of "+what)
+	if !ok {
+		return "", false
+	}
+	if problem, advice := checkURI(uri); problem != "" {
+		r.fail(nodePosition(e.value), advice, "the uri of %s %s", what, problem)
+		return "", false
+	}
+	return uri, true
+}
+
+func validKeyName(s string) bool {
+	if s == "" || len(s) > MaxKeyName || strings.IndexByte("._-", s[0]) >= 0 {
+		return false
+	}
+	for _, c := range []byte(s) {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == '_', c == '-':
+		default:
+			return false
+		}
+	}
+	return true
+}

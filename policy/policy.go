@@ -1,0 +1,177 @@
+package policy
+
+import (
+	"maps"
+	"slices"
+	"time"
+)
+
+// Policy is a parsed policy file. It is immutable: its fields are for reading,
+// its methods are safe for concurrent use. The zero value refuses everything.
+type Policy struct {
+	// Keys are the defined keys by name.
+	Keys map[string]Key
+	// Seal are the sealing rules, in the order of the file.
+	Seal []Rule
+
+	compiled []compiledRule // one for each of Seal
+}
+
+// Key is a key-encryption key that the file defines.
+type Key struct {
+	// Name is what rules call it.
+	Name string
+	// URI says where it is; it may hold the variable {namespace}. See Expand.
+	URI string
+}
+
+// Rule says how payloads are sealed whose facts match.
+type Rule struct {
+	// Index is the rule's place in Policy.Seal, from 0. Messages count from 1.
+	Index int
+	// Line is where the rule starts in the file, from 1; 0 in Default's policy.
+	Line int
+	// Match is what a payload's facts must satisfy.
+	Match Match
+	// Keys are 1 to MaxRuleKeys names of Policy.Keys, in recipient order.
+	Keys []string
+	// DataKey limits how much one data key seals, whichever is reached first.
+	DataKey DataKey
+	// Compression is "none", "zstd", or empty where the file does not say,
+	// which means none.
+	Compression string
+	// Accept are patterns of the foreign namespaces whose envelopes may be
+	// opened in the namespaces this rule matches. See Policy.Accepts.
+	Accept []string
+	// RequireSealed refuses to pass payloads through that are not sealed.
+	RequireSealed bool
+	// SealHeaders seals header fields too.
+	SealHeaders bool
+	// Claims are the facts besides the namespace that are recorded in
+	// envelopes: any of workflowId, workflowType, activityType, taskQueue.
+	Claims []string
+}
+
+// Match holds one pattern for each fact. An empty pattern and "*" match
+// anything, an unknown fact included; every other pattern matches only a fact
+// that is known. "*" stands for any run of characters, "?" for one, everything
+// else for itself, case-sensitive.
+type Match struct {
+	Namespace, WorkflowType, ActivityType, TaskQueue string
+}
+
+// DataKey limits how much one data key seals.
+type DataKey struct {
+	// MaxPayloads is 1 to MaxMaxPayloads.
+	MaxPayloads int
+	// MaxAge is MinMaxAge to MaxMaxAge.
+	MaxAge time.Duration
+	// MaxBytes is 1 to MaxMaxBytes, of plaintext.
+	MaxBytes int64
+}
+
+// Facts are what is known about a payload where it is sealed. An empty string
+// means unknown, which is common: see "Which facts are known where" in
+// docs/policy.md.
+type Facts struct {
+	Namespace, WorkflowType, ActivityType, TaskQueue, WorkflowID string
+}
+
+// compiledRule is a Rule made ready for matching.
+type compiledRule struct {
+	namespace, workflowType, activityType, taskQueue glob
+	accept                                           []glob
+}
+
+// defaultKeyName is the only key of Default's policy.
+const defaultKeyName = "default"
+
+// Default returns the policy that holds without a file: one key, named
+// "default", seals every namespace, a fresh data key for each payload. keyURI
+// is taken as it is; the backend that opens it judges it.
+func Default(keyURI string) *Policy {
+	return compile(
+		map[string]Key{defaultKeyName: {Name: defaultKeyName, URI: keyURI}},
+		[]Rule{{Match: Match{Namespace: "*"}, Keys: []string{defaultKeyName}, DataKey: defaultDataKey()}},
+	)
+}
+
+func defaultDataKey() DataKey {
+	return DataKey{MaxPayloads: DefaultMaxPayloads, MaxAge: DefaultMaxAge, MaxBytes: DefaultMaxBytes}
+}
+
+func compile(keys map[string]Key, rules []Rule) *Policy {
+	p := &Policy{Keys: keys, Seal: rules, compiled: make([]compiledRule, len(rules))}
+	for i := range rules {
+		p.compiled[i] = compileRule(rules[i])
+	}
+	return p
+}
+
+func compileRule(r Rule) compiledRule {
+	c := compiledRule{
+		namespace:    compileGlob(r.Match.Namespace),
+		workflowType: compileGlob(r.Match.WorkflowType),
+		activityType: compileGlob(r.Match.ActivityType),
+		taskQueue:    compileGlob(r.Match.TaskQueue),
+	}
+	for _, pattern := range r.Accept {
+		c.accept = append(c.accept, compileGlob(pattern))
+	}
+	return c
+}
+
+func (c *compiledRule) match(f *Facts) bool {
+	return c.namespace.match(f.Namespace) &&
+		c.workflowType.match(f.WorkflowType) &&
+		c.activityType.match(f.ActivityType) &&
+		c.taskQueue.match(f.TaskQueue)
+}
+
+// covers reports whether c matches all that d matches, as far as comparing
+// pattern by pattern can tell: true is certain, false is not.
+func (c *compiledRule) covers(d *compiledRule) bool {
+	return c.namespace.covers(d.namespace) &&
+		c.workflowType.covers(d.workflowType) &&
+		c.activityType.covers(d.activityType) &&
+		c.taskQueue.covers(d.taskQueue)
+}
+
+// SealRule returns the first rule that matches f, or a *NoRuleError: what no
+// rule matches is not sealed and must not be sent. The rule belongs to the
+// policy and is not to be modified. It does not allocate unless it fails.
+func (p *Policy) SealRule(f Facts) (*Rule, error) {
+	for i := range p.compiled {
+		if p.compiled[i].match(&f) {
+			return &p.Seal[i], nil
+		}
+	}
+	return nil, &NoRuleError{Facts: f}
+}
+
+// Accepts reports whether an envelope sealed in namespace sealed may be opened
+// where the namespace is known to be known: they are equal, or a rule that
+// matches known (by namespace alone, whether or not it comes first) lists
+// sealed in its accept. Where one of the two is unknown, an accept list decides
+// nothing and the answer is no.
+func (p *Policy) Accepts(known, sealed string) bool {
+	if known == sealed {
+		return true
+	}
+	if known == "" || sealed == "" {
+		return false
+	}
+	for i := range p.compiled {
+		c := &p.compiled[i]
+		if len(c.accept) > 0 && c.namespace.match(known) &&
+			slices.ContainsFunc(c.accept, func(g glob) bool { return g.match(sealed) }) {
+			return true
+		}
+	}
+	return false
+}
+
+// KeyNames returns the names of all defined keys, sorted.
+func (p *Policy) KeyNames() []string {
+	return slices.Sorted(maps.Keys(p.Keys))
+}
