@@ -1,0 +1,156 @@
+package waxseal_test
+
+import (
+	"bufio"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/waxseal/waxseal/policy"
+)
+
+// fenced returns the fenced code blocks of a Markdown file in a language.
+func fenced(t *testing.T, file, language string) []string {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, m := range regexp.MustCompile("(?ms)^```"+language+"\n(.*?)^```$").FindAllStringSubmatch(string(b), -1) {
+		out = append(out, m[1])
+	}
+	if len(out) == 0 {
+		t.Fatalf("%s has no %s block", file, language)
+	}
+	return out
+}
+
+func TestReadmeGoIsTheExample(t *testing.T) {
+	example, err := os.ReadFile("examples/worker/main.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, block := range fenced(t, "README.md", "go") {
+		if !strings.Contains(string(example), block) {
+			t.Errorf("not in examples/worker/main.go:\n%s", block)
+		}
+	}
+}
+
+func TestReadmePolicyParses(t *testing.T) {
+	for _, block := range fenced(t, "README.md", "yaml") {
+		if _, err := policy.Parse("README.md", []byte(block)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestExamplePolicyParses(t *testing.T) {
+	if _, err := policy.Load("examples/worker/waxseal.yaml"); err != nil {
+		t.Error(err)
+	}
+}
+
+// The curl pipeline of the README, run by a shell against the built binary,
+// prints the payload that it was given.
+func TestReadmePipeline(t *testing.T) {
+	dir := t.TempDir()
+	bin := filepath.Join(dir, "waxseal")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "./cmd/waxseal").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	serve := exec.CommandContext(ctx, bin, "serve", "--listen", "127.0.0.1:0", "--data-dir", filepath.Join(dir, "data"))
+	serve.Cancel = func() error { return serve.Process.Signal(os.Interrupt) }
+	stderr, err := serve.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := serve.Start(); err != nil {
+		t.Fatal(err)
+	}
+	address := make(chan string, 1)
+	go func() {
+		found := regexp.MustCompile(`127\.0\.0\.1:\d+`)
+		for lines := bufio.NewScanner(stderr); lines.Scan(); {
+			if a := found.FindString(lines.Text()); a != "" && len(address) == 0 {
+				address <- a
+			}
+		}
+		close(address)
+	}()
+	listening, ok := <-address
+	if !ok {
+		t.Fatal("the server ended without saying where it listens")
+	}
+	const first = `{"payloads":[{"metadata":{"encoding":"anNvbi9wbGFpbg=="},"data":"ImhpIg=="}]}`
+	ran := false
+	for _, block := range fenced(t, "README.md", "sh") {
+		if !strings.HasPrefix(block, "curl") {
+			continue
+		}
+		ran = true
+		if !strings.Contains(block, first) {
+			t.Errorf("the pipeline does not send %s", first)
+		}
+		out, err := exec.CommandContext(t.Context(), "bash", "-o", "pipefail", "-c", strings.ReplaceAll(block, "127.0.0.1:8081", listening)).Output()
+		if err != nil || strings.TrimSpace(string(out)) != first {
+			t.Errorf("printed %q, %v", out, err)
+		}
+	}
+	if !ran {
+		t.Error("README.md has no curl pipeline")
+	}
+	stop()
+	for range address { //nolint:revive // drains until the server has closed its standard error
+	}
+	_ = serve.Wait()
+}
+
+// Links to files in all documents lead somewhere.
+func TestLinks(t *testing.T) {
+	var files []string
+	for _, pattern := range []string{"*.md", "docs/*.md", "docs/*/*.md"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, found...)
+	}
+	link := regexp.MustCompile(`\]\(([^)#\s]+)(#[^)]*)?\)`)
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range link.FindAllStringSubmatch(string(b), -1) {
+			if strings.Contains(m[1], "://") {
+				continue
+			}
+			if _, err := os.Stat(filepath.Join(filepath.Dir(file), m[1])); err != nil {
+				t.Errorf("%s: the link to %s leads nowhere", file, m[1])
+			}
+		}
+	}
+}
+
+func TestReadmeIsShort(t *testing.T) {
+	b, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(b), "\n"); n > 250 {
+		t.Errorf("%d lines", n)
+	}
+	for _, want := range []string{"make run", "make test"} {
+		if !strings.Contains(string(b), want) {
+			t.Errorf("does not name %s", want)
+		}
+	}
+}
