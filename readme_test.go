@@ -1,4 +1,4 @@
-package waxseal_test
+package waxseal
 
 import (
 	"bufio"
