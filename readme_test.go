@@ -108,7 +108,7 @@ func TestReadmePipeline(t *testing.T) {
 		t.Error("README.md has no curl pipeline")
 	}
 	stop()
-	for range address { //nolint:revive // drains until the server has closed its standard error
+	for range address { // until the server has closed its standard error
 	}
 	_ = serve.Wait()
 }
@@ -133,7 +133,7 @@ func TestLinks(t *testing.T) {
 			if strings.Contains(m[1], "://") {
 				continue
 			}
-			if _, err := os.Stat(filepath.Join(filepath.Dir(file), m[1])); err != nil {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(file), m[1])); err != nil { //nolint:gosec // our own documents
 				t.Errorf("%s: the link to %s leads nowhere", file, m[1])
 			}
 		}

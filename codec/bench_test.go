@@ -6,7 +6,7 @@ import (
 
 	commonpb "go.temporal.io/api/common/v1"
 
-	"github.com/waxseal/waxseal/internal/rawgcm"
+	"github.com/waxseal/waxseal/internal/gcmtest"
 )
 
 // sharedPolicy shares data keys, so that what is measured is not the fake KMS.
@@ -34,7 +34,7 @@ func BenchmarkCodec(b *testing.B) {
 					for b.Loop() {
 						f(b)
 					}
-					rawgcm.Report(b, size, batch)
+					gcmtest.Report(b, size, batch)
 				})
 			}
 			run("Encode", func(b *testing.B) {

@@ -2,7 +2,6 @@ package codec_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -66,18 +65,18 @@ func TestRoundTripProperty(t *testing.T) {
 				Data:     rapid.SliceOf(rapid.Byte()).Draw(rt, "data"),
 			}
 		}), 0, 5).Draw(rt, "payloads")
-		sealed, err := c.Encode(context.Background(), "n", in)
+		sealed, err := c.Encode(t.Context(), "n", in)
 		if err != nil {
 			rt.Fatal(err)
 		}
-		again, err := c.Encode(context.Background(), "n", sealed)
+		again, err := c.Encode(t.Context(), "n", sealed)
 		if err != nil {
 			rt.Fatal(err)
 		}
 		if diff := cmp.Diff(sealed, again, protocmp.Transform()); diff != "" {
 			rt.Fatalf("encode is not idempotent: %s", diff)
 		}
-		for i, d := range c.Decode(context.Background(), "n", sealed) {
+		for i, d := range c.Decode(t.Context(), "n", sealed) {
 			if d.Err != nil || !proto.Equal(d.Payload, in[i]) {
 				rt.Fatalf("payload %d: %v", i, d.Err)
 			}
@@ -197,8 +196,12 @@ seal:
 		sealed, known string
 		ok            bool
 	}{
-		{"orders", "orders", true}, {"billing", "orders", true}, {"tax-de", "orders", true},
-		{"hr", "orders", false}, {"orders", "billing", false}, {"orders", "", true},
+		{"orders", "orders", true},
+		{"billing", "orders", true},
+		{"tax-de", "orders", true},
+		{"hr", "orders", false},
+		{"orders", "billing", false},
+		{"orders", "", true},
 	} {
 		d := c.Decode(t.Context(), tc.known, encode(t, c, tc.sealed, payload(t, "x")))[0]
 		if tc.ok != (d.Err == nil) {

@@ -73,7 +73,7 @@ func (e *TransientError) Unwrap() error { return e.Err }
 // hold panics with what may pass by itself, if workflow code is running.
 func (d *dataConverter) hold(err error) error {
 	if err != nil && d.codec.site.workflow != nil && kms.ClassOf(err).Transient() {
-		panic(&TransientError{Err: err})
+		panic(&TransientError{Err: err}) //nolint:forbidigo // it fails the workflow task, where an error would fail the workflow
 	}
 	return err
 }

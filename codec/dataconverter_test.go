@@ -186,7 +186,7 @@ func TestOutageInWorkflowCodePanics(t *testing.T) {
 	t.Run("outside workflow code", func(t *testing.T) {
 		backend.Fake("a").Always(kmstest.Fail(kms.Unavailable))
 		defer backend.Fake("a").Heal()
-		_, err := dc.(workflow.ContextAware).WithContext(context.Background()).ToPayload("x")
+		_, err := dc.(workflow.ContextAware).WithContext(t.Context()).ToPayload("x")
 		wantClass(t, err, kms.Unavailable)
 	})
 }

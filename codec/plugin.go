@@ -14,14 +14,14 @@ import (
 // Plugin makes a Temporal client, its workers and workflow replayers seal and
 // open with a Codec. It is safe for use in several clients at once.
 type Plugin struct {
-	clientBase
+	clientBase //nolint:unused // the SDK demands it; golangci-lint does not follow the alias
 	workerBase
 	codec *Codec
 }
 
 // The SDK gives both bases one name, which a struct cannot embed twice.
 type (
-	clientBase = client.PluginBase
+	clientBase = client.PluginBase //nolint:unused // as above
 	workerBase = worker.PluginBase
 )
 

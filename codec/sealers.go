@@ -35,7 +35,7 @@ type sealers struct {
 func newSealers(keys *keyring, opener *envelope.Opener) *sealers {
 	byRule, err := simplelru.NewLRU(maxSealers, func(_ sealerID, s *envelope.Sealer) { s.Close() })
 	if err != nil {
-		panic("codec: " + err.Error()) // only for a size below one
+		panic("codec: " + err.Error()) //nolint:forbidigo // cannot be: only a size below one is an error
 	}
 	return &sealers{keys: keys, opener: opener, byRule: byRule}
 }

@@ -77,7 +77,7 @@ func (s site) running() policy.Facts {
 	}
 	info := activity.GetInfo(s.ctx)
 	f := policy.Facts{
-		Namespace: info.WorkflowNamespace, WorkflowID: info.WorkflowExecution.ID,
+		Namespace: info.Namespace, WorkflowID: info.WorkflowExecution.ID,
 		ActivityType: info.ActivityType.Name, TaskQueue: info.TaskQueue,
 	}
 	if info.WorkflowType != nil {

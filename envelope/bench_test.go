@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/waxseal/waxseal/envelope"
-	"github.com/waxseal/waxseal/internal/rawgcm"
+	"github.com/waxseal/waxseal/internal/gcmtest"
 	"github.com/waxseal/waxseal/kms/kmstest"
 )
 
@@ -23,7 +23,7 @@ func BenchmarkSeal(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
-			rawgcm.Report(b, size, 1)
+			gcmtest.Report(b, size, 1)
 		})
 	}
 }
@@ -40,7 +40,7 @@ func BenchmarkOpenCached(b *testing.B) {
 					b.Fatal(got.Err)
 				}
 			}
-			rawgcm.Report(b, size, 1)
+			gcmtest.Report(b, size, 1)
 		})
 	}
 }

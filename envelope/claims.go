@@ -3,6 +3,7 @@ package envelope
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/waxseal/waxseal/envelope/format"
@@ -52,9 +53,7 @@ func (c Claims) header(compression format.Compression) (format.Header, error) {
 // and no other claim has its name.
 func (c Claims) context() kms.Context {
 	ec := make(kms.Context, 1+len(c.Others))
-	for name, value := range c.Others {
-		ec[name] = value
-	}
+	maps.Copy(ec, c.Others)
 	ec[namespaceClaim] = c.Namespace
 	return ec
 }

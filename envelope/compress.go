@@ -25,7 +25,7 @@ func newCompressor(maxPlaintext int) (*compressor, error) {
 		return nil, fmt.Errorf("envelope: set up zstd: %w", err)
 	}
 	dec, err := zstd.NewReader(nil,
-		zstd.WithDecoderMaxMemory(uint64(max(maxPlaintext, 1))), //nolint:gosec // max makes it positive
+		zstd.WithDecoderMaxMemory(uint64(max(maxPlaintext, 1))),
 		zstd.WithDecoderConcurrency(0))
 	if err != nil {
 		return nil, fmt.Errorf("envelope: set up zstd: %w", err)

@@ -23,6 +23,6 @@ func corrupt(detail string, cause error) error {
 }
 
 // callerGaveUp turns the error of a caller's own context into one with a Class.
-func callerGaveUp(op string, ctx context.Context) error {
+func callerGaveUp(ctx context.Context, op string) error {
 	return &kms.Error{Class: kms.Canceled, Op: op, Detail: "the caller gave up", Err: context.Cause(ctx)}
 }

@@ -3,6 +3,7 @@ package envelope_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -93,6 +94,9 @@ func openOne(t testing.TB, o *envelope.Opener, item envelope.Item) envelope.Open
 	t.Helper()
 	return o.Open(t.Context(), item)[0]
 }
+
+// pass lets d go by on the clock of a synctest bubble.
+func pass(d time.Duration) { <-time.After(d) }
 
 func wantClass(t testing.TB, err error, want kms.Class) {
 	t.Helper()

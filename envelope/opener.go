@@ -283,7 +283,7 @@ func (o *Opener) settle(ctx context.Context, p *opening, got cache.Outcome[*data
 		p.errs = append(p.errs, openError(kms.Corrupt, tried.key.ID(), "the data key is not the one that the envelope commits to",
 			"the envelope was altered, or the KMS answered wrongly; fetch the envelope again from where it is stored", nil))
 	case ctx.Err() != nil:
-		p.out.Err = callerGaveUp("open envelope", ctx)
+		p.out.Err = callerGaveUp(ctx, "open envelope")
 		return true
 	case errors.Is(got.Err, cache.ErrClosed):
 		p.out.Err = openError(kms.Internal, "", "the opener is closed", "", ErrClosed)

@@ -276,19 +276,24 @@ func TestStaleDataKeyThroughAnOutage(t *testing.T) {
 		class  kms.Class
 		served bool
 	}{
-		{kms.Unavailable, true}, {kms.Throttled, true},
-		{kms.Denied, false}, {kms.Disabled, false}, {kms.NotFound, false}, {kms.Corrupt, false}, {kms.Internal, false},
+		{kms.Unavailable, true},
+		{kms.Throttled, true},
+		{kms.Denied, false},
+		{kms.Disabled, false},
+		{kms.NotFound, false},
+		{kms.Corrupt, false},
+		{kms.Internal, false},
 	} {
 		t.Run(tc.class.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t, envelope.SealerConfig{}, "a")
 				item := items(mustSeal(t, r.sealer, claims, "x")...)[0]
 				r.keys[0].Always(kmstest.Fail(tc.class))
-				time.Sleep(4 * time.Minute)
+				pass(4 * time.Minute)
 				if got := openOne(t, r.opener, item); got.Err != nil {
 					t.Errorf("within the fresh lifetime: %v", got.Err)
 				}
-				time.Sleep(2 * time.Minute)
+				pass(2 * time.Minute)
 				got := openOne(t, r.opener, item)
 				if tc.served != (got.Err == nil) {
 					t.Errorf("past the fresh lifetime: %v", got.Err)
@@ -296,7 +301,7 @@ func TestStaleDataKeyThroughAnOutage(t *testing.T) {
 				if got.Err != nil {
 					wantClass(t, got.Err, tc.class)
 				}
-				time.Sleep(time.Hour)
+				pass(time.Hour)
 				if got := openOne(t, r.opener, item); got.Err == nil {
 					t.Error("past the stale lifetime it still opens")
 				}

@@ -92,7 +92,7 @@ func (p *pool) take(ctx context.Context, sizes []int) ([]*sealingKey, error) {
 	for _, k := range w.got {
 		p.drop(k)
 	}
-	return nil, callerGaveUp("seal", ctx)
+	return nil, callerGaveUp(ctx, "seal")
 }
 
 // release gives a data key back after it has sealed what it was taken for.

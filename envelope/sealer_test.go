@@ -116,11 +116,11 @@ func TestDataKeyAge(t *testing.T) {
 			return string(e.Recipients[0].WrappedKey)
 		}
 		first := keyOf()
-		time.Sleep(time.Minute - time.Nanosecond)
+		pass(time.Minute - time.Nanosecond)
 		if keyOf() != first {
 			t.Error("a new data key before the age limit")
 		}
-		time.Sleep(time.Nanosecond)
+		pass(time.Nanosecond)
 		if keyOf() == first {
 			t.Error("the same data key at the age limit")
 		}
@@ -137,7 +137,7 @@ func TestWrappedAheadOfNeed(t *testing.T) {
 			start := time.Now()
 			mustSeal(t, s, claims, "x")
 			waited = append(waited, time.Since(start))
-			time.Sleep(20 * time.Millisecond)
+			pass(20 * time.Millisecond)
 		}
 		slow := 0
 		for _, d := range waited {
@@ -176,7 +176,7 @@ func TestUnusedKeysAgeOutAndFewerFollow(t *testing.T) {
 			mustSeal(t, s, claims, "x")
 		}
 		synctest.Wait()
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		before := key.Counts().WrapItems
 		mustSeal(t, s, claims, "x")
 		synctest.Wait()

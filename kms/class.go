@@ -102,8 +102,7 @@ func (e *Error) Hint() string { return e.Advice }
 // Canceled for a bare context error, and Internal for everything else, nil
 // included (ask only about errors).
 func ClassOf(err error) Class {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Class
 	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {

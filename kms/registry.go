@@ -2,6 +2,7 @@ package kms
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/url"
@@ -31,10 +32,10 @@ func NewRegistry(backends ...Backend) *Registry {
 	r := &Registry{backends: make(map[string]Backend, len(backends))}
 	for _, b := range backends {
 		if b == nil {
-			panic("kms: NewRegistry: nil backend")
+			panic("kms: NewRegistry: nil backend") //nolint:forbidigo // a bug in the calling program, found at its start
 		}
 		if _, twice := r.backends[b.Scheme()]; twice {
-			panic(fmt.Sprintf("kms: NewRegistry: two backends for scheme %q", b.Scheme()))
+			panic(fmt.Sprintf("kms: NewRegistry: two backends for scheme %q", b.Scheme())) //nolint:forbidigo // likewise
 		}
 		r.backends[b.Scheme()] = b
 	}
@@ -63,12 +64,26 @@ func (r *Registry) Open(ctx context.Context, uri string) (Key, error) {
 	}
 	key, err := b.Open(ctx, u)
 	if err != nil {
-		return nil, fmt.Errorf("kms: open key: %w", err)
+		return nil, openError(u, err)
+	}
+	if key == nil {
+		return nil, &Error{Op: "open", KeyID: Redact(u), Detail: "the backend gave no key", Advice: "this is a bug in the backend: please report it"}
 	}
 	if err := CheckID(key.ID()); err != nil {
+		if c, ok := key.(Closer); ok {
+			return nil, errors.Join(err, c.Close())
+		}
 		return nil, err
 	}
 	return key, nil
+}
+
+// openError has whatever a backend reports be an *Error.
+func openError(u *url.URL, err error) error {
+	if _, ok := errors.AsType[*Error](err); ok {
+		return err
+	}
+	return &Error{Class: ClassOf(err), Op: "open", KeyID: Redact(u), Detail: fmt.Sprintf("the backend reports a %T", err), Err: err}
 }
 
 // ParseURI parses a key URI such as "hashivault://transit/payments" and rejects
@@ -117,7 +132,7 @@ func CheckID(id string) error {
 	switch {
 	case len(id) > MaxKeyIDSize:
 		return fail(fmt.Sprintf("longer than %d bytes", MaxKeyIDSize))
-	case !strings.Contains(id, "://"):
+	case strings.Index(id, "://") < 1:
 		return fail("no scheme")
 	case strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' || r == '@' }):
 		return fail("a character other than printable ASCII, or a space or @")
