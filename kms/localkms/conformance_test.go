@@ -1,0 +1,41 @@
+package localkms
+
+import (
+	"fmt"
+	"sync/atomic"
+	"testing"
+
+	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/kmstest"
+)
+
+// TestConformance opens every key by its URI, and rotates and disables through a
+// Keyring of its own, as another process would.
+func TestConformance(t *testing.T) {
+	path := tempPath(t)
+	registry := kms.NewRegistry(Backend)
+	open := func(t testing.TB, name string) kms.Key {
+		t.Helper()
+		key, err := registry.Open(t.Context(), URI(path, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { check(t, key.(kms.Closer).Close()) })
+		return key
+	}
+	var n atomic.Int64
+	newKey := func(t testing.TB) kms.Key { return open(t, fmt.Sprintf("key-%d", n.Add(1))) }
+	nameOf := func(t testing.TB, key kms.Key) string { return key.(*Key).name }
+	kmstest.Run(t, kmstest.Harness{
+		NewKey: newKey, OtherKey: newKey,
+		Reopen: func(t testing.TB, key kms.Key) kms.Key { return open(t, nameOf(t, key)) },
+		Rotate: func(t testing.TB, key kms.Key) { mustRotate(t, path, nameOf(t, key)) },
+		Disable: func(t testing.TB, key kms.Key) {
+			check(t, mustOpenKeyring(t, path).Disable(nameOf(t, key), ""))
+		},
+		Enable: func(t testing.TB, key kms.Key) {
+			check(t, mustOpenKeyring(t, path).Enable(nameOf(t, key), ""))
+		},
+		VersionTold: true,
+	})
+}

@@ -1,0 +1,78 @@
+// Package localkms keeps key-encryption keys in a file: the KMS for
+// development, for tests and for an installation of one machine. Whoever reads
+// the file can open everything that was sealed under it, so it promises less
+// than a real KMS does, and everything that it can about the file itself.
+//
+// Programs pass Backend to kms.NewRegistry and name keys by URI,
+//
+//	local:///var/lib/waxseal/keyring#payments
+//
+// an absolute path and a key's name. Opening a key makes the key on first use,
+// and the file, and the last folder of its path. What is recorded in envelopes
+// is the keyring's own ID and the name, "local://k5ptxzjqm2dcv7wr/payments",
+// never the path: a keyring may be moved. Keyring is the same file for those who
+// look after it: list, create, rotate, disable, enable.
+//
+// # The file
+//
+// JSON, mode 0600, at most MaxFileSize bytes:
+//
+//	{
+//	  "waxsealKeyring": 1,
+//	  "id": "k5ptxzjqm2dcv7wr",
+//	  "keys": {
+//	    "payments": {
+//	      "primary": 2,
+//	      "versions": [
+//	        {"version": 1, "created": "2026-01-31T08:00:00Z", "state": "disabled", "material": "…"},
+//	        {"version": 2, "created": "2026-02-28T08:00:00Z", "state": "enabled", "material": "…"}
+//	      ]
+//	    }
+//	  }
+//	}
+//
+// waxsealKeyring is the version of this format. id is 80 random bits in
+// lower-case base32 (RFC 4648). Versions ascend; primary is the one that wraps;
+// material is an AES-256 key in base64. What the parser does not know, it
+// refuses, and whatever this package would not write back the same: so a rewrite
+// loses nothing, and a file that is not understood is never written to.
+//
+// The package refuses a file that group or others may read or write, that
+// belongs to another user or is not a regular file, and one in a folder where
+// others may write and no sticky bit keeps them from replacing it. A symbolic
+// link is followed, and its target held to the same.
+//
+// A change is written to a temporary file in the same folder, synced, renamed
+// over the old one, and the folder is synced. Changes of several processes take
+// turns by a lock (flock) on "<file>.lock", which stays behind; each reads the
+// file again once it has the lock. Readers need no lock. A key looks at the file
+// at every call, so rotating or disabling it bites at once, in every process.
+//
+// # Wrapping
+//
+// AES-256-GCM (SP 800-38D) with a random nonce. A wrapped data key has 65 bytes:
+//
+//	1 (format) || version (uint32, big endian) || nonce (12) || ciphertext (32) || tag (16)
+//
+// The associated data is the key's ID, the first five bytes of the blob, and
+// kms.Context.AssociatedData, each after its length as four big-endian bytes. A
+// version should wrap no more than 2^32 data keys (SP 800-38D, 8.3): rotate long
+// before. Everything runs under GODEBUG=fips140=only.
+//
+// # Classes of errors
+//
+//	NotFound     no such key or version; the file was replaced by another keyring
+//	Disabled     the version is switched off
+//	Corrupt      the blob was altered or belongs to another key or context
+//	Denied       the file or its folder is not ours alone, or may not be accessed
+//	Unavailable  the file is gone, busy, cannot be read or written, or is not
+//	             understood: until someone sees to it the KMS is down
+//	Canceled     the caller's context ended
+//	Internal     a bad URI or name, a data key of the wrong length, a closed key
+//
+// Key material is wiped as soon as ciphers are made of it. A cipher's own copy
+// cannot be wiped in Go: closing a Key leaves it to the garbage collector.
+//
+// Systems without Unix permissions and flock are refused: there the package
+// could not keep what it promises.
+package localkms

@@ -1,0 +1,157 @@
+package localkms
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/waxseal/waxseal/kms"
+)
+
+// Key is one key of a keyring, a kms.Key. It is safe for concurrent use. Errors
+// and their classes are listed in the package comment.
+type Key struct {
+	store *store
+	id    string
+	name  string
+
+	mu     sync.Mutex // held while the file is read again
+	loaded atomic.Pointer[loadedKey]
+	closed atomic.Bool
+}
+
+var (
+	_ kms.Key    = (*Key)(nil)
+	_ kms.Closer = (*Key)(nil)
+)
+
+// ID implements kms.Key.
+func (k *Key) ID() string { return k.id }
+
+// Wrap implements kms.Key with the primary version.
+func (k *Key) Wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error) {
+	wrapped, err := k.wrap(ctx, dataKeys, ec)
+	if err != nil {
+		return nil, report("wrap", k.id, err)
+	}
+	return wrapped, nil
+}
+
+func (k *Key) wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	for i, d := range dataKeys {
+		if len(d) != kms.DataKeySize {
+			return nil, problem(kms.Internal, fmt.Sprintf("data key %d of %d has %d bytes, want %d", i+1, len(dataKeys), len(d), kms.DataKeySize), "", nil)
+		}
+	}
+	now, err := k.current()
+	if err != nil {
+		return nil, err
+	}
+	primary := now.versions[now.primary]
+	if primary.state != Enabled {
+		return nil, k.disabled(now.primary)
+	}
+	header := blobHeader(now.primary)
+	ad := associatedData(k.id, header, ec)
+	out := make([]kms.Wrapped, len(dataKeys))
+	for i, d := range dataKeys {
+		blob := append(make([]byte, 0, blobSize), header...)
+		out[i] = kms.Wrapped{Version: versionName(now.primary), Blob: primary.aead.Seal(blob, nil, d, ad)}
+	}
+	return out, nil
+}
+
+// Unwrap implements kms.Key.
+func (k *Key) Unwrap(ctx context.Context, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Unwrapped, error) {
+	out, err := k.unwrap(ctx, wrapped, ec)
+	if err != nil {
+		return nil, report("unwrap", k.id, err)
+	}
+	return out, nil
+}
+
+func (k *Key) unwrap(ctx context.Context, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Unwrapped, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	now, err := k.current()
+	if err != nil {
+		return nil, err
+	}
+	if k.namesUnknownVersion(now, wrapped) {
+		// Some network file systems tell a file's time late. One look inside settles it.
+		if now, err = k.reload(); err != nil {
+			return nil, err
+		}
+	}
+	out := make([]kms.Unwrapped, len(wrapped))
+	for i, w := range wrapped {
+		d, err := k.unwrapOne(now, w.Blob, ec)
+		if err != nil {
+			out[i].Err = report("unwrap", k.id, err)
+			continue
+		}
+		out[i].DataKey = d
+	}
+	return out, nil
+}
+
+func (k *Key) unwrapOne(now *loadedKey, blob []byte, ec kms.Context) ([]byte, error) {
+	number, ok := blobVersion(blob)
+	if !ok {
+		return nil, problem(kms.Corrupt, "these bytes are not a data key wrapped by a local keyring", "restore the payload from where it came from", nil)
+	}
+	v, known := now.versions[number]
+	switch {
+	case !known:
+		return nil, problem(kms.NotFound, "the keyring has no version "+versionName(number)+" of the key",
+			"restore a keyring file that has this version, or the payload if it was altered", nil)
+	case v.state != Enabled:
+		return nil, k.disabled(number)
+	}
+	d, err := v.aead.Open(nil, nil, blob[headerSize:], associatedData(k.id, blob[:headerSize], ec))
+	if err != nil {
+		return nil, problem(kms.Corrupt, "the wrapped data key was altered, or belongs to another key or context", "restore the payload from where it came from", nil)
+	}
+	return d, nil
+}
+
+func (k *Key) disabled(number uint32) error {
+	return problem(kms.Disabled, "version "+versionName(number)+" is disabled", "enable the version in the keyring; to wrap again without it, rotate the key", nil)
+}
+
+func (k *Key) namesUnknownVersion(now *loadedKey, wrapped []kms.Wrapped) bool {
+	for _, w := range wrapped {
+		if number, ok := blobVersion(w.Blob); ok {
+			if _, known := now.versions[number]; !known {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func noSuchKey(name string) error {
+	return problem(kms.NotFound, fmt.Sprintf("the keyring has no key %q", name), "list the keyring's keys, or create this one", nil)
+}
+
+var errKeyClosed = errors.New("localkms: key is closed")
+
+func errClosed() error {
+	return problem(kms.Internal, "the key is closed", "this is a bug in the calling program: it uses a key after Close", errKeyClosed)
+}
+
+// Close lets go of the key's ciphers; calls that are running end normally, later
+// ones fail with Class Internal. It may be called again and never fails.
+func (k *Key) Close() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.closed.Store(true)
+	k.loaded.Store(nil)
+	return nil
+}

@@ -1,0 +1,241 @@
+package localkms
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/waxseal/waxseal/kms"
+)
+
+// Keyring is a keyring file, for those who look after it. It keeps nothing in
+// memory: each call reads the file. It is safe for concurrent use, also by
+// several processes. Errors are *kms.Error with a hint; their classes are listed
+// in the package comment.
+type Keyring struct {
+	store *store
+}
+
+// KeyInfo describes one key, without its material.
+type KeyInfo struct {
+	// Name is how URIs name the key: local:///path#name.
+	Name string
+	// ID is what envelopes record.
+	ID string
+	// Versions in ascending order, at least one.
+	Versions []VersionInfo
+}
+
+// Primary returns the version that wraps.
+func (k KeyInfo) Primary() VersionInfo {
+	i := slices.IndexFunc(k.Versions, func(v VersionInfo) bool { return v.Primary })
+	if i < 0 {
+		return VersionInfo{}
+	}
+	return k.Versions[i]
+}
+
+// VersionInfo describes one version of a key.
+type VersionInfo struct {
+	// Version as kms.Wrapped names it: "1", "2", …
+	Version string
+	// Created is in UTC and whole seconds.
+	Created time.Time
+	State   State
+	// Primary is true for the one version that wraps.
+	Primary bool
+}
+
+// OpenKeyring returns the keyring at path, which is absolute. The file need not
+// exist yet; if it does, it is checked and read.
+func OpenKeyring(path string) (*Keyring, error) {
+	const op = "open keyring"
+	s, err := newStore(path)
+	if err != nil {
+		return nil, report(op, "", err)
+	}
+	c, _, err := s.load()
+	switch {
+	case errors.Is(err, errAbsent):
+	case err != nil:
+		return nil, report(op, "", err)
+	default:
+		c.wipe()
+	}
+	return &Keyring{store: s}, nil
+}
+
+// Path returns the keyring's path, cleaned.
+func (r *Keyring) Path() string { return r.store.path }
+
+// List returns every key, by name. A keyring that does not exist yet has none.
+func (r *Keyring) List() ([]KeyInfo, error) {
+	c, _, err := r.store.load()
+	if errors.Is(err, errAbsent) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, report("list keys", "", err)
+	}
+	defer c.wipe()
+	out := make([]KeyInfo, 0, len(c.keys))
+	for _, name := range slices.Sorted(maps.Keys(c.keys)) {
+		out = append(out, c.info(name))
+	}
+	return out, nil
+}
+
+func (c *contents) info(name string) KeyInfo {
+	e := c.keys[name]
+	info := KeyInfo{Name: name, ID: c.keyID(name)}
+	for _, v := range e.versions {
+		info.Versions = append(info.Versions, VersionInfo{
+			Version: versionName(v.number), Created: v.created, State: v.state, Primary: v.number == e.primary,
+		})
+	}
+	return info
+}
+
+// Create makes a key with one version, and the keyring file and its folder if
+// there are none. If the key exists, the error has ErrExists in its chain.
+func (r *Keyring) Create(name string) (KeyInfo, error) {
+	return r.create(context.Background(), name, func(c *contents) error {
+		return problem(kms.Internal, fmt.Sprintf("the keyring has a key %q already", name), "choose another name, or rotate the key for a new version", ErrExists)
+	})
+}
+
+// Ensure makes the key if it does not exist.
+func (r *Keyring) Ensure(name string) (KeyInfo, error) {
+	return r.ensure(context.Background(), name)
+}
+
+func (r *Keyring) ensure(ctx context.Context, name string) (KeyInfo, error) {
+	return r.create(ctx, name, func(*contents) error { return errUnchanged })
+}
+
+// errUnchanged ends an update that has nothing to write.
+var errUnchanged = errors.New("localkms: nothing to change")
+
+func (r *Keyring) create(ctx context.Context, name string, exists func(*contents) error) (info KeyInfo, err error) {
+	const op = "create key"
+	if err := checkName(name); err != nil {
+		return KeyInfo{}, report(op, "", err)
+	}
+	err = r.store.update(ctx, true, func(c *contents) error {
+		if _, there := c.keys[name]; there {
+			info = c.info(name)
+			return exists(c)
+		}
+		e := &entry{}
+		e.add(time.Now())
+		c.keys[name] = e
+		info = c.info(name)
+		return nil
+	})
+	if err != nil && !errors.Is(err, errUnchanged) {
+		return KeyInfo{}, report(op, "", err)
+	}
+	return info, nil
+}
+
+// Rotate gives the key a new version, which wraps from now on in every process,
+// and returns its name. Earlier versions keep unwrapping.
+func (r *Keyring) Rotate(name string) (version string, err error) {
+	err = r.change("rotate key", name, func(e *entry) error {
+		if e.versions[len(e.versions)-1].number == 1<<32-1 {
+			return problem(kms.Internal, fmt.Sprintf("the key %q cannot have more versions", name), "create another key", nil)
+		}
+		version = versionName(e.add(time.Now()))
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	return version, nil
+}
+
+// Disable switches a version off, or every version if version is "": what it
+// wrapped does not open, and if it is the primary nothing is wrapped. A version
+// that is disabled already stays so without an error.
+func (r *Keyring) Disable(name, version string) error {
+	return r.setState("disable version", name, version, Disabled)
+}
+
+// Enable switches a version on again, or every version if version is "".
+func (r *Keyring) Enable(name, version string) error {
+	return r.setState("enable version", name, version, Enabled)
+}
+
+func (r *Keyring) setState(op, name, version string, state State) error {
+	return r.change(op, name, func(e *entry) error {
+		found := false
+		for _, v := range e.versions {
+			if version == "" || version == versionName(v.number) {
+				v.state, found = state, true
+			}
+		}
+		if !found {
+			return problem(kms.NotFound, fmt.Sprintf("the key %q has no version %s", name, strconv.Quote(version)), "list the keyring's keys to see their versions", nil)
+		}
+		return nil
+	})
+}
+
+// change alters one key that exists.
+func (r *Keyring) change(op, name string, alter func(*entry) error) error {
+	id := ""
+	err := r.store.update(context.Background(), false, func(c *contents) error {
+		e, ok := c.keys[name]
+		if !ok {
+			return noSuchKey(name)
+		}
+		id = c.keyID(name)
+		return alter(e)
+	})
+	if err != nil {
+		return report(op, id, err)
+	}
+	return nil
+}
+
+// Open returns the key, for sealing and opening. It makes the key, the file and
+// its folder if they do not exist. The caller closes the Key.
+func (r *Keyring) Open(ctx context.Context, name string) (*Key, error) {
+	const op = "open"
+	if err := errors.Join(checkName(name), ctx.Err()); err != nil {
+		return nil, report(op, "", err)
+	}
+	k, err := r.open(name)
+	if errors.Is(err, errAbsent) || kms.ClassOf(err) == kms.NotFound {
+		// Ensure writes; a keyring that has the key may be on a read-only disk.
+		if _, err := r.ensure(ctx, name); err != nil {
+			return nil, report(op, "", err)
+		}
+		k, err = r.open(name)
+	}
+	if err != nil {
+		return nil, report(op, "", err)
+	}
+	return k, nil
+}
+
+// open returns the key if it exists.
+func (r *Keyring) open(name string) (*Key, error) {
+	readAt := time.Now()
+	c, info, err := r.store.load()
+	if err != nil {
+		return nil, err
+	}
+	defer c.wipe()
+	loaded, err := newLoadedKey(c, name, info, readAt)
+	if err != nil {
+		return nil, err
+	}
+	k := &Key{store: r.store, id: c.keyID(name), name: name}
+	k.loaded.Store(loaded)
+	return k, nil
+}
