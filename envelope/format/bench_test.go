@@ -57,7 +57,7 @@ func BenchmarkSeal(b *testing.B) {
 				}
 			}
 			aead := rawGCM(b)
-			reportRatio(b, func() { aead.Seal(nil, nil, plaintext, nil) })
+			reportRatio(b, func() { aead.Seal(nil, nil, plaintext, nil) }) //nolint:gosec // this AEAD makes its own nonce
 		})
 	}
 }
@@ -82,7 +82,7 @@ func BenchmarkOpen(b *testing.B) {
 				}
 			}
 			aead := rawGCM(b)
-			raw := aead.Seal(nil, nil, plaintext, nil)
+			raw := aead.Seal(nil, nil, plaintext, nil) //nolint:gosec // this AEAD makes its own nonce
 			reportRatio(b, func() {
 				if _, err := aead.Open(nil, nil, raw, nil); err != nil {
 					b.Fatal(err)

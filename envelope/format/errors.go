@@ -77,13 +77,13 @@ func (e *Error) Hint() string {
 	switch {
 	case errors.Is(e.Kind, ErrUnsupported):
 		return "this envelope was made by a newer version: upgrade waxseal here"
-	case e.Kind == ErrDataKey:
+	case errors.Is(e.Kind, ErrDataKey):
 		return "a data key is exactly 32 random bytes: check what unwrapped it, and that it is not used after it was wiped"
-	case e.Kind == ErrCommitment:
+	case errors.Is(e.Kind, ErrCommitment):
 		return "the key that was unwrapped is not the one this envelope was sealed with: check that the recipients belong to it, or restore it from its source"
-	case e.Kind == ErrCiphertext:
+	case errors.Is(e.Kind, ErrCiphertext):
 		return "the envelope was altered after it was sealed: restore it from its source"
-	case e.Offset == noOffset && e.Kind == ErrLimit:
+	case e.Offset == noOffset && errors.Is(e.Kind, ErrLimit):
 		return "make the value smaller, or store it elsewhere and seal a reference to it: docs/format.md lists the limits"
 	case e.Offset == noOffset:
 		return "correct the value: docs/format.md says what it may hold"

@@ -23,3 +23,10 @@ func NewAEAD(payloadKey []byte) error {
 	_, err := newAEAD(payloadKey)
 	return err
 }
+
+// What the limits add up to.
+const (
+	MaxRecipient = maxRecipient
+	MaxClaim     = maxClaim
+	MaxProtected = maxProtected
+)

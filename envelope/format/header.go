@@ -27,7 +27,7 @@ type Compression uint32
 // The compressions of version 1.
 const (
 	CompressionNone Compression = 0 // the plaintext as it is
-	CompressionZstd Compression = 1 // one or more Zstandard frames (RFC 8878)
+	CompressionZstd Compression = 1 // a Zstandard frame (RFC 8878)
 )
 
 // String returns "none", "zstd", or "compression(7)" for what is not known.

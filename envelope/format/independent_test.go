@@ -17,6 +17,7 @@ import (
 
 var (
 	errSpecParse  = errors.New("spec decoder: not an envelope")
+	errSpecKey    = errors.New("spec decoder: data key")
 	errSpecCommit = errors.New("spec decoder: commitment")
 	errSpecAuth   = errors.New("spec decoder: authentication")
 )
@@ -116,6 +117,9 @@ func specOpen(envelope, dataKey []byte) ([]byte, error) {
 		specField{number: 6, varint: true, least: 1, most: 1})
 	if !ok || len(claims) > 16 || !specClaims(claims) {
 		return nil, errSpecParse
+	}
+	if len(dataKey) != 32 {
+		return nil, errSpecKey
 	}
 	keys := specHKDFExpand(dataKey, append([]byte("waxseal/v1"), salts[0]...), 64)
 	if !hmac.Equal(keys[32:], commitments[0]) {
@@ -253,7 +257,9 @@ func TestSpecificationDecoder(t *testing.T) {
 				if err != nil || !v.isPlaintext(plaintext) {
 					t.Errorf("plaintext of %d bytes, error %v", len(plaintext), err)
 				}
-			case "commitment", "data-key": // a key of another length commits to nothing
+			case "data-key":
+				checkError(t, "specOpen", err, errSpecKey)
+			case "commitment":
 				checkError(t, "specOpen", err, errSpecCommit)
 			case "ciphertext":
 				checkError(t, "specOpen", err, errSpecAuth)

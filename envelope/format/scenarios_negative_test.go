@@ -303,6 +303,8 @@ const (
 var alteredScenarios = []scenario{
 	altered("data-key-31-bytes", "data-key", "A data key of 31 bytes, which nothing can be sealed under.", func(d *draft) { d.giveKey = d.dataKey[:31] }),
 	altered("data-key-64-bytes", "data-key", "A data key of 64 bytes.", func(d *draft) { d.giveKey = slices.Concat(d.dataKey, d.dataKey) }),
+	altered("data-key-zero-padded", "data-key", "The right data key with a zero byte behind it: HMAC pads keys with zeros, so a reader that does not look at the length derives the right payload key.",
+		func(d *draft) { d.giveKey = append(slices.Clone(d.dataKey), 0) }),
 	altered("data-key-empty", "data-key", "No data key.", func(d *draft) { d.giveKey = []byte{} }),
 	altered("wrong-data-key", "commitment", "The data key of another envelope.", func(d *draft) { d.giveKey = random(format.DataKeySize) }),
 	altered("wrong-data-key-last-bit", "commitment", "A data key that differs in its last bit.", func(d *draft) {
@@ -313,7 +315,9 @@ var alteredScenarios = []scenario{
 	altered("altered-commitment-first-bit", "commitment", "A bit of the commitment's first byte is flipped.", flip(inCommitment, 0)),
 	altered("altered-commitment-last-bit", "commitment", "A bit of the commitment's last byte is flipped.", flip(inCommitment+31, 0)),
 	altered("commitment-of-another-key", "commitment", "The ciphertext is authentic under the data key, but the envelope commits to another one: a reader without the check would open it.",
-		func(d *draft) { d.fields[fieldCommitment] = ld(3, derived(d.t, random(format.DataKeySize), d.salt)[32:]) }),
+		func(d *draft) {
+			d.fields[fieldCommitment] = ld(3, derived(d.t, random(format.DataKeySize), d.salt)[32:])
+		}),
 	altered("derived-with-extract", "commitment", "Keys derived with HKDF-Extract in front of HKDF-Expand.", func(d *draft) {
 		keys, err := hkdf.Key(sha256.New, d.dataKey, nil, "waxseal/v1"+string(d.salt), 64)
 		if err != nil {
@@ -366,5 +370,7 @@ var alteredScenarios = []scenario{
 	altered("ciphertext-28-zeros", "ciphertext", "Nonce and tag are all zero, nothing is sealed.",
 		layout(func(r, p, _ []byte) []byte { return slices.Concat(r, ld(2, p), ld(3, make([]byte, 28))) })),
 	altered("ciphertext-of-another-salt", "ciphertext", "The ciphertext of another envelope under the same data key.",
-		func(d *draft) { d.keys = slices.Concat(derived(d.t, d.dataKey, random(format.SaltSize))[:32], d.keys[32:]) }),
+		func(d *draft) {
+			d.keys = slices.Concat(derived(d.t, d.dataKey, random(format.SaltSize))[:32], d.keys[32:])
+		}),
 }

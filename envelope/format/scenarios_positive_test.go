@@ -117,7 +117,7 @@ var goodScenarios = []scenario{
 
 	one("compression-zstd", "Compression is recorded; the plaintext is a Zstandard frame, and Open returns it as it is.",
 		wrapped32, format.Header{Namespace: "default", Compression: format.CompressionZstd},
-		[]byte("\x28\xb5\x2f\xfd\x04\x00\x29\x00\x00hello\xbd\x56\xa1\x9a")),
+		[]byte("\x28\xb5\x2f\xfd\x20\x05\x29\x00\x00hello")),
 	one("plaintext-one-byte", "One byte sealed, a zero.", wrapped32, inDefault, []byte{0}),
 	one("plaintext-99", "99 bytes sealed: the longest ciphertext whose length takes one byte.", wrapped32, inDefault, pattern(99, 6)),
 	one("plaintext-100", "100 bytes sealed: the shortest ciphertext whose length takes two bytes.", wrapped32, inDefault, pattern(100, 6)),

@@ -40,17 +40,17 @@ func schema(t *testing.T) protoreflect.MessageDescriptors {
 		t.Fatal("envelope.proto: another package or syntax")
 	}
 	file := &descriptorpb.FileDescriptorProto{
-		Name: proto.String("envelope.proto"), Package: proto.String(pkg), Syntax: proto.String("proto3"),
+		Name: new("envelope.proto"), Package: new(pkg), Syntax: new("proto3"),
 	}
 	for _, m := range schemaMessage.FindAllSubmatch(source, -1) {
-		message := &descriptorpb.DescriptorProto{Name: proto.String(string(m[1]))}
+		message := &descriptorpb.DescriptorProto{Name: new(string(m[1]))}
 		for _, f := range schemaField.FindAllSubmatch(m[2], -1) {
 			number, err := strconv.ParseInt(string(f[4]), 10, 32)
 			if err != nil {
 				t.Fatal(err)
 			}
 			field := &descriptorpb.FieldDescriptorProto{
-				Name: proto.String(string(f[3])), Number: proto.Int32(int32(number)),
+				Name: new(string(f[3])), Number: new(int32(number)),
 				Label: descriptorpb.FieldDescriptorProto_LABEL_OPTIONAL.Enum(),
 			}
 			if len(f[1]) > 0 {
@@ -60,7 +60,7 @@ func schema(t *testing.T) protoreflect.MessageDescriptors {
 				field.Type = typ.Enum()
 			} else {
 				field.Type = descriptorpb.FieldDescriptorProto_TYPE_MESSAGE.Enum()
-				field.TypeName = proto.String("." + pkg + "." + string(f[2]))
+				field.TypeName = new("." + pkg + "." + string(f[2]))
 			}
 			message.Field = append(message.Field, field)
 		}
