@@ -129,8 +129,7 @@ type ReadError struct {
 // Error implements error.
 func (e *ReadError) Error() string {
 	cause := e.Err
-	var p *fs.PathError
-	if errors.As(cause, &p) {
+	if p, ok := errors.AsType[*fs.PathError](cause); ok {
 		cause = p.Err // the path is in the text already
 	}
 	return fmt.Sprintf("policy: read %s: %v", e.File, cause)

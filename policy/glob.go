@@ -133,7 +133,7 @@ func wildMatch(pattern, s string, symbolic bool) bool {
 			p++
 			afterStar, resume = p, i
 			continue
-		case p < len(pattern) && pattern[p] == '?' && !(symbolic && s[i] == '*'):
+		case p < len(pattern) && pattern[p] == '?' && (!symbolic || s[i] != '*'):
 			p++
 			i += runeLen(s[i:])
 			continue

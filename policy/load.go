@@ -17,7 +17,7 @@ func Load(filename string) (*Policy, error) {
 }
 
 func read(filename string) (text []byte, err error) {
-	f, err := os.Open(filename) //nolint:gosec // the operator names the file
+	f, err := os.Open(filename)
 	if err != nil {
 		return nil, err
 	}

@@ -166,13 +166,14 @@ func (r *reader) checkTokens(tokens token.Tokens) bool {
 		if at.line != line {
 			line, entries = at.line, 0
 		}
-		switch {
-		case tk.Type == token.SequenceEntryType:
+		switch tk.Type {
+		case token.SequenceEntryType:
 			entries++
-		case tk.Type == token.SequenceStartType, tk.Type == token.MappingStartType:
+		case token.SequenceStartType, token.MappingStartType:
 			depth++
-		case tk.Type == token.SequenceEndType, tk.Type == token.MappingEndType:
+		case token.SequenceEndType, token.MappingEndType:
 			depth--
+		default:
 		}
 		if depth+entries > maxDepth {
 			r.fail(at, "a policy nests 4 levels deep; docs/policy.md shows it", "lists and mappings nest too deep")
