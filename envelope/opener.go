@@ -269,9 +269,10 @@ func (o *Opener) settle(ctx context.Context, p *opening, got cache.Outcome[*data
 	case got.Err == nil:
 		defer got.Ref.Release()
 		key := got.Ref.Value()
-		if p.env.CommitsTo(key.b[:]) {
+		plaintext, err := p.env.Open(key.b[:])
+		if !errors.Is(err, format.ErrCommitment) {
 			key.proven.Store(true)
-			p.out.Plaintext, p.out.Err = o.open(p.env, key)
+			p.out.Plaintext, p.out.Err = o.finish(p.env, plaintext, err)
 			return true
 		}
 		// Either the envelope lies or the KMS answered with another key. The key is
@@ -298,8 +299,8 @@ func (o *Opener) settle(ctx context.Context, p *opening, got cache.Outcome[*data
 	return true
 }
 
-func (o *Opener) open(env *format.Envelope, key *dataKey) ([]byte, error) {
-	plaintext, err := env.Open(key.b[:])
+// finish turns what was decrypted into the plaintext.
+func (o *Opener) finish(env *format.Envelope, plaintext []byte, err error) ([]byte, error) {
 	if err != nil {
 		return nil, corrupt(err.Error(), err)
 	}
