@@ -30,10 +30,11 @@ func main() {
 		os.Exit(exitUsage)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, o, os.Stdout); err != nil {
+	err = run(ctx, o, os.Stdout)
+	stop()
+	if err != nil {
 		fmt.Fprintf(os.Stderr, "temporal-server: error: %v\n", err)
-		os.Exit(exitFailure) //nolint:gocritic // nothing deferred matters any more
+		os.Exit(exitFailure)
 	}
 }
 
@@ -51,7 +52,7 @@ type readiness struct {
 // run serves until ctx ends.
 func run(ctx context.Context, o options, stdout io.Writer) error {
 	start := time.Now()
-	p, err := reservePorts(o)
+	p, err := reservePorts(ctx, o)
 	if err != nil {
 		return err
 	}

@@ -88,7 +88,7 @@ func TestHelpNamesEveryFlag(t *testing.T) {
 }
 
 func TestReservePorts(t *testing.T) {
-	p, err := reservePorts(options{uiPort: 0})
+	p, err := reservePorts(t.Context(), options{uiPort: 0})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +101,7 @@ func TestReservePorts(t *testing.T) {
 		}
 		seen[port] = true
 	}
-	if p, err = reservePorts(options{uiPort: noUI}); err != nil || p.ui != 0 {
+	if p, err = reservePorts(t.Context(), options{uiPort: noUI}); err != nil || p.ui != 0 {
 		t.Errorf("without a Web UI: port %d, %v", p.ui, err)
 	}
 }

@@ -1,8 +1,8 @@
 package main
 
 import (
+	"context"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"strconv"
 	"time"
@@ -39,15 +39,16 @@ func address(port int) string { return net.JoinHostPort(loopback, strconv.Itoa(p
 
 // reservePorts replaces every port given as 0 by one that is free. All are
 // held open until the last is known, so that no two are the same.
-func reservePorts(o options) (ports, error) {
+func reservePorts(ctx context.Context, o options) (ports, error) {
 	p := ports{frontend: o.port, http: o.httpPort}
 	free := []*int{&p.frontend, &p.http, &p.history, &p.matching, &p.worker}
 	if o.uiPort != noUI {
 		p.ui = o.uiPort
 		free = append(free, &p.ui)
 	}
+	var lc net.ListenConfig
 	for _, port := range free {
-		l, err := net.Listen("tcp", address(*port))
+		l, err := lc.Listen(ctx, "tcp", address(*port))
 		if err != nil {
 			return ports{}, fmt.Errorf("listen: %w", err)
 		}
@@ -105,7 +106,7 @@ func newServer(o options, p ports) (temporal.Server, error) {
 		temporal.WithStaticHosts(hosts),
 		temporal.WithLogger(log.NewZapLogger(log.BuildZapLogger(log.Config{Level: o.logLevel}))),
 		temporal.WithAuthorizer(authorization.NewNoopAuthorizer()),
-		temporal.WithDynamicConfigClient(settings(p)),
+		temporal.WithDynamicConfigClient(settings()),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("make the Temporal server: %w", err)
@@ -115,7 +116,7 @@ func newServer(o options, p ports) (temporal.Server, error) {
 
 // settings are the dynamic configuration values that differ from the server's
 // defaults. Schedules, updates and standalone activities are on by default.
-func settings(p ports) dynamicconfig.StaticClient {
+func settings() dynamicconfig.StaticClient {
 	return dynamicconfig.StaticClient{
 		// Tests list and count without being slowed down.
 		dynamicconfig.FrontendMaxNamespaceVisibilityRPSPerInstance.Key(): 1000,
@@ -136,7 +137,7 @@ func settings(p ports) dynamicconfig.StaticClient {
 func openDatabase(o options) (*config.SQL, error) {
 	db := &config.SQL{PluginName: sqliteplugin.PluginName}
 	if o.dbFile == "" {
-		db.DatabaseName = fmt.Sprintf("waxseal-%d", rand.Int64())
+		db.DatabaseName = "waxseal"
 		db.ConnectAttributes = map[string]string{"mode": "memory", "cache": "shared"}
 	} else {
 		db.DatabaseName = o.dbFile
