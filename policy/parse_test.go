@@ -378,7 +378,7 @@ func TestParseCost(t *testing.T) {
 		{"comments", strings.Repeat("#\n", n/2), "the file is empty"},
 		{"one word", strings.Repeat("a", n), "the file must be a mapping, not text"},
 		{"undefined keys", keysSection + "seal: [{match: {namespace: a}, keys: [" + numbered(maxTokens/2-64, "k%d,") + "]}]", `key "k0" is not defined`},
-		{"patterns to compare", keysSection + "seal:\n" + numbered(MaxRules/2, "- {match: {namespace: \"*"+strings.Repeat("a", 100)+"%dx*b\"}, keys: [main]}\n"), ""},
+		{"patterns to compare", keysSection + "seal:\n" + numbered(MaxRules/4, "- {match: {namespace: \"*"+strings.Repeat("a", 100)+"%dx*b\"}, keys: [main]}\n"), ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if len(test.text) > MaxFileSize {
