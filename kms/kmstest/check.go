@@ -85,11 +85,15 @@ func unwrapEach(t testing.TB, key kms.Key, wrapped []kms.Wrapped, ec kms.Context
 // mustUnwrap unwraps and checks that it gives back want.
 func mustUnwrap(t testing.TB, key kms.Key, wrapped []kms.Wrapped, ec kms.Context, want [][]byte) {
 	t.Helper()
-	for i, u := range unwrapEach(t, key, wrapped, ec) {
-		switch {
+	got := unwrapEach(t, key, wrapped, ec)
+	if len(got) != len(want) {
+		t.Fatalf("Unwrap gave %d answers, want %d", len(got), len(want))
+	}
+	for i, dataKey := range want {
+		switch u := got[i]; {
 		case u.Err != nil:
 			t.Fatalf("Unwrap: item %d of %d: %v", i, len(wrapped), u.Err)
-		case !bytes.Equal(u.DataKey, want[i]):
+		case !bytes.Equal(u.DataKey, dataKey):
 			t.Fatalf("Unwrap: item %d of %d: not the data key that was wrapped", i, len(wrapped))
 		}
 	}
@@ -98,16 +102,18 @@ func mustUnwrap(t testing.TB, key kms.Key, wrapped []kms.Wrapped, ec kms.Context
 // mustRefuse unwraps and checks that every item is refused with one of classes.
 func mustRefuse(t testing.TB, key kms.Key, wrapped []kms.Wrapped, ec kms.Context, classes []kms.Class, secrets ...[]byte) {
 	t.Helper()
-	for i, u := range unwrapEach(t, key, wrapped, ec) {
+	got := unwrapEach(t, key, wrapped, ec)
+	for i, w := range wrapped {
+		u := got[i]
 		what := fmt.Sprintf("Unwrap: item %d of %d", i, len(wrapped))
 		if u.DataKey != nil {
 			t.Errorf("%s: a data key came with the refusal, or instead of it", what)
 		}
 		if u.Err == nil {
-			t.Errorf("%s (%d bytes): not refused", what, len(wrapped[i].Blob))
+			t.Errorf("%s (%d bytes): not refused", what, len(w.Blob))
 			continue
 		}
-		checkError(t, what, key, "unwrap", u.Err, classes, append([][]byte{wrapped[i].Blob}, secrets...)...)
+		checkError(t, what, key, "unwrap", u.Err, classes, append([][]byte{w.Blob}, secrets...)...)
 	}
 }
 
@@ -115,8 +121,8 @@ func mustRefuse(t testing.TB, key kms.Key, wrapped []kms.Wrapped, ec kms.Context
 // names the operation and the key, has one of classes, and shows no secret.
 func checkError(t testing.TB, what string, key kms.Key, op string, err error, classes []kms.Class, secrets ...[]byte) {
 	t.Helper()
-	var e *kms.Error
-	if !errors.As(err, &e) {
+	e, ok := errors.AsType[*kms.Error](err)
+	if !ok {
 		t.Errorf("%s: error is a %T, not a *kms.Error", what, err)
 		return
 	}
@@ -152,7 +158,7 @@ func reveals(text string, secret []byte) string {
 		"in hex":      hex.EncodeToString(head),
 		"in base64":   base64.StdEncoding.EncodeToString(head),
 		"in URL-safe": base64.URLEncoding.EncodeToString(head),
-		"in decimal":  strings.Trim(fmt.Sprint(head), "[]"),
+		"in decimal":  strings.Trim(fmt.Sprintf("%v", head), "[]"),
 		"in Go":       strings.TrimSuffix(strings.TrimPrefix(fmt.Sprintf("%#v", head), "[]byte{"), "}"),
 	} {
 		if strings.Contains(text, shown) || strings.Contains(strings.ToLower(text), strings.ToLower(shown)) {

@@ -44,11 +44,11 @@ func ExampleNewBackend() {
 // and says so.
 func ExampleRun() {
 	test := func(t *testing.T) {
-		newKey := func(t testing.TB) kms.Key { return kmstest.NewFake(fmt.Sprintf("%p", new(byte))) }
+		newKey := func(testing.TB) kms.Key { return kmstest.NewFake(fmt.Sprintf("%p", new(byte))) }
 		kmstest.Run(t, kmstest.Harness{
 			NewKey: newKey, OtherKey: newKey,
-			Reopen:      func(t testing.TB, k kms.Key) kms.Key { return k.(*kmstest.Fake).Reopen() },
-			Rotate:      func(t testing.TB, k kms.Key) { k.(*kmstest.Fake).Rotate() },
+			Reopen:      func(_ testing.TB, k kms.Key) kms.Key { return k.(*kmstest.Fake).Reopen() },
+			Rotate:      func(_ testing.TB, k kms.Key) { k.(*kmstest.Fake).Rotate() },
 			VersionTold: true,
 			Lacks:       map[kmstest.Power]string{kmstest.PowerDisable: "this KMS only deletes"},
 		})

@@ -34,20 +34,25 @@ func newFakeKey(id string) (*fakeKey, error) {
 }
 
 func (k *fakeKey) rotate() string {
-	material := make([]byte, 32)
-	rand.Read(material)
-	block, err := aes.NewCipher(material)
+	aead, err := newAEAD()
 	if err != nil {
-		panic(err) // only for a wrong key length
-	}
-	aead, err := cipher.NewGCMWithRandomNonce(block)
-	if err != nil {
-		panic(err) // only for a block that is not AES
+		panic(err) //nolint:forbidigo // only for a wrong key length
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.versions = append(k.versions, aead)
 	return strconv.Itoa(len(k.versions))
+}
+
+// newAEAD returns AES-256-GCM under a new key.
+func newAEAD() (cipher.AEAD, error) {
+	material := make([]byte, 32)
+	rand.Read(material)
+	block, err := aes.NewCipher(material)
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCMWithRandomNonce(block)
 }
 
 func (k *fakeKey) version() string {

@@ -84,10 +84,10 @@ func brokenHarness(breakKey func(*broken)) Harness {
 	newKey := func(testing.TB) kms.Key { return handle(NewFake(fmt.Sprintf("broken-%d", n.Add(1)))) }
 	return Harness{
 		NewKey: newKey, OtherKey: newKey,
-		Reopen:      func(_ testing.TB, k kms.Key) kms.Key { return handle(k.(*broken).Fake.Reopen()) },
-		Rotate:      func(_ testing.TB, k kms.Key) { k.(*broken).Fake.Rotate() },
-		Disable:     func(_ testing.TB, k kms.Key) { k.(*broken).Fake.Disable() },
-		Enable:      func(_ testing.TB, k kms.Key) { k.(*broken).Fake.Enable() },
+		Reopen:      func(_ testing.TB, k kms.Key) kms.Key { return handle(k.(*broken).Reopen()) },
+		Rotate:      func(_ testing.TB, k kms.Key) { k.(*broken).Rotate() },
+		Disable:     func(_ testing.TB, k kms.Key) { k.(*broken).Disable() },
+		Enable:      func(_ testing.TB, k kms.Key) { k.(*broken).Enable() },
 		VersionTold: true,
 	}
 }
@@ -108,8 +108,7 @@ func onItems(change func(b *broken, w kms.Wrapped, u *kms.Unwrapped)) func(*brok
 // onErrors changes the errors of single items.
 func onErrors(change func(b *broken, w kms.Wrapped, e kms.Error) error) func(*broken) {
 	return onItems(func(b *broken, w kms.Wrapped, u *kms.Unwrapped) {
-		var e *kms.Error
-		if errors.As(u.Err, &e) {
+		if e, ok := errors.AsType[*kms.Error](u.Err); ok {
 			u.Err = change(b, w, *e)
 		}
 	})
@@ -345,7 +344,7 @@ func TestSuiteFindsBrokenKeys(t *testing.T) {
 			h.Rotate = func(_ testing.TB, k kms.Key) {
 				b := k.(*broken)
 				fresh := NewFake(strings.TrimPrefix(k.ID(), "fake://"))
-				for range b.Fake.key.versions {
+				for range b.key.versions {
 					fresh.Rotate()
 				}
 				b.Fake = fresh
@@ -495,7 +494,7 @@ func TestReveals(t *testing.T) {
 		"upper-case hex": fmt.Sprintf("%X", secret),
 		"base64":         base64.StdEncoding.EncodeToString(secret),
 		"cut base64":     base64.RawURLEncoding.EncodeToString(secret)[:24],
-		"%v":             fmt.Sprint(secret),
+		"%v":             fmt.Sprintf("%v", secret),
 		"%#v":            fmt.Sprintf("%#v", secret),
 	} {
 		if reveals(text, secret) == "" {

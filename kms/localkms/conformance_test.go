@@ -25,16 +25,16 @@ func TestConformance(t *testing.T) {
 	}
 	var n atomic.Int64
 	newKey := func(t testing.TB) kms.Key { return open(t, fmt.Sprintf("key-%d", n.Add(1))) }
-	nameOf := func(t testing.TB, key kms.Key) string { return key.(*Key).name }
+	nameOf := func(key kms.Key) string { return key.(*Key).name }
 	kmstest.Run(t, kmstest.Harness{
 		NewKey: newKey, OtherKey: newKey,
-		Reopen: func(t testing.TB, key kms.Key) kms.Key { return open(t, nameOf(t, key)) },
-		Rotate: func(t testing.TB, key kms.Key) { mustRotate(t, path, nameOf(t, key)) },
+		Reopen: func(t testing.TB, key kms.Key) kms.Key { return open(t, nameOf(key)) },
+		Rotate: func(t testing.TB, key kms.Key) { mustRotate(t, path, nameOf(key)) },
 		Disable: func(t testing.TB, key kms.Key) {
-			check(t, mustOpenKeyring(t, path).Disable(nameOf(t, key), ""))
+			check(t, mustOpenKeyring(t, path).Disable(nameOf(key), ""))
 		},
 		Enable: func(t testing.TB, key kms.Key) {
-			check(t, mustOpenKeyring(t, path).Enable(nameOf(t, key), ""))
+			check(t, mustOpenKeyring(t, path).Enable(nameOf(key), ""))
 		},
 		VersionTold: true,
 	})

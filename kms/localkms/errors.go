@@ -24,8 +24,8 @@ func problem(class kms.Class, detail, advice string, cause error) *kms.Error {
 
 // report gives err the operation and the key that it is about.
 func report(op, keyID string, err error) error {
-	var e *kms.Error
-	if !errors.As(err, &e) {
+	e, ok := errors.AsType[*kms.Error](err)
+	if !ok {
 		return &kms.Error{Class: kms.ClassOf(err), Op: op, KeyID: keyID, Detail: reason(err), Err: err}
 	}
 	named := *e
@@ -45,9 +45,9 @@ func fileProblem(verb, path string, err error) *kms.Error {
 // reason is an error of the operating system in its own fixed words. Other
 // errors may quote what they read and give only a general one.
 func reason(err error) string {
-	var errno syscall.Errno
+	errno, ok := errors.AsType[syscall.Errno](err)
 	switch {
-	case errors.As(err, &errno):
+	case ok:
 		return errno.Error()
 	case kms.ClassOf(err) == kms.Canceled:
 		return "the caller gave up"

@@ -1,7 +1,6 @@
 package localkms
 
 import (
-	"context"
 	"encoding/base64"
 	"errors"
 	"os"
@@ -118,8 +117,8 @@ func TestFileChangesUnderAKey(t *testing.T) {
 		wantError(t, err, class, words...)
 		_, err = unwrapOne(t, key, w, nil)
 		wantError(t, err, class, words...)
-		var e *kms.Error
-		if !errors.As(err, &e) || e.KeyID != key.ID() || e.Op != "unwrap" {
+		e, ok := errors.AsType[*kms.Error](err)
+		if !ok || e.KeyID != key.ID() || e.Op != "unwrap" {
 			t.Errorf("error %v", err)
 		}
 	}
@@ -267,7 +266,7 @@ func TestCloseWhileInUse(t *testing.T) {
 		go func() {
 			started <- struct{}{}
 			for {
-				if err := roundTrip(context.Background(), key); err != nil {
+				if err := roundTrip(t.Context(), key); err != nil {
 					done <- err
 					return
 				}

@@ -103,7 +103,7 @@ func (c *contents) info(name string) KeyInfo {
 // Create makes a key with one version, and the keyring file and its folder if
 // there are none. If the key exists, the error has ErrExists in its chain.
 func (r *Keyring) Create(name string) (KeyInfo, error) {
-	return r.create(context.Background(), name, func(c *contents) error {
+	return r.create(context.Background(), name, func(*contents) error {
 		return problem(kms.Internal, fmt.Sprintf("the keyring has a key %q already", name), "choose another name, or rotate the key for a new version", ErrExists)
 	})
 }

@@ -19,12 +19,11 @@ import (
 func TestMain(m *testing.M) {
 	if role := os.Getenv(childRole); role != "" {
 		if err := runChild(role); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
+			panic(err)
 		}
-		os.Exit(0)
+		return
 	}
-	os.Exit(m.Run())
+	m.Run()
 }
 
 // tempPath returns the path of a keyring that does not exist, in a folder that
@@ -111,8 +110,8 @@ func wantOpens(t testing.TB, k *Key, w kms.Wrapped, want []byte) {
 // and a hint, and that its text and hint hold certain words.
 func wantError(t testing.TB, err error, class kms.Class, words ...string) {
 	t.Helper()
-	var e *kms.Error
-	if !errors.As(err, &e) {
+	e, ok := errors.AsType[*kms.Error](err)
+	if !ok {
 		t.Errorf("error %v (%T), want a *kms.Error", err, err)
 		return
 	}

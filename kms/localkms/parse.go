@@ -173,16 +173,13 @@ func unlikeOurs(data []byte) string {
 // jsonProblem says where data is not JSON, or not of the right type. It does not
 // print err, which may quote a value.
 func jsonProblem(data []byte, err error) string {
-	var syntax *json.SyntaxError
-	var kind *json.UnmarshalTypeError
-	switch {
-	case errors.As(err, &syntax):
-		return "it is not JSON: line " + lineAt(data, syntax.Offset)
-	case errors.As(err, &kind):
-		return "a value has the wrong type: line " + lineAt(data, kind.Offset)
-	default:
-		return "a material is not base64"
+	if e, ok := errors.AsType[*json.SyntaxError](err); ok {
+		return "it is not JSON: line " + lineAt(data, e.Offset)
 	}
+	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		return "a value has the wrong type: line " + lineAt(data, e.Offset)
+	}
+	return "a material is not base64"
 }
 
 func lineAt(data []byte, offset int64) string {

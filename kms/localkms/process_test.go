@@ -17,7 +17,6 @@ import (
 // What the children of a test are told.
 const (
 	childRole  = "LOCALKMS_TEST_ROLE"
-	childPath  = "LOCALKMS_TEST_PATH"
 	childIndex = "LOCALKMS_TEST_INDEX"
 )
 
@@ -29,8 +28,13 @@ const (
 // runChild is a process that shares a keyring with its siblings.
 func runChild(role string) error {
 	ctx := context.Background()
-	path, index := os.Getenv(childPath), os.Getenv(childIndex)
-	if _, err := io.Copy(io.Discard, os.Stdin); err != nil { // all start when the parent closes this
+	folder, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	path, index := filepath.Join(folder, "waxseal", "keyring"), os.Getenv(childIndex)
+	// All start when the parent closes their input.
+	if _, err := io.Copy(io.Discard, os.Stdin); err != nil { //nolint:forbidigo // this is the main of a program
 		return err
 	}
 	r, err := OpenKeyring(path)
@@ -98,7 +102,8 @@ func child(t *testing.T, role, path string, index int) (cmd *exec.Cmd, stdin io.
 	self, err := os.Executable()
 	check(t, err)
 	cmd = exec.CommandContext(t.Context(), self)
-	cmd.Env = append(os.Environ(), childRole+"="+role, childPath+"="+path, childIndex+"="+strconv.Itoa(index))
+	cmd.Dir = filepath.Dir(filepath.Dir(path)) // tempPath's
+	cmd.Env = append(os.Environ(), childRole+"="+role, childIndex+"="+strconv.Itoa(index))
 	stderr = new(bytes.Buffer)
 	cmd.Stderr = stderr
 	pipe, err := cmd.StdinPipe()

@@ -16,7 +16,7 @@ import (
 func shows(text string, b []byte) bool {
 	for _, s := range []string{
 		string(b), hex.EncodeToString(b), strings.ToUpper(hex.EncodeToString(b)), base64.StdEncoding.EncodeToString(b)[:40],
-		strings.Trim(fmt.Sprint(b), "[]"), strings.TrimSuffix(strings.TrimPrefix(fmt.Sprintf("%#v", b), "[]byte{"), "}"), fmt.Sprintf("% x", b),
+		strings.Trim(fmt.Sprintf("%v", b), "[]"), strings.TrimSuffix(strings.TrimPrefix(fmt.Sprintf("%#v", b), "[]byte{"), "}"), fmt.Sprintf("% x", b),
 	} {
 		if strings.Contains(text, s) {
 			return true
@@ -83,7 +83,7 @@ func TestWipe(t *testing.T) {
 
 func TestShows(t *testing.T) {
 	b := newSecret().bytes()
-	if !shows(fmt.Sprint("x", b), b) || !shows(fmt.Sprintf("%#v", struct{ b []byte }{b}), b) || shows("[redacted]", b) {
+	if !shows(fmt.Sprintf("x %v", b), b) || !shows(fmt.Sprintf("%#v", struct{ b []byte }{b}), b) || shows("[redacted]", b) {
 		t.Error("shows does not see")
 	}
 }

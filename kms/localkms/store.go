@@ -56,9 +56,9 @@ func (s *store) loadAt(target string) (*contents, fs.FileInfo, error) {
 	data, info, err := s.disk.read(target, MaxFileSize, func(info fs.FileInfo) error {
 		return factsOf(target, info).checkFile()
 	})
-	var refused *kms.Error
+	_, refused := errors.AsType[*kms.Error](err)
 	switch {
-	case errors.As(err, &refused):
+	case refused:
 		return nil, nil, err
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil, s.absent()
@@ -71,8 +71,7 @@ func (s *store) loadAt(target string) (*contents, fs.FileInfo, error) {
 	}
 	c, err := parse(data)
 	if err != nil {
-		var e *kms.Error
-		if errors.As(err, &e) {
+		if e, ok := errors.AsType[*kms.Error](err); ok {
 			e.Detail = "keyring " + target + " is not understood: " + e.Detail
 		}
 		return nil, nil, err

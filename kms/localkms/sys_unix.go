@@ -29,7 +29,7 @@ func ownerOf(info fs.FileInfo) int {
 // tryLock takes the file's lock, or reports that somebody else has it. The lock
 // ends when the file is closed, or its process ends.
 func tryLock(f *os.File) (locked bool, err error) {
-	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) //nolint:gosec // a descriptor fits an int
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) || errors.Is(err, syscall.EINTR) {
 		return false, nil
 	}
