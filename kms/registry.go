@@ -57,10 +57,11 @@ func (r *Registry) Open(ctx context.Context, uri string) (Key, error) {
 	}
 	b, ok := r.backends[u.Scheme]
 	if !ok {
-		return nil, &Error{
-			Op: "open", KeyID: Redact(u), Detail: fmt.Sprintf("no backend for scheme %q is linked in", u.Scheme),
-			Advice: "use one of " + strings.Join(r.Schemes(), ", ") + ", or pass the backend to kms.NewRegistry",
+		advice := "pass the backend to kms.NewRegistry"
+		if known := r.Schemes(); len(known) > 0 {
+			advice = "use one of " + strings.Join(known, ", ") + ", or " + advice
 		}
+		return nil, &Error{Op: "open", KeyID: Redact(u), Detail: fmt.Sprintf("no backend for scheme %q is linked in", u.Scheme), Advice: advice}
 	}
 	key, err := b.Open(ctx, u)
 	if err != nil {
@@ -71,7 +72,7 @@ func (r *Registry) Open(ctx context.Context, uri string) (Key, error) {
 	}
 	if err := CheckID(key.ID()); err != nil {
 		if c, ok := key.(Closer); ok {
-			return nil, errors.Join(err, c.Close())
+			_ = c.Close() // nothing was asked of it; the ID is what to tell
 		}
 		return nil, err
 	}
