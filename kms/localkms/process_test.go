@@ -1,3 +1,5 @@
+//go:build darwin || dragonfly || freebsd || linux || netbsd || openbsd
+
 package localkms
 
 import (
@@ -34,7 +36,7 @@ func runChild(role string) error {
 	}
 	path, index := filepath.Join(folder, "waxseal", "keyring"), os.Getenv(childIndex)
 	// All start when the parent closes their input.
-	if _, err := io.Copy(io.Discard, os.Stdin); err != nil { //nolint:forbidigo // this is the main of a program
+	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
 		return err
 	}
 	r, err := OpenKeyring(path)
