@@ -14,7 +14,7 @@ func TestDependencies(t *testing.T) {
 	const module = "github.com/waxseal/waxseal/"
 	cloud := []string{"github.com/aws/", "cloud.google.com/", "google.golang.org/api/", "github.com/hashicorp/vault/", module + "kms/"}
 	below := append([]string{"go.temporal.io/", "testing", module + "codec", module + "httpapi", module + "cmd"}, cloud...)
-	leaf := append([]string{module + "envelope", module + "internal/vaulttest"}, below...)
+	leaf := append([]string{module + "envelope"}, below...)
 	for _, tc := range []struct {
 		pkg string
 		not []string // prefixes of import paths
