@@ -35,6 +35,7 @@ type process struct {
 	addr    string // http://127.0.0.1:port
 	cmd     *exec.Cmd
 	leash   *os.File // while we hold it open, the watcher lets the server live
+	client  *http.Client
 	exited  chan struct{}
 	logPath string
 	stop    sync.Once
@@ -71,16 +72,17 @@ func spawn(ctx context.Context, bin, dir, rootToken string) (*process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("vaulttest: create log: %w", err)
 	}
-	defer logFile.Close()
+	defer closeFile(logFile)
 	watch, leash, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("vaulttest: create pipe: %w", err)
 	}
-	defer watch.Close()
+	defer closeFile(watch)
 
 	p := &process{
 		addr:    fmt.Sprintf("http://127.0.0.1:%d", port),
 		leash:   leash,
+		client:  &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, // no goroutine outlives a request
 		exited:  make(chan struct{}),
 		logPath: logFile.Name(),
 	}
@@ -95,7 +97,7 @@ func spawn(ctx context.Context, bin, dir, rootToken string) (*process, error) {
 	p.cmd.ExtraFiles = []*os.File{watch}
 	ownGroup(p.cmd)
 	if err := p.cmd.Start(); err != nil {
-		leash.Close()
+		closeFile(leash)
 		return nil, fmt.Errorf("vaulttest: start Vault: %w", err)
 	}
 	go func() {
@@ -114,7 +116,7 @@ func (p *process) waitReady(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("vaulttest: ask for health: %w", err)
 		}
-		if resp, err := http.DefaultClient.Do(req); err == nil {
+		if resp, err := p.client.Do(req); err == nil {
 			resp.Body.Close()
 			if resp.StatusCode == http.StatusOK {
 				return nil
@@ -142,10 +144,13 @@ func (p *process) tail() []byte {
 func (p *process) kill() {
 	p.stop.Do(func() {
 		killGroup(p.cmd)
-		p.leash.Close()
+		closeFile(p.leash)
 		<-p.exited
 	})
 }
+
+// closeFile closes a file or pipe through which nothing of ours is lost.
+func closeFile(f *os.File) { _ = f.Close() }
 
 func freePort(ctx context.Context) (int, error) {
 	var lc net.ListenConfig

@@ -70,7 +70,7 @@ func (s *Server) send(ctx context.Context, method, path string, body any) (int, 
 		return 0, nil, err
 	}
 	req.Header.Set("X-Vault-Token", s.RootToken)
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := s.process.client.Do(req)
 	if err != nil {
 		return 0, nil, err
 	}

@@ -1,0 +1,226 @@
+package vaultkms
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	vault "github.com/hashicorp/vault/api"
+
+	"github.com/waxseal/waxseal/kms"
+)
+
+const (
+	// DefaultTimeout bounds one request whose caller set no deadline of its own.
+	// Vault answers in milliseconds; one that is stuck should not hold a worker
+	// for the 60 s that Vault's own client waits.
+	DefaultTimeout = 10 * time.Second
+
+	// maxIdleConns is how many connections to Vault stay open between bursts, as
+	// many as calls run at once by default. Vault's client keeps GOMAXPROCS+1,
+	// which under load means a TLS handshake for most calls.
+	maxIdleConns = 32
+)
+
+// Config says which key to open and how to reach Vault. Mount and Name are
+// required; what else is left out comes from the environment that Vault's own
+// tools use.
+type Config struct {
+	// Mount is the path of the transit engine, such as "transit" or "team-a/transit".
+	Mount string
+	// Name of the key in it.
+	Name string
+	// Namespace is the Vault namespace (Vault Enterprise, OpenBao) that holds the
+	// mount, such as "team-a" or "org/team-a"; default VAULT_NAMESPACE. "root" is
+	// the root namespace.
+	Namespace string
+
+	// Address of the server, such as "https://vault.example.com:8200"; default
+	// VAULT_AGENT_ADDR, then VAULT_ADDR, then https://127.0.0.1:8200. It is not
+	// part of what is recorded.
+	Address string
+	// Token to authenticate with; default VAULT_TOKEN. There may be none only
+	// where VAULT_AGENT_ADDR names an agent that adds its own.
+	Token Token
+
+	// Timeout bounds each request, on top of the caller's deadline; default
+	// VAULT_CLIENT_TIMEOUT, then DefaultTimeout.
+	Timeout time.Duration
+	// InsecurePlainHTTP permits http:// to another machine, where the token and
+	// every data key can be read on the way. Only where something else encrypts
+	// the way, such as a service mesh.
+	InsecurePlainHTTP bool
+}
+
+// New returns the key that cfg names. It reads the environment once, now:
+// VAULT_ADDR, VAULT_AGENT_ADDR, VAULT_TOKEN, VAULT_NAMESPACE, VAULT_CACERT,
+// VAULT_CACERT_BYTES, VAULT_CAPATH, VAULT_CLIENT_CERT, VAULT_CLIENT_KEY,
+// VAULT_TLS_SERVER_NAME, VAULT_SKIP_VERIFY, VAULT_PROXY_ADDR, VAULT_HTTP_PROXY,
+// VAULT_HEADERS, VAULT_RATE_LIMIT, VAULT_SRV_LOOKUP, VAULT_DISABLE_REDIRECTS and
+// VAULT_CLIENT_TIMEOUT mean what they mean to Vault's own tools;
+// VAULT_MAX_RETRIES does not apply, because nothing here retries.
+//
+// New does not reach Vault. A Config or an environment that cannot be used gives
+// an *kms.Error of class Internal that lists everything wrong with it.
+func New(cfg Config) (*Key, error) {
+	conf := vault.DefaultConfig()
+	if conf.Error != nil {
+		return nil, badEnvironment(conf.Error)
+	}
+	if cfg.Address != "" {
+		conf.Address, conf.AgentAddress = cfg.Address, ""
+	}
+	if cfg.Token == "" {
+		cfg.Token = Token(os.Getenv(vault.EnvVaultToken))
+	}
+	if cfg.Namespace == "" {
+		cfg.Namespace = os.Getenv(vault.EnvVaultNamespace)
+	}
+	cfg.Namespace = strings.Trim(cfg.Namespace, "/")
+	if cfg.Namespace == "root" {
+		cfg.Namespace = ""
+	}
+	if cfg.Timeout == 0 {
+		cfg.Timeout = DefaultTimeout
+		if os.Getenv(vault.EnvVaultClientTimeout) != "" {
+			cfg.Timeout = conf.Timeout
+		}
+	}
+	viaAgent := conf.AgentAddress != ""
+	cfg.Address = conf.Address
+	if viaAgent {
+		cfg.Address = conf.AgentAddress
+	}
+	if err := cfg.check(viaAgent); err != nil {
+		return nil, err
+	}
+	if transport, ok := conf.HttpClient.Transport.(*http.Transport); ok {
+		transport.MaxIdleConnsPerHost = maxIdleConns
+		transport.DisableCompression = true // an inflater would hold data keys that nobody wipes
+	}
+	api, err := vault.NewClient(conf)
+	if err != nil {
+		return nil, badEnvironment(err)
+	}
+	api.ClearToken() // it read VAULT_TOKEN on its own; ours comes with each request
+	return &Key{
+		id:    keyID(cfg.Mount, cfg.Name, cfg.Namespace),
+		mount: cfg.Mount,
+		name:  cfg.Name,
+		gate:  make(chan struct{}, 1),
+		client: &client{
+			api:       api,
+			http:      conf.HttpClient,
+			token:     fixedToken(cfg.Token),
+			address:   cfg.Address,
+			namespace: cfg.Namespace,
+			timeout:   cfg.Timeout,
+			redirects: !conf.DisableRedirects,
+			insecure:  cfg.InsecurePlainHTTP,
+		},
+	}, nil
+}
+
+// check lists all that is wrong with cfg, whose defaults are filled in.
+func (cfg Config) check(viaAgent bool) error {
+	var problems, advice []string
+	bad := func(problem, hint string) {
+		problems = append(problems, problem)
+		if !slices.Contains(advice, hint) {
+			advice = append(advice, hint)
+		}
+	}
+	const names = "name the mount and the key with letters, digits, _, - and ."
+	if !validPath(cfg.Mount) {
+		bad("the mount is missing or has characters that a key ID cannot record", names)
+	}
+	if !validName(cfg.Name) {
+		bad("the key's name is missing or has characters that Vault does not take", names)
+	}
+	if cfg.Namespace != "" && !validPath(cfg.Namespace) {
+		bad("the Vault namespace has characters that a key ID cannot record", names)
+	}
+	if cfg.Timeout < 0 {
+		bad("the timeout is negative", "leave the timeout out, or give a positive one")
+	}
+	switch {
+	case !cfg.Token.valid():
+		bad("the token holds a space, a line break or other characters that no token has",
+			"set VAULT_TOKEN to the token alone, without a trailing line break")
+	case cfg.Token == "" && !viaAgent:
+		bad("there is no token", "set VAULT_TOKEN, or VAULT_AGENT_ADDR where a Vault agent adds its own")
+	}
+	if u, err := parseAddress(cfg.Address); err != nil {
+		bad(err.Error(), "set VAULT_ADDR to an address such as https://vault.example.com:8200")
+	} else if !cfg.InsecurePlainHTTP && exposed(u) {
+		bad("http:// to another machine would show the token and every data key to the network",
+			"use https://, or "+paramInsecure+"=true in the key URI where something else encrypts the way")
+	}
+	id := keyID(cfg.Mount, cfg.Name, cfg.Namespace)
+	if len(problems) == 0 && kms.CheckID(id) != nil {
+		bad(fmt.Sprintf("mount, key and namespace together are longer than the %d bytes of a key ID", kms.MaxKeyIDSize), "use shorter names")
+	}
+	if len(problems) == 0 {
+		return nil
+	}
+	e := &kms.Error{Op: "open", Detail: strings.Join(problems, "; "), Advice: strings.Join(advice, "; ")}
+	if kms.CheckID(id) == nil && validPath(cfg.Mount) && validName(cfg.Name) && (cfg.Namespace == "" || validPath(cfg.Namespace)) {
+		e.KeyID = id
+	}
+	return e
+}
+
+// addressError is a fixed text: the address itself may hold a password.
+type addressError string
+
+func (e addressError) Error() string { return string(e) }
+
+// parseAddress checks that address can be Vault's.
+func parseAddress(address string) (*url.URL, error) {
+	u, err := url.Parse(address)
+	switch {
+	case err != nil:
+		return nil, addressError("the address is not a URL")
+	case u.User != nil:
+		return nil, addressError("the address holds a user name or password")
+	case u.RawQuery != "" || u.Fragment != "":
+		return nil, addressError("the address holds a query or a fragment")
+	case u.Scheme == "unix" && u.Path != "":
+	case u.Scheme != "http" && u.Scheme != "https":
+		return nil, addressError("the address does not start with https:// or http://")
+	case u.Hostname() == "":
+		return nil, addressError("the address names no host")
+	}
+	return u, nil
+}
+
+// exposed reports whether requests to u cross a network unencrypted.
+func exposed(u *url.URL) bool {
+	if u.Scheme != "http" || u.Hostname() == "localhost" {
+		return false
+	}
+	ip := net.ParseIP(u.Hostname())
+	return ip == nil || !ip.IsLoopback()
+}
+
+// badEnvironment reports settings that Vault's client did not take. Its text may
+// quote a value, a proxy's password for one, so ours names the variables only.
+func badEnvironment(err error) error {
+	var set []string
+	for _, pair := range os.Environ() {
+		if name, value, _ := strings.Cut(pair, "="); value != "" && strings.HasPrefix(name, "VAULT_") {
+			set = append(set, name)
+		}
+	}
+	slices.Sort(set)
+	return &kms.Error{
+		Op: "open", Detail: "the settings for Vault in the environment cannot be used (set are: " + strings.Join(set, ", ") + ")",
+		Advice: "check the value of each; files that they name must be readable, VAULT_CLIENT_CERT and VAULT_CLIENT_KEY come together",
+		Err:    err,
+	}
+}

@@ -1,0 +1,272 @@
+package vaultkms
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+	"testing/iotest"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/waxseal/waxseal/kms"
+)
+
+func TestParseBlob(t *testing.T) {
+	body := base64.StdEncoding.EncodeToString(make([]byte, 60))
+	for _, tc := range []struct {
+		name, blob, version string
+		ok                  bool
+	}{
+		{"as written", "vault:v1:" + body, "1", true},
+		{"many versions", "vault:v1234567890:" + body, "1234567890", true},
+		{"padded", "vault:v2:AA==", "2", true},
+		{"empty", "", "", false},
+		{"prefix alone", "vault:v", "", false},
+		{"no version", "vault:v:" + body, "", false},
+		{"version 0, which Vault takes for 1", "vault:v0:" + body, "", false},
+		{"leading zero", "vault:v01:" + body, "", false},
+		{"sign", "vault:v+1:" + body, "", false},
+		{"no digit", "vault:v1a:" + body, "", false},
+		{"version out of range", "vault:v12345678901:" + body, "", false},
+		{"no body", "vault:v1:", "", false},
+		{"no colon", "vault:v1" + body, "", false},
+		{"upper case", "VAULT:V1:" + body, "", false},
+		{"space before", " vault:v1:" + body, "", false},
+		{"line break after", "vault:v1:" + body + "\n", "", false},
+		{"line break inside", "vault:v1:" + body[:4] + "\r\n" + body[4:], "", false},
+		{"no padding", "vault:v1:AA", "", false},
+		{"bits in the padding", "vault:v1:AB==", "", false},
+		{"URL alphabet", "vault:v1:__--", "", false},
+		{"quote", `vault:v1:AAA"`, "", false},
+		{"too large", "vault:v1:" + strings.Repeat("AAAA", kms.MaxWrappedSize/4), "", false},
+	} {
+		if version, ok := parseBlob([]byte(tc.blob)); version != tc.version || ok != tc.ok {
+			t.Errorf("%s: %q, %v; want %q, %v", tc.name, version, ok, tc.version, tc.ok)
+		}
+	}
+}
+
+// Whatever is taken for a blob has one spelling, and needs no escaping in JSON.
+func FuzzParseBlob(f *testing.F) {
+	f.Add([]byte("vault:v1:" + base64.StdEncoding.EncodeToString(make([]byte, 60))))
+	f.Add([]byte("vault:v0:AAAA"))
+	f.Add([]byte("vault:v1:AA\n=="))
+	f.Fuzz(func(t *testing.T, blob []byte) {
+		version, ok := parseBlob(blob)
+		if !ok {
+			return
+		}
+		body := strings.TrimPrefix(string(blob), blobPrefix+version+":")
+		decoded, err := base64.StdEncoding.DecodeString(body)
+		if err != nil || blobPrefix+version+":"+base64.StdEncoding.EncodeToString(decoded) != string(blob) {
+			t.Errorf("%q has another spelling", blob)
+		}
+		if quoted, err := json.Marshal(string(blob)); err != nil || string(quoted) != `"`+string(blob)+`"` {
+			t.Errorf("%q needs escaping", blob)
+		}
+	})
+}
+
+// Requests are written by hand; encoding/json must read what was meant.
+func TestRequestBodies(t *testing.T) {
+	type item struct {
+		Plaintext      []byte `json:"plaintext"`
+		Ciphertext     string `json:"ciphertext"`
+		AssociatedData []byte `json:"associated_data"`
+	}
+	type request struct {
+		Type  string `json:"type"`
+		Batch []item `json:"batch_input"`
+	}
+	read := func(body []byte) (r request) {
+		t.Helper()
+		decoder := json.NewDecoder(bytes.NewReader(body))
+		decoder.DisallowUnknownFields()
+		if err := decoder.Decode(&r); err != nil {
+			t.Fatalf("%s: %v", body, err)
+		}
+		return r
+	}
+	ec := kms.Context{"namespace": "payments"}
+	a, b := bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{2}, 32)
+	for _, ec := range []kms.Context{nil, ec} {
+		ad := ec.AssociatedData()
+		body := appendEncrypt([][]byte{a, b}, encodeContext(ec))
+		want := request{Type: mustExist, Batch: []item{{Plaintext: a, AssociatedData: ad}, {Plaintext: b, AssociatedData: ad}}}
+		if diff := cmp.Diff(want, read(body)); diff != "" {
+			t.Errorf("encrypt (-want +got):\n%s", diff)
+		}
+		body = appendDecrypt([][]byte{[]byte("vault:v1:AAAA"), []byte("vault:v2:BBBB")}, encodeContext(ec))
+		want = request{Batch: []item{{Ciphertext: "vault:v1:AAAA", AssociatedData: ad}, {Ciphertext: "vault:v2:BBBB", AssociatedData: ad}}}
+		if diff := cmp.Diff(want, read(body)); diff != "" {
+			t.Errorf("decrypt (-want +got):\n%s", diff)
+		}
+	}
+	// One allocation: a buffer that was outgrown would keep data keys.
+	if n := testing.AllocsPerRun(10, func() { appendEncrypt([][]byte{a, b, a, b}, "AAAA") }); n > 1 {
+		t.Errorf("an encrypt request takes %v allocations", n)
+	}
+}
+
+// A body that could not be read to its end leaves no data key behind.
+func TestParseAnswerWipes(t *testing.T) {
+	var a answer
+	a.Data.Results = []result{{Plaintext: []byte("secret")}, {}}
+	key := a.Data.Results[0].Plaintext
+	a.wipe()
+	if !bytes.Equal(key, make([]byte, 6)) {
+		t.Error("not wiped")
+	}
+	for _, body := range []string{"", "{", `{"data":{"batch_results":[{"plaintext":"AAAA"},{"plaintext":3}]}}`, `[]`, `{} {}`} {
+		if a, err := parseAnswer([]byte(body)); a != nil || !errors.Is(err, errAnswer) {
+			t.Errorf("%q: %v", body, err)
+		}
+	}
+}
+
+func TestSecretBody(t *testing.T) {
+	buf := []byte("data keys in base64")
+	body := &secretBody{buf: buf}
+	for range 2 { // a redirect or a lost connection sends it again
+		r := body.reader()
+		if err := iotest.TestReader(r, []byte("data keys in base64")); err != nil {
+			t.Error(err)
+		}
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	half := body.reader()
+	if _, err := io.ReadFull(half, make([]byte, 4)); err != nil {
+		t.Fatal(err)
+	}
+	body.wipe()
+	body.wipe()
+	if !bytes.Equal(buf, make([]byte, len(buf))) {
+		t.Error("not wiped")
+	}
+	for name, r := range map[string]io.Reader{"half read": half, "new": body.reader()} {
+		if n, err := r.Read(make([]byte, 4)); n != 0 || !errors.Is(err, io.ErrClosedPipe) {
+			t.Errorf("%s: read %d after wiping, %v", name, n, err)
+		}
+	}
+}
+
+// net/http may read on while the caller wipes; run with -race.
+func TestSecretBodyWipedWhileRead(*testing.T) {
+	for range 100 {
+		body := &secretBody{buf: bytes.Repeat([]byte{7}, 4096)}
+		r := body.reader()
+		var wg sync.WaitGroup
+		wg.Go(func() { _, _ = io.Copy(io.Discard, r) })
+		body.wipe()
+		wg.Wait()
+	}
+}
+
+// spy remembers the buffers that it was asked to read into.
+type spy struct {
+	io.Reader
+	buffers [][]byte
+}
+
+func (s *spy) Read(p []byte) (int, error) {
+	s.buffers = append(s.buffers, p)
+	return s.Reader.Read(p)
+}
+
+func TestReadSecret(t *testing.T) {
+	content := bytes.Repeat([]byte("secret! "), 4096) // 32 KiB
+	size := int64(len(content))
+	for _, tc := range []struct {
+		name        string
+		r           io.Reader
+		size, limit int64
+		err         error
+	}{
+		{"announced", bytes.NewReader(content), size, size, nil},
+		{"not announced", bytes.NewReader(content), -1, size, nil},
+		{"in small pieces", iotest.OneByteReader(bytes.NewReader(content)), -1, size, nil},
+		{"end comes with data", iotest.DataErrReader(bytes.NewReader(content)), -1, size, nil},
+		{"announced short", bytes.NewReader(content), 10, size, nil},
+		{"announced too large", bytes.NewReader(content), size, size - 1, errTooLarge},
+		{"too large", bytes.NewReader(content), -1, size - 1, errTooLarge},
+		{"too large, announced short", bytes.NewReader(content), 10, 5000, errTooLarge},
+		{"breaks off", io.MultiReader(bytes.NewReader(content), iotest.ErrReader(io.ErrUnexpectedEOF)), -1, 2 * size, io.ErrUnexpectedEOF},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := &spy{Reader: tc.r}
+			got, err := readSecret(s, tc.size, tc.limit)
+			if !errors.Is(err, tc.err) {
+				t.Fatalf("error %v, want %v", err, tc.err)
+			}
+			if tc.err == nil && !bytes.Equal(got, content) {
+				t.Error("read something else")
+			}
+			if tc.err != nil && got != nil {
+				t.Error("an answer came with the error")
+			}
+			clear(got)
+			for i, b := range s.buffers {
+				if !bytes.Equal(b, make([]byte, len(b))) {
+					t.Errorf("buffer %d of %d was not wiped", i, len(s.buffers))
+					break
+				}
+			}
+		})
+	}
+	if got, err := readSecret(bytes.NewReader(nil), 0, 10); err != nil || len(got) != 0 {
+		t.Errorf("empty: %q, %v", got, err)
+	}
+}
+
+func TestTokenSourceFails(t *testing.T) {
+	key, err := New(Config{Mount: "transit", Name: "k", Address: "http://127.0.0.1:1", Token: "t"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cause := &kms.Error{Class: kms.Throttled, Op: "log in", Detail: "too many logins", Advice: "wait"}
+	key.client.token = func(context.Context) (Token, error) { return "", cause }
+	_, err = key.Wrap(t.Context(), [][]byte{make([]byte, 32)}, nil)
+	var got *kms.Error
+	if !errors.As(err, &got) || got.Class != kms.Throttled || got.Op != opWrap || got.Detail != cause.Detail || got.Hint() != cause.Advice || !errors.Is(err, cause) {
+		t.Errorf("%v (%v)", err, got)
+	}
+}
+
+func TestRequestThatCannotBeMade(t *testing.T) {
+	key, err := New(Config{Mount: "transit", Name: "k", Address: "http://127.0.0.1:1", Token: "t"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := []byte("data keys")
+	if _, err := key.client.send(t.Context(), "no method", "x", body, 0); err == nil {
+		t.Error("no error")
+	}
+	if !bytes.Equal(body, make([]byte, len(body))) {
+		t.Error("the body was not wiped")
+	}
+}
+
+func TestTypeIn(t *testing.T) {
+	for message, want := range map[string]string{
+		"'[0].associated_data' provided for non-AEAD cipher suite rsa-2048": "rsa-2048",
+		"message encryption not supported for key type ed25519":             "ed25519",
+		"non-AEAD cipher suite somethingnew":                                "",
+		"":                                                                  "",
+	} {
+		if got := typeIn(message); got != want {
+			t.Errorf("%q: %q, want %q", message, got, want)
+		}
+	}
+	k := &Key{id: "hashivault://m/k", client: &client{}}
+	if text := k.fail(opWrap, k.wrongType(""), nil).Error(); strings.Contains(text, "type  ") {
+		t.Errorf("%q", text)
+	}
+}

@@ -1,0 +1,78 @@
+package vaultkms
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"sync/atomic"
+
+	"github.com/waxseal/waxseal/kms"
+)
+
+// The operations that errors name.
+const (
+	opWrap   = "wrap"
+	opUnwrap = "unwrap"
+)
+
+// maxParallel is how many requests one call has in flight at most, when its
+// items do not fit into one.
+const maxParallel = 4
+
+// Key is a key of a transit engine: a kms.Key that is safe for concurrent use.
+// It prints as its ID.
+type Key struct {
+	id, mount, name string
+	client          *client
+
+	verified atomic.Bool
+	gate     chan struct{} // held by whoever verifies
+}
+
+var (
+	_ kms.Key    = (*Key)(nil)
+	_ kms.Closer = (*Key)(nil)
+)
+
+// ID implements kms.Key: "hashivault://mount/key", and "?namespace=NS" where the
+// key is in a Vault namespace other than root. Vault's address is not part of it,
+// so two clusters must not have the same mount and key in one configuration.
+func (k *Key) ID() string { return k.id }
+
+// String returns the ID.
+func (k *Key) String() string { return k.id }
+
+// GoString returns the ID.
+func (k *Key) GoString() string { return k.id }
+
+// Close closes idle connections to Vault.
+func (k *Key) Close() error {
+	k.client.http.CloseIdleConnections()
+	return nil
+}
+
+// ask sends one request of op and returns the answer, whatever its status. body
+// is wiped. The caller wipes the answer.
+func (k *Key) ask(ctx context.Context, op, method, path string, body []byte, limit int64) (*reply, *answer, error) {
+	r, err := k.client.send(ctx, method, path, body, limit)
+	if err != nil {
+		return nil, nil, k.notSent(ctx, op, err)
+	}
+	defer clear(r.body)
+	a, err := parseAnswer(r.body)
+	if err == nil {
+		return r, a, nil
+	}
+	// Vault answers JSON. What does not comes from something on the way, and must
+	// not pass for Vault's word that a key is gone or forbidden, which is final.
+	a = new(answer)
+	switch {
+	case r.status < http.StatusMultipleChoices && len(r.body) == 0: // as other engines answer a write
+		return nil, nil, k.notUnderstood(op)
+	case bytes.Contains(r.body, []byte(tlsOnly)):
+		a.Errors = []string{tlsOnly}
+	case !meansTheSameFromAnyone(r.status):
+		return nil, nil, k.fail(op, k.notVault(), errAnswer)
+	}
+	return r, a, nil
+}

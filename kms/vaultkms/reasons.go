@@ -1,0 +1,179 @@
+package vaultkms
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/waxseal/waxseal/kms"
+)
+
+// tlsOnly is what Go's HTTP server, and so Vault, says on a TLS port to http://.
+const tlsOnly = "HTTP request to an HTTPS server"
+
+// damaged is the advice about a wrapped data key that does not open.
+const damaged = "open it with the key and in the namespace it was sealed under; if those are right, the bytes were damaged and only a copy helps"
+
+// reason says what a message of Vault's means, if it is one we know. The texts
+// are those of Vault 1.21 and OpenBao 2.4, unchanged for years.
+func (k *Key) reason(message string) (why refusal, known bool) {
+	has := func(s string) bool { return strings.Contains(message, s) }
+	switch {
+	case has("message authentication failed"):
+		return refusal{
+			class: kms.Corrupt, item: true, detail: "the wrapped data key was altered, or belongs to another key or context",
+			advice: damaged,
+		}, true
+	case has("version is too new"):
+		return refusal{
+			class: kms.NotFound, item: true, detail: "the key has no such version yet",
+			advice: "was the key restored from an older backup, or deleted and made again? the version that wrapped must come back",
+		}, true
+	case has("disallowed by policy (too old)"):
+		return refusal{
+			class: kms.Disabled, item: true, detail: "the key's min_decryption_version forbids the version that wrapped",
+			advice: "lower min_decryption_version in " + k.mount + "/keys/" + k.name + "/config for as long as old payloads are needed",
+		}, true
+	case has("invalid ciphertext"):
+		return refusal{class: kms.Corrupt, item: true, detail: "Vault does not take the wrapped data key as one of its own", advice: damaged}, true
+	case has("encryption key not found"), has("unknown key type"):
+		return k.noKey(), true
+	case has("non-AEAD cipher suite"), has("not supported for key type"):
+		return k.wrongType(typeIn(message)), true
+	case has("key derivation"):
+		return k.derivedKey(), true
+	case has("missing client token"):
+		return refusal{class: kms.Denied, detail: "Vault got no token", advice: "set VAULT_TOKEN, or have the agent add its own"}, true
+	case has(tlsOnly):
+		return refusal{
+			class: kms.Unavailable, detail: k.client.address + " speaks only TLS", advice: "use https:// in VAULT_ADDR",
+		}, true
+	case has("no handler for route"), has("unsupported path"), has("unsupported operation"):
+		return k.noEngine(), true
+	}
+	return refusal{}, false
+}
+
+// statusReason says what the status alone means.
+func (k *Key) statusReason(op string, status int, message string, standby bool) refusal {
+	switch status {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		if strings.Contains(message, "invalid token") || strings.Contains(message, "bad token") {
+			return refusal{
+				class: kms.Denied, detail: "Vault does not take the token: it expired, was revoked, or is of another cluster or namespace",
+				advice: "set VAULT_TOKEN to a valid token",
+			}
+		}
+		return refusal{
+			class: kms.Denied, detail: "Vault's policies do not let this token do it",
+			advice: "check the token, that the key exists, and that a policy grants update on " + k.path(op),
+		}
+	case http.StatusNotFound, http.StatusMethodNotAllowed:
+		return k.noEngine()
+	case http.StatusTooManyRequests:
+		if standby {
+			return refusal{class: kms.Unavailable, detail: k.client.address + " is a standby node", advice: "use the address of the active node"}
+		}
+		return refusal{
+			class: kms.Throttled, detail: "a quota in Vault is used up",
+			advice: "raise the rate limit quota of " + k.mount + ", or let more payloads share a data key",
+		}
+	case http.StatusPreconditionFailed, 472, 473: // 472, 473: disaster recovery secondary, performance standby
+		return refusal{
+			class: kms.Unavailable, detail: k.client.address + " is a standby or secondary node that cannot answer",
+			advice: "use the address of the active node",
+		}
+	case http.StatusServiceUnavailable:
+		if strings.Contains(message, "sealed") {
+			return refusal{class: kms.Unavailable, detail: "Vault is sealed", advice: "unseal Vault at " + k.client.address}
+		}
+	case http.StatusRequestEntityTooLarge:
+		return refusal{detail: "the request is larger than Vault takes", advice: "raise max_request_size of Vault's listener"}
+	}
+	switch {
+	case status >= http.StatusInternalServerError:
+		return refusal{class: kms.Unavailable, detail: "Vault failed to answer", advice: "look into Vault's log, and that of a proxy in front of it"}
+	case status >= http.StatusMultipleChoices && status < http.StatusBadRequest:
+		return refusal{
+			class: kms.Unavailable, detail: k.client.address + " redirects and is not followed",
+			advice: "use the address of the active node",
+		}
+	}
+	return refusal{detail: "Vault did not take the request", advice: "look for the request in Vault's log"}
+}
+
+// meansTheSameFromAnyone reports whether a status says enough when it comes from a
+// proxy or balancer in front of Vault.
+func meansTheSameFromAnyone(status int) bool {
+	switch {
+	case status == http.StatusTooManyRequests, status == http.StatusRequestEntityTooLarge, status == 472, status == 473:
+		return true
+	case status >= http.StatusMultipleChoices && status < http.StatusBadRequest:
+		return true
+	}
+	return status >= http.StatusInternalServerError
+}
+
+func (k *Key) notVault() refusal {
+	return refusal{
+		class: kms.Unavailable, detail: "what answers at " + k.client.address + " is not Vault, or something on the way",
+		advice: "check that the address is Vault's, and what a proxy in front of it says",
+	}
+}
+
+func (k *Key) noKey() refusal {
+	return refusal{
+		class: kms.NotFound, detail: "Vault has no such key",
+		advice: "create it: vault write -f " + k.mount + "/keys/" + k.name + " type=aes256-gcm96",
+	}
+}
+
+func (k *Key) noEngine() refusal {
+	return refusal{
+		class: kms.NotFound, detail: "there is no transit engine at " + k.mount + ", or no such Vault namespace",
+		advice: "check the mount in the key URI, or mount one: vault secrets enable -path=" + k.mount + " transit",
+	}
+}
+
+func (k *Key) wrongType(keyType string) refusal {
+	if keyType != "" {
+		keyType = " " + keyType
+	}
+	return refusal{
+		detail: "its type" + keyType + " does not do: it takes no associated data or has fewer than 256 bits",
+		advice: "create another key with type=aes256-gcm96 and name that one; a key's type cannot be changed",
+	}
+}
+
+func (k *Key) derivedKey() refusal {
+	return refusal{
+		detail: "it is a derived key, which wraps nothing without a derivation context",
+		advice: "create another key without derived=true and name that one",
+	}
+}
+
+// typeIn finds the key type that a message of Vault's ends with. Only the name of
+// a type is ever repeated.
+func typeIn(message string) string {
+	words := strings.Fields(message)
+	if len(words) == 0 || !slices.Contains(unfitTypes(), words[len(words)-1]) {
+		return ""
+	}
+	return words[len(words)-1]
+}
+
+// unfitTypes are the types that Vault 1.21 and OpenBao 2.4 have and we do not take.
+func unfitTypes() []string {
+	return []string{
+		"aes128-gcm96", "aes128-cbc", "aes256-cbc", "aes128-cmac", "aes192-cmac", "aes256-cmac", "hmac",
+		"rsa-2048", "rsa-3072", "rsa-4096", "ecdsa-p256", "ecdsa-p384", "ecdsa-p521", "ed25519", "ml-dsa", "slh-dsa", "hybrid",
+	}
+}
+
+// path returns the API path of op, as policies name it.
+func (k *Key) path(op string) string {
+	if op == opUnwrap {
+		return k.mount + "/decrypt/" + k.name
+	}
+	return k.mount + "/encrypt/" + k.name
+}

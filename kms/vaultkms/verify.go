@@ -1,0 +1,79 @@
+package vaultkms
+
+import (
+	"context"
+	"crypto/rand"
+	"net/http"
+
+	"github.com/waxseal/waxseal/kms"
+)
+
+// verify makes sure, once for each Key, that data keys may be sent: that the
+// mount is a transit engine (a key-value engine would store them), that the key
+// exists, and that it binds what it encrypts to associated data. Fail modes:
+//
+//   - Vault lets us read the key: its type decides. One request.
+//   - It does not: 32 random bytes that encrypt nothing are wrapped under some
+//     associated data, which only a fitting key can do. One request more. That a
+//     key has 256 bits is taken on trust then.
+//   - Vault cannot be asked: the error is the caller's, and the next Wrap tries again.
+func (k *Key) verify(ctx context.Context, op string) error {
+	if k.verified.Load() {
+		return nil
+	}
+	select {
+	case k.gate <- struct{}{}:
+		defer func() { <-k.gate }()
+	case <-ctx.Done():
+		return k.notSent(ctx, op, ctx.Err())
+	}
+	if k.verified.Load() {
+		return nil
+	}
+	readable, err := k.readType(ctx, op)
+	if err == nil && !readable {
+		err = k.try(ctx, op)
+	}
+	if err != nil {
+		return err
+	}
+	k.verified.Store(true)
+	return nil
+}
+
+// readType asks for the key's type and refuses one that does not do. It reports
+// false, without an error, where Vault does not let us read the key.
+func (k *Key) readType(ctx context.Context, op string) (readable bool, err error) {
+	r, a, err := k.ask(ctx, op, http.MethodGet, k.mount+"/keys/"+k.name, nil, maxAnswerRest)
+	if err != nil {
+		return false, err
+	}
+	defer a.wipe()
+	switch {
+	case r.status == http.StatusNotFound && a.Errors != nil && len(a.Errors) == 0: // an empty list; other engines give none, or a reason
+		return false, k.fail(op, k.noKey(), nil)
+	case r.status == http.StatusForbidden:
+		return false, nil
+	case r.status != http.StatusOK:
+		refused, _ := k.refused(op, r, a)
+		return false, refused
+	case a.Data.Type == "":
+		return false, k.fail(op, k.noEngine(), nil)
+	case a.Data.Derived:
+		return false, k.fail(op, k.derivedKey(), nil)
+	}
+	switch a.Data.Type {
+	case "aes256-gcm96", "chacha20-poly1305", "xchacha20-poly1305", "managed_key":
+		return true, nil
+	}
+	return false, k.fail(op, k.wrongType(typeIn(a.Data.Type)), nil)
+}
+
+// try wraps random bytes under the key.
+func (k *Key) try(ctx context.Context, op string) error {
+	probe := make([]byte, kms.DataKeySize)
+	rand.Read(probe) // never fails: crypto/rand ends the process instead
+	ad := encodeContext(kms.Context{"waxseal": "probe"})
+	_, err := k.wrapBatch(ctx, op, [][]byte{probe}, ad)
+	return err
+}

@@ -1,0 +1,94 @@
+package vaultkms
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/waxseal/waxseal/kms"
+)
+
+// Wrap implements kms.Key: one request for up to 200 data keys, and up to four
+// requests at a time for more. The first Wrap of a Key also asks Vault which type
+// the key has, and refuses one that cannot bind data keys to their context.
+func (k *Key) Wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error) {
+	for _, d := range dataKeys {
+		if len(d) != kms.DataKeySize {
+			return nil, k.fail(opWrap, refusal{detail: fmt.Sprintf("a data key of %d bytes, want %d", len(d), kms.DataKeySize)}, nil)
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, k.notSent(ctx, opWrap, err)
+	}
+	if len(dataKeys) == 0 {
+		return []kms.Wrapped{}, nil
+	}
+	if err := k.verify(ctx, opWrap); err != nil {
+		return nil, err
+	}
+	ad := encodeContext(ec)
+	wrapped := make([]kms.Wrapped, len(dataKeys))
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(maxParallel)
+	for from := 0; from < len(dataKeys); from += maxBatch {
+		to := min(from+maxBatch, len(dataKeys))
+		group.Go(func() error {
+			got, err := k.wrapBatch(groupCtx, opWrap, dataKeys[from:to], ad)
+			copy(wrapped[from:to], got)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, k.explain(ctx, err)
+	}
+	return wrapped, nil
+}
+
+// wrapBatch wraps dataKeys, at most maxBatch, in one request.
+func (k *Key) wrapBatch(ctx context.Context, op string, dataKeys [][]byte, ad string) ([]kms.Wrapped, error) {
+	r, a, err := k.ask(ctx, op, http.MethodPost, k.path(op), appendEncrypt(dataKeys, ad), maxAnswer(len(dataKeys)))
+	if err != nil {
+		return nil, err
+	}
+	defer a.wipe()
+	if len(a.Data.Results) == 0 {
+		if r.status >= http.StatusMultipleChoices {
+			refused, _ := k.refused(op, r, a)
+			return nil, refused
+		}
+		return nil, k.notUnderstood(op)
+	}
+	if len(a.Data.Results) != len(dataKeys) {
+		return nil, k.notUnderstood(op)
+	}
+	wrapped := make([]kms.Wrapped, 0, len(dataKeys))
+	for _, item := range a.Data.Results {
+		if item.Error != "" {
+			return nil, k.refusedItem(op, r, item.Error)
+		}
+		blob := []byte(item.Ciphertext)
+		version, ok := parseBlob(blob)
+		if !ok {
+			return nil, k.notUnderstood(op)
+		}
+		wrapped = append(wrapped, kms.Wrapped{Version: version, Blob: blob})
+	}
+	return wrapped, nil
+}
+
+// explain makes the most of a Wrap that failed. Vault says "permission denied"
+// for a key that is gone, because creating it would take another permission:
+// whoever may read the key learns the difference.
+func (k *Key) explain(ctx context.Context, err error) error {
+	if kms.ClassOf(err) == kms.Denied {
+		if _, readErr := k.readType(ctx, opWrap); readErr != nil && kms.ClassOf(readErr) == kms.NotFound {
+			err = readErr
+		}
+	}
+	if c := kms.ClassOf(err); c == kms.NotFound || c == kms.Internal {
+		k.verified.Store(false) // what was found out is of a key that is gone
+	}
+	return err
+}
