@@ -11,8 +11,8 @@ import (
 const Scheme = "local"
 
 // Backend opens keys of local keyrings by URI: local:///path/to/keyring#name.
-// Opening makes the key, the file and the last folder of its path if they do not
-// exist. It has no state.
+// Opening makes the file and the last folder of its path if they do not exist,
+// and the key's first Wrap makes the key. It has no state.
 var Backend kms.Backend = backend{}
 
 type backend struct{}

@@ -26,7 +26,13 @@ func TestConformance(t *testing.T) {
 		return key
 	}
 	var n atomic.Int64
-	newKey := func(t testing.TB) kms.Key { return open(t, fmt.Sprintf("key-%d", n.Add(1))) }
+	newKey := func(t testing.TB) kms.Key {
+		name := fmt.Sprintf("key-%d", n.Add(1))
+		if _, err := mustOpenKeyring(t, path).Ensure(name); err != nil {
+			t.Fatal(err)
+		}
+		return open(t, name)
+	}
 	nameOf := func(key kms.Key) string { return key.(*Key).name }
 	kmstest.Run(t, kmstest.Harness{
 		NewKey: newKey, OtherKey: newKey,

@@ -20,6 +20,8 @@ type Key struct {
 	mu     sync.Mutex // held while the file is read again
 	loaded atomic.Pointer[loadedKey]
 	closed atomic.Bool
+	// seen is set once the key was in the file: one that was removed is not made anew.
+	seen atomic.Bool
 }
 
 var (
@@ -49,6 +51,9 @@ func (k *Key) wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]km
 		}
 	}
 	now, err := k.current()
+	if errors.Is(err, errNoKey) && !k.seen.Load() {
+		now, err = k.create(ctx)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -64,6 +69,15 @@ func (k *Key) wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]km
 		out[i] = kms.Wrapped{Version: versionName(now.primary), Blob: primary.aead.Seal(blob, nil, d, ad)} //nolint:gosec // the cipher draws its own random nonce
 	}
 	return out, nil
+}
+
+// create makes the key on its first use, unless another process just did.
+func (k *Key) create(ctx context.Context) (*loadedKey, error) {
+	r := &Keyring{store: k.store}
+	if _, err := r.ensure(ctx, k.name); err != nil {
+		return nil, err
+	}
+	return k.reload()
 }
 
 // Unwrap implements kms.Key.
@@ -137,8 +151,10 @@ func (k *Key) namesUnknownVersion(now *loadedKey, wrapped []kms.Wrapped) bool {
 }
 
 func noSuchKey(name string) error {
-	return problem(kms.NotFound, fmt.Sprintf("the keyring has no key %q", name), "list the keyring's keys, or create this one", nil)
+	return problem(kms.NotFound, fmt.Sprintf("the keyring has no key %q", name), "list the keyring's keys, or create this one", errNoKey)
 }
+
+var errNoKey = errors.New("localkms: no such key")
 
 var errKeyClosed = errors.New("localkms: key is closed")
 

@@ -165,9 +165,7 @@ func TestFileChangesUnderAKey(t *testing.T) {
 // TestReadsTheFileOnlyWhenItChanged counts how often the file is opened.
 func TestReadsTheFileOnlyWhenItChanged(t *testing.T) {
 	path := tempPath(t)
-	r := mustOpenKeyring(t, path)
-	key, err := r.Open(t.Context(), "k")
-	check(t, err)
+	key := mustOpen(t, path, "k")
 	opened := 0
 	key.store = &store{path: path, disk: disk{before: func(step string) error {
 		if step == "open" {

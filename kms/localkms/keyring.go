@@ -202,17 +202,17 @@ func (r *Keyring) change(op, name string, alter func(*entry) error) error {
 	return nil
 }
 
-// Open returns the key, for sealing and opening. It makes the key, the file and
-// its folder if they do not exist. The caller closes the Key.
+// Open returns the key, for sealing and opening. It makes the file and its
+// folder if they do not exist, since the file's ID is part of the key's; a key that does not
+// exist is made when it first wraps. The caller closes the Key.
 func (r *Keyring) Open(ctx context.Context, name string) (*Key, error) {
 	const op = "open"
 	if err := errors.Join(checkName(name), ctx.Err()); err != nil {
 		return nil, report(op, "", err)
 	}
 	k, err := r.open(name)
-	if errors.Is(err, errAbsent) || kms.ClassOf(err) == kms.NotFound {
-		// Ensure writes; a keyring that has the key may be on a read-only disk.
-		if _, err := r.ensure(ctx, name); err != nil {
+	if errors.Is(err, errAbsent) {
+		if err := r.store.update(ctx, true, func(*contents) error { return nil }); err != nil {
 			return nil, report(op, "", err)
 		}
 		k, err = r.open(name)
@@ -223,7 +223,7 @@ func (r *Keyring) Open(ctx context.Context, name string) (*Key, error) {
 	return k, nil
 }
 
-// open returns the key if it exists.
+// open returns the key, which need not exist, of a file that does.
 func (r *Keyring) open(name string) (*Key, error) {
 	readAt := time.Now()
 	c, info, err := r.store.load()
@@ -231,11 +231,15 @@ func (r *Keyring) open(name string) (*Key, error) {
 		return nil, err
 	}
 	defer c.wipe()
-	loaded, err := newLoadedKey(c, name, info, readAt)
-	if err != nil {
-		return nil, err
-	}
 	k := &Key{store: r.store, id: c.keyID(name), name: name}
-	k.loaded.Store(loaded)
+	loaded, err := newLoadedKey(c, name, info, readAt)
+	switch {
+	case errors.Is(err, errNoKey):
+	case err != nil:
+		return nil, err
+	default:
+		k.loaded.Store(loaded)
+		k.seen.Store(true)
+	}
 	return k, nil
 }

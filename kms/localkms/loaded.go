@@ -72,6 +72,7 @@ func (k *Key) reload() (*loadedKey, error) {
 		return nil, err
 	}
 	k.loaded.Store(now)
+	k.seen.Store(true)
 	return now, nil
 }
 

@@ -44,9 +44,16 @@ func mustOpenKeyring(t testing.TB, path string) *Keyring {
 	return r
 }
 
+// mustOpen opens a key, and makes it if there is none.
 func mustOpen(t testing.TB, path, name string) *Key {
 	t.Helper()
-	k, err := mustOpenKeyring(t, path).Open(t.Context(), name)
+	r := mustOpenKeyring(t, path)
+	k, err := r.Open(t.Context(), name)
+	if err == nil && !k.seen.Load() {
+		if _, err = r.Ensure(name); err == nil {
+			k, err = r.Open(t.Context(), name)
+		}
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,6 +47,9 @@ func runChild(role string) error {
 	if err != nil {
 		return err
 	}
+	if err := roundTrip(ctx, shared); err != nil { // its first Wrap makes the key, in one of the processes
+		return err
+	}
 	switch role {
 	case "share":
 		if _, err := r.Create("own-" + index); err != nil {

@@ -395,8 +395,10 @@ func TestLock(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
+			key, err := kms.NewRegistry(Backend).Open(ctx, URI(path, "not-there-yet"))
+			check(t, err)
 			start := time.Now()
-			_, err := kms.NewRegistry(Backend).Open(ctx, URI(path, "not-there-yet"))
+			_, err = key.Wrap(ctx, [][]byte{make([]byte, kms.DataKeySize)}, nil)
 			wantError(t, err, kms.Canceled)
 			if took := time.Since(start); took != time.Second || !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("gave up after %v: %v", took, err)
