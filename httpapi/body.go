@@ -1,0 +1,114 @@
+package httpapi
+
+import (
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"os"
+	"strings"
+	"sync/atomic"
+)
+
+// firstRead is how much memory, in bytes, a body gets before any of it arrived.
+const firstRead = 64 << 10
+
+// checkContent accepts plain JSON. The type is more than a formality: it is what
+// makes a browser ask with a preflight before a page may send anything.
+func checkContent(r *http.Request) reason {
+	types := r.Header.Values("Content-Type")
+	if len(types) != 1 {
+		return notJSON
+	}
+	media, params, err := mime.ParseMediaType(types[0])
+	if err != nil || media != applicationJSON {
+		return notJSON
+	}
+	if charset, ok := params["charset"]; ok && !strings.EqualFold(charset, "utf-8") {
+		return notJSON
+	}
+	for _, encoding := range r.Header.Values("Content-Encoding") {
+		if !strings.EqualFold(encoding, "identity") {
+			return encodedBody
+		}
+	}
+	return answered
+}
+
+// readBody reads a body within BodyBytes, and within what the bodies of all
+// requests may take together; end gives back what this one took. Memory follows
+// what has arrived, not what was announced.
+func (s *Server) readBody(x *exchange) ([]byte, reason) {
+	limit := s.limits.BodyBytes
+	if x.r.ContentLength > limit {
+		return nil, tooLarge(x.r, limit)
+	}
+	most := limit + 1 // one more, to see the end
+	if n := x.r.ContentLength; n >= 0 {
+		most = n + 1
+	}
+	var body []byte
+	for size := min(firstRead, most); x.held < most; size = min(2*size, most) {
+		if !s.held.take(size - x.held) {
+			return nil, overfull
+		}
+		x.held = size
+		grown := make([]byte, len(body), size)
+		copy(grown, body)
+		body = grown
+		for len(body) < cap(body) {
+			n, err := x.r.Body.Read(body[len(body):cap(body)])
+			body = body[:len(body)+n]
+			x.bytesIn = len(body)
+			switch {
+			case int64(len(body)) > limit:
+				return nil, tooLarge(x.r, limit)
+			case errors.Is(err, io.EOF):
+				return body, answered
+			case err != nil:
+				return nil, readFailure(x.r, err)
+			}
+		}
+	}
+	return nil, bodyTooLarge // than announced; net/http does not let that happen
+}
+
+// tooLarge takes up to twice the limit of a body that is too large, and drops it.
+// A caller that is still sending does not look for an answer, and would find a
+// reset connection in its place; one that sends far too much still does.
+func tooLarge(r *http.Request, limit int64) reason {
+	if r.ContentLength <= 2*limit {
+		_, _ = io.CopyN(io.Discard, r.Body, 2*limit) // whatever comes of it, the answer is the same
+	}
+	return bodyTooLarge
+}
+
+// readFailure is the reason for a body that could not be read to its end.
+func readFailure(r *http.Request, err error) reason {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return bodyTooSlow
+	case errors.Is(err, io.ErrUnexpectedEOF) && r.Context().Err() == nil:
+		return bodyCut
+	default:
+		return interrupted(r.Context())
+	}
+}
+
+// budget is a number of bytes that many may take from.
+type budget struct {
+	limit int64
+	taken atomic.Int64
+}
+
+// take takes n bytes if they are there.
+func (b *budget) take(n int64) bool {
+	if b.taken.Add(n) > b.limit {
+		b.taken.Add(-n)
+		return false
+	}
+	return true
+}
+
+// give gives n bytes back.
+func (b *budget) give(n int64) { b.taken.Add(-n) }

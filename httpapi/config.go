@@ -1,0 +1,129 @@
+package httpapi
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	commonpb "go.temporal.io/api/common/v1"
+
+	"github.com/waxseal/waxseal/codec"
+)
+
+// Codec seals and opens payloads; *codec.Codec is one. It is called by many
+// requests at once, stops when ctx ends, and never changes what it is given.
+// Its errors tell their kms.Class, and hold nothing secret in their text.
+type Codec interface {
+	// Encode seals all payloads for a namespace, or none.
+	Encode(ctx context.Context, namespace string, payloads []*commonpb.Payload) ([]*commonpb.Payload, error)
+	// Decode answers for each payload, in order. An empty namespace means that
+	// the envelopes' own claims decide.
+	Decode(ctx context.Context, namespace string, payloads []*commonpb.Payload) []codec.Decoded
+}
+
+// Config says how to serve. Everything but Codec may be left out; what is left
+// out is safe: loopback only, pages of loopback origins only, bounded.
+type Config struct {
+	// Codec does the work. Required.
+	Codec Codec
+
+	// DefaultNamespace is sealed into payloads whose encode request names no
+	// namespace. Empty refuses such requests. Decoding never uses it.
+	DefaultNamespace string
+
+	// PathPrefix is what a proxy puts before our paths, such as "/codec". Without
+	// it, the segment before "/encode" or "/decode" is taken for a namespace.
+	PathPrefix string
+
+	// Strict makes every decode request fail when one payload cannot be opened,
+	// as "?strict=true" does for one request. Meant for servers that serve
+	// workers; people would rather see the rest of the page.
+	Strict bool
+
+	// AllowedOrigins are the browser origins that may use the server, exactly as
+	// browsers write them ("https://temporal.example.com"). None means loopback
+	// origins of any port, where a Web UI for development is.
+	AllowedOrigins []string
+
+	// AllowCredentials lets browsers send cookies and client certificates. Needs AllowedOrigins.
+	AllowCredentials bool
+
+	// AllowPrivateNetwork lets pages of the allowed origins, when they come from
+	// the public network, reach this server on a private one (the
+	// Access-Control-Request-Private-Network preflight).
+	AllowPrivateNetwork bool
+
+	// AllowedHosts are further names, without port, that requests may address the
+	// server by. Loopback names always work. With InsecureListenAnywhere and no
+	// AllowedHosts, every name does.
+	AllowedHosts []string
+
+	// InsecureListenAnywhere lets Serve take a listener that is not on loopback
+	// although nobody is asked who they are: whoever reaches the port can then
+	// open payloads.
+	InsecureListenAnywhere bool
+
+	// Ready reports what keeps the server from doing its work, for /readyz. May be
+	// nil. Its error is logged, not told.
+	Ready func(ctx context.Context) error
+
+	// Logger gets one line for each request. Nil means no log.
+	Logger *slog.Logger
+
+	// Metrics is where the server's metrics are registered and what /metrics
+	// shows. Nil means a registry of its own, with Go's runtime metrics.
+	Metrics *prometheus.Registry
+
+	// Limits bounds what requests may take. Zero fields have defaults.
+	Limits Limits
+}
+
+// ConfigError lists everything that is wrong with a Config.
+type ConfigError struct {
+	Problems []string
+}
+
+// Error implements error.
+func (e *ConfigError) Error() string {
+	return "httpapi: check configuration: " + strings.Join(e.Problems, "; ")
+}
+
+// Hint says what to do next.
+func (e *ConfigError) Hint() string {
+	return "correct the settings named above; docs/codec-server.md describes each of them"
+}
+
+// New returns a Server, or a *ConfigError that lists all that is wrong with
+// config. It starts nothing: the Server is an http.Handler, and Serve runs it.
+func New(config Config) (*Server, error) {
+	callers, problems := newCallers(config)
+	limits, bad := config.Limits.withDefaults()
+	problems = append(problems, bad...)
+	if config.Codec == nil {
+		problems = append(problems, "Codec is missing")
+	}
+	if config.DefaultNamespace != "" && !validNamespace(config.DefaultNamespace) {
+		problems = append(problems, fmt.Sprintf("DefaultNamespace is not printable text of at most %d bytes", MaxNamespace))
+	}
+	if p := config.PathPrefix; p != "" && (p[0] != '/' || strings.HasSuffix(p, "/") || strings.Contains(p, "//")) {
+		problems = append(problems, fmt.Sprintf("PathPrefix %q is not like /codec: one slash before each segment, none at the end", p))
+	}
+	if len(problems) > 0 {
+		return nil, &ConfigError{Problems: problems}
+	}
+	metrics, err := newMetrics(config.Metrics)
+	if err != nil {
+		return nil, &ConfigError{Problems: []string{"Metrics: " + err.Error()}}
+	}
+	logger := config.Logger
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	return &Server{
+		codec: config.Codec, defaultNamespace: config.DefaultNamespace, pathPrefix: config.PathPrefix, strict: config.Strict,
+		anywhere: config.InsecureListenAnywhere, ready: config.Ready, logger: logger, metrics: metrics, limits: limits,
+		callers: callers, slots: make(chan struct{}, limits.Requests), held: budget{limit: limits.HeldBytes},
+	}, nil
+}

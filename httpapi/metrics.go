@@ -1,0 +1,91 @@
+package httpapi
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/waxseal/waxseal/kms"
+)
+
+// durations are the histogram's bounds in seconds: an answer from the cache
+// takes well under a millisecond, one that waits for a KMS tens to hundreds.
+var durations = []float64{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20}
+
+// metrics counts what the server does. No label takes a value from a caller:
+// all of them are known when the server starts, and start at zero.
+type metrics struct {
+	registry  *prometheus.Registry
+	inFlight  prometheus.Gauge
+	requests  *prometheus.CounterVec
+	seconds   *prometheus.HistogramVec
+	payloads  *prometheus.CounterVec
+	failed    *prometheus.CounterVec
+	undecodes *prometheus.CounterVec
+}
+
+// newMetrics registers the metrics in registry, or in a new one with Go's
+// runtime metrics. It fails if registry has metrics of these names already.
+func newMetrics(registry *prometheus.Registry) (*metrics, error) {
+	m := &metrics{
+		registry: registry,
+		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "waxseal_http_requests_in_flight", Help: "Requests in progress.",
+		}),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "waxseal_http_requests_total", Help: "Requests by route and class of status.",
+		}, []string{"route", "code"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "waxseal_http_request_duration_seconds", Help: "Time from a request's header to the end of its answer.", Buckets: durations,
+		}, []string{"route"}),
+		payloads: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "waxseal_http_payloads_total", Help: "Payloads in requests that could be read.",
+		}, []string{"route"}),
+		failed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "waxseal_http_problems_total", Help: "Requests that were not answered with payloads, by problem.",
+		}, []string{"problem"}),
+		undecodes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "waxseal_http_undecoded_payloads_total", Help: "Sealed payloads that could not be opened, by class of failure.",
+		}, []string{"class"}),
+	}
+	if registry == nil {
+		m.registry = prometheus.NewRegistry()
+		m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	}
+	for _, c := range []prometheus.Collector{m.inFlight, m.requests, m.seconds, m.payloads, m.failed, m.undecodes} {
+		if err := m.registry.Register(c); err != nil {
+			return nil, err
+		}
+	}
+	for _, r := range []route{routeEncode, routeDecode} {
+		m.payloads.WithLabelValues(r.String())
+		for _, code := range []string{"2xx", "4xx", "5xx"} {
+			m.requests.WithLabelValues(r.String(), code)
+		}
+	}
+	for _, p := range problems[answered+1:] {
+		m.failed.WithLabelValues(p.name)
+	}
+	for _, class := range kms.Classes() {
+		m.undecodes.WithLabelValues(class.String())
+	}
+	return m, nil
+}
+
+// record counts a request that has come to its end.
+func (m *metrics) record(x *exchange, took time.Duration) {
+	m.inFlight.Dec()
+	m.requests.WithLabelValues(x.route.String(), strconv.Itoa(x.status/100)+"xx").Inc()
+	m.seconds.WithLabelValues(x.route.String()).Observe(took.Seconds())
+	if x.payloads > 0 {
+		m.payloads.WithLabelValues(x.route.String()).Add(float64(x.payloads))
+	}
+	if x.why != answered {
+		m.failed.WithLabelValues(problems[x.why].name).Inc()
+	}
+}
+
+// undecoded counts a payload that could not be opened.
+func (m *metrics) undecoded(class kms.Class) { m.undecodes.WithLabelValues(class.String()).Inc() }

@@ -1,0 +1,135 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+
+	commonpb "go.temporal.io/api/common/v1"
+
+	"github.com/waxseal/waxseal/internal/payloadjson"
+	"github.com/waxseal/waxseal/kms"
+)
+
+// decodeBatch is how many payloads the codec opens at once. Compressed payloads
+// can be far larger than what was sent; between batches their size is held
+// against ReplyBytes. The distinct data keys of a batch are unwrapped together.
+const decodeBatch = 128
+
+// errMiscount is a codec that does not keep its contract.
+var errMiscount = errors.New("httpapi: the codec answered with another number of payloads, or none in place of one")
+
+// errDraining is why requests in progress end when the server is told to stop
+// and has waited long enough.
+var errDraining = errors.New("httpapi: server is stopping")
+
+// parse reads the payloads of a body.
+func (s *Server) parse(x *exchange, body []byte) ([]*commonpb.Payload, reason) {
+	payloads, err := payloadjson.Parse(body, payloadjson.Limits{Payloads: s.limits.Payloads, Entries: s.limits.Entries})
+	if bad, ok := errors.AsType[*payloadjson.Error](err); ok {
+		x.offset = bad.Offset
+		return nil, documentReason(bad.Reason)
+	}
+	x.payloads = len(payloads)
+	return payloads, answered
+}
+
+// encode seals all payloads or none.
+func (s *Server) encode(ctx context.Context, x *exchange, in []*commonpb.Payload) ([]*commonpb.Payload, reason) {
+	if len(in) == 0 {
+		return nil, answered
+	}
+	out, err := s.codec.Encode(ctx, x.namespace, in)
+	if err != nil {
+		x.cause = err
+		if kms.ClassOf(err) == kms.Canceled {
+			return nil, interrupted(x.r.Context())
+		}
+		return nil, reasonOf(kms.ClassOf(err))
+	}
+	if len(out) != len(in) || slices.Contains(out, nil) {
+		x.cause = errMiscount
+		return nil, classInternal
+	}
+	return out, answered
+}
+
+// decode opens what can be opened. What cannot comes back as it was sent, so
+// that one bad payload does not take a page down, unless
+//
+//   - the request is strict: then it fails, for the first permanent failure if
+//     there is one (trying again cannot help), else for the first;
+//   - nothing at all could be opened, and only for reasons that pass: then an
+//     answer would tell the caller that this is how the payloads look, where an
+//     error makes it try again.
+func (s *Server) decode(ctx context.Context, x *exchange, in []*commonpb.Payload) ([]*commonpb.Payload, reason) {
+	out := make([]*commonpb.Payload, 0, len(in))
+	opened, permanent, size := 0, false, 0
+	for batch := range slices.Chunk(in, decodeBatch) {
+		results := s.codec.Decode(ctx, x.namespace, batch)
+		if ctx.Err() != nil && x.r.Context().Err() != nil {
+			return nil, interrupted(x.r.Context())
+		}
+		if len(results) != len(batch) {
+			x.cause = errMiscount
+			return nil, classInternal
+		}
+		for i, result := range results {
+			switch {
+			case result.Err != nil:
+				x.undecoded++
+				class := kms.ClassOf(result.Err)
+				s.metrics.undecoded(class)
+				if lasting := !passing(class); x.cause == nil || lasting && !permanent {
+					x.cause, permanent = result.Err, lasting
+				}
+				out = append(out, batch[i]) // the input itself, whatever the codec put beside the error
+			case result.Payload == nil:
+				x.cause = errMiscount
+				return nil, classInternal
+			default:
+				if result.Sealed {
+					opened++
+				}
+				out = append(out, result.Payload)
+			}
+		}
+		if size += payloadjson.Size(out[len(out)-len(batch):]); int64(size) > s.limits.ReplyBytes {
+			return nil, replyTooLarge
+		}
+	}
+	if x.undecoded > 0 && (x.strict || opened == 0 && !permanent) {
+		return nil, reasonOf(kms.ClassOf(x.cause))
+	}
+	x.w.Header().Set(headerUndecoded, strconv.Itoa(x.undecoded))
+	return out, answered
+}
+
+// passing reports whether a failure of this class may be gone in a moment.
+func passing(class kms.Class) bool { return class.Transient() || class == kms.Canceled }
+
+// interrupted is the reason for work that was given up: the caller left, or it
+// took too long, or the server stops.
+func interrupted(request context.Context) reason {
+	if request.Err() != nil && !errors.Is(context.Cause(request), errDraining) {
+		return clientGone
+	}
+	return classCanceled
+}
+
+// answer writes payloads.
+func (s *Server) answer(x *exchange, payloads []*commonpb.Payload) reason {
+	body, err := payloadjson.Append(make([]byte, 0, payloadjson.Size(payloads)), payloads)
+	if err != nil {
+		x.cause = fmt.Errorf("httpapi: write answer: %w", err)
+		return classInternal
+	}
+	if int64(len(body)) > s.limits.ReplyBytes {
+		return replyTooLarge
+	}
+	x.reply(http.StatusOK, applicationJSON, body)
+	return answered
+}
