@@ -31,7 +31,8 @@ import (
 // header is refused like any other payload. Sealed headers in answers it opens
 // whatever the rule says now.
 //
-// It sees payloads only: failure messages are the failure converter's.
+// Failure messages are the failure converter's, but for those of queries, which
+// the SDK sends past it: see sealQueryFailures. No other text is looked at.
 type guard struct {
 	codec     *Codec
 	namespace string
@@ -54,7 +55,7 @@ func (g *guard) unary(ctx context.Context, method string, req, reply any, cc *gr
 		return err
 	}
 	if err := invoke(ctx, method, out, reply, cc, opts...); err != nil {
-		return err
+		return g.openQueryFailure(ctx, req, err)
 	}
 	if in, ok := reply.(proto.Message); ok {
 		return onTheWire(g.codec.openHeaders(ctx, g.namespace, in))
@@ -92,10 +93,12 @@ func onTheWire(err error) error {
 }
 
 // outgoing returns the request to send: req itself, or a copy with its headers
-// sealed, since the caller may send req or its header map again.
+// and the messages of failed queries sealed, since the caller may send req or
+// its header map again.
 func (g *guard) outgoing(ctx context.Context, method string, req proto.Message) (proto.Message, error) {
 	namespace := g.namespaceOf(req)
-	seal, err := g.check(ctx, method, namespace, req)
+	req = g.sealQueryFailures(ctx, namespace, req)
+	seal, err := g.check(method, namespace, req)
 	if err != nil || !seal {
 		return req, err
 	}
@@ -109,35 +112,35 @@ func (g *guard) outgoing(ctx context.Context, method string, req proto.Message) 
 	if err := visit(ctx, req, visitor); err != nil {
 		return nil, onTheWire(fmt.Errorf("codec: seal headers of %s: %w", method, err))
 	}
-	_, err = g.check(ctx, method, namespace, req)
+	_, err = g.check(method, namespace, req)
 	return req, err
 }
 
-// check refuses what must not leave, and reports whether there are headers to seal.
-func (g *guard) check(ctx context.Context, method, namespace string, req proto.Message) (sealHeaders bool, err error) {
-	err = visit(ctx, req, func(v *proxy.VisitPayloadsContext, payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
-		for _, p := range payloads {
-			if wellFormed(p) || g.storage && isStorageReference(p) && len(p.GetExternalPayloads()) > 0 {
-				continue
-			}
-			if _, header := v.Parent.(*commonpb.Header); header && g.codec.sealsHeaders(namespace) {
-				sealHeaders = true
-				continue
-			}
-			return nil, refusal(method, v.Parent)
+// check refuses what must not leave, and reports whether there are headers to
+// seal. It leaves req alone.
+func (g *guard) check(method, namespace string, req proto.Message) (sealHeaders bool, err error) {
+	var refused error
+	err = eachPayload(req, func(parent proto.Message, p *commonpb.Payload) error {
+		if wellFormed(p) || g.storage && isStorageReference(p) && len(p.GetExternalPayloads()) > 0 {
+			return nil
 		}
-		return payloads, nil
+		if _, header := parent.(*commonpb.Header); header && g.codec.sealsHeaders(namespace) {
+			sealHeaders = true
+			return nil
+		}
+		refused = refusal(method, parent)
+		return refused
 	})
-	return sealHeaders, err
+	if err != nil && refused == nil {
+		return false, status.Errorf(codes.InvalidArgument, "waxseal: refused to send %s: it holds a message of a type that is not known here, which may hold payloads (use the client of the same go.temporal.io/api that Waxseal was built with)", method)
+	}
+	return sealHeaders, refused
 }
 
 // refusal is an error that the SDK does not retry.
 func refusal(method string, parent proto.Message) error {
-	in := "a payload"
+	in := "a payload in " + string(parent.ProtoReflect().Descriptor().Name())
 	hint := "a data converter other than Waxseal's made it, or sealing it failed and the SDK fell back to plaintext (memo); see the log for the cause"
-	if parent != nil {
-		in = "a payload in " + string(parent.ProtoReflect().Descriptor().Name())
-	}
 	if _, header := parent.(*commonpb.Header); header {
 		hint = "a context propagator or interceptor wrote it: set sealHeaders: true in the namespace's rule"
 	}

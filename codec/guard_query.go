@@ -1,0 +1,98 @@
+package codec
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"go.temporal.io/api/errordetails/v1"
+	failurepb "go.temporal.io/api/failure/v1"
+	querypb "go.temporal.io/api/query/v1"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/workflow"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+)
+
+// The SDK sends the message of a query that failed as a bare string, beside the
+// failure that its failure converter made (RespondQueryTaskCompleted) or instead
+// of it (a query answered together with a workflow task). The guard puts such
+// messages into sealed failures, which the server passes on, and gives the
+// message back to whoever asked.
+
+// sealQueryFailures returns req, or a copy in which the messages of failed
+// queries are sealed. A message that cannot be sealed is withheld: the answer
+// to a query must not wait for a KMS.
+func (g *guard) sealQueryFailures(ctx context.Context, namespace string, req proto.Message) proto.Message {
+	switch r := req.(type) {
+	case *workflowservice.RespondQueryTaskCompletedRequest:
+		if r.GetErrorMessage() == "" {
+			return req
+		}
+		r = proto.CloneOf(r)
+		r.Failure = g.queryFailure(ctx, namespace, r.GetErrorMessage(), r.GetFailure())
+		r.ErrorMessage = r.GetFailure().GetMessage()
+		return r
+	case *workflowservice.RespondWorkflowTaskCompletedRequest:
+		failed := func(q *querypb.WorkflowQueryResult) bool { return q.GetErrorMessage() != "" }
+		if !slices.ContainsFunc(slices.Collect(maps.Values(r.GetQueryResults())), failed) {
+			return req
+		}
+		r = proto.CloneOf(r)
+		for _, result := range r.GetQueryResults() {
+			if failed(result) {
+				result.Failure = g.queryFailure(ctx, namespace, result.GetErrorMessage(), result.GetFailure())
+				result.ErrorMessage = result.GetFailure().GetMessage()
+			}
+		}
+		return r
+	}
+	return req
+}
+
+// queryFailure returns a failure whose message is sealed: the one that the SDK
+// made, if its failure converter is ours, or a new one.
+func (g *guard) queryFailure(ctx context.Context, namespace, message string, failure *failurepb.Failure) *failurepb.Failure {
+	if failure.GetEncodedAttributes() == nil {
+		failure = &failurepb.Failure{
+			Message: message, Source: "GoSDK",
+			FailureInfo: &failurepb.Failure_ApplicationFailureInfo{ApplicationFailureInfo: &failurepb.ApplicationFailureInfo{}},
+		}
+	}
+	for link := failure; link != nil; link = link.GetCause() {
+		(&failureConverter{dc: g.converter(ctx, namespace)}).seal(link)
+	}
+	return failure
+}
+
+// openQueryFailure returns err with the message of a query's sealed failure, if
+// it is one and can be opened.
+func (g *guard) openQueryFailure(ctx context.Context, req any, err error) error {
+	r, ok := req.(*workflowservice.QueryWorkflowRequest)
+	if !ok {
+		return err
+	}
+	st := status.Convert(err)
+	for _, detail := range st.Details() {
+		failed, ok := detail.(*errordetails.QueryFailedFailure)
+		if !ok || failed.GetFailure().GetEncodedAttributes() == nil || st.Message() != encodedMessage {
+			continue
+		}
+		failure := proto.CloneOf(failed.GetFailure())
+		converter.DecodeCommonFailureAttributes(g.converter(ctx, g.namespaceOf(r)), failure)
+		p := st.Proto()
+		p.Message = failure.GetMessage()
+		return status.ErrorProto(p)
+	}
+	return err
+}
+
+// converter returns our data converter for a namespace, bounded by ctx.
+func (g *guard) converter(ctx context.Context, namespace string) converter.DataConverter {
+	dc := NewDataConverter(g.codec, namespace, nil)
+	if aware, ok := dc.(workflow.ContextAware); ok {
+		return aware.WithContext(ctx)
+	}
+	return dc
+}
