@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -11,7 +12,11 @@ import (
 
 	commonpb "go.temporal.io/api/common/v1"
 	historypb "go.temporal.io/api/history/v1"
+	_ "go.temporal.io/api/operatorservice/v1" // its requests are walked
+	protocolpb "go.temporal.io/api/protocol/v1"
+	"go.temporal.io/api/proxy"
 	"go.temporal.io/api/serviceerror"
+	updatepb "go.temporal.io/api/update/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
@@ -20,6 +25,9 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/waxseal/waxseal/codec"
 	"github.com/waxseal/waxseal/kms"
@@ -188,6 +196,15 @@ func TestGuardRefuses(t *testing.T) {
 		{"merely says it is sealed", func(*codec.Codec) *commonpb.Payload {
 			return &commonpb.Payload{Metadata: map[string][]byte{"encoding": []byte(codec.Encoding), codec.MetadataKeyIDs: []byte("fake://a")}, Data: []byte("CANARY")}
 		}, false, false},
+		{"marked as the SDK's own", func(*codec.Codec) *commonpb.Payload {
+			data, err := proto.Marshal(&commonpb.WorkflowType{Name: "CANARY"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return &commonpb.Payload{Metadata: map[string][]byte{
+				"encoding": []byte("binary/protobuf"), "messageType": []byte("temporal.api.common.v1.WorkflowType"), proxy.SystemPayloadMetadataKey: []byte("true"),
+			}, Data: data}
+		}, false, false},
 		{"sealed, keys unnamed", func(c *codec.Codec) *commonpb.Payload {
 			p := sealedBy(c)
 			delete(p.Metadata, codec.MetadataKeyIDs)
@@ -297,6 +314,128 @@ func TestGuardDoesNotMutateRequests(t *testing.T) {
 		if !codec.ClaimsSealed(got.GetHeader().GetFields()["h"]) {
 			t.Errorf("sent %v", got)
 		}
+	}
+}
+
+// The SDK's visitor writes back what it visits, into maps that callers share.
+func TestGuardOnlyReadsWhatItChecks(t *testing.T) {
+	c, _ := newCodec(t, headersPolicy)
+	r := startRecorder(t)
+	cl := dial(t, c, r, nil)
+	shared := &commonpb.Header{Fields: map[string]*commonpb.Payload{"h": encode(t, c, "headers", payload(t, "x"))[0]}}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 20 {
+				_, err := cl.WorkflowService().SignalWorkflowExecution(t.Context(), &workflowservice.SignalWorkflowExecutionRequest{Namespace: "headers", Header: shared})
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// Whatever request has room for a payload, in whatever place, is refused with a
+// plaintext one there.
+func TestGuardSeesEveryPlaceOfEveryRequest(t *testing.T) {
+	places := 0
+	for _, name := range []protoreflect.FullName{"temporal.api.workflowservice.v1.WorkflowService", "temporal.api.operatorservice.v1.OperatorService"} {
+		service, err := protoregistry.GlobalFiles.FindDescriptorByName(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		methods := service.(protoreflect.ServiceDescriptor).Methods()
+		for i := range methods.Len() {
+			if methods.Get(i).IsStreamingClient() || methods.Get(i).IsStreamingServer() {
+				t.Errorf("%s streams: the guard is for unary calls only", methods.Get(i).FullName())
+			}
+			request, err := protoregistry.GlobalTypes.FindMessageByName(methods.Get(i).Input().FullName())
+			if err != nil {
+				t.Fatal(err)
+			}
+			eachPlace(request.Descriptor(), nil, func(path []protoreflect.FieldDescriptor) {
+				places++
+				req := request.New()
+				put(t, req, path, payload(t, "CANARY"))
+				if err := codec.CheckOutgoing(req.Interface()); err == nil || strings.Contains(err.Error(), "CANARY") {
+					t.Errorf("%s with a payload at %v: %v", req.Descriptor().Name(), path, err)
+				}
+			})
+		}
+	}
+	if places < 100 {
+		t.Errorf("%d places for payloads: are these all requests?", places)
+	}
+	for name, body := range map[string]proto.Message{
+		"payload": &updatepb.Request{Input: &updatepb.Input{Args: &commonpb.Payloads{Payloads: []*commonpb.Payload{payload(t, "CANARY")}}}},
+		"null":    &updatepb.Request{Input: &updatepb.Input{Args: &commonpb.Payloads{Payloads: []*commonpb.Payload{nil}}}},
+	} {
+		wrapped, err := anypb.New(body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if codec.CheckOutgoing(&workflowservice.RespondWorkflowTaskCompletedRequest{Messages: []*protocolpb.Message{{Body: wrapped}}}) == nil {
+			t.Errorf("%s in an Any passes", name)
+		}
+	}
+	unknown := &workflowservice.RespondWorkflowTaskCompletedRequest{Messages: []*protocolpb.Message{{Body: &anypb.Any{TypeUrl: "type.googleapis.com/not.Known", Value: []byte("CANARY")}}}}
+	if err := codec.CheckOutgoing(unknown); err == nil || !strings.Contains(err.Error(), "not known here") || strings.Contains(err.Error(), "CANARY") {
+		t.Errorf("a message of an unknown type: %v", err)
+	}
+	if err := codec.CheckOutgoing(&workflowservice.SignalWorkflowExecutionRequest{Input: &commonpb.Payloads{Payloads: []*commonpb.Payload{nil}}}); err == nil {
+		t.Error("a null payload passes")
+	}
+}
+
+// eachPlace calls f with the path to every payload that a message has room for,
+// through each type once, search attributes left out.
+func eachPlace(d protoreflect.MessageDescriptor, path []protoreflect.FieldDescriptor, f func([]protoreflect.FieldDescriptor)) {
+	switch d.FullName() {
+	case "temporal.api.common.v1.Payload":
+		f(path)
+		return
+	case "temporal.api.common.v1.SearchAttributes":
+		return
+	}
+	for _, field := range path[:max(len(path)-1, 0)] {
+		if in := field.Message(); in == d || field.IsMap() && field.MapValue().Message() == d {
+			return
+		}
+	}
+	for i := range d.Fields().Len() {
+		field := d.Fields().Get(i)
+		child := field.Message()
+		if field.IsMap() {
+			child = field.MapValue().Message()
+		}
+		if child != nil {
+			eachPlace(child, append(slices.Clone(path), field), f)
+		}
+	}
+}
+
+// put sets p at path, with every message on the way.
+func put(t *testing.T, m protoreflect.Message, path []protoreflect.FieldDescriptor, p *commonpb.Payload) {
+	if len(path) == 0 {
+		proto.Merge(m.Interface(), p)
+		return
+	}
+	switch field := path[0]; {
+	case field.IsMap():
+		v := m.Mutable(field).Map().NewValue()
+		put(t, v.Message(), path[1:], p)
+		key := protoreflect.ValueOfString("k")
+		if field.MapKey().Kind() != protoreflect.StringKind {
+			key = protoreflect.ValueOfInt64(1)
+		}
+		m.Mutable(field).Map().Set(key.MapKey(), v)
+	case field.IsList():
+		v := m.Mutable(field).List().AppendMutable()
+		put(t, v.Message(), path[1:], p)
+	default:
+		put(t, m.Mutable(field).Message(), path[1:], p)
 	}
 }
 

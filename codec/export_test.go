@@ -1,0 +1,14 @@
+package codec
+
+import (
+	"google.golang.org/protobuf/proto"
+
+	"github.com/waxseal/waxseal/policy"
+)
+
+// CheckOutgoing is what a guard without headers to seal says of a request.
+func CheckOutgoing(req proto.Message) error {
+	g := &guard{codec: &Codec{policy: policy.Default("fake://a")}, namespace: "n"}
+	_, err := g.check("Method", "n", req)
+	return err
+}
