@@ -41,7 +41,7 @@ func checkContent(r *http.Request) reason {
 func (s *Server) readBody(x *exchange) ([]byte, reason) {
 	limit := s.limits.BodyBytes
 	if x.r.ContentLength > limit {
-		return nil, tooLarge(x.r, limit)
+		return nil, drop(x.r, limit, bodyTooLarge)
 	}
 	most := limit + 1 // one more, to see the end
 	if n := x.r.ContentLength; n >= 0 {
@@ -50,7 +50,7 @@ func (s *Server) readBody(x *exchange) ([]byte, reason) {
 	var body []byte
 	for size := min(firstRead, most); x.held < most; size = min(2*size, most) {
 		if !s.held.take(size - x.held) {
-			return nil, overfull
+			return nil, drop(x.r, limit, overfull)
 		}
 		x.held = size
 		grown := make([]byte, len(body), size)
@@ -62,7 +62,7 @@ func (s *Server) readBody(x *exchange) ([]byte, reason) {
 			x.bytesIn = len(body)
 			switch {
 			case int64(len(body)) > limit:
-				return nil, tooLarge(x.r, limit)
+				return nil, drop(x.r, limit, bodyTooLarge)
 			case errors.Is(err, io.EOF):
 				return body, answered
 			case err != nil:
@@ -73,14 +73,14 @@ func (s *Server) readBody(x *exchange) ([]byte, reason) {
 	return nil, bodyTooLarge // than announced; net/http does not let that happen
 }
 
-// tooLarge takes up to twice the limit of a body that is too large, and drops it.
-// A caller that is still sending does not look for an answer, and would find a
-// reset connection in its place; one that sends far too much still does.
-func tooLarge(r *http.Request, limit int64) reason {
+// drop takes in up to twice the limit of a body that is refused, and keeps none
+// of it. A caller that is still sending does not look for an answer, and would
+// find a reset connection in its place; one that sends far too much still does.
+func drop(r *http.Request, limit int64, why reason) reason {
 	if r.ContentLength <= 2*limit {
 		_, _ = io.CopyN(io.Discard, r.Body, 2*limit) // whatever comes of it, the answer is the same
 	}
-	return bodyTooLarge
+	return why
 }
 
 // readFailure is the reason for a body that could not be read to its end.

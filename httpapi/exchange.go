@@ -136,7 +136,7 @@ func (s *Server) log(x *exchange, took time.Duration) {
 	attrs = append(attrs,
 		slog.String("request", x.id), slog.String("method", knownMethod(x.r.Method)), slog.String("route", x.route.String()),
 		slog.String("namespace", x.namespace), slog.Int("status", x.status), slog.Int("payloads", x.payloads),
-		slog.Int("undecoded", x.undecoded), slog.Int("bytesIn", x.bytesIn), slog.Int("bytesOut", x.written), slog.Duration("took", took))
+		slog.Int("undecoded", x.undecoded), slog.Int("bytesIn", x.bytesIn), slog.Int("bytesOut", x.written), slog.Float64("seconds", took.Seconds()))
 	if x.strict {
 		attrs = append(attrs, slog.Bool("strict", true))
 	}

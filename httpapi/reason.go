@@ -107,7 +107,7 @@ var problems = [reasonCount]problem{
 	classInternal:     {"internal", 500, "the payloads could not be handled", "look for the request ID in the server's log", 0},
 	classUnavailable:  {"unavailable", 503, "the key management service cannot be reached", "try again; the server's log has more under the request ID", 2},
 	classThrottled:    {"throttled", 429, "the key management service is over its quota", "try again later", 5},
-	classDenied:       {"denied", 403, "the keys may not be used for this namespace", "check the namespace, the server's rules and its access to the keys; its log has more under the request ID", 0},
+	classDenied:       {"denied", 403, "the keys may not be used for this namespace", "check the namespace, the accept list of its rule in the policy file, and the server's access to the keys; its log has more under the request ID", 0},
 	classNotFound:     {"key-not-found", 424, "a key that is needed does not exist", "restore the key or its version; the server's log names it under the request ID", 0},
 	classDisabled:     {"key-disabled", 424, "a key that is needed is disabled", "enable the key or its version; the server's log names it under the request ID", 0},
 	classCorrupt:      {"corrupt", 422, "a sealed payload was altered or cut short", "send it exactly as Temporal stores it; the server's log has more under the request ID", 0},

@@ -230,7 +230,7 @@ func TestSlowHeader(t *testing.T) {
 }
 
 func TestSlowBody(t *testing.T) {
-	s := newServer(t, Config{Limits: Limits{ReadTime: 50 * time.Millisecond}})
+	s := newServer(t, Config{Limits: Limits{ReadTime: 300 * time.Millisecond}})
 	r := run(t, s)
 	c := dial(t, r.addr)
 	if _, err := io.WriteString(c, "POST /decode HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"); err != nil {
