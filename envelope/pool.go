@@ -43,7 +43,9 @@ type pool struct {
 	ahead   int           // how many to keep ready; grows with demand
 	cold    bool          // somebody had to wait once already
 	filling bool
+	stale   bool // the wrap call under way started before a drain
 	line    []*waiter
+	out     bool // put out: serves those in line, and keeps nothing
 	closed  bool
 }
 
@@ -62,7 +64,7 @@ type waiter struct {
 func (p *pool) take(ctx context.Context, sizes []int) ([]*sealingKey, error) {
 	w := &waiter{sizes: sizes, done: make(chan struct{})}
 	p.mu.Lock()
-	if p.closed {
+	if p.closed || p.out {
 		p.mu.Unlock()
 		return nil, ErrClosed
 	}
@@ -137,6 +139,9 @@ func (p *pool) serve() {
 		p.line = p.line[1:]
 		close(w.done)
 	}
+	if p.out {
+		p.empty()
+	}
 }
 
 // keyFor returns a key with room for one more payload of size bytes, or nil.
@@ -200,7 +205,7 @@ func (p *pool) fill() {
 	need := (waiting + p.limits.MaxPayloads - 1) / p.limits.MaxPayloads
 	if need > 0 {
 		// Demand that repeats doubles what is kept ready; a context seen once costs nothing extra.
-		if p.cold {
+		if p.cold && !p.out {
 			p.ahead = min(max(2*p.ahead, 1), p.most())
 		}
 		p.cold = true
@@ -231,11 +236,15 @@ func (p *pool) most() int {
 func (p *pool) filled(keys []*sealingKey, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.filling = false
-	if p.closed {
+	stale := p.stale
+	p.filling, p.stale = false, false
+	if p.closed || stale {
 		for _, k := range keys {
 			p.retire(k)
 		}
+		keys = nil
+	}
+	if p.closed {
 		return
 	}
 	if err != nil {
@@ -265,9 +274,22 @@ func (p *pool) fail(err error, concerns func(*waiter) bool) {
 }
 
 // drain forgets every key in hand; the next payload is sealed under a new one.
+// Keys that are being wrapped are forgotten too: by which version of a KEK
+// cannot be told.
 func (p *pool) drain() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.stale = p.filling
+	p.empty()
+}
+
+// putOut wipes the keys in hand and lets nobody join the line. Those in it are
+// still served: were they sent away, they would come back to a pool of their
+// own, and with more contexts than pools put one another out for ever.
+func (p *pool) putOut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.out, p.ahead = true, 0
 	p.empty()
 }
 

@@ -104,7 +104,7 @@ func NewSealer(cfg SealerConfig) (*Sealer, error) {
 			return nil, err
 		}
 	}
-	s.pools, err = simplelru.NewLRU(maxPools, func(_ cacheKey, p *pool) { p.close() })
+	s.pools, err = simplelru.NewLRU(maxPools, func(_ cacheKey, p *pool) { p.putOut() })
 	if err != nil {
 		return nil, fmt.Errorf("envelope: new sealer: %w", err)
 	}
@@ -288,6 +288,9 @@ func (s *Sealer) Close() {
 	}
 	s.closed = true
 	s.cancel()
+	for _, p := range s.pools.Values() {
+		p.close()
+	}
 	s.pools.Purge()
 	s.mu.Unlock()
 	s.work.Wait()

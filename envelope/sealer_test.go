@@ -402,3 +402,65 @@ func TestOutageIsNotHammered(t *testing.T) {
 		}
 	})
 }
+
+// gatedKey holds the answers to its Wraps back until the gate opens.
+type gatedKey struct {
+	*kmstest.Fake
+	wrapped chan struct{} // told of every answer that waits
+	gate    chan struct{}
+}
+
+func (k *gatedKey) Wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error) {
+	out, err := k.Fake.Wrap(ctx, dataKeys, ec)
+	k.wrapped <- struct{}{}
+	<-k.gate
+	return out, err
+}
+
+func TestDrainWhileWrapping(t *testing.T) {
+	key := &gatedKey{Fake: kmstest.NewFake("a"), wrapped: make(chan struct{}, 10), gate: make(chan struct{})}
+	s, err := envelope.NewSealer(envelope.SealerConfig{Keys: []kms.Key{key}, Limits: envelope.DataKeyLimits{MaxPayloads: 1000}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	done := make(chan error)
+	go func() {
+		_, err := s.Seal(t.Context(), claims, []byte("x"))
+		done <- err
+	}()
+	<-key.wrapped // under version 1
+	key.Rotate()
+	s.Drain()
+	close(key.gate)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if got := mustSeal(t, s, claims, "x")[0].KeyIDs[0]; got != "fake://a@2" {
+		t.Errorf("sealed under %s after a drain", got)
+	}
+}
+
+// More encryption contexts at once than a Sealer keeps pools for, and a KMS
+// that is slow: each waits for its own wrap, and nobody asks twice.
+func TestMoreContextsAtOnceThanPools(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const contexts = 1500
+		key := kmstest.NewFake("a")
+		key.Always(kmstest.Slow(time.Second))
+		s := newSealer(t, envelope.SealerConfig{}, key)
+		var wg sync.WaitGroup
+		for i := range contexts {
+			wg.Go(func() {
+				mine := envelope.Claims{Namespace: fmt.Sprintf("n%d", i)}
+				if _, err := s.Seal(t.Context(), mine, []byte("x")); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if n := key.Counts().Wraps; n != contexts {
+			t.Errorf("%d wraps for %d contexts", n, contexts)
+		}
+	})
+}
