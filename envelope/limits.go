@@ -28,7 +28,7 @@ const (
 type DataKeyLimits struct {
 	// MaxPayloads is how many payloads one data key seals, 1 to 1,000,000.
 	MaxPayloads int
-	// MaxAge is how long a data key seals after it was made, up to 1 h.
+	// MaxAge is how long a data key seals after it was wrapped, up to 1 h.
 	MaxAge time.Duration
 	// MaxBytes is how many plaintext bytes one data key seals, up to 64 GiB. A
 	// single payload larger than this still gets a data key, of its own.

@@ -203,11 +203,10 @@ func (s *Sealer) poolFor(ec kms.Context) (*pool, error) {
 func (s *Sealer) wrap(n int, ec kms.Context) ([]*sealingKey, error) {
 	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.WrapTimeout)
 	defer cancel()
-	made := time.Now() // before the KMS is asked: an age limit counts from the key's birth
 	keys := make([]*sealingKey, n)
 	plain := make([][]byte, n)
 	for i := range keys {
-		keys[i] = &sealingKey{key: newDataKey(), made: made, recipients: make([]format.Recipient, len(s.cfg.Keys)), keyIDs: make([]string, len(s.cfg.Keys))}
+		keys[i] = &sealingKey{key: newDataKey(), recipients: make([]format.Recipient, len(s.cfg.Keys)), keyIDs: make([]string, len(s.cfg.Keys))}
 		plain[i] = keys[i].key.b[:]
 	}
 	errs := make([]error, len(s.cfg.Keys))
@@ -221,6 +220,12 @@ func (s *Sealer) wrap(n int, ec kms.Context) ([]*sealingKey, error) {
 			k.key.wipe()
 		}
 		return nil, fmt.Errorf("envelope: wrap data key: %w", s.explain(ctx, err))
+	}
+	// Age counts from here: keys that a slow KMS returns past their age would be
+	// thrown away unused, and asked for again, for ever.
+	made := time.Now()
+	for _, k := range keys {
+		k.made = made
 	}
 	if s.cfg.Opener != nil {
 		for _, k := range keys {

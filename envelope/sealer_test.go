@@ -464,3 +464,16 @@ func TestMoreContextsAtOnceThanPools(t *testing.T) {
 		}
 	})
 }
+
+func TestKMSSlowerThanTheAgeLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		key := kmstest.NewFake("a")
+		key.Always(kmstest.Slow(2 * time.Second))
+		s := newSealer(t, envelope.SealerConfig{Limits: envelope.DataKeyLimits{MaxPayloads: 10, MaxAge: time.Second}}, key)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if _, err := s.Seal(ctx, claims, []byte("x")); err != nil || key.Counts().Wraps != 1 {
+			t.Errorf("%d wraps, %v", key.Counts().Wraps, err)
+		}
+	})
+}
