@@ -246,8 +246,11 @@ func (s *Sealer) wrapFor(ctx context.Context, r int, kek kms.Key, keys []*sealin
 	}
 	for i, w := range wrapped {
 		versioned := kms.VersionedID(kek.ID(), w.Version)
-		if len(w.Blob) == 0 || len(w.Blob) > kms.MaxWrappedSize || strings.ContainsAny(w.Version, " @") {
-			return &kms.Error{Op: "wrap", KeyID: kek.ID(), Detail: "a wrapped key of a size or version that cannot be recorded"}
+		if format.ValidateRecipients([]format.Recipient{{KeyID: versioned, WrappedKey: w.Blob}}) != nil || strings.Contains(w.Version, "@") {
+			return &kms.Error{
+				Op: "wrap", KeyID: kek.ID(), Detail: "a wrapped key of a size or version that cannot be recorded",
+				Advice: "this is a bug in the backend: please report it",
+			}
 		}
 		keys[i].keyIDs[r] = versioned
 		keys[i].recipients[r] = format.Recipient{WrappedKey: w.Blob}

@@ -477,3 +477,45 @@ func TestKMSSlowerThanTheAgeLimit(t *testing.T) {
 		}
 	})
 }
+
+// oddKey answers Wraps with whatever it was told to.
+type oddKey struct {
+	kms.Key
+	answer kms.Wrapped
+}
+
+func (k oddKey) Wrap(_ context.Context, dataKeys [][]byte, _ kms.Context) ([]kms.Wrapped, error) {
+	out := make([]kms.Wrapped, len(dataKeys))
+	for i := range out {
+		out[i] = k.answer
+	}
+	return out, nil
+}
+
+func TestWrappedKeysThatCannotBeRecorded(t *testing.T) {
+	blob := []byte("blob")
+	for name, answer := range map[string]kms.Wrapped{
+		"empty":                           {},
+		"too large":                       {Blob: make([]byte, kms.MaxWrappedSize+1)},
+		"a version with a space":          {Blob: blob, Version: "1 2"},
+		"a version with @":                {Blob: blob, Version: "1@2"},
+		"a version with a line break":     {Blob: blob, Version: "1\n"},
+		"a version that is not ASCII":     {Blob: blob, Version: "ä"},
+		"a version too long for metadata": {Blob: blob, Version: strings.Repeat("7", format.MaxKeyID)},
+	} {
+		for _, outside := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, named by container: %v", name, outside), func(t *testing.T) {
+				s, err := envelope.NewSealer(envelope.SealerConfig{Keys: []kms.Key{oddKey{kmstest.NewFake("a"), answer}}, NamedByContainer: outside})
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(s.Close)
+				_, err = s.Seal(t.Context(), claims, []byte("x"))
+				wantClass(t, err, kms.Internal)
+				if !strings.Contains(err.Error(), "cannot be recorded") {
+					t.Errorf("got %v", err)
+				}
+			})
+		}
+	}
+}
