@@ -1,6 +1,7 @@
 package envelope
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -203,7 +204,8 @@ func (o *Opener) prepare(ctx context.Context, item *Item, out *Opened) *opening 
 		id, _ := kms.SplitVersionedID(out.KeyIDs[i])
 		for _, k := range configured {
 			if k.ID() == id {
-				p.left = append(p.left, candidate{key: k, blob: recipient.WrappedKey, id: cacheKeyOf(id, recipient.WrappedKey, ad)})
+				// A copy: an unwrap outlives a caller who gives up, and the envelope is theirs.
+				p.left = append(p.left, candidate{key: k, blob: bytes.Clone(recipient.WrappedKey), id: cacheKeyOf(id, recipient.WrappedKey, ad)})
 			}
 		}
 	}

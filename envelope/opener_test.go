@@ -402,3 +402,40 @@ func TestNoErrorTellsASecret(t *testing.T) {
 		}
 	}
 }
+
+// lateKey reads what it is to unwrap only when the gate opens.
+type lateKey struct {
+	*kmstest.Fake
+	asked, gate, done chan struct{}
+}
+
+func (k *lateKey) Unwrap(ctx context.Context, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Unwrapped, error) {
+	close(k.asked)
+	<-k.gate
+	defer close(k.done)
+	return k.Fake.Unwrap(ctx, wrapped, ec)
+}
+
+// The unwrap goes on without the caller who gave up, and whose bytes are its
+// own again.
+func TestCallerWhoGaveUpMayReuseTheEnvelope(t *testing.T) {
+	fake := kmstest.NewFake("a")
+	sealed := mustSeal(t, newSealer(t, envelope.SealerConfig{}, fake), claims, "x")[0].Envelope
+	key := &lateKey{Fake: fake, asked: make(chan struct{}), gate: make(chan struct{}), done: make(chan struct{})}
+	o := newOpener(t, func(cfg *envelope.OpenerConfig) {
+		cfg.Keys = func(context.Context, string) ([]kms.Key, error) { return []kms.Key{key}, nil }
+	})
+	mine := bytes.Clone(sealed)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-key.asked
+		cancel()
+	}()
+	wantClass(t, o.Open(ctx, envelope.Item{Envelope: mine})[0].Err, kms.Canceled)
+	clear(mine)
+	close(key.gate)
+	<-key.done
+	if got := openOne(t, o, envelope.Item{Envelope: sealed}); got.Err != nil || fake.Counts().Unwraps != 1 {
+		t.Errorf("%d unwraps, %v", fake.Counts().Unwraps, got.Err)
+	}
+}
