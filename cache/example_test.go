@@ -31,8 +31,7 @@ func alwaysFail(error) cache.Verdict { return cache.Fail }
 
 func ExampleNew() {
 	_, err := cache.New[string](cache.Config[[]byte]{MaxEntries: 1000, Fresh: 5 * time.Minute, Jitter: 10})
-	var config *cache.ConfigError
-	if errors.As(err, &config) {
+	if config, ok := errors.AsType[*cache.ConfigError](err); ok {
 		for _, problem := range config.Problems {
 			fmt.Println(problem)
 		}

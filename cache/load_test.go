@@ -397,7 +397,7 @@ func TestLoadThatBreaksItsContract(t *testing.T) {
 			"panics with a struct", func(*kit, []string) []cache.Result[*secret] { panic(thrown{canary}) },
 			`it panicked with a cache_test\.thrown at load_test\.go:\d+$`, 0,
 		},
-		{"panics with nil", func(*kit, []string) []cache.Result[*secret] { panic(nil) }, //nolint:govet // on purpose
+		{"panics with nil", func(*kit, []string) []cache.Result[*secret] { panic(nil) }, // on purpose
 			`it panicked with a \*runtime\.PanicNilError at load_test\.go:\d+$`, 0},
 		{
 			"indexes out of range", func(_ *kit, missing []string) []cache.Result[*secret] { _ = missing[len(missing)]; return nil },
