@@ -30,8 +30,13 @@ type keyring struct {
 	flat     []kms.Key          // fixed, in the order of names
 
 	opening singleflight.Group
-	mu      sync.Mutex
-	perURI  *simplelru.LRU[string, kms.Key]
+	closing context.Context // ends when close is called, and with it every open under way
+	cancel  context.CancelFunc
+	work    sync.WaitGroup // opens under way; it grows only under mu and before closed
+
+	mu     sync.Mutex
+	perURI *simplelru.LRU[string, kms.Key]
+	closed bool
 }
 
 func newKeyring(ctx context.Context, p *policy.Policy, registry *kms.Registry) (*keyring, error) {
@@ -43,6 +48,7 @@ func newKeyring(ctx context.Context, p *policy.Policy, registry *kms.Registry) (
 		policy: p, registry: registry, perURI: perURI,
 		fixed: make(map[string]kms.Key), names: slices.Sorted(maps.Keys(p.Keys)),
 	}
+	k.closing, k.cancel = context.WithCancel(context.Background())
 	var problems []error
 	for _, name := range k.names {
 		if p.Keys[name].Templated() {
@@ -79,18 +85,7 @@ func (k *keyring) named(ctx context.Context, name, namespace string) (kms.Key, e
 	if ok {
 		return key, nil
 	}
-	opened := k.opening.DoChan(uri, func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), DefaultCallTimeout)
-		defer cancel()
-		key, err := k.registry.Open(ctx, uri)
-		if err != nil {
-			return nil, err
-		}
-		k.mu.Lock()
-		k.perURI.Add(uri, key)
-		k.mu.Unlock()
-		return key, nil
-	})
+	opened := k.opening.DoChan(uri, func() (any, error) { return k.open(ctx, name, uri) })
 	select {
 	case r := <-opened:
 		if r.Err != nil {
@@ -100,6 +95,48 @@ func (k *keyring) named(ctx context.Context, name, namespace string) (kms.Key, e
 	case <-ctx.Done():
 		return nil, &kms.Error{Class: kms.Canceled, Op: "open key", Detail: "the caller gave up", Err: context.Cause(ctx)}
 	}
+}
+
+// open opens a key made from a template and keeps it. It is on a time of its
+// own: the caller who began it may give up while others wait for it.
+func (k *keyring) open(ctx context.Context, name, uri string) (key kms.Key, err error) {
+	k.mu.Lock()
+	if k.closed {
+		k.mu.Unlock()
+		return nil, errClosed("open key")
+	}
+	k.work.Add(1)
+	k.mu.Unlock()
+	defer k.work.Done()
+	defer func() {
+		if v := recover(); v != nil {
+			key, err = nil, &kms.Error{Op: "open key", Detail: fmt.Sprintf("key %q: the backend panicked with a %T", name, v), Advice: "this is a bug in the backend: please report it"}
+		}
+	}()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), DefaultCallTimeout)
+	defer cancel()
+	defer context.AfterFunc(k.closing, cancel)()
+	if key, err = k.registry.Open(ctx, uri); err != nil {
+		if kms.ClassOf(err) == kms.Canceled && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return nil, &kms.Error{
+				Class: kms.Unavailable, Op: "open key", Detail: fmt.Sprintf("key %q: no answer within %s", name, DefaultCallTimeout),
+				Advice: "check that the KMS is up and reachable from here", Err: err,
+			}
+		}
+		return nil, err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.closed {
+		closeKey(key)
+		return nil, errClosed("open key")
+	}
+	k.perURI.Add(uri, key)
+	return key, nil
+}
+
+func errClosed(op string) error {
+	return &kms.Error{Op: op, Detail: "the codec is closed", Advice: "this is a bug in the calling program: it uses a codec after Close"}
 }
 
 // all returns every configured KEK that may be asked about envelopes of a
@@ -128,11 +165,16 @@ func (k *keyring) all(ctx context.Context, namespace string) ([]kms.Key, error) 
 	return keys, nil
 }
 
+// close cancels opens under way, waits for them and closes every key.
 func (k *keyring) close() {
-	closeKey := func(key kms.Key) {
-		if c, ok := key.(kms.Closer); ok {
-			_ = c.Close() // nothing is in flight any more, and nobody could act on the error
-		}
+	k.mu.Lock()
+	first := !k.closed
+	k.closed = true
+	k.mu.Unlock()
+	k.cancel()
+	k.work.Wait()
+	if !first {
+		return
 	}
 	for _, key := range k.flat {
 		closeKey(key)
@@ -143,4 +185,10 @@ func (k *keyring) close() {
 		closeKey(key)
 	}
 	k.perURI.Purge()
+}
+
+func closeKey(key kms.Key) {
+	if c, ok := key.(kms.Closer); ok {
+		_ = c.Close() // nothing is in flight any more, and nobody could act on the error
+	}
 }

@@ -78,7 +78,7 @@ func (s *sealers) forRule(ctx context.Context, rule *policy.Rule, namespace stri
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return nil, &kms.Error{Op: "seal payload", Detail: "the codec is closed"}
+		return nil, errClosed("seal payload")
 	}
 	if sealer, ok := s.byRule.Get(id); ok {
 		return sealer, nil
