@@ -30,14 +30,19 @@ type sealers struct {
 	mu     sync.Mutex
 	byRule *simplelru.LRU[sealerID, *envelope.Sealer]
 	closed bool
+	// ending counts Sealers being closed. Closing one waits for its KMS, which
+	// must not happen under mu: all the others would wait with it.
+	ending sync.WaitGroup
 }
 
 func newSealers(keys *keyring, opener *envelope.Opener) *sealers {
-	byRule, err := simplelru.NewLRU(maxSealers, func(_ sealerID, s *envelope.Sealer) { s.Close() })
+	s := &sealers{keys: keys, opener: opener}
+	var err error
+	s.byRule, err = simplelru.NewLRU(maxSealers, func(_ sealerID, sealer *envelope.Sealer) { s.ending.Go(sealer.Close) })
 	if err != nil {
 		panic("codec: " + err.Error()) //nolint:forbidigo // cannot be: only a size below one is an error
 	}
-	return &sealers{keys: keys, opener: opener, byRule: byRule}
+	return s
 }
 
 // seal seals with the rule's Sealer. One that was put out for being the least
@@ -101,7 +106,8 @@ func (s *sealers) forRule(ctx context.Context, rule *policy.Rule, namespace stri
 
 func (s *sealers) close() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.closed = true
 	s.byRule.Purge()
+	s.mu.Unlock()
+	s.ending.Wait()
 }

@@ -1,0 +1,67 @@
+package codec
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"testing"
+
+	commonpb "go.temporal.io/api/common/v1"
+
+	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/kmstest"
+	"github.com/waxseal/waxseal/policy"
+)
+
+// deafKey does not answer, whatever becomes of the context, until the gate opens.
+type deafKey struct {
+	*kmstest.Fake
+	asked, gate chan struct{}
+}
+
+func (k deafKey) Wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error) {
+	close(k.asked)
+	<-k.gate
+	return k.Fake.Wrap(ctx, dataKeys, ec)
+}
+
+type deafBackend struct{ deaf deafKey }
+
+func (deafBackend) Scheme() string { return "fake" }
+
+func (b deafBackend) Open(_ context.Context, u *url.URL) (kms.Key, error) {
+	if u.Host == "deaf" {
+		return b.deaf, nil
+	}
+	return kmstest.NewFake(u.Host), nil
+}
+
+// A Sealer is put out for another namespace's while its KMS hangs: that must
+// not keep the others waiting.
+func TestSealerPutOutWhileItsKMSHangs(t *testing.T) {
+	p, err := policy.Parse("test.yaml", []byte(`{keys: {a: {uri: "fake://{namespace}"}}, seal: [{match: {namespace: "*"}, keys: [a]}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	deaf := deafKey{Fake: kmstest.NewFake("deaf"), asked: make(chan struct{}), gate: make(chan struct{})}
+	c, err := New(t.Context(), Config{Policy: p, Registry: kms.NewRegistry(deafBackend{deaf})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	defer close(deaf.gate)
+	ctx, cancel := context.WithCancel(t.Context())
+	first := make(chan struct{})
+	go func() {
+		defer close(first)
+		_, _ = c.Encode(ctx, "deaf", []*commonpb.Payload{{}})
+	}()
+	<-deaf.asked
+	cancel()
+	<-first
+	for i := range maxSealers + 1 {
+		if _, err := c.Encode(t.Context(), fmt.Sprintf("n%d", i), []*commonpb.Payload{{}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
