@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	commonpb "go.temporal.io/api/common/v1"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 	"pgregory.net/rapid"
@@ -138,6 +139,10 @@ func TestIdempotentEncode(t *testing.T) {
 	sealed := encode(t, c, "n", payload(t, "x"))[0]
 	truncated := proto.CloneOf(sealed)
 	truncated.Data = truncated.Data[:len(truncated.Data)-1]
+	annotated := proto.CloneOf(sealed)
+	annotated.Metadata["note"] = []byte("CANARY")
+	unknown := proto.CloneOf(sealed)
+	unknown.ProtoReflect().SetUnknown(protowire.AppendString(protowire.AppendTag(nil, 99, protowire.BytesType), "CANARY"))
 	unnamed := proto.CloneOf(sealed)
 	delete(unnamed.Metadata, codec.MetadataKeyIDs)
 	other, _ := newCodec(t, onePolicy)
@@ -151,6 +156,8 @@ func TestIdempotentEncode(t *testing.T) {
 		{"merely says so", &commonpb.Payload{Metadata: map[string][]byte{"encoding": []byte(codec.Encoding)}, Data: []byte("CANARY")}, false},
 		{"truncated", truncated, false},
 		{"names no key", unnamed, false},
+		{"with plaintext in its metadata", annotated, false},
+		{"with plaintext in an unknown field", unknown, false},
 		{"sealed under a key of the same name that is not ours", encode(t, other, "n", payload(t, "x"))[0], false},
 		{"sealed under a key that is not configured", encodeUnder(t, "b"), false},
 	} {

@@ -65,8 +65,9 @@ func (c *Codec) encode(ctx context.Context, facts policy.Facts, payloads []*comm
 }
 
 // keepSealed puts into out the payloads that are sealed already. Each is opened
-// to prove it: what merely says so, or was sealed for a namespace or under a
-// key that is not ours, is left to be sealed like any other bytes. If the proof
+// to prove it: what merely says so, holds more than the envelope, or was sealed
+// for a namespace or under a key that is not ours, is left to be sealed like any
+// other bytes. If the proof
 // cannot be had now, that is an error: guessing either way could leak or could
 // seal twice.
 func (c *Codec) keepSealed(ctx context.Context, facts policy.Facts, payloads, out []*commonpb.Payload) error {
@@ -76,7 +77,7 @@ func (c *Codec) keepSealed(ctx context.Context, facts policy.Facts, payloads, ou
 		if p == nil {
 			return &kms.Error{Op: "seal payload", Detail: fmt.Sprintf("payload %d is null", i), Advice: "pass a payload with metadata and data, or leave it out"}
 		}
-		if ClaimsSealed(p) {
+		if ClaimsSealed(p) && bare(p) {
 			claiming, at = append(claiming, p), append(at, i)
 		}
 	}

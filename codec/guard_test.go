@@ -210,6 +210,11 @@ func TestGuardRefuses(t *testing.T) {
 			delete(p.Metadata, codec.MetadataKeyIDs)
 			return p
 		}, false, false},
+		{"sealed, with plaintext in its metadata", func(c *codec.Codec) *commonpb.Payload {
+			p := sealedBy(c)
+			p.Metadata["note"] = []byte("CANARY")
+			return p
+		}, false, false},
 		{"storage reference without external storage", func(*codec.Codec) *commonpb.Payload { return storageRef }, false, false},
 		{"storage reference with external storage", func(*codec.Codec) *commonpb.Payload { return storageRef }, true, true},
 		{"says it is a storage reference", func(*codec.Codec) *commonpb.Payload {

@@ -36,9 +36,16 @@ func encodingOf(p *commonpb.Payload) string { return string(p.GetMetadata()[Meta
 // that; only opening it is a proof.
 func ClaimsSealed(p *commonpb.Payload) bool { return encodingOf(p) == Encoding }
 
-// wellFormed reports whether p is sealed as far as can be seen without a key.
+// bare reports whether a payload that claims to be sealed holds nothing beside
+// its envelope: what stands there is plaintext, and nothing authenticates it.
+func bare(p *commonpb.Payload) bool {
+	return len(p.GetMetadata()) == 2 && len(p.GetMetadata()[MetadataKeyIDs]) > 0 && len(p.ProtoReflect().GetUnknown()) == 0
+}
+
+// wellFormed reports whether p is sealed, and holds nothing else, as far as can
+// be seen without a key.
 func wellFormed(p *commonpb.Payload) bool {
-	if !ClaimsSealed(p) {
+	if !ClaimsSealed(p) || !bare(p) {
 		return false
 	}
 	env, err := format.Parse(p.GetData())
