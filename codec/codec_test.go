@@ -309,6 +309,21 @@ seal:
 			wantClass(t, d.Err, kms.Denied)
 		}
 	}
+	// References into external storage pass. The SDK's converter reads any message
+	// from JSON, whatever type the metadata names: saying so is not enough.
+	for data, ok := range map[string]bool{
+		`{"driverName":"s3","claimData":{"key":"k"}}`: true,
+		`{"amount":7}`:                   false,
+		`{"driverName":"s3","amount":7}`: false,
+		`{}`:                             false,
+		`CANARY`:                         false,
+		`{"driverName":"s3","claimData":{"key":"k"}}{"amount":7}`: false,
+	} {
+		p := &commonpb.Payload{Metadata: map[string][]byte{"encoding": []byte("json/protobuf"), "messageType": []byte("temporal.api.sdk.v1.ExternalStorageReference")}, Data: []byte(data)}
+		if d := c.Decode(t.Context(), "migrated", []*commonpb.Payload{p})[0]; ok != (d.Err == nil) {
+			t.Errorf("reference %s: %v", data, d.Err)
+		}
+	}
 }
 
 func TestClaimsAreRecordedWhereAskedFor(t *testing.T) {

@@ -4,7 +4,9 @@ import (
 	"strings"
 
 	commonpb "go.temporal.io/api/common/v1"
+	sdkpb "go.temporal.io/api/sdk/v1"
 	"go.temporal.io/sdk/converter"
+	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/waxseal/waxseal/envelope/format"
 )
@@ -73,12 +75,17 @@ func sealedPayload(envelope []byte, keyIDs []string) *commonpb.Payload {
 }
 
 // isStorageReference reports whether p points into external storage. The blob
-// it points to was sealed before it was stored.
+// it points to was sealed before it was stored. Metadata alone proves nothing:
+// the SDK's converters read JSON of any message type under it.
 func isStorageReference(p *commonpb.Payload) bool {
 	switch encodingOf(p) {
 	case encodingProtoJSON:
-		return string(p.GetMetadata()[metadataMessageType]) == storageReferenceType
-	case encodingStorageRefLegacy:
+		if string(p.GetMetadata()[metadataMessageType]) != storageReferenceType {
+			return false
+		}
+		var ref sdkpb.ExternalStorageReference
+		return protojson.Unmarshal(p.GetData(), &ref) == nil && ref.GetDriverName() != ""
+	case encodingStorageRefLegacy: // no converter reads it
 		return true
 	}
 	return false
