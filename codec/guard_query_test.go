@@ -56,9 +56,15 @@ func dialQueryServer(t *testing.T, c *codec.Codec) (*queryServer, client.Client)
 	}
 	s, server := &queryServer{}, grpc.NewServer()
 	workflowservice.RegisterWorkflowServiceServer(server, s)
-	done := make(chan error, 1)
-	go func() { done <- server.Serve(listener) }()
-	t.Cleanup(func() { server.Stop(); <-done })
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = server.Serve(listener)
+	}()
+	t.Cleanup(func() {
+		server.Stop()
+		<-done
+	})
 	cl, err := client.DialContext(t.Context(), client.Options{HostPort: listener.Addr().String(), Namespace: "n", Plugins: []client.Plugin{codec.NewPlugin(c)}})
 	if err != nil {
 		t.Fatal(err)
