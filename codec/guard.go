@@ -31,6 +31,9 @@ import (
 // header is refused like any other payload. Sealed headers in answers it opens
 // whatever the rule says now.
 //
+// So does it with what a workflow carries over from before it had the plugin: see
+// sealCarried.
+//
 // Failure messages are the failure converter's, but for those of queries, which
 // the SDK sends past it: see sealQueryFailures. No other text is looked at.
 type guard struct {
@@ -92,12 +95,15 @@ func onTheWire(err error) error {
 	return status.Error(code, err.Error())
 }
 
-// outgoing returns the request to send: req itself, or a copy with its headers
-// and the messages of failed queries sealed, since the caller may send req or
-// its header map again.
+// outgoing returns the request to send: req itself, or a copy with its headers,
+// the messages of failed queries and what a workflow carries over sealed, since
+// the caller may send req or its header map again.
 func (g *guard) outgoing(ctx context.Context, method string, req proto.Message) (proto.Message, error) {
 	namespace := g.namespaceOf(req)
-	req = g.sealQueryFailures(ctx, namespace, req)
+	req, err := g.sealCarried(ctx, method, namespace, g.sealQueryFailures(ctx, namespace, req))
+	if err != nil {
+		return nil, err
+	}
 	seal, err := g.check(method, namespace, req)
 	if err != nil || !seal {
 		return req, err
