@@ -13,9 +13,14 @@ import (
 // EncodeAll and DecodeAll are. They start no goroutines, so there is nothing to
 // close, and one that is still in use can never have been closed.
 type compressor struct {
-	enc *zstd.Encoder
-	dec *zstd.Decoder
+	enc          *zstd.Encoder
+	dec          *zstd.Decoder
+	maxPlaintext int
 }
+
+// minDecoderMemory is the least to give the decoder, whose limit counts the
+// window too, and that is larger than a small plaintext.
+const minDecoderMemory = 64 << 10
 
 // newCompressor returns a compressor whose output never exceeds maxPlaintext
 // bytes when decompressing, whatever the input claims.
@@ -25,12 +30,12 @@ func newCompressor(maxPlaintext int) (*compressor, error) {
 		return nil, fmt.Errorf("envelope: set up zstd: %w", err)
 	}
 	dec, err := zstd.NewReader(nil,
-		zstd.WithDecoderMaxMemory(uint64(max(maxPlaintext, 1))),
+		zstd.WithDecoderMaxMemory(uint64(max(maxPlaintext, minDecoderMemory))),
 		zstd.WithDecoderConcurrency(0))
 	if err != nil {
 		return nil, fmt.Errorf("envelope: set up zstd: %w", err)
 	}
-	return &compressor{enc: enc, dec: dec}, nil
+	return &compressor{enc: enc, dec: dec, maxPlaintext: maxPlaintext}, nil
 }
 
 // squeeze returns the smaller of plaintext and its compressed form.
@@ -49,7 +54,7 @@ func (c *compressor) expand(b []byte, how format.Compression) ([]byte, error) {
 	case format.CompressionZstd:
 		out, err := c.dec.DecodeAll(b, nil)
 		switch {
-		case errors.Is(err, zstd.ErrDecoderSizeExceeded) || errors.Is(err, zstd.ErrWindowSizeExceeded):
+		case errors.Is(err, zstd.ErrDecoderSizeExceeded) || errors.Is(err, zstd.ErrWindowSizeExceeded) || err == nil && len(out) > c.maxPlaintext:
 			return nil, corrupt("the plaintext is larger than allowed once decompressed", nil)
 		case err != nil:
 			return nil, corrupt("the plaintext does not decompress", nil)

@@ -439,3 +439,21 @@ func TestCallerWhoGaveUpMayReuseTheEnvelope(t *testing.T) {
 		t.Errorf("%d unwraps, %v", fake.Counts().Unwraps, got.Err)
 	}
 }
+
+func TestMaxPlaintextWithCompression(t *testing.T) {
+	fake := kmstest.NewFake("a")
+	s := newSealer(t, envelope.SealerConfig{Compress: true}, fake)
+	for _, limit := range []int{1, 100, 1024, 5000, 64 << 10, 1 << 20} {
+		o := newOpener(t, func(cfg *envelope.OpenerConfig) { cfg.MaxPlaintext = limit }, fake)
+		within := mustSeal(t, s, claims, strings.Repeat("a", limit))[0]
+		if got := openOne(t, o, items(within)[0]); got.Err != nil || len(got.Plaintext) != limit {
+			t.Errorf("%d bytes of %d allowed: %v", limit, limit, got.Err)
+		}
+		beyond := mustSeal(t, s, claims, strings.Repeat("a", limit+1))[0]
+		if got := openOne(t, o, items(beyond)[0]); got.Plaintext != nil {
+			t.Errorf("%d bytes of %d allowed open", limit+1, limit)
+		} else {
+			wantClass(t, got.Err, kms.Corrupt)
+		}
+	}
+}
