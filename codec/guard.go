@@ -9,6 +9,7 @@ import (
 	commonpb "go.temporal.io/api/common/v1"
 	"go.temporal.io/api/proxy"
 	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/converter"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -39,6 +40,8 @@ import (
 type guard struct {
 	codec     *Codec
 	namespace string
+	// parent is the client's own data converter; nil for the SDK's.
+	parent converter.DataConverter
 	// storage says that the client offloads payloads to external storage.
 	storage bool
 }

@@ -90,7 +90,7 @@ func (g *guard) openQueryFailure(ctx context.Context, req any, err error) error 
 
 // converter returns our data converter for a namespace, bounded by ctx.
 func (g *guard) converter(ctx context.Context, namespace string) converter.DataConverter {
-	dc := NewDataConverter(g.codec, namespace, nil)
+	dc := NewDataConverter(g.codec, namespace, g.parent)
 	if aware, ok := dc.(workflow.ContextAware); ok {
 		return aware.WithContext(ctx)
 	}

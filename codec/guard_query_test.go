@@ -7,12 +7,14 @@ import (
 	"strings"
 	"testing"
 
+	commonpb "go.temporal.io/api/common/v1"
 	enumspb "go.temporal.io/api/enums/v1"
 	failurepb "go.temporal.io/api/failure/v1"
 	querypb "go.temporal.io/api/query/v1"
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
@@ -48,7 +50,7 @@ func (s *queryServer) QueryWorkflow(context.Context, *workflowservice.QueryWorkf
 	return nil, serviceerror.ToStatus(serviceerror.NewQueryFailedWithFailure(s.message, s.failure)).Err()
 }
 
-func dialQueryServer(t *testing.T, c *codec.Codec) (*queryServer, client.Client) {
+func dialQueryServer(t *testing.T, c *codec.Codec, change ...func(*client.Options)) (*queryServer, client.Client) {
 	t.Helper()
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -65,7 +67,11 @@ func dialQueryServer(t *testing.T, c *codec.Codec) (*queryServer, client.Client)
 		server.Stop()
 		<-done
 	})
-	cl, err := client.DialContext(t.Context(), client.Options{HostPort: listener.Addr().String(), Namespace: "n", Plugins: []client.Plugin{codec.NewPlugin(c)}})
+	o := client.Options{HostPort: listener.Addr().String(), Namespace: "n", Plugins: []client.Plugin{codec.NewPlugin(c)}}
+	for _, f := range change {
+		f(&o)
+	}
+	cl, err := client.DialContext(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,4 +156,28 @@ func wantQueryFailure(t *testing.T, cl client.Client, want string) {
 	if !errors.As(err, &failed) || failed.Message != want {
 		t.Errorf("the query failed with %v, want %q", err, want)
 	}
+}
+
+// ownJSON is JSON under an encoding that the SDK's own converter does not know.
+type ownJSON struct {
+	*converter.JSONPayloadConverter
+}
+
+func (ownJSON) Encoding() string { return "own/json" }
+
+func (c ownJSON) ToPayload(value any) (*commonpb.Payload, error) {
+	p, err := c.JSONPayloadConverter.ToPayload(value)
+	if p != nil {
+		p.Metadata[codec.MetadataEncoding] = []byte(c.Encoding())
+	}
+	return p, err
+}
+
+func TestQueryFailureInTheClientsOwnEncoding(t *testing.T) {
+	c, _ := newCodec(t, onePolicy)
+	own := converter.NewCompositeDataConverter(ownJSON{converter.NewJSONPayloadConverter()})
+	s, cl := dialQueryServer(t, c, func(o *client.Options) { o.DataConverter = own })
+	failure := codec.NewFailureConverter(codec.NewDataConverter(c, "n", own)).ErrorToFailure(errors.New("no such card"))
+	s.message, s.failure = failure.GetMessage(), failure
+	wantQueryFailure(t, cl, "no such card")
 }

@@ -58,9 +58,9 @@ func (p *Plugin) ConfigureClient(_ context.Context, o client.PluginConfigureClie
 	if namespace == "" {
 		namespace = client.DefaultNamespace
 	}
+	g := &guard{codec: p.codec, namespace: namespace, parent: opts.DataConverter, storage: len(opts.ExternalStorage.Drivers) > 0}
 	opts.DataConverter = NewDataConverter(p.codec, namespace, opts.DataConverter)
 	opts.FailureConverter = NewFailureConverter(opts.DataConverter)
-	g := &guard{codec: p.codec, namespace: namespace, storage: len(opts.ExternalStorage.Drivers) > 0}
 	// Innermost: nothing that the SDK or another interceptor adds comes after it.
 	opts.ConnectionOptions.DialOptions = append(slices.Clip(opts.ConnectionOptions.DialOptions), grpc.WithChainUnaryInterceptor(g.unary))
 	return nil
