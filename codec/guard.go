@@ -4,10 +4,8 @@ import (
 	"context"
 	"fmt"
 	"path"
-	"slices"
 
 	commonpb "go.temporal.io/api/common/v1"
-	"go.temporal.io/api/proxy"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/converter"
 	"google.golang.org/grpc"
@@ -112,13 +110,19 @@ func (g *guard) outgoing(ctx context.Context, method string, req proto.Message) 
 		return req, err
 	}
 	req = proto.Clone(req)
-	visitor := func(v *proxy.VisitPayloadsContext, payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
-		if _, header := v.Parent.(*commonpb.Header); !header {
-			return payloads, nil
+	err = editPayloads(req, func(parent proto.Message, p *commonpb.Payload) error {
+		if _, header := parent.(*commonpb.Header); !header {
+			return nil
 		}
-		return g.codec.Encode(v.Context, namespace, payloads)
-	}
-	if err := visit(ctx, req, visitor); err != nil {
+		sealed, err := g.codec.Encode(ctx, namespace, []*commonpb.Payload{p})
+		if err != nil {
+			return err
+		}
+		proto.Reset(p)
+		proto.Merge(p, sealed[0])
+		return nil
+	})
+	if err != nil {
 		return nil, onTheWire(fmt.Errorf("codec: seal headers of %s: %w", method, err))
 	}
 	_, err = g.check(method, namespace, req)
@@ -173,21 +177,16 @@ func (c *Codec) sealsHeaders(namespace string) bool {
 // openHeaders opens the sealed headers in a message, in place. Headers that are
 // not sealed stay as they are.
 func (c *Codec) openHeaders(ctx context.Context, namespace string, msg proto.Message) error {
-	return visit(ctx, msg, func(v *proxy.VisitPayloadsContext, payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
-		if _, header := v.Parent.(*commonpb.Header); !header || !slices.ContainsFunc(payloads, ClaimsSealed) {
-			return payloads, nil
+	return editPayloads(msg, func(parent proto.Message, p *commonpb.Payload) error {
+		if _, header := parent.(*commonpb.Header); !header || !ClaimsSealed(p) {
+			return nil
 		}
-		out := make([]*commonpb.Payload, len(payloads))
-		for i, d := range c.decode(v.Context, policy.Facts{Namespace: namespace}, payloads) {
-			if d.Err != nil && d.Sealed {
-				return nil, fmt.Errorf("codec: open header: %w", d.Err)
-			}
-			out[i] = d.Payload
+		d := c.decode(ctx, policy.Facts{Namespace: namespace}, []*commonpb.Payload{p})[0]
+		if d.Err != nil {
+			return fmt.Errorf("codec: open header: %w", d.Err)
 		}
-		return out, nil
+		proto.Reset(p)
+		proto.Merge(p, d.Payload)
+		return nil
 	})
-}
-
-func visit(ctx context.Context, msg proto.Message, visitor func(*proxy.VisitPayloadsContext, []*commonpb.Payload) ([]*commonpb.Payload, error)) error {
-	return proxy.VisitPayloads(ctx, msg, proxy.VisitPayloadsOptions{Visitor: visitor, SkipSearchAttributes: true})
 }

@@ -43,6 +43,7 @@ type recorder struct {
 	mu       sync.Mutex
 	requests []proto.Message
 	history  *historypb.History
+	task     *workflowservice.PollWorkflowTaskQueueResponse
 }
 
 func startRecorder(t *testing.T) *recorder {
@@ -86,6 +87,10 @@ func (r *recorder) SignalWorkflowExecution(context.Context, *workflowservice.Sig
 
 func (r *recorder) GetWorkflowExecutionHistory(context.Context, *workflowservice.GetWorkflowExecutionHistoryRequest) (*workflowservice.GetWorkflowExecutionHistoryResponse, error) {
 	return &workflowservice.GetWorkflowExecutionHistoryResponse{History: r.history}, nil
+}
+
+func (r *recorder) PollWorkflowTaskQueue(context.Context, *workflowservice.PollWorkflowTaskQueueRequest) (*workflowservice.PollWorkflowTaskQueueResponse, error) {
+	return r.task, nil
 }
 
 // take returns the requests of type T since the last take.
@@ -514,5 +519,45 @@ func TestClientFromExisting(t *testing.T) {
 	p := take[*workflowservice.StartWorkflowExecutionRequest](r)[0].GetInput().GetPayloads()[0]
 	if d := c.Decode(t.Context(), "second", []*commonpb.Payload{p})[0]; d.Err != nil || d.Namespace != "second" {
 		t.Errorf("%+v", d)
+	}
+}
+
+// Whoever may start a workflow chooses its payloads: none may keep a worker from
+// reading the answers they come in.
+func TestHostilePayloadInAnAnswer(t *testing.T) {
+	c, _ := newCodec(t, headersPolicy)
+	r := startRecorder(t)
+	cl := dial(t, c, r, nil)
+	hostile := &commonpb.Payload{Metadata: map[string][]byte{"encoding": []byte("json/plain"), proxy.SystemPayloadMetadataKey: []byte("true"), "messageType": []byte("CANARY")}}
+	r.history = historyWith(map[string]*commonpb.Payload{"plain": hostile, "sealed": encode(t, c, "headers", payload(t, "x"))[0]}, hostile)
+	res, err := cl.WorkflowService().GetWorkflowExecutionHistory(t.Context(), &workflowservice.GetWorkflowExecutionHistoryRequest{Namespace: "headers"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	started := res.GetHistory().GetEvents()[0].GetWorkflowExecutionStartedEventAttributes()
+	if fields := started.GetHeader().GetFields(); !proto.Equal(fields["plain"], hostile) || string(fields["sealed"].GetData()) != `"x"` {
+		t.Errorf("headers %v", fields)
+	}
+}
+
+func TestHeadersInAnAnyAreOpened(t *testing.T) {
+	c, _ := newCodec(t, headersPolicy)
+	r := startRecorder(t)
+	cl := dial(t, c, r, nil)
+	body, err := anypb.New(&updatepb.Request{Input: &updatepb.Input{Header: &commonpb.Header{Fields: map[string]*commonpb.Payload{"h": encode(t, c, "headers", payload(t, "x"))[0]}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.task = &workflowservice.PollWorkflowTaskQueueResponse{Messages: []*protocolpb.Message{{Body: body}}}
+	task, err := cl.WorkflowService().PollWorkflowTaskQueue(t.Context(), &workflowservice.PollWorkflowTaskQueueRequest{Namespace: "headers"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var update updatepb.Request
+	if err := task.GetMessages()[0].GetBody().UnmarshalTo(&update); err != nil {
+		t.Fatal(err)
+	}
+	if got := update.GetInput().GetHeader().GetFields()["h"]; string(got.GetData()) != `"x"` {
+		t.Errorf("header %v", got)
 	}
 }

@@ -13,6 +13,16 @@ import (
 // with a caller that sends one header in two requests, and it looks inside a
 // payload that is marked as the SDK's own instead of showing it.
 func eachPayload(msg proto.Message, f func(parent proto.Message, p *commonpb.Payload) error) error {
+	return walk(msg, false, f)
+}
+
+// editPayloads is eachPayload for an f that changes payloads in place, in a
+// message that is nobody else's.
+func editPayloads(msg proto.Message, f func(parent proto.Message, p *commonpb.Payload) error) error {
+	return walk(msg, true, f)
+}
+
+func walk(msg proto.Message, edit bool, f func(parent proto.Message, p *commonpb.Payload) error) error {
 	var failed error
 	visit := func(child protoreflect.Message) bool {
 		switch m := child.Interface().(type) {
@@ -29,9 +39,11 @@ func eachPayload(msg proto.Message, f func(parent proto.Message, p *commonpb.Pay
 				failed = err
 				break
 			}
-			failed = eachPayload(inner, f)
+			if failed = walk(inner, edit, f); failed == nil && edit {
+				failed = m.MarshalFrom(inner)
+			}
 		default:
-			failed = eachPayload(m, f)
+			failed = walk(m, edit, f)
 		}
 		return failed == nil
 	}
