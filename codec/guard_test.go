@@ -380,6 +380,8 @@ func TestGuardSeesEveryPlaceOfEveryRequest(t *testing.T) {
 	}
 	for name, body := range map[string]proto.Message{
 		"payload": &updatepb.Request{Input: &updatepb.Input{Args: &commonpb.Payloads{Payloads: []*commonpb.Payload{payload(t, "CANARY")}}}},
+		"itself":  payload(t, "CANARY"),
+		"list":    &commonpb.Payloads{Payloads: []*commonpb.Payload{payload(t, "CANARY")}},
 		"null":    &updatepb.Request{Input: &updatepb.Input{Args: &commonpb.Payloads{Payloads: []*commonpb.Payload{nil}}}},
 	} {
 		wrapped, err := anypb.New(body)
@@ -548,7 +550,7 @@ func TestHeadersInAnAnyAreOpened(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.task = &workflowservice.PollWorkflowTaskQueueResponse{Messages: []*protocolpb.Message{{Body: body}}}
+	r.task = &workflowservice.PollWorkflowTaskQueueResponse{Messages: []*protocolpb.Message{{Body: body}, {Body: &anypb.Any{TypeUrl: "type.googleapis.com/not.Known"}}}}
 	task, err := cl.WorkflowService().PollWorkflowTaskQueue(t.Context(), &workflowservice.PollWorkflowTaskQueueRequest{Namespace: "headers"})
 	if err != nil {
 		t.Fatal(err)

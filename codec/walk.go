@@ -24,7 +24,8 @@ func editPayloads(msg proto.Message, f func(parent proto.Message, p *commonpb.Pa
 
 func walk(msg proto.Message, edit bool, f func(parent proto.Message, p *commonpb.Payload) error) error {
 	var failed error
-	visit := func(child protoreflect.Message) bool {
+	var visit func(protoreflect.Message) bool
+	visit = func(child protoreflect.Message) bool {
 		switch m := child.Interface().(type) {
 		case *commonpb.Payload:
 			failed = f(msg, m)
@@ -35,11 +36,11 @@ func walk(msg proto.Message, edit bool, f func(parent proto.Message, p *commonpb
 		case *commonpb.SearchAttributes:
 		case *anypb.Any:
 			inner, err := m.UnmarshalNew()
-			if err != nil {
+			switch {
+			case err != nil && edit: // of a type that we do not know: there is nothing to edit
+			case err != nil:
 				failed = err
-				break
-			}
-			if failed = walk(inner, edit, f); failed == nil && edit {
+			case visit(inner.ProtoReflect()) && edit:
 				failed = m.MarshalFrom(inner)
 			}
 		default:
