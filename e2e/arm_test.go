@@ -56,13 +56,16 @@ seal:
 
 // newCodec returns a codec with the policy above over a keyring file, which it
 // makes if need be.
-func newCodec(t *testing.T, keyring string) *codec.Codec {
+func newCodec(t *testing.T, keyring string, backends ...kms.Backend) *codec.Codec {
 	t.Helper()
+	if len(backends) == 0 {
+		backends = []kms.Backend{localkms.Backend}
+	}
 	p, err := policy.Parse("test.yaml", fmt.Appendf(nil, policyYAML, strings.TrimSuffix(localkms.URI(keyring, ""), "#")))
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := codec.New(t.Context(), codec.Config{Policy: p, Registry: kms.NewRegistry(localkms.Backend)})
+	c, err := codec.New(t.Context(), codec.Config{Policy: p, Registry: kms.NewRegistry(backends...)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,12 +145,17 @@ func (a *arm) dial(t *testing.T, namespace string, plugins []client.Plugin) clie
 	c, err := client.DialContext(t.Context(), client.Options{
 		HostPort: a.tap.HostPort, Namespace: namespace, Identity: a.c("identity"), Plugins: plugins,
 		ContextPropagators: []workflow.ContextPropagator{propagator{key: a.c("header-key")}},
-		Logger:             log.NewStructuredLogger(slog.New(slog.NewTextHandler(a.logs, &slog.HandlerOptions{Level: slog.LevelWarn}))),
+		Logger:             a.logger(),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return c
+}
+
+// logger logs into what a failed test shows.
+func (a *arm) logger() log.Logger {
+	return log.NewStructuredLogger(slog.New(slog.NewTextHandler(a.logs, &slog.HandlerOptions{Level: slog.LevelWarn})))
 }
 
 func (a *arm) startWorker(t *testing.T, c client.Client, register func(worker.Worker)) worker.Worker {

@@ -53,11 +53,16 @@ func (s *script) nexusPending(ctx workflow.Context) error {
 	return c.ExecuteOperation(ctx, s.c("nexus-operation"), s.c("nexus-sync-input-pending"), workflow.NexusOperationOptions{}).Get(ctx, nil)
 }
 
+// billingWorkflows are those of the other namespace, by name.
+func (s *script) billingWorkflows() map[string]any {
+	return map[string]any{"Child": s.child, "Receiver": s.receiver, "NexusHandler": s.nexusWorkflow}
+}
+
 // registerBilling adds what a worker of the other namespace runs.
 func (s *script) registerBilling(w worker.Worker) {
-	w.RegisterWorkflowWithOptions(s.child, workflow.RegisterOptions{Name: "Child"})
-	w.RegisterWorkflowWithOptions(s.receiver, workflow.RegisterOptions{Name: "Receiver"})
-	w.RegisterWorkflowWithOptions(s.nexusWorkflow, workflow.RegisterOptions{Name: "Nexus"})
+	for name, f := range s.billingWorkflows() {
+		w.RegisterWorkflowWithOptions(f, workflow.RegisterOptions{Name: name})
+	}
 	service := nexus.NewService(s.c("nexus-service"))
 	if err := service.Register(
 		nexus.NewSyncOperation(s.c("nexus-operation"), s.nexusSync),

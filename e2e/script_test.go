@@ -45,14 +45,19 @@ func (s *script) is(kind, got string) error {
 	return nil
 }
 
-// register adds what a worker of the first namespace runs.
-func (s *script) register(w worker.Worker) {
-	for name, f := range map[string]any{
+// workflows are those of the first namespace, by name.
+func (s *script) workflows() map[string]any {
+	return map[string]any{
 		s.c("workflow-type"): s.everything, "Child": s.child, "ChildThatFails": s.childThatFails, "ChildThatIsCanceled": s.childThatIsCanceled, "Receiver": s.receiver,
 		"Fails": s.fails, "Panics": s.panics, "PanicsOnce": s.panicsOnce, "TimesOut": s.timesOut, "Pending": s.pending, "Canceled": s.canceled,
 		"ContinuesAsNew": s.continuesAsNew, "Retried": s.retried, "Scheduled": s.scheduled, "CompletedFromOutside": s.completedFromOutside,
 		"Nexus": s.nexus, "NexusPending": s.nexusPending, "Slow": s.slowWorkflow, "Mailbox": s.mailbox,
-	} {
+	}
+}
+
+// register adds what a worker of the first namespace runs.
+func (s *script) register(w worker.Worker) {
+	for name, f := range s.workflows() {
 		w.RegisterWorkflowWithOptions(f, workflow.RegisterOptions{Name: name})
 	}
 	s.registerActivities(w)
