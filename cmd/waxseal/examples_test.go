@@ -1,0 +1,131 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// Every example of every --help, and every shell block of docs/cli.md, runs: in
+// a folder with the files that they name, with a temporal command that prints a
+// real history. Of serve only the port is changed.
+func TestExamples(t *testing.T) {
+	for _, c := range commands(t) {
+		for i, example := range examplesOf(c.Example) {
+			t.Run(fmt.Sprintf("%s-%d", strings.ReplaceAll(c.CommandPath(), " ", "-"), i+1), func(t *testing.T) { runExample(t, example) })
+		}
+	}
+	b, err := os.ReadFile("../../docs/cli.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?ms)^```sh\n(.*?)^```$").FindAllStringSubmatch(string(b), -1)
+	if len(blocks) < 15 {
+		t.Fatalf("docs/cli.md has %d shell blocks", len(blocks))
+	}
+	for i, m := range blocks {
+		t.Run(fmt.Sprintf("docs-%d", i+1), func(t *testing.T) { runExample(t, m[1]) })
+	}
+}
+
+// examplesOf returns the command lines of a help text, one example each.
+func examplesOf(text string) []string {
+	var all []string
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		switch {
+		case line == "" || strings.HasPrefix(line, "#"):
+		case len(all) > 0 && strings.HasSuffix(all[len(all)-1], "|"):
+			all[len(all)-1] += "\n" + line
+		default:
+			all = append(all, line)
+		}
+	}
+	return all
+}
+
+const examplePolicy = `keys:
+  default: {uri: "local://%s#default"}
+seal:
+  - match: {namespace: payments}
+    keys: [default]
+    accept: [default]
+  - match: {namespace: "*"}
+    keys: [default]
+`
+
+// exampleWorld makes the files that examples name and returns their environment.
+func exampleWorld(t *testing.T, dir string) []string {
+	t.Helper()
+	keyring := filepath.Join(dir, "home", ".local", "share", "waxseal", "keyring")
+	history, err := os.ReadFile("testdata/history/history.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ring, err := os.ReadFile("testdata/history/keyring")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, text := range map[string]string{
+		keyring:         string(ring),
+		"history.json":  string(history),
+		"payloads.json": `{"payloads":[{"metadata":{"encoding":"anNvbi9wbGFpbg=="},"data":"ImhpIg=="}]}`,
+		"waxseal.yaml":  fmt.Sprintf(examplePolicy, keyring),
+		"bin/temporal":  "#!/bin/sh\n[ \"$1 $2\" = 'workflow show' ] && cat history.json\n",
+	} {
+		if !filepath.IsAbs(path) {
+			path = filepath.Join(dir, path)
+		}
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		mode := os.FileMode(0o600)
+		if strings.HasPrefix(text, "#!") {
+			mode = 0o700
+		}
+		if err := os.WriteFile(path, []byte(text), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	env := []string{"HOME=" + filepath.Join(dir, "home"), "PATH=" + filepath.Join(dir, "bin") + ":" + os.Getenv("PATH"), gorace}
+	cmd := exec.CommandContext(t.Context(), "waxseal", "keys", "create", "payments")
+	cmd.Dir, cmd.Env = dir, env
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return env
+}
+
+func runExample(t *testing.T, script string) {
+	t.Helper()
+	dir := t.TempDir()
+	env := exampleWorld(t, dir)
+	if line := regexp.MustCompile(`(?m)^waxseal serve.*$`).FindString(script); line != "" {
+		line = regexp.MustCompile(`127\.0\.0\.1:\d+`).ReplaceAllString(line, "127.0.0.1:0") + " --listen 127.0.0.1:0"
+		r, err := start(t.Context(), exec.Command("bash", "-c", "exec "+line), dir, env) //nolint:noctx // ended by a signal, as a user does
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.stop(syscall.SIGTERM); err != nil {
+			t.Errorf("%v: %s", err, r.stderr.String())
+		}
+		return
+	}
+	cmd := exec.CommandContext(t.Context(), "bash", "-eo", "pipefail", "-c", script)
+	cmd.Dir, cmd.Env = dir, env
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil {
+		t.Errorf("%v: %s", err, errs.String())
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*ed.json")) // sealed.json, opened.json
+	if err != nil || out.Len() == 0 && len(files) == 0 && !strings.Contains(script, "source") {
+		t.Errorf("it printed nothing and wrote nothing, %v", err)
+	}
+}

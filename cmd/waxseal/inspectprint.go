@@ -1,0 +1,145 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/waxseal/waxseal/internal/terminal"
+)
+
+const unverified = "unverified: nothing here is proven without a key"
+
+// printInspection writes one payload in full, and of several a table, or all in
+// full if long.
+func (a *app) printInspection(n *inspection, long bool) error {
+	style := terminal.StyleFor(a.out, a.lookup)
+	if _, err := fmt.Fprintln(a.out, style.Warning(unverified)); err != nil {
+		return err
+	}
+	if !long && len(n.Payloads) != 1 {
+		return a.printInspectionTable(n, style)
+	}
+	for _, p := range n.Payloads {
+		if _, err := fmt.Fprint(a.out, "\n"+p.text(style)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// printInspectionTable writes the keys, each under a letter of its own, and one
+// line for each payload.
+func (a *app) printInspectionTable(n *inspection, style terminal.Style) error {
+	labels := map[string]string{}
+	keys := terminal.Table{Header: []string{"KEY", "ID", "VERSION"}}
+	payloads := terminal.Table{Header: []string{"NAMESPACE", "KEYS", ">BYTES", "PAYLOAD"}}
+	for _, p := range n.Payloads {
+		switch {
+		case p.err != nil:
+			payloads.Row("", "unreadable", "", shortPath(p.Path))
+		case !p.Sealed:
+			payloads.Row("", "not sealed", "", shortPath(p.Path))
+		default:
+			var used []string
+			for _, r := range p.Envelope.Recipients {
+				id := r.Key + "@" + r.Version
+				if labels[id] == "" {
+					labels[id] = letters(len(labels))
+					keys.Row(labels[id], r.name(), r.Version)
+				}
+				used = append(used, labels[id])
+			}
+			payloads.Row(p.Envelope.Namespace, strings.Join(used, " "), strconv.Itoa(p.Envelope.CiphertextBytes), shortPath(p.Path))
+		}
+	}
+	if len(labels) > 0 {
+		if _, err := fmt.Fprintln(a.out); err != nil {
+			return err
+		}
+		if err := keys.Write(a.out, style); err != nil {
+			return err
+		}
+	}
+	if len(n.Payloads) == 0 {
+		_, err := fmt.Fprintln(a.out, "\nno payloads")
+		return err
+	}
+	if _, err := fmt.Fprintln(a.out); err != nil {
+		return err
+	}
+	return payloads.Write(a.out, style)
+}
+
+// shortPath leaves out what each name of a history's attributes ends with, so
+// that most fit a line.
+func shortPath(path string) string { return strings.Replace(path, "EventAttributes.", "….", 1) }
+
+// letters names the nth key: A to Z, then AA, AB and so on.
+func letters(n int) string {
+	name := ""
+	for ; n >= 0; n = n/26 - 1 {
+		name = string(rune('A'+n%26)) + name
+	}
+	return name
+}
+
+// name is the key's ID, or why there is none.
+func (r inspectedRecipient) name() string {
+	if r.Key == "" {
+		return "(the payload's metadata names it)"
+	}
+	return r.Key
+}
+
+// text is all about a payload.
+func (p inspectedItem) text(style terminal.Style) string {
+	var b strings.Builder
+	line := func(label, text string) {
+		fmt.Fprintf(&b, "%-13s %s\n", label, strings.TrimRight(terminal.Escape(text), " "))
+	}
+	if p.Path != "" {
+		b.WriteString(style.Bold(terminal.Escape(p.Path)) + "\n")
+	}
+	switch {
+	case p.err != nil:
+		line("sealed", "unreadable: "+p.Error)
+		return b.String()
+	case !p.Sealed:
+		line("sealed", "no")
+		line("encoding", p.Encoding)
+		return b.String()
+	}
+	e := p.Envelope
+	line("namespace", e.Namespace)
+	for i, name := range slices.Sorted(maps.Keys(e.Claims)) {
+		label := "claims"
+		if i > 0 {
+			label = ""
+		}
+		line(label, name+" = "+e.Claims[name])
+	}
+	for i, r := range e.Recipients {
+		label := "recipients"
+		if i > 0 {
+			label = ""
+		}
+		line(label, r.name())
+		about := fmt.Sprintf("  data key wrapped in %d bytes", r.WrappedBytes)
+		if r.Version != "" {
+			about = "  version " + r.Version + ", data key wrapped in " + strconv.Itoa(r.WrappedBytes) + " bytes"
+		}
+		line("", about)
+	}
+	line("suite", fmt.Sprintf("%d, %s", e.Suite, e.Algorithms))
+	line("compression", e.Compression)
+	line("ciphertext", fmt.Sprintf("%d bytes", e.CiphertextBytes))
+	plaintext := fmt.Sprintf("%d bytes", e.PlaintextBytes)
+	if e.Compression != "none" {
+		plaintext += " compressed"
+	}
+	line("plaintext", plaintext)
+	return b.String()
+}

@@ -1,0 +1,195 @@
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/waxseal/waxseal/kms/localkms"
+)
+
+func (a *app) keysCommand() *cobra.Command {
+	return group(&cobra.Command{
+		Use:   "keys",
+		Short: "Look after the keys of a local keyring",
+		Long: `Look after the keys of a local keyring: a file with the keys themselves, for
+development and for an installation of one machine. Keys in a KMS are looked
+after there.`,
+	}, a.keysListCommand(), a.keysCreateCommand(), a.keysRotateCommand())
+}
+
+// keyringFlags say which keyring.
+type keyringFlags struct {
+	source
+	file string
+}
+
+func (a *app) keyringFlags(cmd *cobra.Command) *keyringFlags {
+	f := &keyringFlags{source: source{app: a}}
+	cmd.Flags().SortFlags = false
+	cmd.Flags().StringVar(&f.file, "keyring", "", "keyring `file`; without it, the one in the data directory")
+	_ = cmd.MarkFlagFilename("keyring") // the flag is there
+	f.dataDirFlag(cmd)
+	return f
+}
+
+func (f *keyringFlags) open() (*localkms.Keyring, error) {
+	if f.file != "" && f.dataDir != "" {
+		return nil, &usageError{text: "--keyring and --data-dir both name a keyring", hint: "give one of them"}
+	}
+	path, err := filepath.Abs(f.file)
+	if f.file == "" {
+		path, err = f.keyring()
+	}
+	if err != nil {
+		return nil, err
+	}
+	ring, err := localkms.OpenKeyring(path)
+	return ring, ofKeyring(err)
+}
+
+// oneKey checks that there is one argument, a key's name.
+func oneKey(cmd *cobra.Command, args []string) error {
+	switch len(args) {
+	case 1:
+		return nil
+	case 0:
+		return &usageError{text: "there is no name of a key", hint: cmd.CommandPath() + " NAME"}
+	}
+	return &usageError{text: fmt.Sprintf("%d names were given", len(args)), hint: cmd.CommandPath() + " takes one name"}
+}
+
+func (a *app) keysCreateCommand() *cobra.Command {
+	var asJSON, ifMissing bool
+	cmd := &cobra.Command{
+		Use:   "create <name>",
+		Short: "Make a key",
+		Long: `Make a key, and the keyring file if there is none, and print the URI that names
+the key in a policy file. A key that exists is an error and stays as it is,
+or with --if-missing no error.`,
+		Example: `  waxseal keys create orders
+
+  # The same again is no error, for scripts.
+  waxseal keys create orders --if-missing
+
+  # A keyring in a place of its own.
+  waxseal keys create orders --keyring ./team-keyring`,
+		Args: oneKey, ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	f := a.keyringFlags(cmd)
+	cmd.Flags().BoolVar(&ifMissing, "if-missing", false, "leave a key that exists alone, without an error")
+	jsonFlag(cmd, &asJSON)
+	cmd.RunE = func(_ *cobra.Command, args []string) error {
+		ring, err := f.open()
+		if err != nil {
+			return err
+		}
+		_, there, err := find(ring, args[0])
+		if err != nil {
+			return err
+		}
+		if f.file == "" {
+			if err := makeDirectory(filepath.Dir(ring.Path())); err != nil {
+				return err
+			}
+		}
+		create := ring.Create
+		if ifMissing {
+			create = ring.Ensure
+		}
+		key, err := create(args[0])
+		if err != nil {
+			return ofKeyring(err)
+		}
+		if asJSON {
+			return a.printJSON(describeKey(ring, key))
+		}
+		did := "made key " + key.Name
+		if there {
+			did = "key " + key.Name + " exists"
+		}
+		_, err = fmt.Fprintf(a.out, "%s (version %s) in %s\nits URI for a policy file: %s\n",
+			did, key.Primary().Version, ring.Path(), localkms.URI(ring.Path(), key.Name))
+		return err
+	}
+	return cmd
+}
+
+func (a *app) keysRotateCommand() *cobra.Command {
+	var asJSON bool
+	var ifOlder time.Duration
+	cmd := &cobra.Command{
+		Use:   "rotate <name>",
+		Short: "Give a key a new version",
+		Long: `Give a key a new version, which seals from now on, in running programs too.
+Earlier versions keep opening what they sealed.
+
+Each rotation adds a version; --if-older-than makes it safe to run again.`,
+		Example: `  waxseal keys rotate payments
+
+  # From a daily job: rotate once the version in use is 30 days old.
+  waxseal keys rotate payments --if-older-than 720h`,
+		Args: oneKey,
+	}
+	f := a.keyringFlags(cmd)
+	cmd.Flags().DurationVar(&ifOlder, "if-older-than", 0, "rotate only if the version in use is older than this `duration`, such as 720h")
+	jsonFlag(cmd, &asJSON)
+	cmd.ValidArgsFunction = f.completeNames
+	cmd.RunE = func(_ *cobra.Command, args []string) error {
+		ring, err := f.open()
+		if err != nil {
+			return err
+		}
+		before, there, err := find(ring, args[0])
+		if err != nil {
+			return err
+		}
+		if age := time.Since(before.Primary().Created); there && ifOlder > 0 && age <= ifOlder {
+			if asJSON {
+				return a.printJSON(describeKey(ring, before))
+			}
+			_, err := fmt.Fprintf(a.out, "key %s stays at version %s, which is %s old\n", before.Name, before.Primary().Version, shortAge(age))
+			return err
+		}
+		if _, err := ring.Rotate(args[0]); err != nil {
+			return ofKeyring(err)
+		}
+		key, _, err := find(ring, args[0])
+		if err != nil {
+			return err
+		}
+		if asJSON {
+			return a.printJSON(describeKey(ring, key))
+		}
+		_, err = fmt.Fprintf(a.out, "key %s seals with version %s from now on; earlier versions keep opening\n", key.Name, key.Primary().Version)
+		return err
+	}
+	return cmd
+}
+
+// find looks up one key.
+func find(ring *localkms.Keyring, name string) (key localkms.KeyInfo, there bool, err error) {
+	keys, err := ring.List()
+	err = ofKeyring(err)
+	for _, k := range keys {
+		if k.Name == name {
+			return k, true, nil
+		}
+	}
+	return localkms.KeyInfo{}, false, err
+}
+
+// completeNames completes the names of keys. A keyring that cannot be read has
+// none: a shell's prompt is no place for errors.
+func (f *keyringFlags) completeNames(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	var names []cobra.Completion
+	if ring, err := f.open(); err == nil && len(args) == 0 {
+		keys, _ := ring.List()
+		for _, k := range keys {
+			names = append(names, cobra.CompletionWithDesc(k.Name, "version "+k.Primary().Version))
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+
+	"github.com/waxseal/waxseal/internal/terminal"
+)
+
+// logFlags say how to log.
+type logFlags struct {
+	format, level string
+}
+
+func (f *logFlags) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.format, "log-format", "auto", "`format` of the log on standard error: text, json, or auto for text on a terminal and json elsewhere")
+	cmd.Flags().StringVar(&f.level, "log-level", "info", "least important `level` that is logged: debug, info, warn or error")
+	complete := func(values ...string) cobra.CompletionFunc {
+		return cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)
+	}
+	_ = cmd.RegisterFlagCompletionFunc("log-format", complete("auto", "text", "json"))          // the flag is there
+	_ = cmd.RegisterFlagCompletionFunc("log-level", complete("debug", "info", "warn", "error")) // the flag is there
+}
+
+// logger returns the logger that the flags ask for.
+func (f *logFlags) logger(a *app) (*slog.Logger, error) {
+	var level slog.Level
+	switch f.level {
+	case "debug":
+		level = slog.LevelDebug
+	case "info":
+		level = slog.LevelInfo
+	case "warn":
+		level = slog.LevelWarn
+	case "error":
+		level = slog.LevelError
+	default:
+		return nil, &usageError{text: fmt.Sprintf("--log-level is %q", f.level), hint: "it is one of debug, info, warn, error"}
+	}
+	options := &slog.HandlerOptions{Level: level}
+	asText := terminal.Is(a.err)
+	switch f.format {
+	case "auto":
+	case "text":
+		asText = true
+	case "json":
+		asText = false
+	default:
+		return nil, &usageError{text: fmt.Sprintf("--log-format is %q", f.format), hint: "it is one of auto, text, json"}
+	}
+	if asText {
+		return slog.New(slog.NewTextHandler(a.err, options)), nil
+	}
+	return slog.New(slog.NewJSONHandler(a.err, options)), nil
+}

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"sync"
+	"time"
+)
+
+// gorace keeps binaries with the race detector from sleeping for a second when
+// they exit, which is its default.
+const gorace = "GORACE=atexit_sleep_ms=10"
+
+// patience bounds how long a server may take to listen, or to end.
+const patience = 30 * time.Second
+
+// running is a "waxseal serve" in a process of its own.
+type running struct {
+	cmd            *exec.Cmd
+	stdout, stderr liveOutput
+	ended          chan struct{} // closed once err is set
+	err            error
+
+	url, admin string
+}
+
+// liveOutput is what a process writes while a test reads it.
+type liveOutput struct {
+	mu    sync.Mutex
+	b     bytes.Buffer
+	wrote chan struct{}
+}
+
+func (o *liveOutput) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	select {
+	case o.wrote <- struct{}{}:
+	default:
+	}
+	return o.b.Write(p)
+}
+
+func (o *liveOutput) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
+
+// The line that says that the server listens, in both formats of the log.
+var (
+	readyLine = regexp.MustCompile(`(?m)^.*(msg=listening |"msg":"listening",).*\n`)
+	readyURL  = regexp.MustCompile(`\burl"?[=:]"?(http://[^" \n]+)`)
+	adminURL  = regexp.MustCompile(`\badminUrl"?[=:]"?(http://[^" \n]+)`)
+)
+
+// startServer runs "waxseal serve" and returns once it listens.
+func startServer(ctx context.Context, dir string, env, args []string) (*running, error) {
+	return start(ctx, exec.Command("waxseal", append([]string{"serve"}, args...)...), dir, env) //nolint:noctx // ended by a signal, which is what is tested
+}
+
+func start(ctx context.Context, cmd *exec.Cmd, dir string, env []string) (*running, error) {
+	r := &running{cmd: cmd, ended: make(chan struct{})}
+	r.stderr.wrote = make(chan struct{}, 1)
+	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = dir, env, &r.stdout, &r.stderr
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() {
+		defer close(r.ended)
+		r.err = cmd.Wait()
+	}()
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		if line := readyLine.FindString(r.stderr.String()); line != "" {
+			r.url = submatch(readyURL, line)
+			r.admin = submatch(adminURL, line)
+			return r, nil
+		}
+		select {
+		case <-r.stderr.wrote:
+		case <-r.ended:
+			return nil, fmt.Errorf("the server ended, %w: %s", r.err, r.stderr.String())
+		case <-ctx.Done():
+			return nil, fmt.Errorf("the server does not listen, %w: %s", r.stop(os.Kill), r.stderr.String())
+		}
+	}
+}
+
+func submatch(r *regexp.Regexp, s string) string {
+	if m := r.FindStringSubmatch(s); m != nil {
+		return m[1]
+	}
+	return ""
+}
+
+// stop sends a signal, unless the server has ended already, and returns how it ended.
+func (r *running) stop(signal os.Signal) error {
+	select {
+	case <-r.ended:
+		return r.err
+	default:
+	}
+	_ = r.cmd.Process.Signal(signal) // if it has just ended, the next line sees it
+	select {
+	case <-r.ended:
+	case <-time.After(patience):
+		_ = r.cmd.Process.Kill()
+		<-r.ended
+		return fmt.Errorf("the server did not stop: %s", r.stderr.String())
+	}
+	return r.err
+}

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/waxseal/waxseal/codec"
+	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/localkms"
+	"github.com/waxseal/waxseal/kms/vaultkms"
+	"github.com/waxseal/waxseal/policy"
+)
+
+const (
+	// defaultKey is the key of the embedded default's keyring.
+	defaultKey = "default"
+	// defaultNamespace is what the embedded default seals for when nobody says.
+	defaultNamespace = "default"
+	keyringFile      = "keyring"
+)
+
+// registry returns the backends that this program has.
+func registry() *kms.Registry { return kms.NewRegistry(localkms.Backend, vaultkms.Backend) }
+
+// source is where keys and rules come from: a policy file, or the embedded
+// default on the data directory.
+type source struct {
+	app     *app
+	config  string
+	dataDir string
+
+	made func(keyring string) // told when the embedded default's keyring was made
+}
+
+func (s *source) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&s.config, "config", "", "policy `file` (waxseal.yaml) with keys and rules; without one, all is sealed under the local keyring in the data directory")
+	s.dataDirFlag(cmd)
+	_ = cmd.MarkFlagFilename("config", "yaml", "yml") // the flag is there
+}
+
+func (s *source) dataDirFlag(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&s.dataDir, "data-dir", "", "data `directory` with the local keyring (default $XDG_DATA_HOME/waxseal or ~/.local/share/waxseal)")
+	_ = cmd.MarkFlagDirname("data-dir") // the flag is there
+}
+
+// directory returns the data directory, an absolute path.
+func (s *source) directory() (string, error) {
+	if s.dataDir != "" {
+		return filepath.Abs(s.dataDir)
+	}
+	if xdg, _ := s.app.lookup("XDG_DATA_HOME"); filepath.IsAbs(xdg) {
+		return filepath.Join(xdg, "waxseal"), nil
+	}
+	if home, _ := s.app.lookup("HOME"); home != "" {
+		return filepath.Join(home, ".local", "share", "waxseal"), nil
+	}
+	return "", &usageError{text: "there is no data directory: HOME is not set", hint: "say where it is with --data-dir"}
+}
+
+// keyring returns the path of the data directory's keyring.
+func (s *source) keyring() (string, error) {
+	dir, err := s.directory()
+	return filepath.Join(dir, keyringFile), err
+}
+
+// makeDirectory makes the data directory.
+func makeDirectory(path string) error {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return advise(fmt.Errorf("make the data directory: %w", err), "name a folder that you may write to with --data-dir")
+	}
+	return nil
+}
+
+// forSealing opens the codec, and makes the embedded default's keyring if there is none.
+func (s *source) forSealing(ctx context.Context) (*codec.Codec, error) {
+	if s.config != "" {
+		return codec.Open(ctx, s.config, registry())
+	}
+	path, err := s.keyring()
+	if err != nil {
+		return nil, err
+	}
+	if err := makeDirectory(filepath.Dir(path)); err != nil {
+		return nil, err
+	}
+	_, err = os.Lstat(path)
+	made := errors.Is(err, fs.ErrNotExist)
+	c, err := embedded(ctx, path)
+	if err == nil && made {
+		s.made(path)
+	}
+	return c, err
+}
+
+// forOpening opens the codec, and makes nothing: under a key that was made just
+// now, nothing was ever sealed.
+func (s *source) forOpening(ctx context.Context) (*codec.Codec, error) {
+	if s.config != "" {
+		return codec.Open(ctx, s.config, registry())
+	}
+	path, err := s.keyring()
+	if err != nil {
+		return nil, err
+	}
+	keyring, err := localkms.OpenKeyring(path)
+	if err != nil {
+		return nil, ofKeyring(err)
+	}
+	keys, err := keyring.List()
+	if err != nil {
+		return nil, ofKeyring(err)
+	}
+	if !slices.ContainsFunc(keys, func(k localkms.KeyInfo) bool { return k.Name == defaultKey }) {
+		return nil, advise(fmt.Errorf("there is no key to open it with: no key %q in the keyring %s", defaultKey, path),
+			"pass the --config or --data-dir that it was sealed with; waxseal inspect tells the keys that it needs")
+	}
+	return embedded(ctx, path)
+}
+
+// embedded opens the codec of the embedded default.
+func embedded(ctx context.Context, keyring string) (*codec.Codec, error) {
+	return codec.New(ctx, codec.Config{Policy: policy.Default(localkms.URI(keyring, defaultKey)), Registry: registry()})
+}

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"crypto/fips140"
+	"encoding/json"
+	"fmt"
+	"io"
+	"runtime"
+	"runtime/debug"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// Set by the linker where a build has no version control at hand:
+// -ldflags "-X main.version=v1.2.3 -X main.commit=…".
+var version, commit string
+
+// formatVersion is the version of the envelope format that is written.
+const formatVersion = 1
+
+// versionInfo is what "version" tells.
+type versionInfo struct {
+	Version        string   `json:"version"`
+	Commit         string   `json:"commit,omitempty"`
+	Modified       bool     `json:"modified,omitempty"`
+	Go             string   `json:"go"`
+	Platform       string   `json:"platform"`
+	EnvelopeFormat int      `json:"envelopeFormat"`
+	FIPS140        bool     `json:"fips140"`
+	Backends       []string `json:"backends"`
+}
+
+func readVersion() versionInfo {
+	v := versionInfo{
+		Version: version, Commit: commit, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
+		EnvelopeFormat: formatVersion, FIPS140: fips140.Enabled(), Backends: registry().Schemes(),
+	}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		if v.Version == "" {
+			v.Version = info.Main.Version
+		}
+		for _, s := range info.Settings {
+			switch {
+			case s.Key == "vcs.revision" && v.Commit == "":
+				v.Commit = s.Value
+			case s.Key == "vcs.modified" && commit == "":
+				v.Modified = s.Value == "true"
+			}
+		}
+	}
+	if v.Version == "" {
+		v.Version = "unknown"
+	}
+	return v
+}
+
+func (a *app) versionCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "version",
+		Short: "Tell the version, and what it was built from",
+		Long: `Tell the version and commit, the version of Go, the envelope format that is
+written, whether Go's cryptography runs in FIPS 140 mode (GODEBUG=fips140=on),
+and the KMSs that are built in, by the schemes of their key URIs.`,
+		Example: `  waxseal version
+  waxseal version --json`,
+		Args: noArguments,
+		RunE: func(*cobra.Command, []string) error {
+			v := readVersion()
+			if asJSON {
+				return a.printJSON(v)
+			}
+			return v.write(a.out)
+		},
+	}
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func (v versionInfo) write(w io.Writer) error {
+	built := v.Version
+	if v.Commit != "" {
+		built += " (commit " + v.Commit
+		if v.Modified {
+			built += ", modified"
+		}
+		built += ")"
+	}
+	fips := "off"
+	if v.FIPS140 {
+		fips = "on"
+	}
+	_, err := fmt.Fprintf(w, "waxseal          %s\ngo               %s %s\nenvelope format  %d\nfips 140         %s\nkms schemes      %s\n",
+		built, v.Go, v.Platform, v.EnvelopeFormat, fips, strings.Join(v.Backends, ", "))
+	return err
+}
+
+// jsonFlag adds --json.
+func jsonFlag(cmd *cobra.Command, asJSON *bool) {
+	cmd.Flags().BoolVar(asJSON, "json", false, "print JSON")
+}
+
+// printJSON writes v to standard output, indented.
+func (a *app) printJSON(v any) error {
+	e := json.NewEncoder(a.out)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}
