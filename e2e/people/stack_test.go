@@ -97,7 +97,7 @@ func serve(t *testing.T, dir string) string {
 	for lines.Scan() {
 		if found := url.FindString(lines.Text()); found != "" && strings.Contains(lines.Text(), "listening") {
 			go func() { // keeps the pipe from filling up
-				for lines.Scan() { //nolint:revive // nothing to do with what it logs
+				for lines.Scan() {
 				}
 			}()
 			return found

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"go.temporal.io/sdk/temporal"
@@ -69,5 +70,5 @@ func Charge(_ context.Context, card string, _ int64) (string, error) {
 
 // Ship hands a parcel over and returns its tracking number.
 func Ship(_ context.Context, _ string, items []string) (string, error) {
-	return "JD01460000" + string(rune('0'+len(items))) + "7731", nil
+	return fmt.Sprintf("JD01460000%d7731", len(items)), nil
 }
