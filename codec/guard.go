@@ -174,19 +174,36 @@ func (c *Codec) sealsHeaders(namespace string) bool {
 	return err == nil && rule.SealHeaders
 }
 
-// openHeaders opens the sealed headers in a message, in place. Headers that are
-// not sealed stay as they are.
+// openHeaders opens the sealed headers in a message, in place and all together.
+// Headers that are not sealed stay as they are, and so do those that will never
+// open here: whoever reads them reports it, where an error would keep the rest
+// of the message from being read, again and again. What may pass is an error.
 func (c *Codec) openHeaders(ctx context.Context, namespace string, msg proto.Message) error {
-	return editPayloads(msg, func(parent proto.Message, p *commonpb.Payload) error {
-		if _, header := parent.(*commonpb.Header); !header || !ClaimsSealed(p) {
+	var sealed []*commonpb.Payload
+	each := func(f func(*commonpb.Payload)) error {
+		return editPayloads(msg, func(parent proto.Message, p *commonpb.Payload) error {
+			if _, header := parent.(*commonpb.Header); header && ClaimsSealed(p) {
+				f(p)
+			}
 			return nil
-		}
-		d := c.decode(ctx, policy.Facts{Namespace: namespace}, []*commonpb.Payload{p})[0]
-		if d.Err != nil {
+		})
+	}
+	if err := each(func(p *commonpb.Payload) { sealed = append(sealed, proto.CloneOf(p)) }); err != nil || len(sealed) == 0 {
+		return err
+	}
+	opened := make(map[string]*commonpb.Payload, len(sealed)) // by envelope: the order of a walk is not fixed
+	for i, d := range c.decode(ctx, policy.Facts{Namespace: namespace}, sealed) {
+		switch class := kms.ClassOf(d.Err); {
+		case d.Err == nil:
+			opened[string(sealed[i].GetData())] = d.Payload
+		case class.Transient() || class == kms.Canceled:
 			return fmt.Errorf("codec: open header: %w", d.Err)
 		}
-		proto.Reset(p)
-		proto.Merge(p, d.Payload)
-		return nil
+	}
+	return each(func(p *commonpb.Payload) {
+		if original, ok := opened[string(p.GetData())]; ok {
+			proto.Reset(p)
+			proto.Merge(p, original)
+		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"time"
 
 	"go.temporal.io/api/errordetails/v1"
 	failurepb "go.temporal.io/api/failure/v1"
@@ -21,10 +22,16 @@ import (
 // messages into sealed failures, which the server passes on, and gives the
 // message back to whoever asked.
 
+// queryFailureTimeout bounds the sealing of the messages in one answer. Data
+// keys are wrapped ahead, so that it is rarely needed at all.
+const queryFailureTimeout = time.Second
+
 // sealQueryFailures returns req, or a copy in which the messages of failed
-// queries are sealed. A message that cannot be sealed is withheld: the answer
-// to a query must not wait for a KMS.
+// queries are sealed. A message that cannot be sealed soon is withheld: the
+// answer to a query must not wait for a KMS.
 func (g *guard) sealQueryFailures(ctx context.Context, namespace string, req proto.Message) proto.Message {
+	ctx, cancel := context.WithTimeout(ctx, queryFailureTimeout)
+	defer cancel()
 	switch r := req.(type) {
 	case *workflowservice.RespondQueryTaskCompletedRequest:
 		if r.GetErrorMessage() == "" {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -477,10 +478,43 @@ func TestSealedHeadersAreOpened(t *testing.T) {
 	if !codec.ClaimsSealed(got.GetInput().GetPayloads()[0]) {
 		t.Error("the guard opened what the data converter is there for")
 	}
+	for class, passes := range map[kms.Class]bool{kms.Unavailable: true, kms.Throttled: true, kms.Denied: false, kms.Disabled: false, kms.NotFound: false} {
+		t.Run(class.String(), func(t *testing.T) {
+			cold := dial(t, newCodecOn(t, headersPolicy, backend), r, nil)
+			backend.Fake("a").Always(kmstest.Fail(class))
+			defer backend.Fake("a").Heal()
+			got, err := get(cold)
+			if passes != (err != nil && strings.Contains(err.Error(), "open header")) {
+				t.Fatalf("error %v", err)
+			}
+			if !passes && (!codec.ClaimsSealed(got.GetHeader().GetFields()["sealed"]) || string(got.GetHeader().GetFields()["plain"].GetData()) != `"plain"`) {
+				t.Errorf("headers %v", got.GetHeader())
+			}
+		})
+	}
+}
+
+func TestHeadersAreOpenedTogether(t *testing.T) {
+	c, backend := newCodec(t, headersPolicy)
+	header := make(map[string]*commonpb.Payload)
+	for i, p := range encode(t, c, "headers", payload(t, 0), payload(t, 1), payload(t, 2), payload(t, 3)) {
+		header[strconv.Itoa(i)] = p
+	}
+	r := startRecorder(t)
+	r.history = historyWith(header, header["0"])
 	cold := dial(t, newCodecOn(t, headersPolicy, backend), r, nil)
-	backend.Fake("a").Always(kmstest.Fail(kms.Denied))
-	if _, err := get(cold); err == nil || !strings.Contains(err.Error(), "open header") {
-		t.Errorf("a header that cannot be opened: %v", err)
+	before := backend.Fake("a").Counts().Unwraps
+	res, err := cold.WorkflowService().GetWorkflowExecutionHistory(t.Context(), &workflowservice.GetWorkflowExecutionHistoryRequest{Namespace: "headers"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, p := range res.GetHistory().GetEvents()[0].GetWorkflowExecutionStartedEventAttributes().GetHeader().GetFields() {
+		if string(p.GetData()) != name {
+			t.Errorf("header %s: %v", name, p)
+		}
+	}
+	if n := backend.Fake("a").Counts().Unwraps - before; n != 1 {
+		t.Errorf("%d unwrap calls", n)
 	}
 }
 
