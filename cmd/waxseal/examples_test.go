@@ -93,7 +93,7 @@ func exampleWorld(t *testing.T, dir string) []string {
 			t.Fatal(err)
 		}
 	}
-	env := []string{"HOME=" + filepath.Join(dir, "home"), "PATH=" + filepath.Join(dir, "bin") + ":" + os.Getenv("PATH"), gorace}
+	env := baseEnv(filepath.Join(dir, "home"), filepath.Join(dir, "bin")+":"+os.Getenv("PATH"))
 	cmd := exec.CommandContext(t.Context(), "waxseal", "keys", "create", "payments")
 	cmd.Dir, cmd.Env = dir, env
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -30,54 +30,65 @@ func (a *app) printInspection(n *inspection, long bool) error {
 	return nil
 }
 
-// printInspectionTable writes the keys, each under a letter of its own, and one
-// line for each payload.
+// printInspectionTable writes a line for each payload, after the namespaces and
+// keys that they were sealed for and under, each such set with a letter of its own.
 func (a *app) printInspectionTable(n *inspection, style terminal.Style) error {
 	labels := map[string]string{}
-	keys := terminal.Table{Header: []string{"KEY", "ID", "VERSION"}}
-	payloads := terminal.Table{Header: []string{"NAMESPACE", "KEYS", ">BYTES", "PAYLOAD"}}
+	sets := terminal.Table{Header: []string{"SEALED", "NAMESPACE", "KEY", "VERSION"}}
+	payloads := terminal.Table{Header: []string{"SEALED", ">BYTES", "PAYLOAD"}}
 	for _, p := range n.Payloads {
 		switch {
 		case p.err != nil:
-			payloads.Row("", "unreadable", "", shortPath(p.Path))
+			payloads.Row("unreadable", "", shortPath(p.Path))
 		case !p.Sealed:
-			payloads.Row("", "not sealed", "", shortPath(p.Path))
+			payloads.Row("no", "", shortPath(p.Path))
 		default:
-			var used []string
-			for _, r := range p.Envelope.Recipients {
-				id := r.Key + "@" + r.Version
-				if labels[id] == "" {
-					labels[id] = letters(len(labels))
-					keys.Row(labels[id], r.name(), r.Version)
+			set := p.Envelope.set()
+			if labels[set] == "" {
+				labels[set] = letters(len(labels))
+				label, namespace := labels[set], p.Envelope.Namespace
+				for _, r := range p.Envelope.Recipients {
+					sets.Row(label, namespace, r.name(), r.Version)
+					label, namespace = "", ""
 				}
-				used = append(used, labels[id])
 			}
-			payloads.Row(p.Envelope.Namespace, strings.Join(used, " "), strconv.Itoa(p.Envelope.CiphertextBytes), shortPath(p.Path))
-		}
-	}
-	if len(labels) > 0 {
-		if _, err := fmt.Fprintln(a.out); err != nil {
-			return err
-		}
-		if err := keys.Write(a.out, style); err != nil {
-			return err
+			payloads.Row(labels[set], strconv.Itoa(p.Envelope.CiphertextBytes), shortPath(p.Path))
 		}
 	}
 	if len(n.Payloads) == 0 {
 		_, err := fmt.Fprintln(a.out, "\nno payloads")
 		return err
 	}
-	if _, err := fmt.Fprintln(a.out); err != nil {
-		return err
+	tables := []terminal.Table{payloads}
+	if len(labels) > 0 {
+		tables = []terminal.Table{sets, payloads}
 	}
-	return payloads.Write(a.out, style)
+	for _, table := range tables {
+		if _, err := fmt.Fprintln(a.out); err != nil {
+			return err
+		}
+		if err := table.Write(a.out, style); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// set tells apart what has another namespace or other keys.
+func (e *inspectedEnvelope) set() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%q", e.Namespace)
+	for _, r := range e.Recipients {
+		fmt.Fprintf(&b, " %q %q", r.Key, r.Version)
+	}
+	return b.String()
 }
 
 // shortPath leaves out what each name of a history's attributes ends with, so
 // that most fit a line.
 func shortPath(path string) string { return strings.Replace(path, "EventAttributes.", "….", 1) }
 
-// letters names the nth key: A to Z, then AA, AB and so on.
+// letters names the nth set: A to Z, then AA, AB and so on.
 func letters(n int) string {
 	name := ""
 	for ; n >= 0; n = n/26 - 1 {

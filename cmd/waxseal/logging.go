@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -50,8 +51,19 @@ func (f *logFlags) logger(a *app) (*slog.Logger, error) {
 	default:
 		return nil, &usageError{text: fmt.Sprintf("--log-format is %q", f.format), hint: "it is one of auto, text, json"}
 	}
+	if terminal.Is(a.err) && asText {
+		options.ReplaceAttr = timeOfDay // whoever watches knows the date
+	}
 	if asText {
 		return slog.New(slog.NewTextHandler(a.err, options)), nil
 	}
 	return slog.New(slog.NewJSONHandler(a.err, options)), nil
+}
+
+// timeOfDay shortens the time of a log line.
+func timeOfDay(groups []string, attr slog.Attr) slog.Attr {
+	if len(groups) == 0 && attr.Key == slog.TimeKey {
+		return slog.String(slog.TimeKey, attr.Value.Time().Format(time.TimeOnly))
+	}
+	return attr
 }

@@ -30,7 +30,7 @@ func startProcess(t *testing.T, env []string, args ...string) *process {
 	t.Helper()
 	p := &process{Cmd: exec.CommandContext(t.Context(), "waxseal", args...)}
 	p.Dir = t.TempDir()
-	p.Env = append([]string{"HOME=" + p.Dir, "PATH=" + os.Getenv("PATH"), gorace}, env...)
+	p.Env = append(baseEnv(p.Dir, os.Getenv("PATH")), env...)
 	p.Stdout, p.Stderr = &p.stdout, &p.stderr
 	var err error
 	if p.stdin, err = p.StdinPipe(); err != nil {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -252,5 +253,44 @@ func TestFullDisk(t *testing.T) {
 		if code != exitFailure || !strings.Contains(said, "no space left") {
 			t.Fatalf("at %d bytes: exit code %d, standard error %q", room, code, said)
 		}
+	}
+}
+
+func TestVersionOfTheLinker(t *testing.T) {
+	version, commit = "v9.8.7", "abc"
+	t.Cleanup(func() { version, commit = "", "" })
+	if v := readVersion(); v.Version != "v9.8.7" || v.Commit != "abc" || v.Modified {
+		t.Errorf("got %+v", v)
+	}
+}
+
+func TestReadFails(t *testing.T) {
+	_, err := readAll(t.Context(), iotest.ErrReader(errFull), "standard input")
+	if err == nil || err.Error() != "read standard input: no space left" || len(hints(err)) != 1 {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestInspectedText(t *testing.T) {
+	item := inspectedItem{Path: "a\x1b", Sealed: true, Envelope: &inspectedEnvelope{
+		Namespace: "n\u202e", Claims: map[string]string{"workflowId": "order\n1", "taskQueue": "q"},
+		Suite: 1, Algorithms: "x", Compression: "zstd", CiphertextBytes: 40, PlaintextBytes: 12,
+		Recipients: []inspectedRecipient{{Key: "k://a", WrappedBytes: 3}, {Key: "k://b", Version: "7", WrappedBytes: 4}},
+	}}
+	want := `a\x1b
+namespace     n\u202e
+claims        taskQueue = q
+              workflowId = order\n1
+recipients    k://a
+                data key wrapped in 3 bytes
+              k://b
+                version 7, data key wrapped in 4 bytes
+suite         1, x
+compression   zstd
+ciphertext    40 bytes
+plaintext     12 bytes compressed
+`
+	if diff := cmp.Diff(want, item.text(false)); diff != "" {
+		t.Error(diff)
 	}
 }

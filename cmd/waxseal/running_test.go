@@ -15,6 +15,12 @@ import (
 // they exit, which is its default.
 const gorace = "GORACE=atexit_sleep_ms=10"
 
+// baseEnv is what the binary's environment has in every test: what the test
+// tools want of it, and nothing of the tester's own.
+func baseEnv(home, path string) []string {
+	return []string{gorace, "GOCOVERDIR=" + os.Getenv("GOCOVERDIR"), "HOME=" + home, "PATH=" + path}
+}
+
 // patience bounds how long a server may take to listen, or to end.
 const patience = 30 * time.Second
 

@@ -138,8 +138,8 @@ func cmdServe(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 1 {
 		ts.Fatalf("usage: serve name argument...")
 	}
-	env := []string{gorace}
-	for _, name := range []string{"HOME", "PATH", "VAULT_ADDR", "VAULT_TOKEN", "GODEBUG"} {
+	env := baseEnv(ts.Getenv("HOME"), ts.Getenv("PATH"))
+	for _, name := range []string{"VAULT_ADDR", "VAULT_TOKEN", "GODEBUG"} {
 		env = append(env, name+"="+ts.Getenv(name))
 	}
 	r, err := startServer(context.Background(), ts.MkAbs("."), env, args[1:])

@@ -116,6 +116,11 @@ func (s *server) run(ctx context.Context) error {
 	logger.LogAttrs(ctx, slog.LevelInfo, "listening", attrs...)
 	err = serve(ctx, api, ln, admin)
 	logger.LogAttrs(ctx, slog.LevelInfo, "stopped")
+	return served(err)
+}
+
+// served is how a server ended.
+func served(err error) error {
 	if errors.Is(err, httpapi.ErrCut) {
 		return advise(err, "their callers saw an error and may try again")
 	}
