@@ -27,7 +27,7 @@ run: build ## start the codec server on 127.0.0.1:8081, with a local keyring in 
 
 demo: build ## start Temporal, its Web UI, the codec server and a worker; says what URL to open
 	@$(INSTALL) temporal
-	cd e2e && exec go run ./cmd/demo
+	cd e2e && go build -o ../bin/demo ./cmd/demo && exec ../bin/demo
 
 servers: ## install or build what the tests run against, once
 	@$(INSTALL) all
