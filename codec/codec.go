@@ -106,6 +106,14 @@ func (c *Codec) Decode(ctx context.Context, namespace string, payloads []*common
 	return c.decode(ctx, policy.Facts{Namespace: namespace}, payloads)
 }
 
+// WithAllowance returns a context with which calls ask take for each payload
+// they open whether there is room for so many bytes of plaintext; Encode opens
+// what is sealed already. What there is no room for fails with
+// envelope.ErrAllowance, of Class Internal. See envelope.WithAllowance.
+func WithAllowance(ctx context.Context, take func(size int) bool) context.Context {
+	return envelope.WithAllowance(ctx, take)
+}
+
 // withDeadline bounds a call whose caller did not.
 func (c *Codec) withDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
 	if _, ok := ctx.Deadline(); ok {

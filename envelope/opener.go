@@ -274,7 +274,7 @@ func (o *Opener) settle(ctx context.Context, p *opening, got cache.Outcome[*data
 		plaintext, err := p.env.Open(key.b[:])
 		if !errors.Is(err, format.ErrCommitment) {
 			key.proven.Store(true)
-			p.out.Plaintext, p.out.Err = o.finish(p.env, plaintext, err)
+			p.out.Plaintext, p.out.Err = o.finish(ctx, p.env, plaintext, err)
 			return true
 		}
 		// Either the envelope lies or the KMS answered with another key. The key is
@@ -302,14 +302,24 @@ func (o *Opener) settle(ctx context.Context, p *opening, got cache.Outcome[*data
 }
 
 // finish turns what was decrypted into the plaintext.
-func (o *Opener) finish(env *format.Envelope, plaintext []byte, err error) ([]byte, error) {
+func (o *Opener) finish(ctx context.Context, env *format.Envelope, plaintext []byte, err error) ([]byte, error) {
 	if err != nil {
 		return nil, corrupt(err.Error(), err)
 	}
 	if env.Header.Compression == format.CompressionNone && len(plaintext) > o.cfg.MaxPlaintext {
 		return nil, corrupt("the plaintext is larger than allowed", nil)
 	}
-	return o.compressor.expand(plaintext, env.Header.Compression)
+	allowed := allowanceOf(ctx)
+	if allowed.isSpent() {
+		clear(plaintext)
+		return nil, errNoRoom()
+	}
+	out, err := o.compressor.expand(plaintext, env.Header.Compression)
+	if err == nil && !allowed.allows(len(out)) {
+		clear(out)
+		return nil, errNoRoom()
+	}
+	return out, err
 }
 
 // mostHopeful returns an error that waiting may cure if there is one: while
