@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"mime"
@@ -93,6 +94,39 @@ func readFailure(r *http.Request, err error) reason {
 	default:
 		return interrupted(r.Context())
 	}
+}
+
+// What a body becomes in memory, in bytes: a lot more than its own size where it
+// is made of many small things. Measured on payloadjson, and rounded up.
+const (
+	objectCost = 160 // a payload, its metadata, or an external payload, for each "{"
+	memberCost = 112 // a metadata entry, for each ":"
+	// memoryPerHeld is how much memory Limits lets a request take for each byte
+	// of HeldBytes.
+	memoryPerHeld = 4
+)
+
+// weigh counts what parsing a body will take. Base64 has neither of the two
+// characters, so of bodies with payloads of some size nothing is counted but
+// the bytes, twice: the JSON, and the payloads in it.
+func (s *Server) weigh(x *exchange, body []byte) bool {
+	objects, members := bytes.Count(body, []byte("{")), bytes.Count(body, []byte(":"))
+	return s.grow(x, 2*int64(len(body))+int64(objects)*objectCost+int64(members)*memberCost)
+}
+
+// grow counts memory that a request takes, and holds as much of HeldBytes for it
+// as that is worth beyond what it holds already. One request alone never fails.
+func (s *Server) grow(x *exchange, memory int64) bool {
+	x.memory += memory
+	more := min(x.memory/memoryPerHeld, s.held.limit) - x.held
+	if more <= 0 {
+		return true
+	}
+	if !s.held.take(more) {
+		return false
+	}
+	x.held += more
+	return true
 }
 
 // budget is a number of bytes that many may take from.

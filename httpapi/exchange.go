@@ -38,6 +38,7 @@ type exchange struct {
 	namespace string
 	strict    bool
 	held      int64 // taken from Server.held
+	memory    int64 // that grow has counted
 	bytesIn   int
 	payloads  int
 	undecoded int

@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+
+	"github.com/waxseal/waxseal/codec"
 )
 
 // Server answers codec server requests. It is an http.Handler, safe for
@@ -20,7 +22,7 @@ type Server struct {
 	limits           Limits
 	callers          *callers
 	slots            chan struct{} // holds one for each request in progress
-	held             budget        // bytes of request bodies in memory
+	held             budget        // of HeldBytes
 	accepting        accepting
 }
 
@@ -88,6 +90,9 @@ func (s *Server) handle(x *exchange) reason {
 	if why != answered {
 		return why
 	}
+	if !s.weigh(x, body) {
+		return overfull
+	}
 	payloads, why := s.parse(x, body)
 	if why != answered {
 		return why
@@ -99,7 +104,11 @@ func (s *Server) handle(x *exchange) reason {
 	if target.route == routeEncode {
 		work = s.encode
 	}
-	out, why := work(ctx, x, payloads)
+	room := room{s: s, x: x}
+	out, why := work(codec.WithAllowance(ctx, room.take), x, payloads)
+	if room.why != answered {
+		return room.why
+	}
 	if why != answered {
 		return why
 	}

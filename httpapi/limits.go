@@ -30,17 +30,20 @@ const MaxNamespace = 255
 // Limits bounds what requests may take. A zero field has the Default of its name.
 //
 // In memory, a request takes about four times its body: the JSON, the payloads
-// in it, those that come out, and the JSON of the answer. So all requests
-// together stay near 4 × HeldBytes, plus what compressed payloads expand to:
-// at most ReplyBytes, and decodeBatch payloads, for each request in progress.
+// in it, those that come out, and the JSON of the answer. Where it takes more,
+// because its payloads are many and small or were compressed, that counts against
+// HeldBytes too. So all requests together stay near 4 × HeldBytes; a single one
+// is let in whatever it takes, and is bounded by the other limits.
 type Limits struct {
 	// HeaderBytes bounds a request's header. Longer ones get status 431 from net/http.
 	HeaderBytes int
 	// BodyBytes bounds a request's body.
 	BodyBytes int64
-	// ReplyBytes bounds an answer's body; decompression can make it larger than the request's.
+	// ReplyBytes bounds an answer's body, and what is opened for it; decompression
+	// can make it larger than the request's.
 	ReplyBytes int64
-	// HeldBytes bounds the request bodies in memory at one time, all requests together.
+	// HeldBytes bounds the request bodies in memory at one time, all requests
+	// together, and a quarter of what requests take beyond four times their body.
 	HeldBytes int64
 	// Payloads bounds the payloads in a request.
 	Payloads int

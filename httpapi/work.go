@@ -14,9 +14,8 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// decodeBatch is how many payloads the codec opens at once. Compressed payloads
-// can be far larger than what was sent; between batches their size is held
-// against ReplyBytes. The distinct data keys of a batch are unwrapped together.
+// decodeBatch is how many payloads the codec opens at once. The distinct data
+// keys of a batch are unwrapped together.
 const decodeBatch = 128
 
 // errMiscount is a codec that does not keep its contract.
@@ -25,6 +24,28 @@ var errMiscount = errors.New("httpapi: the codec answered with another number of
 // errDraining is why requests in progress end when the server is told to stop
 // and has waited long enough.
 var errDraining = errors.New("httpapi: server is stopping")
+
+// room is what opened payloads may take. Compressed ones can be far larger than
+// what was sent, so each is counted before the next one is opened.
+type room struct {
+	s      *Server
+	x      *exchange
+	opened int64
+	why    reason // there was no room
+}
+
+// take is asked for each plaintext. Beside it there will be its payload and that
+// one's JSON, base64 in it: 7/3 of its size together, once it is wiped.
+func (r *room) take(size int) bool {
+	r.opened += int64(size)
+	switch {
+	case r.opened > r.s.limits.ReplyBytes:
+		r.why = replyTooLarge
+	case !r.s.grow(r.x, int64(size)*7/3):
+		r.why = overfull
+	}
+	return r.why == answered
+}
 
 // parse reads the payloads of a body.
 func (s *Server) parse(x *exchange, body []byte) ([]*commonpb.Payload, reason) {
@@ -53,6 +74,10 @@ func (s *Server) encode(ctx context.Context, x *exchange, in []*commonpb.Payload
 	if len(out) != len(in) || slices.Contains(out, nil) {
 		x.cause = errMiscount
 		return nil, classInternal
+	}
+	// Sealed payloads and their JSON; of many small ones, far more than was sent.
+	if !s.grow(x, int64(payloadjson.Size(out))*7/4) {
+		return nil, overfull
 	}
 	return out, answered
 }
