@@ -334,7 +334,7 @@ func integer(negative bool, whole, fraction []byte, shrink bool, exponent []byte
 	text = append(text, whole...)
 	switch {
 	case !shrink:
-		if len(fraction) > shift || len(whole)+shift > maxDigits {
+		if len(fraction) > shift || shift > maxDigits-len(whole) { // no sum: an int may have 32 bits
 			return 0, false
 		}
 		text = append(text, fraction...)
