@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+
+	"github.com/waxseal/waxseal/internal/terminal"
 )
 
 // maxCauses is how many different causes are told; the rest is counted.
@@ -82,7 +84,7 @@ func (a *app) reportPartial(e *partialError) {
 			a.say(s, fmt.Sprintf("and %d more causes", len(e.causes)-maxCauses))
 			break
 		}
-		where := c.path
+		where := terminal.Escape(c.path) // line breaks too: its names come from the document
 		if c.count > 1 {
 			where += fmt.Sprintf(" and %d more", c.count-1)
 		}

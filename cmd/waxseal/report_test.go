@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -292,5 +293,34 @@ plaintext     12 bytes compressed
 `
 	if diff := cmp.Diff(want, item.text(false)); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// Names in paths come from the document, and must not pass for lines of ours.
+func TestPathsAreOneLine(t *testing.T) {
+	var out bytes.Buffer
+	a := &app{err: &out, lookup: func(string) (string, bool) { return "", false }}
+	e := &partialError{verdict: "some failed"}
+	e.fail("a\nwaxseal: note: all is well\x1b[2J", errors.New("x"))
+	a.report(e)
+	want := "waxseal: error: some failed\nwaxseal: error: a\\nwaxseal: note: all is well\\x1b[2J: x\n"
+	if got := out.String(); got != want {
+		t.Errorf("got %q\nwant %q", got, want)
+	}
+}
+
+func TestPrintJSONIsPrintable(t *testing.T) {
+	const text = "a\u009b2Jb\u202ec\x7fd\U000e0001e\x1bfé\n<"
+	var out bytes.Buffer
+	if err := (&app{out: &out}).printJSON(map[string]string{"k": text}); err != nil {
+		t.Fatal(err)
+	}
+	const want = "{\n  \"k\": \"a\\u009b2Jb\\u202ec\\u007fd\\udb40\\udc01e\\u001bfé\\n<\"\n}\n"
+	if got := out.String(); got != want {
+		t.Errorf("got %q\nwant %q", got, want)
+	}
+	var back map[string]string
+	if err := json.Unmarshal(out.Bytes(), &back); err != nil || back["k"] != text {
+		t.Errorf("read back %q, %v", back["k"], err)
 	}
 }
