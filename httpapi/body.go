@@ -49,11 +49,12 @@ func (s *Server) readBody(x *exchange) ([]byte, reason) {
 		most = n + 1
 	}
 	var body []byte
-	for size := min(firstRead, most); x.held < most; size = min(2*size, most) {
-		if !s.held.take(size - x.held) {
+	for size := min(firstRead, most); int64(cap(body)) < most; size = min(2*size, most) {
+		hold := min(size, limit) // the one byte more is not held, or the largest body would find no room
+		if !s.held.take(hold - x.held) {
 			return nil, drop(x.r, limit, overfull)
 		}
-		x.held = size
+		x.held = hold
 		grown := make([]byte, len(body), size)
 		copy(grown, body)
 		body = grown

@@ -106,3 +106,18 @@ func TestSealedPayloadsHoldMemory(t *testing.T) {
 		t.Errorf("alone: %d", w.Code)
 	}
 }
+
+// HeldBytes may be as small as BodyBytes, and then the largest body has room.
+func TestLargestBodyIsLetIn(t *testing.T) {
+	const size = 100_000
+	for name, length := range map[string]int64{"announced": size, "not announced": -1} {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t, Config{Limits: Limits{BodyBytes: size, HeldBytes: size}})
+			r := post(t, "/decode", strings.NewReader(hiJSON+strings.Repeat(" ", size-len(hiJSON))))
+			r.ContentLength = length
+			if w := serve(s, r); w.Code != http.StatusOK {
+				t.Errorf("got %d %s", w.Code, w.Body)
+			}
+		})
+	}
+}
