@@ -13,7 +13,7 @@ import (
 )
 
 func (a *app) decodeCommand() *cobra.Command {
-	d := decoder{app: a, keys: source{app: a}}
+	d := decoder{app: a, keys: source{app: a}, room: payloaddoc.MaxSize}
 	cmd := &cobra.Command{
 		Use:   "decode [file]",
 		Short: "Open the payloads in a JSON file, whole histories too",
@@ -58,6 +58,7 @@ type decoder struct {
 	namespace string
 	strict    bool
 	out       output
+	room      int // for plaintext, in bytes: a history of envelopes can hold far more than its own size
 }
 
 func (d *decoder) decode(ctx context.Context, text []byte) error {
@@ -110,6 +111,11 @@ func (d *decoder) open(ctx context.Context, found []payloaddoc.Found) ([]*common
 		return nil, nil, err
 	}
 	defer c.Close()
+	room := d.room
+	ctx = codec.WithAllowance(ctx, func(size int) bool {
+		room -= size
+		return room >= 0
+	})
 
 	progress := terminal.StartProgress(d.app.err, len(found), "payloads opened")
 	defer progress.Stop()

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/pflag"
 
+	"github.com/waxseal/waxseal/envelope"
 	"github.com/waxseal/waxseal/httpapi"
 	"github.com/waxseal/waxseal/kms"
 )
@@ -322,5 +323,25 @@ func TestPrintJSONIsPrintable(t *testing.T) {
 	var back map[string]string
 	if err := json.Unmarshal(out.Bytes(), &back); err != nil || back["k"] != text {
 		t.Errorf("read back %q, %v", back["k"], err)
+	}
+}
+
+// A small history must not open into more than there is memory for.
+func TestDecodeIsBounded(t *testing.T) {
+	dir := t.TempDir()
+	payload := `{"data":"` + strings.Repeat("AAAA", 100_000) + `"}`
+	var sealed, out, said bytes.Buffer
+	a := &app{in: strings.NewReader("[" + payload + "," + payload + "," + payload + "]"), out: &sealed, err: &said, lookup: func(string) (string, bool) { return "", false }}
+	if code := a.main(t.Context(), []string{"encode", "--data-dir", dir}); code != exitOK {
+		t.Fatalf("encode: %d %s", code, &said)
+	}
+	a.out = &out
+	d := decoder{app: a, keys: source{app: a, dataDir: dir}, room: 700_000}
+	err := d.decode(t.Context(), sealed.Bytes())
+	if code := exitCode(err); code != exitPartly || !errors.Is(err, envelope.ErrAllowance) {
+		t.Errorf("got %d, %v", code, err)
+	}
+	if n := strings.Count(out.String(), payload); n != 2 {
+		t.Errorf("%d payloads were opened, want 2", n)
 	}
 }
