@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"strings"
 	"time"
 
 	vault "github.com/hashicorp/vault/api"
@@ -19,6 +20,10 @@ const maxRedirects = 1
 
 // errRedirect means that Vault pointed to a place where the token must not go.
 var errRedirect = errors.New("vaultkms: redirect to a less protected address")
+
+// errElsewhere means that something in front of Vault, such as a login page,
+// pointed to what is not the same request at another node.
+var errElsewhere = errors.New("vaultkms: redirect to another path")
 
 // errStalled means that our own timeout ended the request, not the caller's context.
 var errStalled = errors.New("vaultkms: no answer in time")
@@ -94,6 +99,11 @@ func (c *client) send(ctx context.Context, method, path string, body []byte, lim
 			resp.Body.Close()
 			if target.Scheme == "https" && next.Scheme != "https" || exposed(next) && !c.insecure {
 				return nil, errRedirect
+			}
+			// A standby names another host and keeps the path; a prefix that a proxy
+			// takes off is no part of what it sees.
+			if !strings.HasSuffix(next.Path, "/v1/"+path) || next.User != nil {
+				return nil, errElsewhere
 			}
 			target, template.Host = next, next.Host
 			continue

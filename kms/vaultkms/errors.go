@@ -53,6 +53,11 @@ func (k *Key) notSent(ctx context.Context, op string, err error) *kms.Error {
 			class: kms.Unavailable, detail: at + " redirects to an address where the token and data keys would cross the network unencrypted",
 			advice: "give Vault's nodes an https:// api_addr, or use the address of the active node",
 		}, err)
+	case errors.Is(err, errElsewhere):
+		return k.fail(op, refusal{
+			class: kms.Unavailable, detail: at + " redirects to another page, as a login in front of Vault does; the token and data keys do not go there",
+			advice: "let us through to Vault itself, or use the address of the active node",
+		}, err)
 	case errors.As(err, &untrusted):
 		return k.fail(op, refusal{
 			class: kms.Unavailable, detail: "the certificate of " + at + " is not trusted",

@@ -374,6 +374,23 @@ func TestRedirects(t *testing.T) {
 		key := newKey(t, vaultkms.Config{Address: to(t, func(*http.Request) string { return "http://vault.invalid/" }).URL})
 		both(t, t.Context(), key, func(t *testing.T, err error) { wantError(t, err, kms.Unavailable, "https://") })
 	})
+	t.Run("to a login page", func(t *testing.T) {
+		var asked atomic.Int32
+		login := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
+		t.Cleanup(login.Close)
+		host := strings.TrimPrefix(login.URL, "http://")
+		for name, target := range map[string]func(*http.Request) string{
+			"another path":      func(*http.Request) string { return login.URL + "/login" },
+			"the path in query": func(r *http.Request) string { return login.URL + "/login?to=" + r.URL.Path },
+			"with a password":   func(r *http.Request) string { return "http://me:secret@" + host + r.URL.Path },
+		} {
+			key := newKey(t, vaultkms.Config{Address: to(t, target).URL})
+			both(t, t.Context(), key, func(t *testing.T, err error) { wantError(t, err, kms.Unavailable, "let us through") })
+			if asked.Load() != 0 {
+				t.Errorf("%s: the token and data keys went there", name)
+			}
+		}
+	})
 	t.Run("from TLS to none", func(t *testing.T) {
 		server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, active(r), http.StatusTemporaryRedirect)
