@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -347,5 +348,34 @@ func TestReplaceInHistory(t *testing.T) {
 		if diff := cmp.Diff(indented.String(), strings.ReplaceAll(string(out), ":  ", ": ")); diff != "" {
 			t.Errorf("lost its indentation:\n%s", diff)
 		}
+	}
+}
+
+// What looks like payloads in one another is not copied again for each level.
+func TestNestedLookalikes(t *testing.T) {
+	const depth, size = 2000, 1 << 20
+	for name, open := range map[string]string{
+		"in data":              `{"metadata":{"encoding":"eA=="},"data":`,
+		"in metadata":          `{"metadata":{"encoding":"eA==","x":`,
+		"in external payloads": `{"metadata":{"encoding":"eA=="},"externalPayloads":[{"x":`,
+		"sealed":               `{"metadata":{"encoding":"` + sealedB64 + `"},"data":`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			end := strings.Repeat("}", strings.Count(open, "{")) // of one level
+			switch name {
+			case "in data", "sealed":
+				end = "}"
+			case "in external payloads":
+				end = "}]}"
+			}
+			text := `{"events":[` + strings.Repeat(open, depth) + `"` + strings.Repeat("x", size) + `"` + strings.Repeat(end, depth) + `]}`
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			_, _ = Parse([]byte(text), encoding) // an error for what claims to be sealed
+			runtime.ReadMemStats(&after)
+			if took := after.TotalAlloc - before.TotalAlloc; took > 64*size {
+				t.Errorf("took %d MiB for %d", took>>20, len(text)>>20)
+			}
+		})
 	}
 }

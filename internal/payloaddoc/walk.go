@@ -29,11 +29,26 @@ type value struct {
 	kind     byte // its first byte
 	encoding span // of an object: the string of its member "encoding"
 	payload  bool // the last one found is this value
+	height   int  // how many objects and lists stand in one another here, itself included
 }
 
 // The members that make an object a payload, in both spellings that protobuf's
 // JSON mapping accepts.
 var payloadMembers = []string{"metadata", "data", "externalPayloads", "external_payloads"}
+
+// fits reports whether a member of an object is one that a payload has, and no
+// deeper. Who nests what looks like payloads would otherwise have all of it
+// parsed again at each level.
+func fits(name string, height int) bool {
+	switch name {
+	case "metadata":
+		return height <= 1
+	case "data":
+		return height == 0
+	default:
+		return slices.Contains(payloadMembers, name) && height <= 2
+	}
+}
 
 // space skips the four characters that RFC 8259 calls white space.
 func (w *walker) space() {
@@ -50,10 +65,11 @@ func (w *walker) value() value {
 	case '{':
 		w.object(&v)
 	case '[':
+		v.height = 1
 		w.array(func(i int) {
 			push := len(w.path)
 			w.path = append(strconv.AppendInt(append(w.path, '['), int64(i), 10), ']')
-			w.value()
+			v.height = max(v.height, 1+w.value().height)
 			w.path = w.path[:push]
 		})
 	case '"':
@@ -159,6 +175,7 @@ func (w *walker) object(v *value) {
 	others := false
 	var failed failure
 	attributes := -1 // the index among found of the encoded attributes
+	v.height = 1
 	w.members(func(name string, quoted span) {
 		push := len(w.path)
 		if push > 0 {
@@ -167,6 +184,7 @@ func (w *walker) object(v *value) {
 		w.path = append(w.path, name...)
 		member := w.value()
 		w.path = w.path[:push]
+		v.height = max(v.height, 1+member.height)
 		switch name {
 		case "encoding":
 			if member.kind == '"' {
@@ -184,7 +202,7 @@ func (w *walker) object(v *value) {
 				failed.name, failed.value = quoted, member.span
 			}
 		}
-		others = others || !slices.Contains(payloadMembers, name)
+		others = others || !fits(name, member.height)
 	})
 	v.end = w.at
 	if attributes >= 0 {
@@ -204,16 +222,17 @@ func (v value) ofKind(kind byte) span {
 }
 
 // payload notes the object at s, whose metadata names the encoding that is at
-// encoding, if it is a payload. others says that it has other members than a payload.
+// encoding, if it is a payload. others says that it has other members than a
+// payload, or such that no payload has.
 func (w *walker) payload(s, encoding span, others bool) bool {
 	named := decodeBase64(w.unquote(encoding))
 	mustBe := len(w.sealed) > 0 && bytes.Equal(named, w.sealed)
-	if !mustBe && (named == nil || others) {
+	if w.err != nil || !mustBe && (named == nil || others) {
 		return false
 	}
 	payloads, err := w.parse(s, `{"payloads":[`, `]}`)
 	if err != nil {
-		if mustBe && w.err == nil {
+		if mustBe {
 			w.err = err
 		}
 		return false
