@@ -1,0 +1,148 @@
+package gcpserver
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"fmt"
+	"time"
+
+	"cloud.google.com/go/kms/apiv1/kmspb"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+)
+
+const (
+	// destroyAfter is how long a version stays restorable by default.
+	destroyAfter = 30 * 24 * time.Hour
+
+	versionIDSize = 16
+	nonceSize     = 12
+)
+
+// cryptoKey and what is below it are guarded by Server.mu.
+type cryptoKey struct {
+	name         string
+	purpose      kmspb.CryptoKey_CryptoKeyPurpose
+	level        kmspb.ProtectionLevel
+	algorithm    kmspb.CryptoKeyVersion_CryptoKeyVersionAlgorithm
+	labels       map[string]string
+	destroyAfter time.Duration
+	created      time.Time
+	versions     []*version // number n is at n-1
+	primary      *version
+}
+
+type version struct {
+	key       *cryptoKey
+	number    int
+	state     kmspb.CryptoKeyVersion_CryptoKeyVersionState
+	created   time.Time
+	destroyAt time.Time // when scheduled
+	destroyed time.Time
+
+	id   [versionIDSize]byte // what a ciphertext names it by
+	aead cipher.AEAD         // nil once destroyed
+}
+
+// addVersion makes the next version of k; it does not become the primary one.
+func (k *cryptoKey) addVersion(now time.Time) (*version, error) {
+	v := &version{key: k, number: len(k.versions) + 1, state: kmspb.CryptoKeyVersion_ENABLED, created: now}
+	secret := make([]byte, 32)
+	rand.Read(secret)  // never fails: crypto/rand ends the process instead
+	rand.Read(v.id[:]) // likewise
+	block, err := aes.NewCipher(secret)
+	if err == nil {
+		v.aead, err = cipher.NewGCM(block)
+	}
+	clear(secret)
+	if err != nil {
+		return nil, status.Error(codes.Internal, "The key version could not be generated.")
+	}
+	k.versions = append(k.versions, v)
+	return v, nil
+}
+
+func (v *version) name() string { return fmt.Sprintf("%s/cryptoKeyVersions/%d", v.key.name, v.number) }
+
+// settle destroys a version whose time has come.
+func (v *version) settle(now time.Time) {
+	if v.state == kmspb.CryptoKeyVersion_DESTROY_SCHEDULED && !now.Before(v.destroyAt) {
+		v.destroy(now)
+	}
+}
+
+func (v *version) destroy(now time.Time) {
+	v.state, v.destroyed, v.aead = kmspb.CryptoKeyVersion_DESTROYED, now, nil
+}
+
+// usable says why a version in its state encrypts and decrypts nothing, or nil.
+func (v *version) usable() error {
+	if v.state == kmspb.CryptoKeyVersion_ENABLED {
+		return nil
+	}
+	kind := "KEY_DISABLED"
+	if v.state != kmspb.CryptoKeyVersion_DISABLED {
+		kind = "KEY_DESTROYED"
+		if v.state == kmspb.CryptoKeyVersion_DESTROY_SCHEDULED {
+			kind = "KEY_DESTROY_SCHEDULED"
+		}
+	}
+	return precondition(kind, v.name(), fmt.Sprintf("%s is not enabled, current state is: %s.", v.name(), v.state))
+}
+
+func (v *version) proto() *kmspb.CryptoKeyVersion {
+	p := &kmspb.CryptoKeyVersion{
+		Name: v.name(), State: v.state, ProtectionLevel: v.key.level, Algorithm: v.key.algorithm,
+		CreateTime: timestamppb.New(v.created), GenerateTime: timestamppb.New(v.created),
+	}
+	if v.state == kmspb.CryptoKeyVersion_DESTROY_SCHEDULED {
+		p.DestroyTime = timestamppb.New(v.destroyAt)
+	}
+	if v.state == kmspb.CryptoKeyVersion_DESTROYED {
+		p.DestroyEventTime = timestamppb.New(v.destroyed)
+	}
+	return p
+}
+
+func (k *cryptoKey) proto() *kmspb.CryptoKey {
+	p := &kmspb.CryptoKey{
+		Name: k.name, Purpose: k.purpose, CreateTime: timestamppb.New(k.created), Labels: k.labels,
+		VersionTemplate:          &kmspb.CryptoKeyVersionTemplate{ProtectionLevel: k.level, Algorithm: k.algorithm},
+		DestroyScheduledDuration: durationpb.New(k.destroyAfter),
+	}
+	if k.primary != nil {
+		p.Primary = k.primary.proto()
+	}
+	return p
+}
+
+// findKey returns the key, with the states of its versions brought up to now.
+func (s *Server) findKey(name string) (*cryptoKey, error) {
+	k, ok := s.keys[name]
+	if !ok {
+		return nil, notFound("CryptoKey", name)
+	}
+	now := time.Now()
+	for _, v := range k.versions {
+		v.settle(now)
+	}
+	return k, nil
+}
+
+func (s *Server) findVersion(name string) (*version, error) {
+	keyName, number, ok := splitVersion(name)
+	if !ok {
+		return nil, badName("name")
+	}
+	k, err := s.findKey(keyName)
+	if err != nil {
+		return nil, err
+	}
+	if number > len(k.versions) {
+		return nil, notFound("CryptoKeyVersion", name)
+	}
+	return k.versions[number-1], nil
+}
