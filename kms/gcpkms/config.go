@@ -1,0 +1,188 @@
+package gcpkms
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	gcp "cloud.google.com/go/kms/apiv1"
+	"google.golang.org/api/option"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/waxseal/waxseal/kms"
+)
+
+const (
+	// DefaultEndpoint is where Cloud KMS is reached unless the environment or a
+	// Config says otherwise.
+	DefaultEndpoint = "cloudkms.googleapis.com:443"
+
+	// DefaultTimeout bounds one request whose caller set no deadline of its own.
+	// Cloud KMS answers in some tens of milliseconds; one that is stuck should not
+	// hold a worker for the 60 s that Google's client waits.
+	DefaultTimeout = 10 * time.Second
+
+	// maxAnswer bounds an answer in bytes: a data key, wrapped or not, and a
+	// resource name, with much room.
+	maxAnswer = 256 << 10
+
+	// maxReconnectDelay is how long gRPC waits at most before it tries to connect
+	// again. Its own default of two minutes would make every outage that much longer.
+	maxReconnectDelay = 3 * time.Second
+
+	// deadAfter is how long sent bytes may stay unacknowledged before a connection
+	// counts as dead, on Linux; the kernel alone would take a quarter of an hour.
+	deadAfter = 20 * time.Second
+)
+
+// Config says which key to open and how to reach Cloud KMS. Name is required.
+type Config struct {
+	// Name is the key's resource name,
+	// "projects/P/locations/L/keyRings/R/cryptoKeys/K", without a version.
+	Name string
+
+	// Endpoint is the "host:port" of another door to Cloud KMS, such as a Private
+	// Service Connect endpoint, or of an emulator; default DefaultEndpoint. It is
+	// not part of what is recorded.
+	Endpoint string
+	// InsecurePlaintext speaks to an emulator: without TLS, and without any
+	// credentials. Every data key can be read on the way, so Endpoint must be a
+	// loopback address.
+	InsecurePlaintext bool
+
+	// Timeout bounds each request, on top of the caller's deadline; default DefaultTimeout.
+	Timeout time.Duration
+
+	// ClientOptions are passed on to Google's client, for credentials that are not
+	// the environment's. Not together with InsecurePlaintext.
+	ClientOptions []option.ClientOption
+}
+
+// New returns the key that cfg names. Credentials are Google's Application
+// Default Credentials: the file that GOOGLE_APPLICATION_CREDENTIALS names, the
+// ones that "gcloud auth application-default login" left, or those of the
+// machine, workload or service account that the process runs as. They are looked
+// for once, now, which asks Google's metadata server where there is no file; with
+// InsecurePlaintext there are none.
+//
+// New does not reach Cloud KMS. A Config that cannot be used gives an *kms.Error of
+// class Internal that lists everything wrong with it; credentials that are missing
+// or cannot be read give one of class Denied.
+func New(cfg Config) (*Key, error) {
+	if cfg.Timeout == 0 {
+		cfg.Timeout = DefaultTimeout
+	}
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	k := &Key{id: keyID(cfg.Name), name: cfg.Name, endpoint: cfg.Endpoint, timeout: cfg.Timeout}
+	if k.endpoint == "" {
+		k.endpoint = DefaultEndpoint
+	}
+	client, err := cfg.dial()
+	if err != nil {
+		return nil, k.noCredentials("open", err)
+	}
+	k.client = client
+	return k, nil
+}
+
+// dial makes a client, which connects when it is first used.
+func (cfg Config) dial() (*gcp.KeyManagementClient, error) {
+	dialOptions := []grpc.DialOption{
+		grpc.WithDisableRetry(),
+		grpc.WithDisableServiceConfig(),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswer)),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxReconnectDelay},
+			MinConnectTimeout: cfg.Timeout,
+		}),
+		// Pings this rare find nothing out by themselves; asking for them has gRPC
+		// set TCP_USER_TIMEOUT, which does.
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Minute, Timeout: deadAfter}),
+	}
+	var options []option.ClientOption
+	if cfg.InsecurePlaintext {
+		conn, err := grpc.NewClient(cfg.Endpoint, append(dialOptions, grpc.WithNoProxy(), grpc.WithTransportCredentials(insecure.NewCredentials()))...)
+		if err != nil {
+			return nil, err
+		}
+		options = []option.ClientOption{option.WithGRPCConn(conn)}
+	} else {
+		options = slices.Clone(cfg.ClientOptions)
+		if cfg.Endpoint != "" {
+			options = append(options, option.WithEndpoint(cfg.Endpoint))
+		}
+		for _, o := range dialOptions {
+			options = append(options, option.WithGRPCDialOption(o))
+		}
+	}
+	// At its debug level, which an environment variable switches on, Google's
+	// library logs requests and answers as they are, data keys included.
+	options = append(options, option.WithLogger(slog.New(slog.DiscardHandler)))
+	client, err := gcp.NewKeyManagementClient(context.Background(), options...)
+	if err != nil {
+		return nil, err
+	}
+	client.CallOptions = &gcp.KeyManagementCallOptions{} // its retries, and its timeouts of 60 s
+	return client, nil
+}
+
+// check lists all that is wrong with cfg, whose defaults are filled in.
+func (cfg Config) check() error {
+	var problems, advice []string
+	bad := func(problem, hint string) {
+		problems = append(problems, problem)
+		advice = append(advice, hint)
+	}
+	if problem := nameProblem(cfg.Name); problem != "" {
+		bad(problem, "name the key as projects/P/locations/L/keyRings/R/cryptoKeys/K")
+	}
+	if cfg.Timeout < 0 {
+		bad("the timeout is negative", "leave the timeout out, or give a positive one")
+	}
+	if cfg.Endpoint != "" && !validEndpoint(cfg.Endpoint) {
+		bad("the endpoint is not of the form host:port", "write it like cloudkms.googleapis.com:443, without https://")
+	}
+	if cfg.InsecurePlaintext {
+		if !loopback(cfg.Endpoint) {
+			bad("without TLS the endpoint must be a loopback address: every data key could be read on the way",
+				"run the emulator on 127.0.0.1, or reach it through a tunnel, or leave "+paramInsecure+" out")
+		}
+		if len(cfg.ClientOptions) > 0 {
+			bad("client options do not go with plaintext", "leave them out: an emulator takes no credentials")
+		}
+	}
+	if len(problems) == 0 {
+		return nil
+	}
+	e := &kms.Error{Op: "open", Detail: strings.Join(problems, "; "), Advice: strings.Join(advice, "; ")}
+	if nameProblem(cfg.Name) == "" {
+		e.KeyID = keyID(cfg.Name)
+	}
+	return e
+}
+
+// validEndpoint reports whether s is a host and a port and nothing that gRPC
+// would take for a resolver's scheme.
+func validEndpoint(s string) bool {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil || host == "" || strings.ContainsAny(host, "/@?# ") {
+		return false
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n > 0
+}
+
+func loopback(endpoint string) bool {
+	host, _, err := net.SplitHostPort(endpoint)
+	ip := net.ParseIP(host)
+	return err == nil && (host == "localhost" || ip != nil && ip.IsLoopback())
+}

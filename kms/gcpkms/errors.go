@@ -1,0 +1,64 @@
+package gcpkms
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/waxseal/waxseal/kms"
+)
+
+// refusal is what an answer of Cloud KMS's means, in our words.
+type refusal struct {
+	class  kms.Class
+	detail string
+	advice string
+	// item says that it is about one data key, not about the key or the service.
+	item bool
+}
+
+// fail makes the error of one operation. cause is kept for errors.As, never printed.
+func (k *Key) fail(op string, r refusal, cause error) *kms.Error {
+	return &kms.Error{Class: r.class, Op: op, KeyID: k.id, Detail: r.detail, Advice: r.advice, Err: cause}
+}
+
+func (k *Key) canceled(op string, cause error) *kms.Error {
+	return k.fail(op, refusal{class: kms.Canceled, detail: "the caller's context ended first"}, cause)
+}
+
+// deadlineSkew is how much earlier than the caller's deadline a server, which is
+// told how much time is left, may report that it has passed.
+const deadlineSkew = 100 * time.Millisecond
+
+// refused says why a call failed, and whether that is about one item. ctx is the
+// caller's own, callCtx the one that the call was made with.
+func (k *Key) refused(ctx, callCtx context.Context, op string, err error) (failed *kms.Error, item bool) {
+	st := status.Convert(err)
+	if deadline, ok := ctx.Deadline(); ok && st.Code() == codes.DeadlineExceeded && time.Until(deadline) < deadlineSkew {
+		<-ctx.Done()
+	}
+	if ctx.Err() != nil {
+		return k.canceled(op, ctx.Err()), false
+	}
+	if errors.Is(context.Cause(callCtx), errStalled) {
+		return k.fail(op, refusal{
+			class: kms.Unavailable, detail: k.endpoint + " gave no answer within " + k.timeout.String(),
+			advice: "check Google Cloud's status and the network between",
+		}, err), false
+	}
+	why := k.reason(op, st)
+	return k.fail(op, why, err), why.item
+}
+
+// noCredentials reports that the client could not be set up, which credentials
+// are all there is to.
+func (k *Key) noCredentials(op string, cause error) *kms.Error {
+	return k.fail(op, refusal{
+		class: kms.Denied, detail: "there are no usable Google credentials",
+		advice: "set GOOGLE_APPLICATION_CREDENTIALS to a readable credentials file, run gcloud auth application-default login, " +
+			"or run as a service account",
+	}, cause)
+}

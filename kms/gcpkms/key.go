@@ -1,0 +1,67 @@
+package gcpkms
+
+import (
+	"context"
+	"errors"
+	"hash/crc32"
+	"time"
+
+	gcp "cloud.google.com/go/kms/apiv1"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/waxseal/waxseal/kms"
+)
+
+// The operations that errors name.
+const (
+	opWrap   = "wrap"
+	opUnwrap = "unwrap"
+)
+
+// maxParallel is how many requests one call has in flight at most. Google's
+// servers take 100 on a connection, which other calls use as well.
+const maxParallel = 32
+
+// errStalled means that our own timeout ended the request, not the caller's context.
+var errStalled = errors.New("gcpkms: no answer in time")
+
+// Key is a symmetric key of Cloud KMS: a kms.Key that is safe for concurrent use.
+// It prints as its ID.
+type Key struct {
+	id, name, endpoint string
+	timeout            time.Duration
+	client             *gcp.KeyManagementClient
+}
+
+var (
+	_ kms.Key    = (*Key)(nil)
+	_ kms.Closer = (*Key)(nil)
+)
+
+// ID implements kms.Key: "gcpkms://" and the key's resource name.
+func (k *Key) ID() string { return k.id }
+
+// String returns the ID.
+func (k *Key) String() string { return k.id }
+
+// GoString returns the ID.
+func (k *Key) GoString() string { return k.id }
+
+// Close closes the connection to Cloud KMS. Calls under way fail.
+func (k *Key) Close() error { return k.client.Close() }
+
+// bounded is ctx with our own timeout, kept apart from the caller's: one means
+// that Cloud KMS is stuck, the other that the caller gave up.
+func (k *Key) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, k.timeout, errStalled)
+}
+
+// checksum is the CRC32C that Cloud KMS wants and gives.
+func checksum(b []byte) *wrapperspb.Int64Value {
+	return wrapperspb.Int64(int64(crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli))))
+}
+
+// intact reports whether sum came and is that of b.
+func intact(b []byte, sum *wrapperspb.Int64Value) bool {
+	return sum != nil && sum.Value == checksum(b).Value
+}

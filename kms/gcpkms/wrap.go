@@ -1,0 +1,87 @@
+package gcpkms
+
+import (
+	"context"
+	"fmt"
+
+	"cloud.google.com/go/kms/apiv1/kmspb"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/waxseal/waxseal/kms"
+)
+
+// Wrap implements kms.Key: one request for each data key, up to 32 at a time.
+// The first that fails ends the others.
+//
+// A request or answer that was damaged on the way, as checksums tell, is
+// Unavailable: the same call may succeed when it is repeated.
+func (k *Key) Wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error) {
+	for _, d := range dataKeys {
+		if len(d) != kms.DataKeySize {
+			return nil, k.fail(opWrap, refusal{detail: fmt.Sprintf("a data key of %d bytes, want %d", len(d), kms.DataKeySize)}, nil)
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, k.canceled(opWrap, err)
+	}
+	ad := ec.AssociatedData()
+	wrapped := make([]kms.Wrapped, len(dataKeys))
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(maxParallel)
+	sent := 0
+	for ; sent < len(dataKeys) && groupCtx.Err() == nil; sent++ {
+		i := sent
+		group.Go(func() (err error) {
+			wrapped[i], err = k.wrapOne(groupCtx, dataKeys[i], ad)
+			return err
+		})
+	}
+	err := group.Wait()
+	if ctx.Err() != nil && (err != nil || sent < len(dataKeys)) {
+		return nil, k.canceled(opWrap, ctx.Err())
+	}
+	if err != nil {
+		return nil, err
+	}
+	return wrapped, nil
+}
+
+// wrapOne wraps one data key. Fail modes of an answer that came, in this order:
+//
+//   - checksums of the request were not verified: Unavailable
+//   - the ciphertext is not that of its checksum: Unavailable
+//   - it was encrypted with another key than ours: Internal
+//   - it is empty or too large to store: Internal
+func (k *Key) wrapOne(ctx context.Context, dataKey, ad []byte) (kms.Wrapped, error) {
+	callCtx, cancel := k.bounded(ctx)
+	defer cancel()
+	resp, err := k.client.Encrypt(callCtx, &kmspb.EncryptRequest{
+		Name: k.name, Plaintext: dataKey, PlaintextCrc32C: checksum(dataKey),
+		AdditionalAuthenticatedData: ad, AdditionalAuthenticatedDataCrc32C: checksum(ad),
+	})
+	if err != nil {
+		failed, _ := k.refused(ctx, callCtx, opWrap, err)
+		return kms.Wrapped{}, failed
+	}
+	// Of data that is not there the flag need not say anything.
+	if !resp.VerifiedPlaintextCrc32C || len(ad) > 0 && !resp.VerifiedAdditionalAuthenticatedDataCrc32C {
+		return kms.Wrapped{}, k.fail(opWrap, damagedRequest(), nil)
+	}
+	if !intact(resp.Ciphertext, resp.CiphertextCrc32C) {
+		return kms.Wrapped{}, k.fail(opWrap, damagedAnswer(), nil)
+	}
+	version, ok := versionOf(k.name, resp.Name)
+	if !ok {
+		return kms.Wrapped{}, k.fail(opWrap, refusal{
+			detail: "what answered encrypted with another key than it was asked to",
+			advice: "check that " + k.endpoint + " is Cloud KMS, and what is between it and us",
+		}, nil)
+	}
+	if n := len(resp.Ciphertext); n == 0 || n > kms.MaxWrappedSize {
+		return kms.Wrapped{}, k.fail(opWrap, refusal{
+			detail: fmt.Sprintf("a wrapped data key of %d bytes came back, which cannot be stored", n),
+			advice: "check that " + k.endpoint + " is Cloud KMS; for an external key, how its manager wraps",
+		}, nil)
+	}
+	return kms.Wrapped{Version: version, Blob: resp.Ciphertext}, nil
+}
