@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -151,5 +152,16 @@ func TestLibraryDoesNotLog(t *testing.T) {
 	os.Stderr = stderr
 	if b, err := os.ReadFile(logged); err != nil || len(b) > 0 {
 		t.Errorf("%d bytes were logged (error %v)", len(b), err)
+	}
+}
+
+// Backend.Open checks by itself what the registry checks as well.
+func TestBackendChecksURI(t *testing.T) {
+	u := &url.URL{Scheme: "https", User: url.User("me"), Host: "projects", Path: "/p"}
+	_, err := gcpkms.Backend.Open(t.Context(), u)
+	for _, want := range []string{"the scheme is not gcpkms", "user name or password", "does not name a key"} {
+		if kms.ClassOf(err) != kms.Internal || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v does not say %q", err, want)
+		}
 	}
 }
