@@ -18,9 +18,10 @@ const (
 	opUnwrap = "unwrap"
 )
 
-// maxParallel is how many requests one call has in flight at most. Google's
-// servers take 100 on a connection, which other calls use as well.
-const maxParallel = 32
+// maxParallel is how many requests one call has in flight at most. Most gRPC
+// servers take 100 on a connection, which other calls use as well; so many let a
+// batch of 100 data keys take two or three round trips.
+const maxParallel = 50
 
 // errStalled means that our own timeout ended the request, not the caller's context.
 var errStalled = errors.New("gcpkms: no answer in time")

@@ -29,13 +29,13 @@ func TestRequestCounts(t *testing.T) {
 		if s.Calls("Encrypt") != n || s.Calls("Decrypt") != n || s.Calls("") != 2*n {
 			t.Errorf("%d data keys: %d Encrypt, %d Decrypt, %d calls", n, s.Calls("Encrypt"), s.Calls("Decrypt"), s.Calls(""))
 		}
-		if got := s.MostInFlight(); got > 32 {
+		if got := s.MostInFlight(); got > 50 {
 			t.Errorf("%d data keys: %d requests at a time", n, got)
 		}
 	}
 }
 
-// Items of one call wait for each other only 32 at a time: 100 take four rounds.
+// Items of one call wait for each other only 50 at a time: 100 take two rounds.
 func TestParallel(t *testing.T) {
 	s := startServer(t)
 	key := newKey(t, s)
@@ -48,12 +48,12 @@ func TestParallel(t *testing.T) {
 		_, err := key.Unwrap(ctx, wrapped, ec)
 		done <- err
 	}()
-	for s.InFlight() < 32 && len(done) == 0 {
+	for s.InFlight() < 50 && len(done) == 0 {
 		runtime.Gosched()
 	}
 	cancel()
 	wantError(t, <-done, "unwrap", kms.Canceled)
-	if most := s.MostInFlight(); most != 32 {
+	if most := s.MostInFlight(); most != 50 {
 		t.Errorf("%d requests at a time", most)
 	}
 }
@@ -74,7 +74,7 @@ func TestFailureEndsBatch(t *testing.T) {
 			if got, err := key.Unwrap(t.Context(), wrapped, ec); err == nil || got != nil {
 				t.Errorf("unwrap: %d answers, error %v", len(got), err)
 			}
-			if n := s.Calls(""); n > 2*32*3 {
+			if n := s.Calls(""); n > 2*50*3 {
 				t.Errorf("%d requests for two batches that fail at once", n)
 			}
 		})
