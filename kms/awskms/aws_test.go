@@ -1,0 +1,185 @@
+package awskms_test
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/awskms"
+	"github.com/waxseal/waxseal/kms/kmstest/awsserver"
+)
+
+const (
+	region      = awsserver.DefaultRegion
+	otherRegion = "us-east-1"
+)
+
+// TestMain takes away the tester's own settings for AWS, and every way to find
+// credentials that leaves this machine.
+func TestMain(m *testing.M) {
+	for _, pair := range os.Environ() {
+		if name, _, _ := strings.Cut(pair, "="); strings.HasPrefix(name, "AWS_") {
+			if err := os.Unsetenv(name); err != nil {
+				panic(err)
+			}
+		}
+	}
+	none := filepath.Join(os.TempDir(), "waxseal-no-such-file")
+	for name, value := range map[string]string{
+		"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": none, "AWS_SHARED_CREDENTIALS_FILE": none,
+	} {
+		if err := os.Setenv(name, value); err != nil {
+			panic(err)
+		}
+	}
+	goleak.VerifyTestMain(m)
+}
+
+func startServer(t testing.TB) *awsserver.Server {
+	t.Helper()
+	s, err := awsserver.Start(awsserver.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+	return s
+}
+
+func createKey(t testing.TB, s *awsserver.Server, spec awsserver.KeySpec) *awsserver.Key {
+	t.Helper()
+	k, err := s.CreateKey(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// root signs as somebody who may do everything.
+func root() credentials.StaticCredentialsProvider {
+	return credentials.NewStaticCredentialsProvider(awsserver.DefaultAccessKeyID, awsserver.DefaultSecretAccessKey, "")
+}
+
+// tryOpen opens a key of s as cfg says; endpoint and credentials have defaults.
+func tryOpen(t testing.TB, s *awsserver.Server, cfg awskms.Config) (*awskms.Key, error) {
+	t.Helper()
+	if cfg.Endpoint == "" {
+		cfg.Endpoint = s.URL()
+	}
+	if cfg.Credentials == nil {
+		cfg.Credentials = root()
+	}
+	key, err := awskms.New(t.Context(), cfg)
+	if err == nil {
+		t.Cleanup(func() {
+			if err := key.Close(); err != nil {
+				t.Errorf("Close: %v", err)
+			}
+		})
+	}
+	return key, err
+}
+
+func open(t testing.TB, s *awsserver.Server, cfg awskms.Config) *awskms.Key {
+	t.Helper()
+	key, err := tryOpen(t, s, cfg)
+	if err != nil {
+		t.Fatalf("New: %v", err)
+	}
+	return key
+}
+
+// newKey makes a key in s, opens it by its ARN, and forgets the requests for that.
+func newKey(t testing.TB, s *awsserver.Server) (*awskms.Key, *awsserver.Key) {
+	t.Helper()
+	made := createKey(t, s, awsserver.KeySpec{})
+	key := open(t, s, awskms.Config{Key: made.ARN()})
+	s.ResetRequests()
+	return key, made
+}
+
+func dataKeys(n int) [][]byte {
+	out := make([][]byte, n)
+	for i := range out {
+		out[i] = make([]byte, kms.DataKeySize)
+		rand.Read(out[i])
+	}
+	return out
+}
+
+func mustWrap(t testing.TB, key kms.Key, dataKeys [][]byte, ec kms.Context) []kms.Wrapped {
+	t.Helper()
+	wrapped, err := key.Wrap(t.Context(), dataKeys, ec)
+	if err != nil {
+		t.Fatalf("Wrap: %v", err)
+	}
+	return wrapped
+}
+
+func mustUnwrap(t testing.TB, key kms.Key, wrapped []kms.Wrapped, ec kms.Context, want [][]byte) {
+	t.Helper()
+	got, err := key.Unwrap(t.Context(), wrapped, ec)
+	if err != nil {
+		t.Fatalf("Unwrap: %v", err)
+	}
+	if len(got) != len(want) {
+		t.Fatalf("Unwrap of %d gave %d", len(want), len(got))
+	}
+	for i, u := range got {
+		if u.Err != nil || !bytes.Equal(u.DataKey, want[i]) {
+			t.Fatalf("item %d of %d: not the data key that was wrapped (error %v)", i, len(got), u.Err)
+		}
+	}
+}
+
+// unwrapError returns the error that Unwrap has for one blob.
+func unwrapError(t testing.TB, key kms.Key, w kms.Wrapped) error {
+	t.Helper()
+	got, err := key.Unwrap(t.Context(), []kms.Wrapped{w}, nil)
+	if err != nil {
+		if got != nil {
+			t.Error("Unwrap gave both an error and an answer")
+		}
+		return err
+	}
+	if len(got) != 1 || (got[0].DataKey != nil) == (got[0].Err != nil) {
+		t.Fatalf("Unwrap answered %d items, or both or neither of data key and error", len(got))
+	}
+	return got[0].Err
+}
+
+// wantError checks class and hint of err.
+func wantError(t testing.TB, err error, class kms.Class, hint string) {
+	t.Helper()
+	var e *kms.Error
+	switch {
+	case err == nil:
+		t.Errorf("no error, want %v", class)
+	case !errors.As(err, &e):
+		t.Errorf("%T is not a *kms.Error: %v", err, err)
+	case e.Class != class:
+		t.Errorf("class %v, want %v: %v", e.Class, class, err)
+	case !strings.Contains(e.Hint(), hint):
+		t.Errorf("hint %q does not say %q (%v)", e.Hint(), hint, err)
+	}
+}
+
+func wantRequests(t testing.TB, s *awsserver.Server, want map[string]int) {
+	t.Helper()
+	if diff := cmp.Diff(want, s.Requests()); diff != "" {
+		t.Errorf("requests (-want +got):\n%s", diff)
+	}
+	s.ResetRequests()
+}

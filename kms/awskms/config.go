@@ -1,0 +1,258 @@
+package awskms
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/config"
+	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/smithy-go/logging"
+
+	"github.com/waxseal/waxseal/kms"
+)
+
+// DefaultTimeout bounds one request whose caller set no deadline of its own, the
+// time to get credentials included. AWS KMS answers in some 25 ms.
+const DefaultTimeout = 10 * time.Second
+
+// maxIdleConns is how many connections to AWS KMS stay open between bursts: two
+// calls' worth of parallel requests.
+const maxIdleConns = 2 * maxParallel
+
+// Config says which key to open and how to reach AWS KMS. Key is required; what
+// else is left out comes from where AWS's own tools look: the environment, the
+// shared configuration files, and the metadata service.
+type Config struct {
+	// Key is a key ARN, an alias ARN, an alias such as "alias/payments", or a key
+	// ID. A key ARN of a multi-Region key may leave out its Region.
+	Key string
+	// Region of the key; default that of the ARN, then AWS_REGION and the like.
+	Region string
+	// Credentials to sign with; default the SDK's default chain.
+	Credentials aws.CredentialsProvider
+
+	// Endpoint replaces the address of AWS KMS, for emulators and VPC endpoints;
+	// default AWS_ENDPOINT_URL_KMS and the like, then AWS's own.
+	Endpoint string
+	// FIPS uses the endpoints with FIPS 140-validated cryptography.
+	FIPS bool
+	// DualStack uses the endpoints that also speak IPv6.
+	DualStack bool
+
+	// Timeout bounds each request, on top of the caller's deadline; default
+	// DefaultTimeout.
+	Timeout time.Duration
+	// InsecurePlainHTTP permits an http:// endpoint on another machine, where
+	// every data key can be read on the way. Only where something else encrypts
+	// the way, or for emulators without real data.
+	InsecurePlainHTTP bool
+}
+
+// New returns the key that cfg names.
+//
+// It asks AWS about the key (DescribeKey), once: an alias or key ID is resolved to
+// the key ARN, which is used and recorded from then on, wherever the alias moves;
+// a key that cannot do the job (asymmetric, for signatures or MACs, owned by an
+// AWS service) is refused with class Internal. A key that is disabled or pending
+// deletion is opened, and its use gives Disabled until somebody enables it.
+//
+// For a key ARN the answer is a courtesy: where DescribeKey is denied, or AWS KMS
+// cannot be asked right now, New goes on without. For an alias or a key ID it is
+// not, and the error tells what to do. A Config that cannot be used gives an
+// *kms.Error of class Internal that lists everything wrong with it.
+func New(ctx context.Context, cfg Config) (*Key, error) {
+	n, problem := cfg.check()
+	if problem != nil {
+		return nil, problem
+	}
+	if n.region == "" {
+		n.region = cfg.Region
+	}
+	loaded, err := cfg.load(ctx, n.region)
+	if err != nil {
+		return nil, err
+	}
+	n.region = loaded.Region
+	if !regionForm.MatchString(n.region) {
+		return nil, cfg.failed("there is no Region, or it is not one of AWS's", "add ?region=eu-west-1 to the key URI, name the key by its ARN, or set AWS_REGION", nil)
+	}
+	if cfg.Timeout == 0 {
+		cfg.Timeout = DefaultTimeout
+	}
+	transport := newTransport(loaded.HTTPClient, cfg.InsecurePlainHTTP)
+	credentials := loaded.Credentials
+	if cfg.Credentials != nil {
+		credentials = aws.NewCredentialsCache(cfg.Credentials)
+	}
+	k := &Key{name: n, timeout: cfg.Timeout, transport: transport}
+	k.api = awskms.NewFromConfig(loaded, func(o *awskms.Options) {
+		o.HTTPClient = transport
+		o.Retryer = aws.NopRetryer{}
+		o.Credentials = namedCredentials{credentials}
+		o.Logger, o.ClientLogMode = logging.Nop{}, 0
+		if cfg.Endpoint != "" {
+			o.BaseEndpoint = aws.String(cfg.Endpoint)
+		}
+	})
+	k.asked = cfg.Key
+	if n.isKeyARN() {
+		k.asked = n.arn(n.region)
+		k.resolved()
+	} else {
+		k.id = Scheme + ":///" + cfg.Key // for errors until AWS has told the ARN
+	}
+	if err := k.describe(ctx); err != nil {
+		transport.CloseIdleConnections()
+		return nil, err
+	}
+	return k, nil
+}
+
+// load reads the environment and the shared configuration files.
+func (cfg Config) load(ctx context.Context, region string) (aws.Config, error) {
+	client := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
+		t.MaxIdleConnsPerHost = maxIdleConns
+		t.DisableCompression = true // an inflater would hold data keys that nobody wipes
+	})
+	options := []func(*config.LoadOptions) error{
+		config.WithHTTPClient(client),
+		config.WithLogger(logging.Nop{}),
+		config.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }),
+	}
+	if region != "" {
+		options = append(options, config.WithRegion(region))
+	}
+	if cfg.Credentials != nil {
+		options = append(options, config.WithCredentialsProvider(cfg.Credentials))
+	}
+	if cfg.FIPS {
+		options = append(options, config.WithUseFIPSEndpoint(aws.FIPSEndpointStateEnabled))
+	}
+	if cfg.DualStack {
+		options = append(options, config.WithUseDualStackEndpoint(aws.DualStackEndpointStateEnabled))
+	}
+	loaded, err := config.LoadDefaultConfig(ctx, options...)
+	switch {
+	case err == nil:
+		return loaded, nil
+	case ctx.Err() != nil:
+		return loaded, &kms.Error{Class: kms.Canceled, Op: opOpen, KeyID: cfg.uri(), Detail: endedFirst, Err: ctx.Err()}
+	}
+	return loaded, cfg.failed("the settings for AWS in the environment or in the shared configuration files cannot be used",
+		"check AWS_PROFILE, AWS_CONFIG_FILE, AWS_CA_BUNDLE and the files they name", err)
+}
+
+// uri names the key for errors while it has no ID.
+func (cfg Config) uri() string {
+	if _, ok := parseName(cfg.Key); !ok {
+		return ""
+	}
+	return Scheme + ":///" + cfg.Key
+}
+
+func (cfg Config) failed(detail, advice string, cause error) *kms.Error {
+	return &kms.Error{Op: opOpen, KeyID: cfg.uri(), Detail: detail, Advice: advice, Err: cause}
+}
+
+// check lists all that is wrong with cfg.
+func (cfg Config) check() (name, error) {
+	var problems, advice []string
+	bad := func(problem, hint string) {
+		problems = append(problems, problem)
+		if !slices.Contains(advice, hint) {
+			advice = append(advice, hint)
+		}
+	}
+	n, ok := parseName(cfg.Key)
+	switch {
+	case !ok:
+		bad("it names no key as AWS does", uriAdvice)
+	case n.region == "" && n.account != "" && !n.multiRegion():
+		bad("the ARN names no Region", uriAdvice)
+	case n.region != "" && cfg.Region != "" && n.region != cfg.Region:
+		bad("the ARN names another Region than ?region=", "leave ?region= out where the key is named by its ARN")
+	case n.region != "" && !regionForm.MatchString(n.region), cfg.Region != "" && !regionForm.MatchString(cfg.Region):
+		bad("the Region is not one of AWS's", "write the Region as in eu-west-1")
+	}
+	if cfg.Timeout < 0 {
+		bad("the timeout is negative", "leave the timeout out, or give a positive one")
+	}
+	if cfg.Endpoint != "" {
+		if cfg.FIPS || cfg.DualStack {
+			bad("an endpoint of one's own leaves no choice of FIPS or dual stack", "name the endpoint that has what you need, and leave fips and dualstack out")
+		}
+		if u, err := parseEndpoint(cfg.Endpoint); err != nil {
+			bad(err.Error(), "write the endpoint as in http://127.0.0.1:4566 or https://kms.example.com")
+		} else if !cfg.InsecurePlainHTTP && exposed(u) {
+			bad(exposedDetail, exposedAdvice)
+		}
+	}
+	if len(problems) == 0 {
+		return n, nil
+	}
+	return n, cfg.failed(strings.Join(problems, "; "), strings.Join(advice, "; "), nil)
+}
+
+const (
+	exposedDetail = "http:// to another machine would show every data key to the network"
+	exposedAdvice = "use https://, or " + paramInsecure + "=true in the key URI where something else encrypts the way"
+)
+
+// parseEndpoint checks that endpoint can be an address of AWS KMS. The error's
+// text is fixed: the address itself may hold a password.
+func parseEndpoint(endpoint string) (*url.URL, error) {
+	u, err := url.Parse(endpoint)
+	switch {
+	case err != nil:
+		return nil, errors.New("the endpoint is not a URL")
+	case u.User != nil:
+		return nil, errors.New("the endpoint holds a user name or password")
+	case u.RawQuery != "" || u.Fragment != "":
+		return nil, errors.New("the endpoint holds a query or a fragment")
+	case u.Scheme != "http" && u.Scheme != "https":
+		return nil, errors.New("the endpoint does not start with https:// or http://")
+	case u.Hostname() == "":
+		return nil, errors.New("the endpoint names no host")
+	}
+	return u, nil
+}
+
+// exposed reports whether requests to u cross a network unencrypted.
+func exposed(u *url.URL) bool {
+	if u.Scheme != "http" || u.Hostname() == "localhost" {
+		return false
+	}
+	ip := net.ParseIP(u.Hostname())
+	return ip == nil || !ip.IsLoopback()
+}
+
+// namedCredentials marks the errors of a provider, which the SDK mixes with
+// those of the request itself.
+type namedCredentials struct{ aws.CredentialsProvider }
+
+// credentialsError means that there is nothing to sign a request with.
+type credentialsError struct{ cause error }
+
+func (e *credentialsError) Error() string { return fmt.Sprintf("awskms: no credentials (%T)", e.cause) }
+func (e *credentialsError) Unwrap() error { return e.cause }
+
+// Retrieve implements aws.CredentialsProvider.
+func (c namedCredentials) Retrieve(ctx context.Context) (aws.Credentials, error) {
+	if c.CredentialsProvider == nil {
+		return aws.Credentials{}, &credentialsError{errors.New("awskms: no provider")}
+	}
+	got, err := c.CredentialsProvider.Retrieve(ctx)
+	if err != nil {
+		return got, &credentialsError{err}
+	}
+	return got, nil
+}

@@ -1,0 +1,91 @@
+package awskms
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net/http"
+
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/smithy-go"
+
+	"github.com/waxseal/waxseal/kms"
+)
+
+// errAnswer is the cause of errors about answers that cannot be right.
+var errAnswer = errors.New("awskms: an answer that AWS KMS would not give")
+
+const (
+	// damaged is the advice about a wrapped data key that does not open.
+	damaged    = "open it with the key and in the namespace it was sealed under; if those are right, the bytes were damaged and only a copy helps"
+	endedFirst = "the caller's context ended first"
+)
+
+// refusal is what an answer of AWS's means, in our words.
+type refusal struct {
+	class  kms.Class
+	detail string
+	advice string
+}
+
+// fail makes the error of one operation. cause is kept for errors.As, never printed.
+func (k *Key) fail(op string, r refusal, cause error) *kms.Error {
+	return &kms.Error{Class: r.class, Op: op, KeyID: k.id, Detail: r.detail, Advice: r.advice, Err: cause}
+}
+
+func (k *Key) canceled(op string, cause error) *kms.Error {
+	return k.fail(op, refusal{class: kms.Canceled, detail: endedFirst}, cause)
+}
+
+// failed says what an error of the SDK's means. ctx is the caller's own, askCtx
+// the one of the request. The order: the caller gave up; our own timeout; nothing
+// to sign with; an answer of AWS's; no answer.
+func (k *Key) failed(ctx, askCtx context.Context, op string, err error) *kms.Error {
+	var noCredentials *credentialsError
+	var untrusted *tls.CertificateVerificationError
+	var answered smithy.APIError
+	var response *awshttp.ResponseError
+	switch {
+	case ctx.Err() != nil:
+		return k.canceled(op, ctx.Err())
+	case errors.Is(context.Cause(askCtx), errStalled):
+		return k.fail(op, refusal{
+			class: kms.Unavailable, detail: "AWS KMS gave no answer within " + k.timeout.String(),
+			advice: "check that the network lets us through to AWS KMS in " + k.name.region,
+		}, err)
+	case errors.Is(err, errExposed):
+		return k.fail(op, refusal{detail: exposedDetail, advice: exposedAdvice}, err)
+	case errors.Is(err, errTooLarge):
+		return k.fail(op, notKMS(), err)
+	case errors.As(err, &noCredentials):
+		return k.fail(op, ofCredentials(noCredentials.cause), err)
+	case errors.As(err, &answered):
+		status := 0
+		if errors.As(err, &response) {
+			status = response.HTTPStatusCode()
+		}
+		return k.fail(op, k.reason(op, answered.ErrorCode(), status), err)
+	case errors.As(err, &untrusted):
+		return k.fail(op, refusal{
+			class: kms.Unavailable, detail: "the certificate of the endpoint is not trusted",
+			advice: "set AWS_CA_BUNDLE to the file with the certificate of the authority that signed it",
+		}, err)
+	case errors.Is(err, http.ErrSchemeMismatch):
+		return k.fail(op, refusal{class: kms.Unavailable, detail: "the endpoint does not speak TLS", advice: "write http:// in the endpoint if it is on the same machine"}, err)
+	case errors.As(err, &response):
+		return k.fail(op, notKMS(), err) // an answer, and not one of AWS's
+	}
+	return k.fail(op, refusal{
+		class: kms.Unavailable, detail: "cannot reach AWS KMS in " + k.name.region,
+		advice: "check that the Region is spelled right, the endpoint if one is set, and that the network lets us through",
+	}, err)
+}
+
+// withoutDescribing reports whether a failed DescribeKey leaves the key usable.
+func withoutDescribing(failed *kms.Error, err error) bool {
+	var answered smithy.APIError
+	if failed.Class == kms.Denied {
+		return errors.As(err, &answered) && answered.ErrorCode() == codeAccessDenied
+	}
+	return failed.Class.Transient()
+}

@@ -1,0 +1,165 @@
+package awskms
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/aws/smithy-go"
+
+	"github.com/waxseal/waxseal/kms"
+)
+
+// codeAccessDenied is what the SDK calls the refusal of IAM and key policies.
+const codeAccessDenied = "AccessDeniedException"
+
+// reason says what an error code of AWS's means: those of the KMS API reference
+// and the errors that are common to all of AWS's services.
+func (k *Key) reason(op, code string, status int) refusal {
+	switch code {
+	case "ThrottlingException", "Throttling", "ThrottledException", "RequestThrottled", "RequestThrottledException",
+		"TooManyRequestsException", "RequestLimitExceeded", "LimitExceededException", "SlowDown":
+		return throttled()
+	case "KMSInternalException", "KMSInternal", "InternalFailure", "InternalError", "InternalServerError", "InternalServerException",
+		"DependencyTimeoutException", "DependencyTimeout", "ServiceUnavailable", "ServiceUnavailableException", "RequestTimeout", "RequestTimeoutException":
+		return refusal{class: kms.Unavailable, detail: "AWS KMS failed to answer", advice: "look at the AWS Health Dashboard for " + k.name.region}
+	case "KeyUnavailableException", "KeyUnavailable":
+		return refusal{class: kms.Unavailable, detail: "AWS KMS has the key but cannot use it right now", advice: "try again; for a key in a custom key store, check that store"}
+	case "CustomKeyStoreNotFoundException", "CustomKeyStoreInvalidStateException", "CloudHsmClusterNotActiveException", "CloudHsmClusterInvalidConfigurationException",
+		"XksProxyUriUnreachableException", "XksProxyInvalidResponseException":
+		return refusal{class: kms.Unavailable, detail: "the custom key store of the key is not connected", advice: "connect it: aws kms connect-custom-key-store"}
+	case codeAccessDenied, "AccessDenied", "NotAuthorized", "OptInRequired":
+		return refusal{
+			class: kms.Denied, detail: "neither IAM nor the key's policy lets this identity do it",
+			advice: "grant " + action(op) + " on the key to this identity (aws sts get-caller-identity), and mind conditions on the encryption context",
+		}
+	case "ExpiredTokenException", "ExpiredToken", "RequestExpired":
+		return expiredCredentials()
+	case "UnrecognizedClientException", "InvalidClientTokenId", "InvalidAccessKeyId":
+		return refusal{
+			class: kms.Denied, detail: "AWS does not know the credentials: they were deleted, are of another partition, or lack their session token",
+			advice: "check with aws sts get-caller-identity; set AWS_SESSION_TOKEN with temporary credentials",
+		}
+	case "InvalidSignatureException", "SignatureDoesNotMatch", "IncompleteSignature", "IncompleteSignatureException",
+		"MissingAuthenticationToken", "MissingAuthenticationTokenException":
+		return refusal{
+			class: kms.Denied, detail: "AWS does not take the signature: the secret, the clock or the Region is wrong",
+			advice: "check AWS_SECRET_ACCESS_KEY, this machine's clock, and the Region",
+		}
+	case "NotFoundException", "NotFound":
+		return refusal{
+			class: kms.NotFound, detail: "AWS KMS has no such key or alias in " + k.name.region,
+			advice: "check account, Region and spelling; for a key in another account name its ARN",
+		}
+	case "DisabledException", "Disabled":
+		return refusal{class: kms.Disabled, detail: "the key is disabled", advice: "enable it: aws kms enable-key --key-id " + k.shown()}
+	case "KMSInvalidStateException", "KMSInvalidState":
+		return refusal{
+			class: kms.Disabled, detail: "the key's state does not permit it: it is pending deletion or import, or its key store is not connected",
+			advice: "look at its state with aws kms describe-key; cancel-key-deletion and then enable-key bring a key back that is pending deletion",
+		}
+	case "InvalidCiphertextException", "InvalidCiphertext":
+		return refusal{class: kms.Corrupt, detail: "the wrapped data key was altered, or belongs to another context", advice: damaged}
+	case "IncorrectKeyException", "IncorrectKey":
+		return refusal{class: kms.Corrupt, detail: "the wrapped data key belongs to another key", advice: damaged}
+	case "InvalidKeyUsageException", "InvalidKeyUsage":
+		return wrongKind()
+	case "InvalidArnException", "InvalidArn":
+		return refusal{detail: "AWS KMS does not take the key's name", advice: uriAdvice}
+	}
+	switch {
+	case status == http.StatusTooManyRequests:
+		return throttled()
+	case status >= http.StatusInternalServerError:
+		return refusal{class: kms.Unavailable, detail: "AWS KMS failed to answer", advice: "look at the AWS Health Dashboard, and at what a proxy on the way says"}
+	case code == "" || code == "UnknownError": // the SDK's name for an answer without a code
+		return notKMS()
+	}
+	return refusal{detail: "AWS KMS did not take the request, for a reason that we do not know", advice: "look for the request in CloudTrail"}
+}
+
+func throttled() refusal {
+	return refusal{
+		class: kms.Throttled, detail: "the request quota of this account and Region is used up",
+		advice: "let more payloads share a data key (dataKey.maxPayloads), or ask AWS for a higher quota",
+	}
+}
+
+func wrongKind() refusal {
+	return refusal{
+		detail: "it is not a symmetric key for encryption: key usage or key spec do not fit",
+		advice: "create one with aws kms create-key (SYMMETRIC_DEFAULT, ENCRYPT_DECRYPT) and name that one; a key's kind cannot be changed",
+	}
+}
+
+func otherKey() refusal {
+	return refusal{
+		detail: "the answer names another key than the one that was asked",
+		advice: "this must not happen with AWS KMS: check what the endpoint is, and what is on the way to it",
+	}
+}
+
+func notUnderstood() refusal {
+	return refusal{
+		detail: "what was answered is not what AWS KMS answers",
+		advice: "check what the endpoint is, and what is on the way to it",
+	}
+}
+
+// notKMS is about answers that are no word of AWS's, which must not pass for one:
+// a proxy's page does not mean that a key is gone.
+func notKMS() refusal {
+	return refusal{
+		class: kms.Unavailable, detail: "the answer was cut short, or what answers is not AWS KMS",
+		advice: "check the endpoint if one is set, and what a proxy on the way says",
+	}
+}
+
+func expiredCredentials() refusal {
+	return refusal{
+		class: kms.Denied, detail: "the credentials have expired",
+		advice: "get new ones, such as with aws sso login; give a long-running process a role instead of a copied token",
+	}
+}
+
+// ofCredentials says why there is nothing to sign with. An error code is the word
+// of the service that gives credentials. Without one it was not reached, which
+// passes, unless it is the metadata service, which most machines do not have.
+func ofCredentials(cause error) refusal {
+	var answered smithy.APIError
+	var operation *smithy.OperationError
+	switch {
+	case errors.As(cause, &answered):
+		switch code := answered.ErrorCode(); code {
+		case "ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded":
+			return refusal{class: kms.Throttled, detail: "the service that gives credentials refused for quota", advice: "start fewer processes at once"}
+		case "ExpiredTokenException", "ExpiredToken", "UnauthorizedException":
+			return expiredCredentials()
+		}
+		return refusal{class: kms.Denied, detail: "AWS gave no credentials for the configured role or profile", advice: "check AWS_PROFILE, AWS_ROLE_ARN and the role's trust policy"}
+	case errors.As(cause, &operation) && operation.Service() != "ec2imds":
+		return refusal{class: kms.Unavailable, detail: "the service that gives credentials could not be reached", advice: "check that the network lets us through to AWS STS or SSO"}
+	}
+	return refusal{
+		class: kms.Denied, detail: "there are no AWS credentials",
+		advice: "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run where a role is attached",
+	}
+}
+
+// action returns the permission that op needs, as policies name it.
+func action(op string) string {
+	switch op {
+	case opWrap:
+		return "kms:Encrypt"
+	case opUnwrap:
+		return "kms:Decrypt"
+	}
+	return "kms:DescribeKey"
+}
+
+// shown returns the key as AWS's own tools take it.
+func (k *Key) shown() string {
+	if k.arn != "" {
+		return k.arn
+	}
+	return k.asked
+}

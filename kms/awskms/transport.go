@@ -1,0 +1,77 @@
+package awskms
+
+import (
+	"errors"
+	"io"
+	"net/http"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+)
+
+// maxAnswer is the largest answer in bytes that is read. KMS's answer to
+// DescribeKey may reach some KiB; all others are smaller.
+const maxAnswer = 64 << 10
+
+var (
+	// errTooLarge means that an answer is larger than any that AWS KMS would give.
+	errTooLarge = errors.New("awskms: answer is too large")
+	// errExposed means that a request would cross a network unencrypted.
+	errExposed = errors.New("awskms: data keys over an unencrypted network")
+	// errStalled means that our own timeout ended the request, not the caller's context.
+	errStalled = errors.New("awskms: no answer in time")
+)
+
+// transport is the SDK's HTTP client with bounds: it follows no redirect, because
+// AWS KMS sends none and a request holds a data key; it reads answers up to
+// maxAnswer; and it holds endpoints from the environment to the same rule about
+// http:// as those of a Config.
+type transport struct {
+	client   *http.Client
+	insecure bool
+}
+
+func newTransport(from aws.HTTPClient, insecure bool) *transport {
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	if b, ok := from.(*awshttp.BuildableClient); ok {
+		client.Transport = b.GetTransport() // with the certificates of AWS_CA_BUNDLE
+	}
+	return &transport{client: client, insecure: insecure}
+}
+
+// Do implements aws.HTTPClient.
+func (t *transport) Do(r *http.Request) (*http.Response, error) {
+	if !t.insecure && exposed(r.URL) {
+		return nil, errExposed
+	}
+	answer, err := t.client.Do(r)
+	if err != nil {
+		return nil, err
+	}
+	answer.Body = &boundedBody{from: answer.Body, left: maxAnswer}
+	return answer, nil
+}
+
+// CloseIdleConnections closes the connections that nobody uses.
+func (t *transport) CloseIdleConnections() { t.client.CloseIdleConnections() }
+
+// boundedBody gives errTooLarge instead of more than left bytes.
+type boundedBody struct {
+	from io.ReadCloser
+	left int
+}
+
+func (b *boundedBody) Read(p []byte) (int, error) {
+	if len(p) > b.left+1 {
+		p = p[:b.left+1] // one more, to see whether that was the end
+	}
+	n, err := b.from.Read(p)
+	if n > b.left {
+		clear(p[:n])
+		return 0, errTooLarge
+	}
+	b.left -= n
+	return n, err
+}
+
+func (b *boundedBody) Close() error { return b.from.Close() }

@@ -1,0 +1,155 @@
+package awskms
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/waxseal/waxseal/kms"
+)
+
+// Scheme of the URIs that Backend opens.
+const Scheme = "awskms"
+
+// Parameters of a key URI. They say how to get to the key; none is recorded.
+const (
+	paramRegion    = "region"
+	paramEndpoint  = "endpoint"
+	paramFIPS      = "fips"
+	paramDualStack = "dualstack"
+	paramInsecure  = "insecure-plain-http"
+)
+
+// Backend opens keys by URIs of the form
+//
+//	awskms:///KEY[?region=REGION][&endpoint=URL][&fips=true][&dualstack=true][&insecure-plain-http=true]
+//
+// where KEY is a key ARN, an alias ARN, an alias (alias/payments) or a key ID.
+// The Region comes from the ARN, from ?region=, or from the environment.
+const Backend backend = Scheme
+
+// backend is a string so that Backend can be a constant.
+type backend string
+
+var _ kms.Backend = Backend
+
+// Scheme implements kms.Backend.
+func (b backend) Scheme() string { return string(b) }
+
+// Open implements kms.Backend; see New for what it asks AWS. A URI that cannot be
+// used gives an *kms.Error of class Internal with a hint.
+func (b backend) Open(ctx context.Context, uri *url.URL) (kms.Key, error) {
+	cfg, err := parseURI(uri)
+	if err != nil {
+		return nil, err
+	}
+	return New(ctx, cfg)
+}
+
+func parseURI(u *url.URL) (Config, error) {
+	var problems []string
+	bad := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
+
+	if u.Scheme != Scheme {
+		bad("the scheme is not %s", Scheme)
+	}
+	if u.User != nil {
+		bad("a user name or password does not belong in a key URI")
+	}
+	if u.Fragment != "" {
+		bad("there is nothing after # in a key URI of AWS's")
+	}
+	if u.Host != "" {
+		bad("there are three slashes before the key, and no host")
+	}
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		bad("what follows ? cannot be parsed")
+	}
+	for name, values := range query {
+		if !slices.Contains([]string{paramRegion, paramEndpoint, paramFIPS, paramDualStack, paramInsecure}, name) {
+			bad("unknown parameter %q", name)
+		}
+		if len(values) != 1 || values[0] == "" {
+			bad("parameter %q needs one value", name)
+		}
+	}
+	flag := func(name string) bool {
+		switch query.Get(name) {
+		case "", "false":
+		case "true":
+			return true
+		default:
+			bad("parameter %q is neither true nor false", name)
+		}
+		return false
+	}
+	cfg := Config{
+		Key:    strings.TrimPrefix(u.EscapedPath(), "/"),
+		Region: query.Get(paramRegion), Endpoint: query.Get(paramEndpoint),
+		FIPS: flag(paramFIPS), DualStack: flag(paramDualStack), InsecurePlainHTTP: flag(paramInsecure),
+	}
+	if len(problems) > 0 {
+		slices.Sort(problems) // the query is a map
+		return Config{}, &kms.Error{Op: opOpen, KeyID: kms.Redact(u), Detail: strings.Join(problems, "; "), Advice: uriAdvice}
+	}
+	return cfg, nil
+}
+
+const uriAdvice = "write awskms:///arn:aws:kms:eu-west-1:111122223333:key/KEY-ID, or awskms:///alias/name?region=eu-west-1"
+
+// The forms of AWS's names. They are stricter than AWS in what cannot be in a
+// recorded ID, and no stricter otherwise: emulators make key IDs of their own.
+var (
+	arnForm    = regexp.MustCompile(`^arn:(aws[a-z-]*):kms:([a-z0-9-]*):([0-9]{12}):(key/[A-Za-z0-9-]{1,128}|alias/[A-Za-z0-9/_-]{1,250})$`)
+	shortForm  = regexp.MustCompile(`^(alias/[A-Za-z0-9/_-]{1,250}|[A-Za-z0-9-]{1,128})$`)
+	regionForm = regexp.MustCompile(`^[a-z]{2,}(-[a-z0-9]+)+$`)
+)
+
+// multiRegionPrefix begins the key IDs of multi-Region keys, and of no others.
+const multiRegionPrefix = "mrk-"
+
+// name is how a Config names a key, taken apart.
+type name struct {
+	partition, region, account string // empty where the name is no ARN
+	resource                   string // "key/ID", "alias/name"
+}
+
+// parseName takes a Config's Key apart.
+func parseName(key string) (name, bool) {
+	if m := arnForm.FindStringSubmatch(key); m != nil {
+		return name{partition: m[1], region: m[2], account: m[3], resource: m[4]}, true
+	}
+	if !shortForm.MatchString(key) || strings.HasPrefix(key, "arn:") {
+		return name{}, false
+	}
+	if !strings.HasPrefix(key, "alias/") {
+		key = "key/" + key
+	}
+	return name{resource: key}, true
+}
+
+// isKeyARN reports whether the name alone says which key it is.
+func (n name) isKeyARN() bool { return n.account != "" && strings.HasPrefix(n.resource, "key/") }
+
+// multiRegion reports whether it is the name of a multi-Region key.
+func (n name) multiRegion() bool { return strings.HasPrefix(n.resource, "key/"+multiRegionPrefix) }
+
+// arn writes the name of a key in region as AWS does.
+func (n name) arn(region string) string {
+	return strings.Join([]string{"arn", n.partition, "kms", region, n.account, n.resource}, ":")
+}
+
+// keyID is what envelopes record of the key with this ARN. The replicas of a
+// multi-Region key are one key with one ID in several Regions, and AWS opens with
+// each what any of them sealed: so their Region is left out.
+func (n name) keyID() string {
+	region := n.region
+	if n.multiRegion() {
+		region = ""
+	}
+	return Scheme + ":///" + n.arn(region)
+}

@@ -1,0 +1,115 @@
+package awsserver_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/smithy-go"
+
+	"github.com/waxseal/waxseal/kms/kmstest/awsserver"
+)
+
+// The real client encrypts and decrypts, meets throttling, and is counted.
+func Example() {
+	ctx := context.Background()
+	server, err := awsserver.Start(awsserver.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer server.Close()
+	key, err := server.CreateKey(awsserver.KeySpec{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	server.SetAlias("alias/payments", key)
+
+	client := kms.New(kms.Options{
+		BaseEndpoint: aws.String(server.URL()),
+		Region:       awsserver.DefaultRegion,
+		Credentials:  credentials.NewStaticCredentialsProvider(awsserver.DefaultAccessKeyID, awsserver.DefaultSecretAccessKey, ""),
+		Retryer:      aws.NopRetryer{},
+	})
+	sealed, err := client.Encrypt(ctx, &kms.EncryptInput{KeyId: aws.String("alias/payments"), Plaintext: make([]byte, 32)})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(len(sealed.CiphertextBlob), *sealed.KeyId == key.ARN())
+
+	server.Script("Decrypt", awsserver.Throttle())
+	var refused smithy.APIError
+	for range 2 {
+		opened, err := client.Decrypt(ctx, &kms.DecryptInput{CiphertextBlob: sealed.CiphertextBlob})
+		if errors.As(err, &refused) {
+			fmt.Println(refused.ErrorCode())
+			continue
+		}
+		fmt.Println(len(opened.Plaintext))
+	}
+	fmt.Println(server.Requests())
+	// Output:
+	// 184 true
+	// ThrottlingException
+	// 32
+	// map[Decrypt:2 Encrypt:1]
+}
+
+// A worker's IAM policy is tried out: it may use the key for one namespace only.
+func ExampleServer_SetIdentity() {
+	server, err := awsserver.Start(awsserver.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer server.Close()
+	key, err := server.CreateKey(awsserver.KeySpec{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	err = server.SetIdentity(awsserver.Identity{AccessKeyID: "AKIAWORKER", SecretAccessKey: "secret", Policy: `{
+		"Version": "2012-10-17",
+		"Statement": [{
+			"Effect": "Allow", "Action": "kms:Encrypt", "Resource": "` + key.ARN() + `",
+			"Condition": {"StringEquals": {"kms:EncryptionContext:namespace": "payments"}}
+		}]
+	}`})
+	if err != nil {
+		log.Fatal(err)
+	}
+	client := kms.New(kms.Options{
+		BaseEndpoint: aws.String(server.URL()),
+		Region:       awsserver.DefaultRegion,
+		Credentials:  credentials.NewStaticCredentialsProvider("AKIAWORKER", "secret", ""),
+	})
+	for _, namespace := range []string{"payments", "default"} {
+		_, err := client.Encrypt(context.Background(), &kms.EncryptInput{
+			KeyId: aws.String(key.ARN()), Plaintext: make([]byte, 32), EncryptionContext: map[string]string{"namespace": namespace},
+		})
+		fmt.Println(namespace, err == nil)
+	}
+	// Output:
+	// payments true
+	// default false
+}
+
+// Replicas in other Regions open what their primary sealed.
+func ExampleServer_Replicate() {
+	server, err := awsserver.Start(awsserver.Config{Regions: []string{"eu-west-1", "us-east-1"}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer server.Close()
+	primary, err := server.CreateKey(awsserver.KeySpec{MultiRegion: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	replica, err := server.Replicate(primary, "us-east-1")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(primary.ID() == replica.ID(), primary.ARN() == replica.ARN())
+	// Output: true false
+}

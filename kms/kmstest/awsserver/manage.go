@@ -1,0 +1,210 @@
+package awsserver
+
+import (
+	"encoding/hex"
+	"strings"
+	"time"
+)
+
+type keyInput struct {
+	KeyID string `json:"KeyId"`
+}
+
+type keyMetadata struct {
+	AWSAccountID             string `json:"AWSAccountId"`
+	KeyID                    string `json:"KeyId"`
+	Arn                      string
+	CreationDate             float64
+	DeletionDate             float64 `json:",omitempty"`
+	Enabled                  bool
+	Description              string
+	KeyUsage                 string
+	KeyState                 string
+	Origin                   string
+	KeyManager               string
+	KeySpec                  string
+	CustomerMasterKeySpec    string
+	EncryptionAlgorithms     []string `json:",omitempty"`
+	MultiRegion              bool
+	MultiRegionConfiguration *multiRegion `json:",omitempty"`
+	CurrentKeyMaterialID     string       `json:"CurrentKeyMaterialId,omitempty"`
+}
+
+type multiRegion struct {
+	MultiRegionKeyType string
+	PrimaryKey         regional
+	ReplicaKeys        []regional
+}
+
+type regional struct{ Arn, Region string }
+
+func (c *call) describeKey(in *keyInput) (any, error) {
+	k, err := c.find(in.KeyID, "kms:DescribeKey", nil)
+	if err != nil {
+		return nil, err
+	}
+	m := &keyMetadata{
+		AWSAccountID: DefaultAccount, KeyID: k.id, Arn: k.ARN(), CreationDate: seconds(k.created), Enabled: k.state == Enabled,
+		KeyUsage: k.spec.Usage, KeyState: k.state, Origin: "AWS_KMS", KeyManager: "CUSTOMER",
+		KeySpec: k.spec.Spec, CustomerMasterKeySpec: k.spec.Spec, MultiRegion: k.spec.MultiRegion,
+	}
+	if k.spec.AWSManaged {
+		m.KeyManager = "AWS"
+	}
+	if k.state == PendingDeletion {
+		m.DeletionDate = seconds(k.deletion)
+	}
+	if k.spec.Spec == SpecSymmetric {
+		m.EncryptionAlgorithms = []string{SpecSymmetric}
+		current := k.shared.materials[len(k.shared.materials)-1]
+		m.CurrentKeyMaterialID = hex.EncodeToString(current.id[:])
+	}
+	if k.spec.MultiRegion {
+		p := k.shared.primary
+		m.MultiRegionConfiguration = &multiRegion{MultiRegionKeyType: "REPLICA", PrimaryKey: regional{p.ARN(), p.region}, ReplicaKeys: []regional{}}
+		if k == p {
+			m.MultiRegionConfiguration.MultiRegionKeyType = "PRIMARY"
+		}
+		for _, r := range k.shared.replicas {
+			m.MultiRegionConfiguration.ReplicaKeys = append(m.MultiRegionConfiguration.ReplicaKeys, regional{r.ARN(), r.region})
+		}
+	}
+	return map[string]any{"KeyMetadata": m}, nil
+}
+
+type aliasInput struct {
+	AliasName   string
+	TargetKeyID string `json:"TargetKeyId"`
+}
+
+func (c *call) createAlias(in *aliasInput) (any, error) {
+	k, err := c.find(in.TargetKeyID, "kms:CreateAlias", nil)
+	switch name := (keyName{c.region, in.AliasName}); {
+	case err != nil:
+		return nil, err
+	case !strings.HasPrefix(in.AliasName, "alias/") || strings.HasPrefix(in.AliasName, "alias/aws/"):
+		return nil, fail("InvalidAliasNameException", "Alias must start with the prefix \"alias/\" and must not be of aws")
+	case c.server.aliases[name] != nil:
+		return nil, fail("AlreadyExistsException", "An alias with the name already exists")
+	default:
+		c.server.aliases[name] = k
+	}
+	return struct{}{}, nil
+}
+
+func (c *call) updateAlias(in *aliasInput) (any, error) {
+	k, err := c.find(in.TargetKeyID, "kms:UpdateAlias", nil)
+	if err != nil {
+		return nil, err
+	}
+	name := keyName{c.region, in.AliasName}
+	if c.server.aliases[name] == nil {
+		return nil, fail("NotFoundException", "Alias is not found.")
+	}
+	c.server.aliases[name] = k
+	return struct{}{}, nil
+}
+
+// switchable finds a key that is neither about to be deleted nor gone.
+func (c *call) switchable(in *keyInput, action string) (*Key, error) {
+	k, err := c.find(in.KeyID, action, nil)
+	if err != nil {
+		return nil, err
+	}
+	if !isOneOf(k.state, Enabled, Disabled) {
+		return nil, fail("KMSInvalidStateException", k.ARN()+" is "+k.state+".")
+	}
+	return k, nil
+}
+
+func (c *call) enableKey(in *keyInput) (any, error) {
+	k, err := c.switchable(in, "kms:EnableKey")
+	if err != nil {
+		return nil, err
+	}
+	k.state = Enabled
+	return struct{}{}, nil
+}
+
+func (c *call) disableKey(in *keyInput) (any, error) {
+	k, err := c.switchable(in, "kms:DisableKey")
+	if err != nil {
+		return nil, err
+	}
+	k.state = Disabled
+	return struct{}{}, nil
+}
+
+type deletionInput struct {
+	KeyID               string `json:"KeyId"`
+	PendingWindowInDays *int
+}
+
+func (c *call) scheduleKeyDeletion(in *deletionInput) (any, error) {
+	days := maxPendingDays
+	if in.PendingWindowInDays != nil {
+		days = *in.PendingWindowInDays
+	}
+	if days < minPendingDays || days > maxPendingDays {
+		return nil, fail("ValidationException", "1 validation error detected: Value at 'pendingWindowInDays' failed to satisfy constraint: between 7 and 30")
+	}
+	k, err := c.switchable(&keyInput{in.KeyID}, "kms:ScheduleKeyDeletion")
+	if err != nil {
+		return nil, err
+	}
+	k.state, k.deletion = PendingDeletion, time.Now().AddDate(0, 0, days)
+	return map[string]any{"KeyId": k.ARN(), "DeletionDate": seconds(k.deletion), "KeyState": k.state, "PendingWindowInDays": days}, nil
+}
+
+func (c *call) cancelKeyDeletion(in *keyInput) (any, error) {
+	k, err := c.find(in.KeyID, "kms:CancelKeyDeletion", nil)
+	if err != nil {
+		return nil, err
+	}
+	if k.state != PendingDeletion {
+		return nil, fail("KMSInvalidStateException", k.ARN()+" is not pending deletion.")
+	}
+	k.state = Disabled // as AWS leaves it
+	return map[string]any{"KeyId": k.ARN()}, nil
+}
+
+func (c *call) rotateKeyOnDemand(in *keyInput) (any, error) {
+	k, err := c.find(in.KeyID, "kms:RotateKeyOnDemand", nil)
+	switch {
+	case err != nil:
+		return nil, err
+	case k.state == Disabled:
+		return nil, fail("DisabledException", k.ARN()+" is disabled.")
+	case k.state != Enabled:
+		return nil, fail("KMSInvalidStateException", k.ARN()+" is "+k.state+".")
+	case k.spec.Spec != SpecSymmetric || k != k.shared.primary:
+		return nil, fail("UnsupportedOperationException", "only symmetric keys, and of multi-Region keys the primary, are rotated.")
+	case len(k.shared.materials) > maxRotationsAsked:
+		return nil, fail("LimitExceededException", "the key was rotated on demand as often as can be.")
+	}
+	k.rotate()
+	return map[string]any{"KeyId": k.ARN()}, nil
+}
+
+type rotation struct {
+	KeyID         string `json:"KeyId"`
+	KeyMaterialID string `json:"KeyMaterialId"`
+	RotationDate  float64
+	RotationType  string
+}
+
+// listKeyRotations answers with one page: there are never more rotations than fit.
+func (c *call) listKeyRotations(in *keyInput) (any, error) {
+	k, err := c.find(in.KeyID, "kms:ListKeyRotations", nil)
+	if err != nil {
+		return nil, err
+	}
+	if k.spec.Spec != SpecSymmetric {
+		return nil, fail("UnsupportedOperationException", "only symmetric keys are rotated.")
+	}
+	rotations := []rotation{}
+	for _, m := range k.shared.materials[1:] {
+		rotations = append(rotations, rotation{KeyID: k.ARN(), KeyMaterialID: hex.EncodeToString(m.id[:]), RotationDate: seconds(m.rotated), RotationType: "ON_DEMAND"})
+	}
+	return map[string]any{"Rotations": rotations, "Truncated": false}, nil
+}
