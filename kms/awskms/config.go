@@ -98,6 +98,7 @@ func New(ctx context.Context, cfg Config) (*Key, error) {
 		o.HTTPClient = transport
 		o.Retryer = aws.NopRetryer{}
 		o.Credentials = namedCredentials{credentials}
+		o.APIOptions = append(o.APIOptions, wipeSerialized)
 		o.Logger, o.ClientLogMode = logging.Nop{}, 0
 		if cfg.Endpoint != "" {
 			o.BaseEndpoint = aws.String(cfg.Endpoint)

@@ -8,6 +8,7 @@ import (
 
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/waxseal/waxseal/kms"
 )
@@ -45,6 +46,7 @@ func (k *Key) failed(ctx, askCtx context.Context, op string, err error) *kms.Err
 	var untrusted *tls.CertificateVerificationError
 	var answered smithy.APIError
 	var response *awshttp.ResponseError
+	var notSent *smithyhttp.RequestSendError
 	switch {
 	case ctx.Err() != nil:
 		return k.canceled(op, ctx.Err())
@@ -72,7 +74,7 @@ func (k *Key) failed(ctx, askCtx context.Context, op string, err error) *kms.Err
 		}, err)
 	case errors.Is(err, http.ErrSchemeMismatch):
 		return k.fail(op, refusal{class: kms.Unavailable, detail: "the endpoint does not speak TLS", advice: "write http:// in the endpoint if it is on the same machine"}, err)
-	case errors.As(err, &response):
+	case errors.As(err, &response) && !errors.As(err, &notSent):
 		return k.fail(op, notKMS(), err) // an answer, and not one of AWS's
 	}
 	return k.fail(op, refusal{

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
@@ -44,12 +45,43 @@ func (t *transport) Do(r *http.Request) (*http.Response, error) {
 	if !t.insecure && exposed(r.URL) {
 		return nil, errExposed
 	}
-	answer, err := t.client.Do(r)
+	sent := new(secretBody)
+	defer sent.wipe()
+	if r.Body != nil {
+		buf, err := io.ReadAll(r.Body)
+		if err != nil {
+			return nil, err
+		}
+		sent.buf = buf
+	}
+	answer, err := t.send(r, sent)
 	if err != nil {
 		return nil, err
 	}
 	answer.Body = &boundedBody{from: answer.Body, left: maxAnswer}
 	return answer, nil
+}
+
+// send makes one HTTP request. A connection that lay idle may be closed already,
+// and to find that out is no failure of AWS's: the request goes out once more over
+// a new one. Encrypting or decrypting the same twice does no harm.
+func (t *transport) send(r *http.Request, body *secretBody) (*http.Response, error) {
+	reused := false
+	ctx := httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
+		GotConn: func(info httptrace.GotConnInfo) { reused = info.Reused },
+	})
+	for again := false; ; again = true {
+		once := r.Clone(ctx)
+		once.Body = body.reader()
+		answer, err := t.client.Do(once)
+		if err == nil {
+			return answer, nil
+		}
+		if again || !reused || ctx.Err() != nil {
+			return nil, err
+		}
+		t.client.CloseIdleConnections() // the others are likely closed as well
+	}
 }
 
 // CloseIdleConnections closes the connections that nobody uses.

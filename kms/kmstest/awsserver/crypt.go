@@ -51,7 +51,7 @@ func (k *Key) encrypt(plaintext []byte, ec map[string]string) ([]byte, error) {
 	filler := make([]byte, sizeFiller)
 	rand.Read(filler) // never fails: crypto/rand ends the process instead
 	header := slices.Concat(magic(), k.digest(), m.id[:], filler)
-	return aead.Seal(header, nil, plaintext, slices.Concat(header, encodeContext(ec))), nil
+	return aead.Seal(header, nil, plaintext, slices.Concat(header, encodeContext(ec))), nil //nolint:gosec // the cipher makes its own nonce
 }
 
 // wrote reports whether some key encrypted blob, as far as its header tells.

@@ -41,10 +41,9 @@ func Example() {
 	fmt.Println(len(sealed.CiphertextBlob), *sealed.KeyId == key.ARN())
 
 	server.Script("Decrypt", awsserver.Throttle())
-	var refused smithy.APIError
 	for range 2 {
 		opened, err := client.Decrypt(ctx, &kms.DecryptInput{CiphertextBlob: sealed.CiphertextBlob})
-		if errors.As(err, &refused) {
+		if refused, ok := errors.AsType[smithy.APIError](err); ok {
 			fmt.Println(refused.ErrorCode())
 			continue
 		}

@@ -19,9 +19,10 @@ const (
 	DefaultRegion = "eu-west-1"
 	// DefaultAccount owns all keys.
 	DefaultAccount = "111122223333"
-	// DefaultAccessKeyID and DefaultSecretAccessKey belong to the identity that
-	// every Server knows and that may do everything.
-	DefaultAccessKeyID     = "AKIAWAXSEALTESTS"
+	// DefaultAccessKeyID belongs to the identity that every Server knows and that
+	// may do everything.
+	DefaultAccessKeyID = "AKIAWAXSEALTESTS"
+	// DefaultSecretAccessKey goes with it.
 	DefaultSecretAccessKey = "only-for-the-test-server" //nolint:gosec // it opens nothing but test servers
 )
 
@@ -56,7 +57,6 @@ type Server struct {
 	always     map[string]Fault
 	scripts    map[string][]Fault
 	counts     map[string]int
-	made       int
 }
 
 // keyName names a key or an alias in its Region.
