@@ -13,6 +13,7 @@ import (
 
 	"github.com/waxseal/waxseal/codec"
 	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/awskms"
 	"github.com/waxseal/waxseal/kms/localkms"
 	"github.com/waxseal/waxseal/kms/vaultkms"
 	"github.com/waxseal/waxseal/policy"
@@ -27,7 +28,7 @@ const (
 )
 
 // registry returns the backends that this program has.
-func registry() *kms.Registry { return kms.NewRegistry(localkms.Backend, vaultkms.Backend) }
+func registry() *kms.Registry { return kms.NewRegistry(awskms.Backend, localkms.Backend, vaultkms.Backend) }
 
 // source is where keys and rules come from: a policy file, or the embedded
 // default on the data directory.
