@@ -28,7 +28,9 @@ const (
 )
 
 // registry returns the backends that this program has.
-func registry() *kms.Registry { return kms.NewRegistry(awskms.Backend, localkms.Backend, vaultkms.Backend) }
+func registry() *kms.Registry {
+	return kms.NewRegistry(awskms.Backend, localkms.Backend, vaultkms.Backend)
+}
 
 // source is where keys and rules come from: a policy file, or the embedded
 // default on the data directory.
