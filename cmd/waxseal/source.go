@@ -14,6 +14,7 @@ import (
 	"github.com/waxseal/waxseal/codec"
 	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/kms/awskms"
+	"github.com/waxseal/waxseal/kms/gcpkms"
 	"github.com/waxseal/waxseal/kms/localkms"
 	"github.com/waxseal/waxseal/kms/vaultkms"
 	"github.com/waxseal/waxseal/policy"
@@ -29,7 +30,7 @@ const (
 
 // registry returns the backends that this program has.
 func registry() *kms.Registry {
-	return kms.NewRegistry(awskms.Backend, localkms.Backend, vaultkms.Backend)
+	return kms.NewRegistry(awskms.Backend, gcpkms.Backend, localkms.Backend, vaultkms.Backend)
 }
 
 // source is where keys and rules come from: a policy file, or the embedded
