@@ -19,7 +19,7 @@ const blindWorker = `{"Statement": [{"Effect": "Allow", "Action": ["kms:Encrypt"
 
 func TestConformance(t *testing.T) {
 	s := startServer(t)
-	if err := s.SetIdentity(awsserver.Identity{AccessKeyID: "AKIABLIND", SecretAccessKey: "secret", SessionToken: "session", Policy: blindWorker}); err != nil {
+	if err := s.SetIdentity(awsserver.Identity{AccessKeyID: "AKIABLIND", SecretAccessKey: "secret-access-key", SessionToken: "session", Policy: blindWorker}); err != nil {
 		t.Fatal(err)
 	}
 	for _, tc := range []struct {
@@ -28,7 +28,7 @@ func TestConformance(t *testing.T) {
 		credentials aws.CredentialsProvider
 	}{
 		{"with every right", awsserver.KeySpec{}, root()},
-		{"multi-Region key as a worker that may not ask about it", awsserver.KeySpec{MultiRegion: true}, credentials.NewStaticCredentialsProvider("AKIABLIND", "secret", "session")},
+		{"multi-Region key as a worker that may not ask about it", awsserver.KeySpec{MultiRegion: true}, credentials.NewStaticCredentialsProvider("AKIABLIND", "secret-access-key", "session")},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var made sync.Map // key ID → *awsserver.Key

@@ -33,7 +33,7 @@ func TestDocumentedPolicies(t *testing.T) {
 		if !found || !strings.Contains(policy, made.ARN()) {
 			t.Fatalf("policy %d has no end, or names another key", i)
 		}
-		id := awsserver.Identity{AccessKeyID: "AKIA" + string(rune('0'+i)), SecretAccessKey: "secret", Policy: policy}
+		id := awsserver.Identity{AccessKeyID: "AKIA" + string(rune('0'+i)), SecretAccessKey: "secret-access-key", Policy: policy}
 		if err := s.SetIdentity(id); err != nil {
 			t.Fatal(err)
 		}

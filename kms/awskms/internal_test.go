@@ -19,10 +19,14 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-type failingClient struct{ read []byte }
+type failingClient struct {
+	read []byte
+	host string
+}
 
 func (c *failingClient) Do(r *http.Request) (*http.Response, error) {
 	c.read, _ = io.ReadAll(r.Body)
+	c.host = r.URL.Host
 	return nil, errors.New("no")
 }
 
@@ -32,7 +36,7 @@ func TestSerializedRequestIsWiped(t *testing.T) {
 	sent := new(failingClient)
 	api := awskms.New(awskms.Options{
 		Region: "eu-west-1", HTTPClient: sent, Retryer: aws.NopRetryer{},
-		Credentials: credentials.NewStaticCredentialsProvider("AKIA", "x", ""),
+		Credentials: credentials.NewStaticCredentialsProvider("AKIA", "secret-access-key", ""),
 		APIOptions: []func(*middleware.Stack) error{wipeSerialized, func(stack *middleware.Stack) error {
 			return stack.Build.Add(middleware.BuildMiddlewareFunc("see", func(ctx context.Context, in middleware.BuildInput, next middleware.BuildHandler) (middleware.BuildOutput, middleware.Metadata, error) {
 				serialized = underlying(in.Request.(*smithyhttp.Request).GetStream())
@@ -101,5 +105,26 @@ func TestCredentialErrors(t *testing.T) {
 	}
 	if _, err := (namedCredentials{}).Retrieve(t.Context()); err == nil || strings.Contains(err.Error(), "no provider") {
 		t.Errorf("without a provider: %v", err)
+	}
+}
+
+// The endpoints that AWS has, by what a Config asks for.
+func TestEndpoints(t *testing.T) {
+	for want, cfg := range map[string]Config{
+		"kms.eu-west-1.amazonaws.com":      {},
+		"kms-fips.eu-west-1.amazonaws.com": {FIPS: true},
+		"kms.eu-west-1.api.aws":            {DualStack: true},
+		"kms-fips.eu-west-1.api.aws":       {FIPS: true, DualStack: true},
+	} {
+		cfg.Credentials = credentials.NewStaticCredentialsProvider("AKIA", "secret-access-key", "")
+		loaded, err := cfg.load(t.Context(), "eu-west-1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		asked := new(failingClient)
+		api := awskms.NewFromConfig(loaded, func(o *awskms.Options) { o.HTTPClient = asked })
+		if _, err := api.DescribeKey(t.Context(), &awskms.DescribeKeyInput{KeyId: aws.String("k")}); err == nil || asked.host != want {
+			t.Errorf("asked %q, want %q (%v)", asked.host, want, err)
+		}
 	}
 }

@@ -228,16 +228,16 @@ func TestMultiRegion(t *testing.T) {
 func TestCredentials(t *testing.T) {
 	s := startServer(t)
 	made := createKey(t, s, awsserver.KeySpec{})
-	if err := s.SetIdentity(awsserver.Identity{AccessKeyID: "AKIAOLD", SecretAccessKey: "x", SessionToken: "s", Expired: true}); err != nil {
+	if err := s.SetIdentity(awsserver.Identity{AccessKeyID: "AKIAOLD", SecretAccessKey: "secret-access-key", SessionToken: "s", Expired: true}); err != nil {
 		t.Fatal(err)
 	}
 	for _, tc := range []struct {
 		name, id, secret, session, hint string
 	}{
-		{"expired", "AKIAOLD", "x", "s", "aws sso login"},
-		{"without its session token", "AKIAOLD", "x", "", "AWS_SESSION_TOKEN"},
-		{"unknown", "AKIANONE", "x", "", "get-caller-identity"},
-		{"wrong secret", awsserver.DefaultAccessKeyID, "canary", "", "AWS_SECRET_ACCESS_KEY"},
+		{"expired", "AKIAOLD", "secret-access-key", "s", "aws sso login"},
+		{"without its session token", "AKIAOLD", "secret-access-key", "", "AWS_SESSION_TOKEN"},
+		{"unknown", "AKIANONE", "secret-access-key", "", "get-caller-identity"},
+		{"wrong secret", awsserver.DefaultAccessKeyID, "canary-secret-key", "", "AWS_SECRET_ACCESS_KEY"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			_, err := tryOpen(t, s, awskms.Config{Key: made.ARN(), Credentials: credentials.NewStaticCredentialsProvider(tc.id, tc.secret, tc.session)})
