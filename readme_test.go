@@ -42,10 +42,12 @@ func TestReadmeGoIsTheExample(t *testing.T) {
 	}
 }
 
-func TestReadmePolicyParses(t *testing.T) {
-	for _, block := range fenced(t, "README.md", "yaml") {
-		if _, err := policy.Parse("README.md", []byte(block)); err != nil {
-			t.Error(err)
+func TestDocumentedPoliciesParse(t *testing.T) {
+	for _, file := range []string{"README.md", "docs/worker.md"} {
+		for _, block := range fenced(t, file, "yaml") {
+			if _, err := policy.Parse(file, []byte(block)); err != nil {
+				t.Error(err)
+			}
 		}
 	}
 }

@@ -246,12 +246,19 @@ func TestFailureConverter(t *testing.T) {
 		}
 	})
 	t.Run("sealing fails", func(t *testing.T) {
-		cold := newCodecOn(t, onePolicy, backend)
-		backend.Fake("a").Always(kmstest.Fail(kms.Unavailable))
-		defer backend.Fake("a").Heal()
-		f := codec.NewFailureConverter(codec.NewDataConverter(cold, "n", nil)).ErrorToFailure(errors.New("CANARY"))
-		if strings.Contains(f.String(), "CANARY") || f.GetApplicationFailureInfo() == nil || f.GetMessage() == "" {
-			t.Errorf("%s", f)
+		for _, class := range []kms.Class{kms.Unavailable, kms.Throttled, kms.Denied, kms.NotFound, kms.Disabled, kms.Internal} {
+			t.Run(class.String(), func(t *testing.T) {
+				cold := newCodecOn(t, onePolicy, backend)
+				backend.Fake("a").Always(kmstest.Fail(class))
+				defer backend.Fake("a").Heal()
+				f := codec.NewFailureConverter(codec.NewDataConverter(cold, "n", nil)).ErrorToFailure(errors.New("CANARY"))
+				if strings.Contains(f.String(), "CANARY") || f.GetApplicationFailureInfo() == nil {
+					t.Errorf("%s", f)
+				}
+				if want := "could not be sealed (" + class.String() + ")"; !strings.Contains(f.GetMessage(), want) {
+					t.Errorf("%q does not say %q", f.GetMessage(), want)
+				}
+			})
 		}
 	})
 	t.Run("serialization context", func(t *testing.T) {

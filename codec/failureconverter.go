@@ -8,6 +8,8 @@ import (
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/waxseal/waxseal/kms"
 )
 
 // maxStackTrace is how many bytes of a stack trace are kept, beginning and end.
@@ -21,8 +23,9 @@ const maxStackTrace = 1536
 // bytes so that a sealed failure survives the server's limit of 4 KiB for the
 // last failure of a pending activity.
 //
-// If sealing fails, the failure is sent with a fixed message instead of its own:
-// type, retryability and cause chain stay, nothing readable leaves.
+// If sealing fails, the failure is sent with a fixed message instead of its own,
+// which tells the kms.Class of the error that sealing met: type, retryability and
+// cause chain stay, nothing else that is readable leaves.
 func NewFailureConverter(dc converter.DataConverter) converter.FailureConverter {
 	return &failureConverter{dc: dc, inner: temporal.NewDefaultFailureConverter(temporal.DefaultFailureConverterOptions{DataConverter: dc})}
 }
@@ -37,8 +40,13 @@ var _ converter.FailureConverterWithSerializationContext = (*failureConverter)(n
 // encodedMessage is what the SDK leaves in place of a message that it encoded.
 const encodedMessage = "Encoded failure"
 
-// unsealable stands in for a message that could not be sealed.
-const unsealable = "waxseal: the failure's message could not be sealed and was withheld"
+// unsealable stands in for a message that could not be sealed because of err. It
+// is plaintext, so of err it tells the class alone: without that, someone whose
+// token expired would see failed workflows and nothing that says why.
+func unsealable(err error) string {
+	return "waxseal: the failure's message could not be sealed (" + kms.ClassOf(err).String() +
+		") and was withheld; waxseal encode, with this worker's policy file and credentials, tells why"
+}
 
 // ErrorToFailure implements converter.FailureConverter.
 func (f *failureConverter) ErrorToFailure(err error) *failurepb.Failure {
@@ -63,7 +71,7 @@ func (f *failureConverter) seal(link *failurepb.Failure) {
 	}
 	link.StackTrace = trimStackTrace(link.GetStackTrace())
 	if err := converter.EncodeCommonFailureAttributes(f.dc, link); err != nil {
-		link.Message, link.StackTrace, link.EncodedAttributes = unsealable, "", (*commonpb.Payload)(nil)
+		link.Message, link.StackTrace, link.EncodedAttributes = unsealable(err), "", (*commonpb.Payload)(nil)
 	}
 }
 

@@ -1,12 +1,14 @@
 // Command worker is the smallest Temporal worker whose payloads are sealed: an
 // ordinary worker and one plugin.
 //
-//	waxseal.yaml says which keys seal what; TEMPORAL_ADDRESS and the rest of
-//	Temporal's environment configuration say where the server is.
+// waxseal.yaml, in the folder that it is started in, says which keys seal what;
+// TEMPORAL_ADDRESS and the rest of Temporal's environment configuration say where
+// the server is. docs/worker.md goes through it step by step.
 package main
 
 import (
 	"context"
+	"errors"
 	"log"
 
 	"go.temporal.io/sdk/client"
@@ -22,6 +24,13 @@ import (
 
 func main() {
 	if err := run(context.Background()); err != nil {
+		// What to do about it is not in the error's text.
+		if e, ok := errors.AsType[interface {
+			error
+			Hint() string
+		}](err); ok {
+			log.Print("hint: ", e.Hint())
+		}
 		log.Fatal(err)
 	}
 }
