@@ -4,6 +4,7 @@ import (
 	"os"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/waxseal/waxseal/kms"
 )
@@ -74,4 +75,18 @@ func mustList(t *testing.T, r *Keyring) []KeyInfo {
 	keys, err := r.List()
 	check(t, err)
 	return keys
+}
+
+// Changing a file's mode leaves its time as it is.
+func TestKeyringOpenedUpWhileInUse(t *testing.T) {
+	path := tempPath(t)
+	k := mustOpen(t, path, "k")
+	hourAgo := time.Now().Add(-time.Hour)
+	check(t, os.Chtimes(path, hourAgo, hourAgo))
+	wrapNew(t, k, nil)
+	check(t, os.Chmod(path, 0o644))
+	_, err := k.Wrap(t.Context(), [][]byte{make([]byte, kms.DataKeySize)}, nil)
+	wantError(t, err, kms.Denied)
+	check(t, os.Chmod(path, 0o600))
+	wrapNew(t, k, nil)
 }

@@ -47,6 +47,7 @@ func (k *Key) current() (*loadedKey, error) {
 // was young when it was read may have changed since without a trace.
 func (l *loadedKey) isOf(info fs.FileInfo) bool {
 	return l != nil && os.SameFile(l.info, info) && l.info.Size() == info.Size() && l.info.ModTime().Equal(info.ModTime()) &&
+		l.info.Mode() == info.Mode() && // opened up to others meanwhile: reading it again refuses it
 		l.readAt.Sub(info.ModTime()) > settled
 }
 
