@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 )
 
 // Class says what kind of failure an error is. It alone decides about retries,
@@ -69,6 +70,8 @@ type Error struct {
 	Detail string
 	// Advice says what to do next, in one sentence.
 	Advice string
+	// RetryAfter is how long the KMS asked to be left alone; zero if it did not say.
+	RetryAfter time.Duration
 	// Err is the cause for errors.Is and errors.As. Its text is not printed,
 	// because it may quote an answer of the KMS.
 	Err error

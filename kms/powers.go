@@ -1,0 +1,154 @@
+package kms
+
+import (
+	"context"
+	"time"
+)
+
+// What only some keys can do are interfaces of their own. As finds them, also
+// behind a decorator; probe once, when the key is opened.
+
+// Rewrapper is implemented by keys whose KMS moves a wrapped data key to the
+// key's current version by itself: the data key never leaves the KMS.
+// Implementations are safe for concurrent use and change nothing in the KMS.
+type Rewrapper interface {
+	// RewrapsFrom reports whether Rewrap can take what source wrapped. It asks
+	// nobody. Every Rewrapper rewraps from itself.
+	RewrapsFrom(source Key) bool
+
+	// Rewrap wraps each data key that source wrapped under ec anew, under this
+	// key's current version and the same ec. It answers with one Rewrapped for
+	// each, in order, each with an error of its own; the error result is for what
+	// failed them all. A source that RewrapsFrom refuses gives Class Internal.
+	Rewrap(ctx context.Context, source Key, wrapped []Wrapped, ec Context) ([]Rewrapped, error)
+}
+
+// Rewrapped is the outcome for one wrapped data key: the same data key wrapped
+// anew, or an error.
+type Rewrapped struct {
+	Wrapped Wrapped
+	Err     error
+}
+
+// Rotator is implemented by keys whose versions can be managed through their
+// KMS, by somebody who has the rights of an administrator. Errors are *Error. An
+// operation that this KMS does not have gives Class Internal, with
+// errors.ErrUnsupported in its chain and advice that names what it has instead.
+//
+// Nothing here is retried: a lost answer leaves it open whether the operation
+// happened, and Versions tells.
+type Rotator interface {
+	// Rotate gives the key a new version, which wraps from then on, and returns
+	// it. Earlier versions keep unwrapping.
+	Rotate(ctx context.Context) (Version, error)
+
+	// Versions returns all versions, oldest first. A KMS whose old key material
+	// cannot be told apart by what it wrapped (AWS KMS) still lists when it rotated.
+	Versions(ctx context.Context) ([]Version, error)
+
+	// Disable switches one version off, so that it neither wraps nor unwraps;
+	// Enable switches it on again. An empty version means the whole key. A KMS that
+	// disables versions oldest first (Vault) refuses one that has older ones enabled.
+	Disable(ctx context.Context, version string) error
+	Enable(ctx context.Context, version string) error
+
+	// Destroy schedules the destruction of one disabled version, or of the whole
+	// key if version is empty, and returns when it will happen. wait is how long to
+	// leave for a change of mind; zero is the KMS's own default, and a KMS that
+	// cannot be told refuses another. What a destroyed version wrapped is lost.
+	Destroy(ctx context.Context, version string, wait time.Duration) (time.Time, error)
+
+	// Restore takes a scheduled destruction back. The version is disabled afterwards.
+	Restore(ctx context.Context, version string) error
+}
+
+// VersionState says what a version of a key can do.
+type VersionState uint8
+
+const (
+	// VersionEnabled unwraps, and wraps if it is the primary.
+	VersionEnabled VersionState = iota
+	// VersionDisabled does neither until it is enabled.
+	VersionDisabled
+	// VersionPendingDestruction does neither, and will be destroyed unless restored.
+	VersionPendingDestruction
+	// VersionDestroyed is gone for good.
+	VersionDestroyed
+	// VersionUnavailable is being made, failed to be made, or waits for an import.
+	VersionUnavailable
+)
+
+var versionStateNames = [...]string{
+	VersionEnabled: "enabled", VersionDisabled: "disabled", VersionPendingDestruction: "pending destruction",
+	VersionDestroyed: "destroyed", VersionUnavailable: "unavailable",
+}
+
+// String returns the state in words, such as "pending destruction".
+func (s VersionState) String() string {
+	if int(s) < len(versionStateNames) {
+		return versionStateNames[s]
+	}
+	return "unknown"
+}
+
+// Version describes one version of a key.
+type Version struct {
+	// ID is how Wrapped.Version names it. A KMS that does not tell which version
+	// wrapped a data key has IDs of its own here.
+	ID    string
+	State VersionState
+	// Primary is true for the one version that wraps.
+	Primary bool
+	// Created is when it was made, in UTC; zero where the KMS does not tell.
+	Created time.Time
+	// DestroyAt is when it will be destroyed; zero unless that is scheduled.
+	DestroyAt time.Time
+}
+
+// Prober is implemented by keys that can tell about themselves and the way to
+// their KMS, for people who look for what is wrong.
+type Prober interface {
+	// Probe asks the KMS about the key and about us. What may not be asked, for
+	// lack of a right that sealing and opening do not need, is left empty in the
+	// report; an error means that the KMS cannot be reached or the key not used.
+	Probe(ctx context.Context) (Report, error)
+}
+
+// Report is what a Prober found out. It holds no credential.
+type Report struct {
+	// Identity is whom the KMS takes us for: an ARN, an account's e-mail address, a
+	// token's display name. Empty if it cannot be told.
+	Identity string
+	// Expires is when our credentials end unless they are renewed; zero if never
+	// or not known.
+	Expires time.Time
+	// Key describes the key: its kind, where it is kept, its current version.
+	Key string
+	// Skew is how far the KMS's clock is ahead of ours, to the precision that it
+	// tells the time in; SkewKnown says whether it does.
+	Skew      time.Duration
+	SkewKnown bool
+	// Warnings are what an operator should know, one sentence each.
+	Warnings []string
+}
+
+// Decorator is implemented by keys that stand in front of another one.
+type Decorator interface {
+	// Decorated returns the key behind.
+	Decorated() Key
+}
+
+// As returns key, or the first key behind it, as a T: kms.As[kms.Rotator](key).
+func As[T any](key Key) (T, bool) {
+	for {
+		if t, ok := key.(T); ok {
+			return t, true
+		}
+		d, ok := key.(Decorator)
+		if !ok {
+			var none T
+			return none, false
+		}
+		key = d.Decorated()
+	}
+}
