@@ -132,6 +132,14 @@ type Report struct {
 	Warnings []string
 }
 
+// Availability is implemented by decorators that remember that a KMS has not
+// been answering: whoever has another key to turn to turns to that one first.
+type Availability interface {
+	// Available reports whether it is worth asking the KMS now. It asks nobody,
+	// and may be wrong either way by the time a call is made.
+	Available() bool
+}
+
 // Decorator is implemented by keys that stand in front of another one.
 type Decorator interface {
 	// Decorated returns the key behind.
