@@ -14,7 +14,7 @@ import (
 
 // Every example of every --help, and every shell block of docs/cli.md, runs: in
 // a folder with the files that they name, with a temporal command that prints a
-// real history. Of serve only the port is changed.
+// real history. Of serve and dev kms only the ports are changed.
 func TestExamples(t *testing.T) {
 	for _, c := range commands(t) {
 		for i, example := range examplesOf(c.Example) {
@@ -106,6 +106,17 @@ func runExample(t *testing.T, script string) {
 	t.Helper()
 	dir := t.TempDir()
 	env := exampleWorld(t, dir)
+	if line := regexp.MustCompile(`(?m)^waxseal dev kms.*$`).FindString(script); line != "" {
+		line = regexp.MustCompile(` --(aws|gcp)-listen \S+`).ReplaceAllString(line, "") + " --aws-listen 127.0.0.1:0 --gcp-listen 127.0.0.1:0"
+		r, err := startUntil(t.Context(), exec.Command("bash", "-c", "exec "+line), dir, env, said(regexp.MustCompile(devKMSWarning))) //nolint:noctx // likewise
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.stop(os.Interrupt); err != nil {
+			t.Errorf("%v: %s", err, r.stderr.String())
+		}
+		return
+	}
 	if line := regexp.MustCompile(`(?m)^waxseal serve.*$`).FindString(script); line != "" {
 		line = regexp.MustCompile(`127\.0\.0\.1:\d+`).ReplaceAllString(line, "127.0.0.1:0") + " --listen 127.0.0.1:0"
 		r, err := start(t.Context(), exec.Command("bash", "-c", "exec "+line), dir, env) //nolint:noctx // ended by a signal, as a user does

@@ -150,9 +150,43 @@ func (a *app) report(err error) {
 	case errors.As(err, &partly):
 		a.reportPartial(partly)
 	default:
-		a.say(severityError, err.Error())
+		a.say(severityError, plainText(err))
 		a.sayHints(err)
 	}
+}
+
+// plainText is an error's text without the word "internal", by which package kms
+// tells programs that neither time nor rights will help. To people it reads as a
+// bug of ours, and it is about their URIs, settings and files; where it is a bug,
+// the hint says so.
+func plainText(err error) string {
+	text := err.Error()
+	for _, e := range kmsErrors(err, nil) {
+		if e.Class != kms.Internal || e.Detail == "" {
+			continue
+		}
+		class := e.Class.String() + ": "
+		if before, ok := strings.CutSuffix(e.Error(), class+e.Detail); ok {
+			text = strings.ReplaceAll(text, e.Error(), before+e.Detail)
+		}
+	}
+	return text
+}
+
+// kmsErrors appends to all every *kms.Error in err's tree.
+func kmsErrors(err error, all []*kms.Error) []*kms.Error {
+	if e, ok := err.(*kms.Error); ok { //nolint:errorlint // walks the tree itself
+		all = append(all, e)
+	}
+	switch e := err.(type) { //nolint:errorlint // likewise
+	case interface{ Unwrap() error }:
+		return kmsErrors(e.Unwrap(), all)
+	case interface{ Unwrap() []error }:
+		for _, inner := range e.Unwrap() {
+			all = kmsErrors(inner, all)
+		}
+	}
+	return all
 }
 
 type severity uint8

@@ -78,6 +78,32 @@ func TestHints(t *testing.T) {
 	}
 }
 
+// "internal" is a word for programs.
+func TestPlainText(t *testing.T) {
+	typo := &kms.Error{Op: "parse key URI", Detail: "it is empty"}
+	unfit := &kms.Error{Op: "open", KeyID: "awskms:///alias/internal: x", Detail: "internal: no Region"}
+	for _, tc := range []struct {
+		name string
+		err  error
+		want string
+	}{
+		{"any", errors.New("internal: x"), "internal: x"},
+		{"a user's mistake", typo, "kms: parse key URI: it is empty"},
+		{"within others", fmt.Errorf("codec: new: %w", typo), "codec: new: kms: parse key URI: it is empty"},
+		{"with other advice", advise(ofKeyring(typo), "x"), "kms: parse key URI: it is empty"},
+		{"several", fmt.Errorf("codec: %w", errors.Join(typo, unfit)), "codec: kms: parse key URI: it is empty\nkms: open with awskms:///alias/internal: x: internal: no Region"},
+		{"as a cause", &kms.Error{Class: kms.Denied, Op: "open", Detail: "x", Err: typo}, "kms: open: denied: x"},
+		{"without a detail", &kms.Error{Op: "open"}, "kms: open: internal"},
+		{"another class", &kms.Error{Class: kms.Denied, Op: "open", Detail: "x"}, "kms: open: denied: x"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if diff := cmp.Diff(tc.want, plainText(tc.err)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
 func TestReportPartial(t *testing.T) {
 	e := &partialError{total: 9, done: true, verdict: "verdict"}
 	e.fail("a", advise(errors.New("one\x1b"), "hint one"))

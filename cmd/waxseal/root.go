@@ -9,6 +9,7 @@ import (
 // rootCommand returns the command line, ready to be run once.
 func (a *app) rootCommand() *cobra.Command {
 	cobra.EnableCommandSorting = false
+	var tellVersion bool
 	root := &cobra.Command{
 		Use:   "waxseal",
 		Short: "KMS-backed envelope encryption for Temporal",
@@ -25,19 +26,25 @@ directory: good for development and for a first look.`,
 
   # Read a workflow's history.
   temporal workflow show --workflow-id order-1 -o json | waxseal decode`,
-		Args:          noSuchCommand,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Args: noSuchCommand,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if tellVersion {
+				return readVersion().write(a.out)
+			}
+			return cmd.Help()
+		},
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		// Runs after flags and arguments were checked, so what fails later is not
 		// about them.
 		PersistentPreRun: func(*cobra.Command, []string) { a.parsed = true },
 	}
+	root.Flags().BoolVar(&tellVersion, "version", false, "tell the version, as the version command does")
 	root.SetUsageFunc(printUsage)
 	root.SuggestionsMinimumDistance = 2
 	root.SetHelpCommand(a.helpCommand())
 	root.AddCommand(
-		a.serveCommand(), a.encodeCommand(), a.decodeCommand(), a.inspectCommand(), a.keysCommand(), a.versionCommand(),
+		a.serveCommand(), a.encodeCommand(), a.decodeCommand(), a.inspectCommand(), a.keysCommand(), a.devCommand(), a.versionCommand(),
 		exitCodesTopic(),
 	)
 	root.InitDefaultHelpCmd()
@@ -106,7 +113,7 @@ func exitCodesTopic() *cobra.Command {
 		Short: "What the exit codes mean",
 		Long: `What the exit codes mean:
 
-  0    All was done. Also: "serve" was told to stop, and stopped.
+  0    All was done. Also: "serve" or "dev kms" was told to stop, and stopped.
   1    It failed; standard error says why and what to do.
   2    The command line makes no sense: an unknown flag, a missing argument.
   3    Partly done: some payloads stay sealed ("decode") or could not be read

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"regexp"
@@ -32,6 +33,7 @@ type running struct {
 	err            error
 
 	url, admin string
+	stdin      io.WriteCloser // of those that take lines
 }
 
 // liveOutput is what a process writes while a test reads it.
@@ -70,8 +72,25 @@ func startServer(ctx context.Context, dir string, env, args []string) (*running,
 }
 
 func start(ctx context.Context, cmd *exec.Cmd, dir string, env []string) (*running, error) {
+	r, err := startUntil(ctx, cmd, dir, env, said(readyLine))
+	if err != nil {
+		return nil, err
+	}
+	line := readyLine.FindString(r.stderr.String())
+	r.url, r.admin = submatch(readyURL, line), submatch(adminURL, line)
+	return r, nil
+}
+
+// said is whether something that text matches was written to standard error.
+func said(text *regexp.Regexp) func(*running) bool {
+	return func(r *running) bool { return text.MatchString(r.stderr.String()) }
+}
+
+// startUntil returns once it is ready.
+func startUntil(ctx context.Context, cmd *exec.Cmd, dir string, env []string, ready func(*running) bool) (*running, error) {
 	r := &running{cmd: cmd, ended: make(chan struct{})}
 	r.stderr.wrote = make(chan struct{}, 1)
+	r.stdout.wrote = r.stderr.wrote
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = dir, env, &r.stdout, &r.stderr
 	if err := cmd.Start(); err != nil {
 		return nil, err
@@ -80,22 +99,23 @@ func start(ctx context.Context, cmd *exec.Cmd, dir string, env []string) (*runni
 		defer close(r.ended)
 		r.err = cmd.Wait()
 	}()
+	return r, r.await(ctx, ready)
+}
+
+// await waits until something is so that shows in what is written.
+func (r *running) await(ctx context.Context, ready func(*running) bool) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	for {
-		if line := readyLine.FindString(r.stderr.String()); line != "" {
-			r.url = submatch(readyURL, line)
-			r.admin = submatch(adminURL, line)
-			return r, nil
-		}
+	for !ready(r) {
 		select {
 		case <-r.stderr.wrote:
 		case <-r.ended:
-			return nil, fmt.Errorf("the server ended, %w: %s", r.err, r.stderr.String())
+			return fmt.Errorf("the server ended, %w: %s", r.err, r.stderr.String())
 		case <-ctx.Done():
-			return nil, fmt.Errorf("the server does not listen, %w: %s", r.stop(os.Kill), r.stderr.String())
+			return fmt.Errorf("the server is not ready, %w: %s", r.stop(os.Kill), r.stderr.String())
 		}
 	}
+	return nil
 }
 
 func submatch(r *regexp.Regexp, s string) string {

@@ -36,6 +36,7 @@ func TestScripts(t *testing.T) {
 		Setup:               setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"code": cmdCode, "tamper": cmdTamper, "serve": cmdServe, "end": cmdEnd, "post": cmdPost, "get": cmdGet, "mode": cmdMode, "stall": cmdStall,
+			"devkms": cmdDevKMS, "rehearse": cmdRehearse,
 		},
 	})
 }
@@ -139,7 +140,7 @@ func cmdServe(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: serve name argument...")
 	}
 	env := baseEnv(ts.Getenv("HOME"), ts.Getenv("PATH"))
-	for _, name := range []string{"VAULT_ADDR", "VAULT_TOKEN", "GODEBUG"} {
+	for _, name := range []string{"VAULT_ADDR", "VAULT_TOKEN", "GODEBUG", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} {
 		env = append(env, name+"="+ts.Getenv(name))
 	}
 	r, err := startServer(context.Background(), ts.MkAbs("."), env, args[1:])

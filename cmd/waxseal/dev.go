@@ -1,0 +1,228 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"regexp"
+	"strings"
+	"syscall"
+	"text/template"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/waxseal/waxseal/internal/atomicfile"
+)
+
+func (a *app) devCommand() *cobra.Command {
+	return group(&cobra.Command{
+		Use:   "dev",
+		Short: "Help with developing and trying out",
+		Long:  `What helps with developing and trying out, and is not for production.`,
+	}, a.devKMSCommand())
+}
+
+// devKMSFlags are the flags of "dev kms".
+type devKMSFlags struct {
+	aws, gcp           string
+	awsAliases, gcpKey []string
+	latency            time.Duration
+	policy             string
+	rehearse, asJSON   bool
+}
+
+// The addresses of "dev kms". They are fixed, so that URIs in a policy file stay
+// right from one run to the next.
+const (
+	devAWSAddress = "127.0.0.1:8071"
+	devGCPAddress = "127.0.0.1:8072"
+	devAWSAlias   = "alias/waxseal-dev"
+	devGCPKey     = "projects/dev/locations/global/keyRings/dev/cryptoKeys/waxseal-dev"
+)
+
+func (a *app) devKMSCommand() *cobra.Command {
+	f := devKMSFlags{aws: devAWSAddress, gcp: devGCPAddress}
+	cmd := &cobra.Command{
+		Use:   "kms",
+		Short: "Run AWS KMS and Google Cloud KMS on loopback, for development",
+		Long: `Run an AWS KMS and a Google Cloud KMS of our own on loopback, so that awskms://
+and gcpkms:// keys can be tried out without an account. They speak the services'
+own protocols, so that the vendors' clients and tools talk to them, and do real
+cryptography.
+
+The keys are in memory: WHAT IS SEALED UNDER THEM IS LOST WHEN THIS STOPS.
+Whoever reaches the ports can use them, so they listen on loopback only.
+
+With --rehearse, lines on standard input say what goes wrong from then on, such
+as "aws down", "gcp slow 300ms", "all throttle", and "all up" in the end.
+
+It prints what to set and the keys' URIs, and runs until SIGINT or SIGTERM.`,
+		Example: `  # Both, with a key each, and a policy file that names them.
+  waxseal dev kms --write-policy dev.yaml
+
+  # On ports that are free, for a script.
+  waxseal dev kms --aws-listen 127.0.0.1:0 --gcp-listen 127.0.0.1:0 --json
+
+  # One more key in each.
+  waxseal dev kms --aws-alias alias/orders --gcp-key orders
+
+  # As slow as the real ones, and with outages on command.
+  waxseal dev kms --latency 25ms --rehearse`,
+		Args: noArguments, ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.devKMS(cmd.Context(), &f) },
+	}
+	flags := cmd.Flags()
+	flags.SortFlags = false
+	flags.StringVar(&f.aws, "aws-listen", f.aws, "loopback `address` of AWS KMS; port 0 takes a free one")
+	flags.StringVar(&f.gcp, "gcp-listen", f.gcp, "loopback `address` of Google Cloud KMS; port 0 takes a free one")
+	flags.StringArrayVar(&f.awsAliases, "aws-alias", nil, "make one more key in AWS KMS, with this `alias`; may be repeated")
+	flags.StringArrayVar(&f.gcpKey, "gcp-key", nil, "make one more key in Google Cloud KMS: its `name` as in projects/P/locations/L/keyRings/R/cryptoKeys/K, or K alone; may be repeated")
+	flags.DurationVar(&f.latency, "latency", 0, "how long each answer takes, as a `duration` such as 25ms")
+	flags.BoolVar(&f.rehearse, "rehearse", false, "take what is to go wrong from standard input")
+	flags.StringVar(&f.policy, "write-policy", "", "write a policy `file` that names all keys; one that is there and says anything else stays, and is an error")
+	_ = cmd.MarkFlagFilename("write-policy", "yaml", "yml") // the flag is there
+	jsonFlag(cmd, &f.asJSON)
+	return cmd
+}
+
+const devKMSWarning = "the keys are in memory: what is sealed under them is lost when this stops"
+
+// devKMS runs both servers until ctx ends.
+func (a *app) devKMS(ctx context.Context, f *devKMSFlags) error {
+	if f.latency < 0 {
+		return &usageError{text: "--latency is negative", hint: "give a duration such as 25ms, or leave it out"}
+	}
+	running, err := startDevKMS(ctx, f)
+	if err != nil {
+		return err
+	}
+	defer running.close()
+	told := running.info()
+	if f.policy != "" {
+		if err := writePolicy(f.policy, told.policy()); err != nil {
+			return err
+		}
+	}
+	if f.asJSON {
+		err = a.printJSON(told)
+	} else {
+		err = devSettings.Execute(a.out, map[string]any{"KMS": told, "Policy": told.policy(), "File": f.policy, "Rehearse": f.rehearse})
+	}
+	if err != nil {
+		return err
+	}
+	if f.rehearse {
+		go a.rehearse(running) // ends with its input, or with the process
+	}
+	a.say(severityWarning, devKMSWarning)
+	<-ctx.Done()
+	a.say(severityNote, "stopped; the keys are gone")
+	return nil
+}
+
+// devInfo is what "dev kms --json" prints.
+type devInfo struct {
+	// Environment is what programs need that are to use the keys.
+	Environment map[string]string `json:"environment"`
+	AWS         devAWS            `json:"aws"`
+	GCP         devGCP            `json:"gcp"`
+}
+
+type devAWS struct {
+	Endpoint string   `json:"endpoint"`
+	Region   string   `json:"region"`
+	Keys     []devKey `json:"keys"`
+}
+
+type devGCP struct {
+	Endpoint string   `json:"endpoint"`
+	Keys     []devKey `json:"keys"`
+}
+
+// devKey is a key of either.
+type devKey struct {
+	// Name is what our policy file calls it.
+	Name string `json:"name"`
+	// Key is what its KMS calls it: an alias, or a resource name.
+	Key string `json:"key"`
+	// ARN of a key of AWS KMS, another one each time.
+	ARN string `json:"arn,omitempty"`
+	URI string `json:"uri"`
+}
+
+// policy returns a policy file that names all keys, and seals under the first
+// one of each KMS.
+func (i *devInfo) policy() string {
+	var b strings.Builder
+	b.WriteString("keys:\n")
+	for _, keys := range [][]devKey{i.AWS.Keys, i.GCP.Keys} {
+		for _, k := range keys {
+			fmt.Fprintf(&b, "  %s: {uri: %q}\n", k.Name, k.URI)
+		}
+	}
+	fmt.Fprintf(&b, "seal:\n  - match: {namespace: \"*\"}\n    keys: [%s, %s]   # either one opens\n", i.AWS.Keys[0].Name, i.GCP.Keys[0].Name)
+	return b.String()
+}
+
+// writePolicy writes a new file, and none over another one.
+func writePolicy(file, text string) error {
+	switch old, err := os.ReadFile(file); {
+	case err == nil && string(old) == text:
+		return nil
+	case err == nil:
+		return &adviseError{err: fmt.Errorf("write the policy file: %s is there, and says something else", file), hint: "name a new file with --write-policy, or remove this one"}
+	case !errors.Is(err, fs.ErrNotExist):
+		return advise(fmt.Errorf("write the policy file: %w", err), "name a new file with --write-policy")
+	}
+	if err := atomicfile.Write(file, []byte(text)); err != nil {
+		return advise(fmt.Errorf("write the policy file: %w", err), "name a file in a folder that exists and that you may write to")
+	}
+	return nil
+}
+
+// devListenHint tells what to do about an address that cannot be listened on.
+func devListenHint(flag string, err error) string {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return "another program listens there, perhaps another waxseal dev kms: stop it, or choose another address with " + flag + "; port 0 takes a free one"
+	case errors.Is(err, syscall.EACCES):
+		return "choose a port above 1023 with " + flag
+	}
+	return "it listens on loopback only: give " + flag + " an IP address and a port, such as 127.0.0.1:0"
+}
+
+// aliasForm is what AWS lets an alias be, without what AWS keeps for itself.
+var aliasForm = regexp.MustCompile(`^alias/[a-zA-Z0-9/_-]{1,250}$`)
+
+// devSettings is what is printed: all that has to be set elsewhere, ready to be
+// copied.
+var devSettings = template.Must(template.New("dev kms").Parse(`AWS KMS on {{.KMS.AWS.Endpoint}}, Region {{.KMS.AWS.Region}}. It takes these credentials:
+{{range $name, $value := .KMS.Environment}}
+  export {{$name}}={{$value}}{{end}}
+
+Google Cloud KMS on {{.KMS.GCP.Endpoint}}, without TLS and without credentials.
+{{if .File}}
+The keys, which {{.File}} names too:
+{{range .KMS.AWS.Keys}}
+  {{.URI}}{{end}}{{range .KMS.GCP.Keys}}
+  {{.URI}}{{end}}
+{{else}}
+A policy file for both, waxseal.yaml:
+
+{{.Policy}}{{end}}
+Then, with the variables above:
+
+  waxseal serve --config {{or .File "waxseal.yaml"}}
+
+The vendors' own tools work too:
+
+  aws kms describe-key --endpoint-url {{.KMS.AWS.Endpoint}} --region {{.KMS.AWS.Region}} --key-id {{(index .KMS.AWS.Keys 0).Key}}
+
+Vault has a development server of its own: vault server -dev
+{{if .Rehearse}}
+To have something go wrong, write here: aws, gcp or all, then up, down, deny,
+stall, throttle, or slow and how slow, as in gcp slow 300ms.
+{{end}}`))
