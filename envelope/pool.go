@@ -57,6 +57,9 @@ type waiter struct {
 	done  chan struct{}
 	// asked says that a wrap call which started after the waiter came is to serve it.
 	asked bool
+	// late says that what it got aged while it waited for the rest: the next wrap
+	// call makes enough for all of it at once.
+	late bool
 }
 
 // take returns a data key for each plaintext size, in order. The caller gives
@@ -129,6 +132,12 @@ func (p *pool) serve() {
 	p.discardAged(now)
 	for len(p.line) > 0 {
 		w := p.line[0]
+		if slices.ContainsFunc(w.got, func(k *sealingKey) bool { return p.aged(k, now) }) {
+			for _, k := range w.got {
+				p.drop(k)
+			}
+			w.got, w.late = nil, true
+		}
 		for len(w.got) < len(w.sizes) {
 			k := p.keyFor(int64(w.sizes[len(w.got)]))
 			if k == nil {
@@ -171,17 +180,18 @@ func (p *pool) keyFor(size int64) *sealingKey {
 	}
 }
 
+func (p *pool) aged(k *sealingKey, now time.Time) bool { return now.Sub(k.made) >= p.limits.MaxAge }
+
 // discardAged retires keys past their age, and keeps fewer ahead when they
 // aged without being used.
 func (p *pool) discardAged(now time.Time) {
-	aged := func(k *sealingKey) bool { return now.Sub(k.made) >= p.limits.MaxAge }
-	if p.current != nil && aged(p.current) {
+	if p.current != nil && p.aged(p.current, now) {
 		p.retire(p.current)
 		p.current = nil
 	}
 	before := len(p.ready)
 	p.ready = slices.DeleteFunc(p.ready, func(k *sealingKey) bool {
-		if aged(k) {
+		if p.aged(k, now) {
 			p.retire(k)
 			return true
 		}
@@ -198,11 +208,7 @@ func (p *pool) fill() {
 	if p.filling || p.closed {
 		return
 	}
-	waiting := 0
-	for _, w := range p.line {
-		waiting += len(w.sizes) - len(w.got)
-	}
-	need := (waiting + p.limits.MaxPayloads - 1) / p.limits.MaxPayloads
+	need := p.wanted()
 	if need > 0 {
 		// Demand that repeats doubles what is kept ready; a context seen once costs nothing extra.
 		if p.cold && !p.out {
@@ -220,6 +226,25 @@ func (p *pool) fill() {
 		w.asked = true
 	}
 	p.background(func() { p.filled(p.wrap(need)) })
+}
+
+// wanted is how many new keys serve all in line.
+func (p *pool) wanted() (n int) {
+	k := sealingKey{payloads: p.limits.MaxPayloads} // a full one
+	for _, w := range p.line {
+		missing := w.sizes[len(w.got):]
+		if w.late {
+			missing = w.sizes
+		}
+		for _, size := range missing {
+			if k.payloads >= p.limits.MaxPayloads || k.bytes >= p.limits.MaxBytes || k.bytes+int64(size) > p.limits.MaxBytes {
+				k, n = sealingKey{}, n+1
+			}
+			k.payloads++
+			k.bytes += int64(size)
+		}
+	}
+	return n
 }
 
 // most is how many keys are worth keeping ready: with shared data keys one
