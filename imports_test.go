@@ -2,6 +2,7 @@ package waxseal
 
 import (
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -21,9 +22,10 @@ func TestDependencies(t *testing.T) {
 	}{
 		{"cache", append([]string{module + "kms", module + "policy"}, leaf...)},
 		{"policy", append([]string{module + "kms", module + "cache"}, leaf...)},
-		{"kms", append([]string{module + "cache", module + "policy"}, leaf...)},
+		{"kms", append([]string{module + "kms/resilience", module + "cache", module + "policy"}, leaf...)},
+		{"kms/resilience", append([]string{module + "cache", module + "policy"}, leaf...)},
 		{"envelope/format", append([]string{module + "kms", module + "cache", module + "policy", "net", "os/exec"}, below...)},
-		{"envelope", append([]string{module + "policy"}, below...)},
+		{"envelope", append([]string{module + "kms/resilience", module + "policy"}, below...)},
 		{"codec", append([]string{module + "httpapi", module + "cmd"}, cloud...)},
 		{"httpapi", append([]string{module + "rotation", module + "cmd"}, cloud...)},
 	} {
@@ -37,6 +39,9 @@ func TestDependencies(t *testing.T) {
 				t.Fatalf("go list names %d packages", len(deps))
 			}
 			for _, dep := range deps {
+				if dep == module+"kms/resilience" && !slices.Contains(tc.not, dep) {
+					continue // it lies in kms/ and is no backend
+				}
 				for _, prefix := range tc.not {
 					if strings.HasPrefix(dep, prefix) && dep != module+tc.pkg {
 						t.Errorf("%s pulls in %s", tc.pkg, dep)
