@@ -13,8 +13,7 @@ func basicCases() []conformance {
 	return []conformance{
 		{name: "ID can be recorded and is stable", check: checkID},
 		{name: "round trip", check: checkRoundTrip},
-		{name: "batches keep order", check: checkBatches},
-		{name: "empty batch gives empty answer", check: checkEmptyBatch},
+		{name: "two keys have two IDs", needs: []Power{PowerOther}, check: checkTwoIDs},
 		{name: "wrapped size and version", check: checkShape},
 		{name: "version is read from the blob", check: checkVersionOnlyNames},
 	}
@@ -30,11 +29,14 @@ func checkID(t testing.TB, h Harness) {
 	if again := key.ID(); again != id {
 		t.Errorf("ID was %q and became %q", id, again)
 	}
-	if other := h.OtherKey(t).ID(); other == id {
-		t.Errorf("two keys have the ID %q", id)
-	}
 	if again := h.Reopen(t, key).ID(); again != id {
 		t.Errorf("reopened, the ID is %q, was %q", again, id)
+	}
+}
+
+func checkTwoIDs(t testing.TB, h Harness) {
+	if id, other := h.NewKey(t).ID(), h.OtherKey(t).ID(); other == id {
+		t.Errorf("two keys have the ID %q", id)
 	}
 }
 
@@ -65,46 +67,6 @@ func checkRoundTrip(t testing.TB, h Harness) {
 	for _, b := range []byte{0, 0xff, 'a'} {
 		plain := [][]byte{bytes.Repeat([]byte{b}, kms.DataKeySize)}
 		mustUnwrap(t, key, mustWrap(t, key, plain, nil), nil, plain)
-	}
-}
-
-func checkBatches(t testing.TB, h Harness) {
-	key := h.NewKey(t)
-	for _, n := range []int{1, 2, batchSize} {
-		dataKeys := newDataKeys(n)
-		if n > 1 {
-			dataKeys[n-1] = bytes.Clone(dataKeys[0]) // the same data key may come twice
-		}
-		wrapped := mustWrap(t, key, dataKeys, testContext())
-		mustUnwrap(t, key, wrapped, testContext(), dataKeys)
-
-		blobs := make(map[string]bool, n)
-		for _, w := range wrapped {
-			blobs[string(w.Blob)] = true
-		}
-		if len(blobs) != n {
-			t.Errorf("%d data keys gave %d distinct blobs", n, len(blobs))
-		}
-		// The answer's order is the question's, not that of wrapping.
-		for i, j := 0, n-1; i < j; i, j = i+1, j-1 {
-			wrapped[i], wrapped[j] = wrapped[j], wrapped[i]
-			dataKeys[i], dataKeys[j] = dataKeys[j], dataKeys[i]
-		}
-		mustUnwrap(t, key, wrapped, testContext(), dataKeys)
-	}
-}
-
-func checkEmptyBatch(t testing.TB, h Harness) {
-	key := h.NewKey(t)
-	for name, dataKeys := range map[string][][]byte{"nil": nil, "empty": {}} {
-		if got, err := key.Wrap(t.Context(), dataKeys, testContext()); err != nil || len(got) != 0 {
-			t.Errorf("Wrap of %s: %d answers, error %v", name, len(got), err)
-		}
-	}
-	for name, wrapped := range map[string][]kms.Wrapped{"nil": nil, "empty": {}} {
-		if got, err := key.Unwrap(t.Context(), wrapped, testContext()); err != nil || len(got) != 0 {
-			t.Errorf("Unwrap of %s: %d answers, error %v", name, len(got), err)
-		}
 	}
 }
 

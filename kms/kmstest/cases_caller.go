@@ -55,10 +55,7 @@ func checkNotMutated(t testing.TB, h Harness) {
 	if !reflect.DeepEqual(dataKeys, keysBefore) {
 		t.Error("Wrap changed its data keys")
 	}
-	before := make([]kms.Wrapped, len(wrapped))
-	for i, w := range wrapped {
-		before[i] = kms.Wrapped{Version: w.Version, Blob: bytes.Clone(w.Blob)}
-	}
+	before := cloneWrapped(wrapped)
 	mustUnwrap(t, key, wrapped, ec, dataKeys)
 	if !reflect.DeepEqual(wrapped, before) {
 		t.Error("Unwrap changed its blobs")
@@ -92,6 +89,15 @@ func checkNotAliased(t testing.TB, h Harness) {
 		t.Error("two blobs of one answer share memory")
 	}
 	mustUnwrap(t, key, wrapped[1:], testContext(), want[1:])
+}
+
+// inParallel calls do(0) to do(n-1) at one time and waits for all of them.
+func inParallel(n int, do func(i int)) {
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { do(i) })
+	}
+	wg.Wait()
 }
 
 func checkConcurrent(t testing.TB, h Harness) {

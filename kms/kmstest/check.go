@@ -9,14 +9,17 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/waxseal/waxseal/kms"
 )
 
-// batchSize is the most items the suite puts into one call.
-const batchSize = 250
+// batchSize is the most items that the suite puts into one call of Unwrap, but
+// where it is about the size of batches.
+const batchSize = 1000
 
 // testContext is the encryption context that most cases wrap under.
 func testContext() kms.Context {
@@ -152,9 +155,20 @@ func reveals(text string, secret []byte) string {
 		return ""
 	}
 	head := secret[:enough]
+	for from := range utf8.UTFMax {
+		// Quoting depends on what stands before and behind: where a character is cut
+		// in two its bytes are written otherwise. One of these cuts none.
+		for to := enough - utf8.UTFMax + 1; to <= enough; to++ {
+			for _, quote := range []func(string) string{strconv.Quote, strconv.QuoteToASCII} {
+				quoted := quote(string(secret[from:to]))
+				if strings.Contains(text, quoted[1:len(quoted)-1]) {
+					return "quoted"
+				}
+			}
+		}
+	}
 	for how, shown := range map[string]string{
 		"raw":         string(head),
-		"quoted":      strings.Trim(fmt.Sprintf("%q", head), `"`),
 		"in hex":      hex.EncodeToString(head),
 		"in base64":   base64.StdEncoding.EncodeToString(head),
 		"in URL-safe": base64.URLEncoding.EncodeToString(head),

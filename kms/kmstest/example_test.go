@@ -40,19 +40,40 @@ func ExampleNewBackend() {
 	// Output: fake://payments
 }
 
-// A backend's test hands its keys to the suite. This one cannot switch keys off
-// and says so.
-func ExampleRun() {
-	test := func(t *testing.T) {
-		newKey := func(testing.TB) kms.Key { return kmstest.NewFake(fmt.Sprintf("%p", new(byte))) }
-		kmstest.Run(t, kmstest.Harness{
-			NewKey: newKey, OtherKey: newKey,
-			Reopen:      func(_ testing.TB, k kms.Key) kms.Key { return k.(*kmstest.Fake).Reopen() },
-			Rotate:      func(_ testing.TB, k kms.Key) { k.(*kmstest.Fake).Rotate() },
-			VersionTold: true,
-			Lacks:       map[kmstest.Power]string{kmstest.PowerDisable: "this KMS only deletes"},
-		})
+// exampleHarness hands the suite a Fake that can be rotated and switched off,
+// and says why nothing else can happen to it.
+func exampleHarness() kmstest.Harness {
+	newKey := func(testing.TB) kms.Key { return kmstest.NewFake(fmt.Sprintf("%p", new(byte))) }
+	fake := func(k kms.Key) *kmstest.Fake { return k.(*kmstest.Fake) }
+	h := kmstest.Harness{
+		NewKey: newKey, OtherKey: newKey,
+		Reopen:      func(_ testing.TB, k kms.Key) kms.Key { return fake(k).Reopen() },
+		Rotate:      func(_ testing.TB, k kms.Key) { fake(k).Rotate() },
+		Disable:     func(_ testing.TB, k kms.Key) { fake(k).Disable() },
+		Enable:      func(_ testing.TB, k kms.Key) { fake(k).Enable() },
+		VersionTold: true,
+		Lacks: map[kmstest.Power]string{
+			kmstest.PowerRewrapper: "this KMS has no such call",
+			kmstest.PowerRotator:   "versions are managed elsewhere",
+			kmstest.PowerProber:    "there is nothing to ask about",
+		},
 	}
+	for _, p := range []kmstest.Power{
+		kmstest.PowerDisableVersion, kmstest.PowerDestroyVersion, kmstest.PowerPendingDeletion, kmstest.PowerHasty,
+		kmstest.FaultDenied, kmstest.FaultThrottled, kmstest.FaultThrottledFor, kmstest.FaultExpired, kmstest.FaultDown,
+		kmstest.FaultServerError, kmstest.FaultStall, kmstest.FaultReset, kmstest.FaultNotTheKMS, kmstest.FaultWrongKey,
+		kmstest.FaultShortPlaintext, kmstest.FaultRequestDamaged, kmstest.FaultAnswerDamaged, kmstest.FaultHugeAnswer,
+	} {
+		h.Lacks[p] = "this KMS is a map in memory"
+	}
+	return h
+}
+
+// A backend's test hands its keys to the suite, and says what they cannot do.
+func ExampleRun() {
+	test := func(t *testing.T) { kmstest.Run(t, exampleHarness()) }
 	_ = test // go test calls it: func TestConformance(t *testing.T)
 	// Output:
 }
+
+func TestExampleHarness(t *testing.T) { kmstest.Run(t, exampleHarness()) }

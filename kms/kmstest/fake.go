@@ -18,6 +18,25 @@ type Counts struct {
 	WrapItems, UnwrapItems     int // data keys over all calls
 	MaxInFlight                int // most calls at one time
 	FailedWraps, FailedUnwraps int // calls that failed as a whole
+
+	// Rewraps, RewrapItems and FailedRewraps are the same of Managed.Rewrap.
+	Rewraps, RewrapItems, FailedRewraps int
+	// Admin and FailedAdmin are the calls of a Managed's Rotator and Prober.
+	Admin, FailedAdmin int
+}
+
+// tally returns where the calls of op, their items and their failures are counted.
+func (c *Counts) tally(op Op) (calls, items, failed *int) {
+	switch op {
+	case OpWrap:
+		return &c.Wraps, &c.WrapItems, &c.FailedWraps
+	case OpUnwrap:
+		return &c.Unwraps, &c.UnwrapItems, &c.FailedUnwraps
+	case OpRewrap:
+		return &c.Rewraps, &c.RewrapItems, &c.FailedRewraps
+	case OpRotate, OpVersions, OpDisable, OpEnable, OpDestroy, OpRestore, OpProbe:
+	}
+	return &c.Admin, new(int), &c.FailedAdmin
 }
 
 // Fake is an in-memory kms.Key that encrypts for real and fails as told. It is
@@ -26,8 +45,7 @@ type Fake struct {
 	key *fakeKey // shared by all handles
 
 	mu       sync.Mutex
-	wrap     []Fault // scripts: what the next calls suffer
-	unwrap   []Fault
+	scripts  map[Op][]Fault   // what the next calls suffer
 	each     func(Call) Fault // what a call suffers when its script is at its end
 	counts   Counts
 	inFlight int
@@ -63,18 +81,52 @@ func (f *Fake) Disable() { f.key.setDisabled(true) }
 // Enable switches it on again.
 func (f *Fake) Enable() { f.key.setDisabled(false) }
 
-// ScriptWrap appends to the script of Wrap: each call takes the next fault.
-func (f *Fake) ScriptWrap(faults ...Fault) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.wrap = append(f.wrap, faults...)
+// DisableVersion switches one version off, EnableVersion on again, for every
+// handle. Like DestroyVersion they panic if there is no such version.
+func (f *Fake) DisableVersion(version string) { f.setVersion(version, kms.VersionDisabled) }
+
+// EnableVersion switches one version on again.
+func (f *Fake) EnableVersion(version string) { f.setVersion(version, kms.VersionEnabled) }
+
+// DestroyVersion destroys one version for good: what it wrapped is lost.
+func (f *Fake) DestroyVersion(version string) { f.setVersion(version, kms.VersionDestroyed) }
+
+func (f *Fake) setVersion(version string, state kms.VersionState) {
+	err := f.key.set(version,
+		func(*fakeKey) error { return fakeError(kms.NotFound, "the version has no name") },
+		func(v *fakeVersion) error {
+			if v.state != kms.VersionDestroyed {
+				v.state, v.destroyAt = state, time.Time{}
+			}
+			return nil
+		})
+	if err != nil {
+		panic(err) //nolint:forbidigo // a bug in a test, found at once
+	}
 }
 
+// ScheduleDeletion has the key wait for its deletion, which never comes:
+// Managed.Restore takes it back.
+func (f *Fake) ScheduleDeletion() {
+	f.key.mu.Lock()
+	defer f.key.mu.Unlock()
+	f.key.disabled, f.key.deleteAt = true, time.Now().UTC().Add(fakeWait)
+}
+
+// ScriptWrap appends to the script of Wrap: each call takes the next fault.
+func (f *Fake) ScriptWrap(faults ...Fault) { f.Script(OpWrap, faults...) }
+
 // ScriptUnwrap appends to the script of Unwrap: each call takes the next fault.
-func (f *Fake) ScriptUnwrap(faults ...Fault) {
+func (f *Fake) ScriptUnwrap(faults ...Fault) { f.Script(OpUnwrap, faults...) }
+
+// Script appends to the script of op: each call takes the next fault.
+func (f *Fake) Script(op Op, faults ...Fault) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.unwrap = append(f.unwrap, faults...)
+	if f.scripts == nil {
+		f.scripts = map[Op][]Fault{}
+	}
+	f.scripts[op] = append(f.scripts[op], faults...)
 }
 
 // Each has decide say what goes wrong in every call that no script covers; nil
@@ -92,7 +144,7 @@ func (f *Fake) Always(fault Fault) { f.Each(func(Call) Fault { return fault }) }
 func (f *Fake) Heal() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.wrap, f.unwrap, f.each = nil, nil, nil
+	f.scripts, f.each = nil, nil
 }
 
 // Counts returns what this handle was asked so far.
@@ -174,18 +226,14 @@ func (f *Fake) begin(op Op, items int, ec kms.Context) Fault {
 	f.mu.Lock()
 	f.inFlight++
 	f.counts.MaxInFlight = max(f.counts.MaxInFlight, f.inFlight)
-	calls, total, script := &f.counts.Wraps, &f.counts.WrapItems, &f.wrap
-	if op == OpUnwrap {
-		calls, total, script = &f.counts.Unwraps, &f.counts.UnwrapItems, &f.unwrap
-	}
+	calls, total, _ := f.counts.tally(op)
 	*calls++
 	*total += items
 	call := Call{Op: op, N: *calls, Items: items, Context: maps.Clone(ec)}
-	if len(*script) > 0 {
-		fault := (*script)[0]
-		*script = (*script)[1:]
+	if script := f.scripts[op]; len(script) > 0 {
+		f.scripts[op] = script[1:]
 		f.mu.Unlock()
-		return fault
+		return script[0]
 	}
 	each := f.each
 	f.mu.Unlock()
@@ -199,12 +247,9 @@ func (f *Fake) end(op Op, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.inFlight--
-	switch {
-	case err == nil:
-	case op == OpWrap:
-		f.counts.FailedWraps++
-	default:
-		f.counts.FailedUnwraps++
+	if err != nil {
+		_, _, failed := f.counts.tally(op)
+		*failed++
 	}
 }
 

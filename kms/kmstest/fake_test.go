@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,27 +11,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/waxseal/waxseal/kms"
 )
-
-// fakeHarness is the Fake as the suite sees it.
-func fakeHarness() Harness {
-	var n atomic.Int64
-	fake := func(t testing.TB, k kms.Key) *Fake {
-		f, ok := k.(*Fake)
-		if !ok {
-			t.Fatalf("not a Fake: %T", k)
-		}
-		return f
-	}
-	newKey := func(testing.TB) kms.Key { return NewFake(fmt.Sprintf("key-%d", n.Add(1))) }
-	return Harness{
-		NewKey: newKey, OtherKey: newKey,
-		Reopen:      func(t testing.TB, k kms.Key) kms.Key { return fake(t, k).Reopen() },
-		Rotate:      func(t testing.TB, k kms.Key) { fake(t, k).Rotate() },
-		Disable:     func(t testing.TB, k kms.Key) { fake(t, k).Disable() },
-		Enable:      func(t testing.TB, k kms.Key) { fake(t, k).Enable() },
-		VersionTold: true,
-	}
-}
 
 func TestFakeConforms(t *testing.T) {
 	Run(t, fakeHarness())

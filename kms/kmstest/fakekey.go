@@ -1,6 +1,7 @@
 package kmstest
 
 import (
+	"cmp"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/waxseal/waxseal/kms"
 )
@@ -18,8 +20,17 @@ type fakeKey struct {
 	id string
 
 	mu       sync.RWMutex
-	versions []cipher.AEAD // version n is at n-1
+	versions []*fakeVersion // version n is at n-1; the last one is the primary
+	// disabled and deleteAt are about the whole key; each version has a state of its own.
 	disabled bool
+	deleteAt time.Time // zero unless its deletion is scheduled
+}
+
+type fakeVersion struct {
+	aead      cipher.AEAD // nil once destroyed
+	created   time.Time
+	state     kms.VersionState
+	destroyAt time.Time // zero unless scheduled
 }
 
 const fakeBlobSize = 4 + 12 + kms.DataKeySize + 16
@@ -40,7 +51,7 @@ func (k *fakeKey) rotate() string {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.versions = append(k.versions, aead)
+	k.versions = append(k.versions, &fakeVersion{aead: aead, created: time.Now().UTC()})
 	return strconv.Itoa(len(k.versions))
 }
 
@@ -61,50 +72,117 @@ func (k *fakeKey) version() string {
 	return strconv.Itoa(len(k.versions))
 }
 
+// list returns all versions, oldest first.
+func (k *fakeKey) list() []kms.Version {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	out := make([]kms.Version, len(k.versions))
+	for i, v := range k.versions {
+		out[i] = kms.Version{ID: strconv.Itoa(i + 1), State: v.state, Primary: i == len(k.versions)-1, Created: v.created, DestroyAt: v.destroyAt}
+	}
+	return out
+}
+
 func (k *fakeKey) setDisabled(disabled bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.disabled = disabled
 }
 
-// wrap and unwrap return a *kms.Error whose Op and KeyID the Fake fills in.
+// set has change alter a version, or the whole key if version is empty. The
+// errors are those of wrap and unwrap.
+func (k *fakeKey) set(version string, key func(*fakeKey) error, one func(*fakeVersion) error) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if version == "" {
+		return key(k)
+	}
+	n, err := strconv.Atoi(version)
+	if err != nil || n < 1 || n > len(k.versions) {
+		return fakeError(kms.NotFound, "there is no such version")
+	}
+	return one(k.versions[n-1])
+}
+
+// fakeError returns a *kms.Error whose Op and KeyID the Fake fills in.
+func fakeError(class kms.Class, detail string) error {
+	return &kms.Error{Class: class, Detail: detail, Advice: "look at what the test did to its Fake"}
+}
+
+// usable says why the key as a whole cannot be used. k is locked.
+func (k *fakeKey) usable() error {
+	switch {
+	case !k.deleteAt.IsZero():
+		return fakeError(kms.Disabled, "the key waits for its deletion")
+	case k.disabled:
+		return fakeError(kms.Disabled, "the key is switched off")
+	}
+	return nil
+}
+
+// usable says why the version cannot be used.
+func (v *fakeVersion) usable() error {
+	switch v.state {
+	case kms.VersionEnabled:
+		return nil
+	case kms.VersionDestroyed:
+		return fakeError(kms.NotFound, "the version was destroyed")
+	case kms.VersionDisabled, kms.VersionPendingDestruction, kms.VersionUnavailable:
+	}
+	return fakeError(kms.Disabled, "the version is "+v.state.String())
+}
+
+// ready says why nothing could be wrapped now.
+func (k *fakeKey) ready() error {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	if err := k.usable(); err != nil {
+		return err
+	}
+	return k.versions[len(k.versions)-1].usable()
+}
 
 func (k *fakeKey) wrap(dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error) {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
 	for i, d := range dataKeys {
 		if len(d) != kms.DataKeySize {
-			return nil, &kms.Error{Class: kms.Internal, Detail: fmt.Sprintf("data key %d of %d has %d bytes, want %d", i+1, len(dataKeys), len(d), kms.DataKeySize)}
+			return nil, fakeError(kms.Internal, fmt.Sprintf("data key %d of %d has %d bytes, want %d", i+1, len(dataKeys), len(d), kms.DataKeySize))
 		}
 	}
-	if k.disabled {
-		return nil, &kms.Error{Class: kms.Disabled, Detail: "the key is switched off"}
-	}
 	n := len(k.versions)
+	primary := k.versions[n-1]
+	if err := cmp.Or(k.usable(), primary.usable()); err != nil {
+		return nil, err
+	}
 	out := make([]kms.Wrapped, len(dataKeys))
 	for i, d := range dataKeys {
-		blob := binary.BigEndian.AppendUint32(make([]byte, 0, fakeBlobSize), uint32(n)) //nolint:gosec // a test does not rotate four billion times
-		out[i] = kms.Wrapped{Version: strconv.Itoa(n), Blob: k.versions[n-1].Seal(blob, nil, d, k.bind(ec))}
+		blob := binary.BigEndian.AppendUint32(make([]byte, 0, fakeBlobSize), uint32(n))                   //nolint:gosec // a test does not rotate four billion times
+		out[i] = kms.Wrapped{Version: strconv.Itoa(n), Blob: primary.aead.Seal(blob, nil, d, k.bind(ec))} //nolint:gosec // the cipher draws its own random nonce
 	}
 	return out, nil
 }
 
 func (k *fakeKey) unwrap(w kms.Wrapped, ec kms.Context) ([]byte, error) {
 	if len(w.Blob) != fakeBlobSize {
-		return nil, &kms.Error{Class: kms.Corrupt, Detail: fmt.Sprintf("blob of %d bytes, want %d", len(w.Blob), fakeBlobSize)}
+		return nil, fakeError(kms.Corrupt, fmt.Sprintf("blob of %d bytes, want %d", len(w.Blob), fakeBlobSize))
 	}
 	k.mu.RLock()
 	defer k.mu.RUnlock()
-	if k.disabled {
-		return nil, &kms.Error{Class: kms.Disabled, Detail: "the key is switched off"}
+	if err := k.usable(); err != nil {
+		return nil, err
 	}
 	n := uint64(binary.BigEndian.Uint32(w.Blob))
 	if n == 0 || n > uint64(len(k.versions)) {
-		return nil, &kms.Error{Class: kms.NotFound, Detail: fmt.Sprintf("no version %d", n)}
+		return nil, fakeError(kms.NotFound, fmt.Sprintf("no version %d", n))
 	}
-	d, err := k.versions[n-1].Open(nil, nil, w.Blob[4:], k.bind(ec))
+	v := k.versions[n-1]
+	if err := v.usable(); err != nil {
+		return nil, err
+	}
+	d, err := v.aead.Open(nil, nil, w.Blob[4:], k.bind(ec))
 	if err != nil {
-		return nil, &kms.Error{Class: kms.Corrupt, Detail: "altered, or wrapped under another key or context"}
+		return nil, fakeError(kms.Corrupt, "altered, or wrapped under another key or context")
 	}
 	return d, nil
 }

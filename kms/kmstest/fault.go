@@ -7,7 +7,7 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// Op is one of the two calls of a kms.Key.
+// Op is a call of a kms.Key, or of a power that a Managed has.
 type Op string
 
 const (
@@ -15,6 +15,22 @@ const (
 	OpWrap Op = "wrap"
 	// OpUnwrap is kms.Key.Unwrap.
 	OpUnwrap Op = "unwrap"
+	// OpRewrap is kms.Rewrapper.Rewrap.
+	OpRewrap Op = "rewrap"
+	// OpProbe is kms.Prober.Probe.
+	OpProbe Op = "probe"
+	// OpRotate is kms.Rotator.Rotate.
+	OpRotate Op = "rotate"
+	// OpVersions is kms.Rotator.Versions.
+	OpVersions Op = "list versions"
+	// OpDisable is kms.Rotator.Disable.
+	OpDisable Op = "disable"
+	// OpEnable is kms.Rotator.Enable.
+	OpEnable Op = "enable"
+	// OpDestroy is kms.Rotator.Destroy.
+	OpDestroy Op = "destroy"
+	// OpRestore is kms.Rotator.Restore.
+	OpRestore Op = "restore"
 )
 
 // Call describes a call that a Fake is about to answer.
@@ -22,7 +38,8 @@ type Call struct {
 	Op Op
 	// N is 1 for the first call of this Op on this handle.
 	N int
-	// Items is the number of data keys, or of wrapped data keys.
+	// Items is the number of data keys, or of wrapped data keys; 0 for what is not
+	// about any.
 	Items int
 	// Context is a copy of the call's encryption context.
 	Context kms.Context
@@ -45,14 +62,15 @@ type Fault struct {
 	Err error
 
 	// ItemErrs fails single items, by index. Wrap answers for all or none: any
-	// of them fails the whole Wrap.
+	// of them fails the whole Wrap. What is not about items ignores it, and the
+	// fields below.
 	ItemErrs map[int]error
 	// WrongDataKey makes Unwrap answer with other 32 bytes than were wrapped, as
 	// a KMS would that mixed up its answers.
 	WrongDataKey bool
 	// FlipDataKey makes Unwrap flip one bit of each data key.
 	FlipDataKey bool
-	// FlipBlob makes Wrap flip one bit of each blob that it answers with.
+	// FlipBlob makes Wrap, or Rewrap, flip one bit of each blob that it answers with.
 	FlipBlob bool
 	// Drop makes the call answer with one item fewer than it was asked for,
 	// which breaks the promise of kms.Key.
@@ -69,6 +87,14 @@ func Fail(class kms.Class) Fault { return Fault{Err: Err(class)} }
 // error of class.
 func FailItem(i int, class kms.Class) Fault {
 	return Fault{ItemErrs: map[int]error{i: Err(class)}}
+}
+
+// Throttle returns the fault of a call that is refused for quota, and told to
+// come back after d; 0 is a KMS that does not say.
+func Throttle(d time.Duration) Fault {
+	return Fault{Err: &kms.Error{
+		Class: kms.Throttled, RetryAfter: d, Detail: "scripted fault", Advice: "nothing to do: a test asked for it",
+	}}
 }
 
 // Slow returns the fault of a call that takes d.

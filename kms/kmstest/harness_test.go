@@ -1,10 +1,8 @@
 package kmstest
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/waxseal/waxseal/kms"
@@ -34,6 +33,7 @@ func (r *recorder) Logf(string, ...any)            {}
 func (r *recorder) Error(args ...any)              { r.record(fmt.Sprint(args...)) }
 func (r *recorder) Errorf(f string, args ...any)   { r.record(fmt.Sprintf(f, args...)) }
 func (r *recorder) Fatalf(f string, args ...any)   { r.record(fmt.Sprintf(f, args...)); r.exit() }
+func (r *recorder) Fatal(args ...any)              { r.record(fmt.Sprint(args...)); r.exit() }
 func (r *recorder) exit()                          { panic(errExit) }
 func (r *recorder) check(c conformance, h Harness) { defer r.caught(); c.check(r, h) }
 func (r *recorder) caught() {
@@ -44,52 +44,212 @@ func (r *recorder) caught() {
 
 var errExit = errors.New("the recorded test is over")
 
-// broken is a Fake that breaks a promise.
+// fakeHarness is the Fake, with all powers there are, as the suite sees it.
+func fakeHarness() Harness {
+	return harnessOf(scriptedFaults(), func(m *Managed) kms.Key { return m })
+}
+
+// scriptedFaults are the faults as a Fake has them.
+func scriptedFaults() map[Power]Fault {
+	return map[Power]Fault{
+		FaultDenied: Fail(kms.Denied), FaultExpired: Fail(kms.Denied),
+		FaultThrottled: Throttle(0), FaultThrottledFor: Throttle(ThrottledFor),
+		FaultDown: Fail(kms.Unavailable), FaultServerError: Fail(kms.Unavailable), FaultReset: Fail(kms.Unavailable),
+		FaultNotTheKMS: Fail(kms.Unavailable), FaultHugeAnswer: Fail(kms.Unavailable),
+		FaultRequestDamaged: Fail(kms.Unavailable), FaultAnswerDamaged: Fail(kms.Unavailable),
+		FaultWrongKey: Fail(kms.Internal), FaultShortPlaintext: Fail(kms.Corrupt), FaultStall: Stall(),
+	}
+}
+
+// harnessOf is a harness of Fakes that suffer these faults, and whose handles were
+// made by handle.
+func harnessOf(scripted map[Power]Fault, handle func(*Managed) kms.Key) Harness {
+	var n atomic.Int64
+	var faults sync.Map // *fakeKey → Power
+	of := func(t testing.TB, k kms.Key) *Fake {
+		t.Helper()
+		f, ok := kms.As[interface{ fake() *Fake }](k)
+		if !ok {
+			t.Fatalf("no Fake: %T", k)
+		}
+		return f.fake()
+	}
+	open := func(f *Fake) kms.Key {
+		f.Each(func(c Call) Fault {
+			power, _ := faults.Load(f.key)
+			if power == nil || power == FaultShortPlaintext && c.Op == OpWrap {
+				return Healthy()
+			}
+			return scripted[power.(Power)]
+		})
+		return handle(f.Managed())
+	}
+	newKey := func(testing.TB) kms.Key { return open(NewFake(fmt.Sprintf("key-%d", n.Add(1)))) }
+	h := Harness{
+		NewKey: newKey, OtherKey: newKey,
+		Reopen:           func(t testing.TB, k kms.Key) kms.Key { return open(of(t, k).Reopen()) },
+		Hasty:            func(t testing.TB, k kms.Key) kms.Key { return hasty{open(of(t, k).Reopen()), kms.Unavailable} },
+		Rotate:           func(t testing.TB, k kms.Key) { of(t, k).Rotate() },
+		Disable:          func(t testing.TB, k kms.Key) { of(t, k).Disable() },
+		Enable:           func(t testing.TB, k kms.Key) { of(t, k).Enable() },
+		DisableVersion:   func(t testing.TB, k kms.Key, version string) { of(t, k).DisableVersion(version) },
+		DestroyVersion:   func(t testing.TB, k kms.Key, version string) { of(t, k).DestroyVersion(version) },
+		ScheduleDeletion: func(t testing.TB, k kms.Key) { of(t, k).ScheduleDeletion() },
+		Faults:           map[Power]func(testing.TB, kms.Key) func(){},
+		VersionTold:      true,
+		Credentials:      []string{"the fake's own credential"},
+	}
+	for power := range scripted {
+		h.Faults[power] = func(t testing.TB, k kms.Key) func() {
+			faults.Store(of(t, k).key, power)
+			return func() { faults.Delete(of(t, k).key) }
+		}
+	}
+	return h
+}
+
+// hasty is a key with a timeout of its own, which has class.
+type hasty struct {
+	kms.Key
+	class kms.Class
+}
+
+func (h hasty) Wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	out, err := h.Key.Wrap(ctx, dataKeys, ec)
+	return out, h.timedOut("wrap", err)
+}
+
+func (h hasty) Unwrap(ctx context.Context, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Unwrapped, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	out, err := h.Key.Unwrap(ctx, wrapped, ec)
+	return out, h.timedOut("unwrap", err)
+}
+
+func (h hasty) timedOut(op string, err error) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return &kms.Error{Class: h.class, Op: op, KeyID: h.ID(), Detail: "no answer in time", Advice: "wait", Err: err}
+	}
+	return err
+}
+
+// broken is a Managed that breaks a promise.
 type broken struct {
-	*Fake
-	id     func() string
-	wrap   func(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error)
-	unwrap func(ctx context.Context, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Unwrapped, error)
+	*Managed
+	id       func() string
+	wrap     func(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error)
+	unwrap   func(ctx context.Context, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Unwrapped, error)
+	rewraps  func(source kms.Key) bool
+	rewrap   func(ctx context.Context, source kms.Key, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Rewrapped, error)
+	rotate   func(ctx context.Context) (kms.Version, error)
+	versions func(ctx context.Context) ([]kms.Version, error)
+	disable  func(ctx context.Context, version string) error
+	enable   func(ctx context.Context, version string) error
+	destroy  func(ctx context.Context, version string, wait time.Duration) (time.Time, error)
+	restore  func(ctx context.Context, version string) error
+	probe    func(ctx context.Context) (kms.Report, error)
 }
 
 func (b *broken) ID() string {
 	if b.id != nil {
 		return b.id()
 	}
-	return b.Fake.ID()
+	return b.Managed.ID()
 }
 
 func (b *broken) Wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error) {
 	if b.wrap != nil {
 		return b.wrap(ctx, dataKeys, ec)
 	}
-	return b.Fake.Wrap(ctx, dataKeys, ec)
+	return b.Managed.Wrap(ctx, dataKeys, ec)
 }
 
 func (b *broken) Unwrap(ctx context.Context, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Unwrapped, error) {
 	if b.unwrap != nil {
 		return b.unwrap(ctx, wrapped, ec)
 	}
-	return b.Fake.Unwrap(ctx, wrapped, ec)
+	return b.Managed.Unwrap(ctx, wrapped, ec)
+}
+
+func (b *broken) RewrapsFrom(source kms.Key) bool {
+	if b.rewraps != nil {
+		return b.rewraps(source)
+	}
+	return b.Managed.RewrapsFrom(source)
+}
+
+func (b *broken) Rewrap(ctx context.Context, source kms.Key, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Rewrapped, error) {
+	if b.rewrap != nil {
+		return b.rewrap(ctx, source, wrapped, ec)
+	}
+	return b.Managed.Rewrap(ctx, source, wrapped, ec)
+}
+
+func (b *broken) Rotate(ctx context.Context) (kms.Version, error) {
+	if b.rotate != nil {
+		return b.rotate(ctx)
+	}
+	return b.Managed.Rotate(ctx)
+}
+
+func (b *broken) Versions(ctx context.Context) ([]kms.Version, error) {
+	if b.versions != nil {
+		return b.versions(ctx)
+	}
+	return b.Managed.Versions(ctx)
+}
+
+func (b *broken) Disable(ctx context.Context, version string) error {
+	if b.disable != nil {
+		return b.disable(ctx, version)
+	}
+	return b.Managed.Disable(ctx, version)
+}
+
+func (b *broken) Enable(ctx context.Context, version string) error {
+	if b.enable != nil {
+		return b.enable(ctx, version)
+	}
+	return b.Managed.Enable(ctx, version)
+}
+
+func (b *broken) Destroy(ctx context.Context, version string, wait time.Duration) (time.Time, error) {
+	if b.destroy != nil {
+		return b.destroy(ctx, version, wait)
+	}
+	return b.Managed.Destroy(ctx, version, wait)
+}
+
+func (b *broken) Restore(ctx context.Context, version string) error {
+	if b.restore != nil {
+		return b.restore(ctx, version)
+	}
+	return b.Managed.Restore(ctx, version)
+}
+
+func (b *broken) Probe(ctx context.Context) (kms.Report, error) {
+	if b.probe != nil {
+		return b.probe(ctx)
+	}
+	return b.Managed.Probe(ctx)
 }
 
 // brokenHarness gives out keys that breakKey has broken.
 func brokenHarness(breakKey func(*broken)) Harness {
-	var n atomic.Int64
-	handle := func(f *Fake) kms.Key {
-		b := &broken{Fake: f}
+	return harnessOf(scriptedFaults(), func(m *Managed) kms.Key {
+		b := &broken{Managed: m}
 		breakKey(b)
 		return b
-	}
-	newKey := func(testing.TB) kms.Key { return handle(NewFake(fmt.Sprintf("broken-%d", n.Add(1)))) }
-	return Harness{
-		NewKey: newKey, OtherKey: newKey,
-		Reopen:      func(_ testing.TB, k kms.Key) kms.Key { return handle(k.(*broken).Reopen()) },
-		Rotate:      func(_ testing.TB, k kms.Key) { k.(*broken).Rotate() },
-		Disable:     func(_ testing.TB, k kms.Key) { k.(*broken).Disable() },
-		Enable:      func(_ testing.TB, k kms.Key) { k.(*broken).Enable() },
-		VersionTold: true,
-	}
+	})
+}
+
+// with returns a harness of sound keys, changed.
+func with(change func(h *Harness)) Harness {
+	h := fakeHarness()
+	change(&h)
+	return h
 }
 
 // onItems changes what Unwrap answers, item by item.
@@ -148,243 +308,7 @@ func collides() func(*broken) {
 // TestSuiteFindsBrokenKeys breaks each promise and wants the case to fail that
 // is there for it.
 func TestSuiteFindsBrokenKeys(t *testing.T) {
-	const inOrder = "batches keep order"
-	tests := []struct {
-		name, caughtBy string
-		harness        Harness
-	}{
-		{"unrecordable ID", "ID can be recorded and is stable", brokenHarness(func(b *broken) {
-			b.id = func() string { return b.Fake.ID() + " " }
-		})},
-		{"ID that changes", "ID can be recorded and is stable", brokenHarness(func(b *broken) {
-			var n atomic.Int64
-			b.id = func() string { return fmt.Sprint(b.Fake.ID(), n.Add(1)) }
-		})},
-		{"wrong plaintext", "round trip", brokenHarness(func(b *broken) { b.Always(WrongDataKey()) })},
-		{"no encryption", "round trip", brokenHarness(func(b *broken) {
-			b.wrap = func(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error) {
-				out, err := b.Fake.Wrap(ctx, dataKeys, ec)
-				for i := range out {
-					out[i].Blob = append(out[i].Blob, dataKeys[i]...)
-				}
-				return out, err
-			}
-		})},
-		{"answers in another order", inOrder, brokenHarness(func(b *broken) {
-			b.unwrap = func(ctx context.Context, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Unwrapped, error) {
-				out, err := b.Fake.Unwrap(ctx, wrapped, ec)
-				slices.Reverse(out)
-				return out, err
-			}
-		})},
-		{"an answer too few", inOrder, brokenHarness(func(b *broken) { b.Always(Fault{Drop: true}) })},
-		{"the same blob twice", inOrder, brokenHarness(func(b *broken) {
-			b.wrap = func(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error) {
-				out, err := b.Fake.Wrap(ctx, dataKeys, ec)
-				for i := range out {
-					if i > 0 && bytes.Equal(dataKeys[i], dataKeys[0]) {
-						out[i] = out[0]
-					}
-				}
-				return out, err
-			}
-		})},
-		{"error for nothing", "empty batch gives empty answer", brokenHarness(func(b *broken) {
-			b.Each(func(c Call) Fault {
-				if c.Items == 0 {
-					return Fail(kms.Internal)
-				}
-				return Healthy()
-			})
-		})},
-		{"blob too large", "wrapped size and version", brokenHarness(func(b *broken) {
-			b.wrap = func(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error) {
-				out, err := b.Fake.Wrap(ctx, dataKeys, ec)
-				for i := range out {
-					out[i].Blob = append(out[i].Blob, make([]byte, kms.MaxWrappedSize)...)
-				}
-				return out, err
-			}
-		})},
-		{"version not told", "wrapped size and version", brokenHarness(func(b *broken) {
-			b.wrap = func(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error) {
-				out, err := b.Fake.Wrap(ctx, dataKeys, ec)
-				for i := range out {
-					out[i].Version = ""
-				}
-				return out, err
-			}
-		})},
-		{"version believed", "version is read from the blob", brokenHarness(onItems(func(b *broken, w kms.Wrapped, u *kms.Unwrapped) {
-			if w.Version != "1" {
-				*u = kms.Unwrapped{Err: b.fail(OpUnwrap, Err(kms.NotFound))}
-			}
-		}))},
-		{"context ignored", "wrong context is refused", brokenHarness(func(b *broken) {
-			b.wrap = func(ctx context.Context, dataKeys [][]byte, _ kms.Context) ([]kms.Wrapped, error) {
-				return b.Fake.Wrap(ctx, dataKeys, nil)
-			}
-			b.unwrap = func(ctx context.Context, wrapped []kms.Wrapped, _ kms.Context) ([]kms.Unwrapped, error) {
-				return b.Fake.Unwrap(ctx, wrapped, nil)
-			}
-		})},
-		{"other key used", "wrong key is refused", brokenHarness(sharesKeys())},
-		{"a bit not authenticated", "tampered blob is refused", brokenHarness(onBlobs(func(blob []byte) []byte {
-			// The version is below 128 in tests, so its top bits carry nothing.
-			fixed := bytes.Clone(blob)
-			if len(fixed) > 0 {
-				fixed[0] &^= 0x80
-			}
-			return fixed
-		}))},
-		{"length not checked", "lengthened blob is refused", brokenHarness(onBlobs(func(blob []byte) []byte {
-			return blob[:min(len(blob), fakeBlobSize)]
-		}))},
-		{"length not checked", "oversized blob is refused", brokenHarness(onBlobs(func(blob []byte) []byte {
-			return blob[:min(len(blob), fakeBlobSize)]
-		}))},
-		{"oversized sent on", "oversized blob is refused", brokenHarness(onErrors(func(_ *broken, _ kms.Wrapped, e kms.Error) error {
-			e.Class = kms.Unavailable
-			return &e
-		}))},
-		{"short blob taken for an outage", "truncated blob is refused", brokenHarness(onErrors(func(_ *broken, w kms.Wrapped, e kms.Error) error {
-			if len(w.Blob) < fakeBlobSize {
-				e.Class = kms.Unavailable
-			}
-			return &e
-		}))},
-		{"empty blob passed over", "empty blob is refused", brokenHarness(onItems(func(_ *broken, w kms.Wrapped, u *kms.Unwrapped) {
-			if len(w.Blob) == 0 {
-				*u = kms.Unwrapped{}
-			}
-		}))},
-		{"foreign bytes taken for a bug", "foreign bytes are refused", brokenHarness(onErrors(func(_ *broken, _ kms.Wrapped, e kms.Error) error {
-			e.Class = kms.Internal
-			return &e
-		}))},
-		{"one item fails all", "one bad item harms no other", brokenHarness(func(b *broken) {
-			b.unwrap = func(ctx context.Context, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Unwrapped, error) {
-				out, err := b.Fake.Unwrap(ctx, wrapped, ec)
-				for _, u := range out {
-					if u.Err != nil {
-						return nil, u.Err
-					}
-				}
-				return out, err
-			}
-		})},
-		{"a data key beside the error", "one bad item harms no other", brokenHarness(onItems(func(_ *broken, _ kms.Wrapped, u *kms.Unwrapped) {
-			if u.Err != nil {
-				u.DataKey = make([]byte, kms.DataKeySize)
-			}
-		}))},
-		{"any length wrapped", "wrong data key length is refused", brokenHarness(func(b *broken) {
-			b.wrap = func(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error) {
-				padded := make([][]byte, len(dataKeys))
-				for i, d := range dataKeys {
-					padded[i] = append(bytes.Clone(d), make([]byte, kms.DataKeySize)...)[:kms.DataKeySize]
-				}
-				return b.Fake.Wrap(ctx, padded, ec)
-			}
-		})},
-		{"context's end ignored", "ended context gives Canceled", brokenHarness(func(b *broken) {
-			b.wrap = func(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error) {
-				return b.Fake.Wrap(context.WithoutCancel(ctx), dataKeys, ec)
-			}
-		})},
-		{"end taken for an outage", "ended context gives Canceled", brokenHarness(func(b *broken) {
-			b.unwrap = func(ctx context.Context, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Unwrapped, error) {
-				if ctx.Err() != nil {
-					return nil, b.fail(OpUnwrap, Err(kms.Unavailable))
-				}
-				return b.Fake.Unwrap(ctx, wrapped, ec)
-			}
-		})},
-		{"data keys wiped", "arguments are not mutated", brokenHarness(func(b *broken) {
-			b.wrap = func(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error) {
-				out, err := b.Fake.Wrap(ctx, dataKeys, ec)
-				for _, d := range dataKeys {
-					clear(d)
-				}
-				return out, err
-			}
-		})},
-		{"data keys remembered", "answers are not aliased", brokenHarness(func(b *broken) {
-			var mu sync.Mutex
-			seen := map[string]kms.Unwrapped{}
-			b.unwrap = func(ctx context.Context, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Unwrapped, error) {
-				out, err := b.Fake.Unwrap(ctx, wrapped, ec)
-				mu.Lock()
-				defer mu.Unlock()
-				for i := range out {
-					if u, ok := seen[string(wrapped[i].Blob)]; ok {
-						out[i] = u
-					}
-					seen[string(wrapped[i].Blob)] = out[i]
-				}
-				return out, err
-			}
-		})},
-		{"not safe for concurrent use", "concurrent use", brokenHarness(collides())},
-		{"not safe for concurrent use", "rotation under load", brokenHarness(collides())},
-		{"second handle to another key", "a second handle is the same key", func() Harness {
-			h := brokenHarness(func(*broken) {})
-			h.Reopen = func(_ testing.TB, k kms.Key) kms.Key {
-				return NewFake(strings.TrimPrefix(k.ID(), "fake://"))
-			}
-			return h
-		}()},
-		{"rotation that does nothing", "old versions open after rotation", func() Harness {
-			h := brokenHarness(func(*broken) {})
-			h.Rotate = func(testing.TB, kms.Key) {}
-			return h
-		}()},
-		{"rotation that forgets", "old versions open after rotation", func() Harness {
-			h := brokenHarness(func(*broken) {})
-			h.Rotate = func(_ testing.TB, k kms.Key) {
-				b := k.(*broken)
-				fresh := NewFake(strings.TrimPrefix(k.ID(), "fake://"))
-				for range b.key.versions {
-					fresh.Rotate()
-				}
-				b.Fake = fresh
-			}
-			return h
-		}()},
-		{"second handle stays behind", "a second handle follows rotation", brokenHarness(func(b *broken) {
-			b.wrap = func(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error) {
-				out, err := b.Fake.Wrap(ctx, dataKeys, ec)
-				for i := range out {
-					out[i].Version = "1"
-				}
-				return out, err
-			}
-		})},
-		{"disabling does nothing", "disabled key gives Disabled", func() Harness {
-			h := brokenHarness(func(*broken) {})
-			h.Disable = func(testing.TB, kms.Key) {}
-			return h
-		}()},
-		{"error of another type", "wrong context is refused", brokenHarness(onErrors(func(*broken, kms.Wrapped, kms.Error) error {
-			return errors.New("no")
-		}))},
-		{"error without operation", "wrong context is refused", brokenHarness(onErrors(func(_ *broken, _ kms.Wrapped, e kms.Error) error {
-			e.Op = ""
-			return &e
-		}))},
-		{"error without key", "wrong context is refused", brokenHarness(onErrors(func(_ *broken, _ kms.Wrapped, e kms.Error) error {
-			e.KeyID = ""
-			return &e
-		}))},
-		{"blob in the hint", "wrong context is refused", brokenHarness(onErrors(func(_ *broken, w kms.Wrapped, e kms.Error) error {
-			e.Advice = "look at " + hex.EncodeToString(w.Blob)
-			return &e
-		}))},
-		{"blob in the text", "tampered blob is refused", brokenHarness(onErrors(func(_ *broken, w kms.Wrapped, e kms.Error) error {
-			e.Detail = base64.RawURLEncoding.EncodeToString(w.Blob)
-			return &e
-		}))},
-	}
+	tests := slices.Concat(basicSabotage(), sabotageOfFaults(), sabotageOfPowers())
 
 	byName := map[string]conformance{}
 	uncaught := map[string]bool{}
@@ -432,7 +356,6 @@ func sharesKeys() func(*broken) {
 
 func TestHarnessProblems(t *testing.T) {
 	none := func(testing.TB, kms.Key) {}
-	complete := fakeHarness()
 	tests := []struct {
 		name   string
 		change func(*Harness)
@@ -440,15 +363,29 @@ func TestHarnessProblems(t *testing.T) {
 	}{
 		{"complete", func(*Harness) {}, nil},
 		{"powers lacking with a reason", func(h *Harness) {
-			h.Rotate, h.Disable, h.Enable = nil, nil, nil
-			h.Lacks = map[Power]string{PowerRotate: "static key", PowerDisable: "static key"}
+			h.OtherKey, h.Rotate, h.Disable, h.Enable = nil, nil, nil, nil
+			delete(h.Faults, FaultWrongKey)
+			h.Lacks = map[Power]string{PowerOther: "there is one", PowerRotate: "static key", PowerDisable: "static key", FaultWrongKey: "answers name none"}
 		}, nil},
-		{"empty", func(h *Harness) { *h = Harness{} }, []string{
-			"NewKey is nil", "OtherKey is nil", "Reopen is nil",
-			"neither given nor named in Lacks: disable", "neither given nor named in Lacks: rotate",
+		{"powers of the key lacking with a reason", func(h *Harness) {
+			h.NewKey = func(testing.TB) kms.Key { return NewFake("plain") }
+			h.Lacks = map[Power]string{PowerRewrapper: "no such call", PowerRotator: "no such call", PowerProber: "no such call"}
+		}, nil},
+		{"powers of the key not named", func(h *Harness) {
+			h.NewKey = func(testing.TB) kms.Key { return NewFake("plain") }
+		}, []string{
+			"neither given nor named in Lacks: prober", "neither given nor named in Lacks: rewrapper", "neither given nor named in Lacks: rotator",
 		}},
+		{"powers behind a decorator", func(h *Harness) {
+			h.NewKey = func(testing.TB) kms.Key { return decorated{NewFake("behind").Managed()} }
+		}, nil},
+		{"a fault that is nil", func(h *Harness) { h.Faults[FaultReset] = nil }, []string{"neither given nor named in Lacks: reset"}},
+		{"unknown fault", func(h *Harness) { h.Faults["meteor"] = h.Faults[FaultReset] }, []string{"Faults names an unknown fault: meteor"}},
+		{"power among the faults", func(h *Harness) { h.Faults[PowerRotate] = h.Faults[FaultReset] }, []string{"Faults names an unknown fault: rotate"}},
 		{"no reason", func(h *Harness) { h.Rotate = nil; h.Lacks = map[Power]string{PowerRotate: " "} }, []string{"Lacks gives no reason for rotate"}},
-		{"lacking and there", func(h *Harness) { h.Lacks = map[Power]string{PowerRotate: "no"} }, []string{"Lacks names a power that is there: rotate"}},
+		{"lacking and there", func(h *Harness) { h.Lacks = map[Power]string{PowerRotate: "no", PowerProber: "no"} }, []string{
+			"Lacks names a power that is there: prober", "Lacks names a power that is there: rotate",
+		}},
 		{"unknown power", func(h *Harness) { h.Lacks = map[Power]string{"flight": "no wings"} }, []string{"Lacks names an unknown power: flight"}},
 		{"half a power", func(h *Harness) { h.Enable = nil }, []string{"Disable and Enable come together"}},
 		{"other half", func(h *Harness) {
@@ -458,31 +395,103 @@ func TestHarnessProblems(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			h := complete
+			h := fakeHarness()
 			tt.change(&h)
-			if diff := cmp.Diff(tt.want, h.problems()); diff != "" {
+			if diff := cmp.Diff(tt.want, h.problems(t)); diff != "" {
 				t.Errorf("problems (-want +got):\n%s", diff)
 			}
 		})
 	}
 }
 
+// Of an empty harness everything is said at once.
+func TestEmptyHarness(t *testing.T) {
+	want := []string{"NewKey is nil", "Reopen is nil"}
+	for power := range (Harness{}).powers(nil) {
+		want = append(want, "neither given nor named in Lacks: "+string(power))
+	}
+	slices.Sort(want)
+	if diff := cmp.Diff(want, Harness{}.problems(t)); diff != "" || len(want) != 26 {
+		t.Errorf("%d problems (-want +got):\n%s", len(want), diff)
+	}
+}
+
+// decorated stands in front of another key.
+type decorated struct{ behind kms.Key }
+
+func (d decorated) ID() string         { return d.behind.ID() }
+func (d decorated) Decorated() kms.Key { return d.behind }
+func (d decorated) Wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error) {
+	return d.behind.Wrap(ctx, dataKeys, ec)
+}
+
+func (d decorated) Unwrap(ctx context.Context, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Unwrapped, error) {
+	return d.behind.Unwrap(ctx, wrapped, ec)
+}
+
+// Each power that is lacking leaves out the cases that need it, and no other.
 func TestCasesForPowers(t *testing.T) {
-	all := len(conformanceCases())
+	all := conformanceCases()
 	h := fakeHarness()
-	if got := len(casesFor(h)); got != all {
-		t.Errorf("with every power %d of %d cases", got, all)
+	if got := len(casesFor(h)); got != len(all) {
+		t.Errorf("with every power %d of %d cases", got, len(all))
 	}
-	h.Lacks = map[Power]string{PowerRotate: "no"}
-	if got := len(casesFor(h)); got != all-3 {
-		t.Errorf("without rotation %d of %d cases", got, all)
+	everything := map[Power]string{}
+	for power := range h.powers(h.NewKey(t)) {
+		needing := 0
+		for _, c := range all {
+			if slices.Contains(c.needs, power) {
+				needing++
+			}
+		}
+		h.Lacks = map[Power]string{power: "no"}
+		if got := len(casesFor(h)); got != len(all)-needing || needing == 0 {
+			t.Errorf("without %s %d of %d cases, and %d need it", power, got, len(all), needing)
+		}
+		everything[power] = "no"
 	}
-	h.Lacks[PowerDisable] = "no"
-	if got := len(casesFor(h)); got != all-4 {
-		t.Errorf("without any power %d of %d cases", got, all)
+	h.Lacks = everything
+	if got := len(casesFor(h)); got < 30 {
+		t.Errorf("for a key without any power %d cases are left", got)
 	}
-	if all < 25 {
-		t.Errorf("the suite shrank to %d cases", all)
+	if len(all) < 75 {
+		t.Errorf("the suite shrank to %d cases", len(all))
+	}
+	t.Logf("%d cases, %d of them for every key", len(all), len(casesFor(h)))
+}
+
+// What is searched for is the beginning of a secret. How that is written may
+// depend on what comes next, as these show.
+func TestRevealsWhateverTheBytes(t *testing.T) {
+	tail := strings.Repeat("z", 17)
+	for name, secret := range map[string]string{
+		"two bytes cut in two":       "fourteen bytesé" + tail,
+		"three bytes after one":      "fourteen bytes€" + tail,
+		"four bytes after three":     "twelve bytes𝄞" + tail,
+		"ends in a quote":            `fourteen bytes"` + tail,
+		"begins with a quote":        `"fourteen bytes` + tail,
+		"ends in a backslash":        `fourteen bytes\` + tail,
+		"quotes":                     strings.Repeat(`"`, 32),
+		"not UTF-8":                  strings.Repeat("\xff\xc3", 16),
+		"the second half of a rune":  "\xa9thirteen byte" + tail,
+		"three quarters of a rune":   "\x9d\x84\x9etwelve bytes" + tail,
+		"control characters":         "\x00\x01\n\r\t\x7f\u0080\u2028" + tail,
+		"begins with a cut sequence": "\xc3" + strings.Repeat("a", 31),
+	} {
+		t.Run(name, func(t *testing.T) {
+			for how, text := range map[string]string{
+				"raw":              secret,
+				"%q":               fmt.Sprintf("%q", secret),
+				"%q after another": fmt.Sprintf("%q", "\xc3"+secret),
+				"%q of many":       fmt.Sprintf("%q", "\xf0"+secret),
+				"%+q":              fmt.Sprintf("%+q", secret),
+				"%x":               fmt.Sprintf("%x", secret),
+			} {
+				if reveals("x "+text+" y", []byte(secret)) == "" {
+					t.Errorf("%s: not found in %s", how, text)
+				}
+			}
+		})
 	}
 }
 
