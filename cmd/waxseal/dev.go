@@ -215,6 +215,7 @@ A policy file for both, waxseal.yaml:
 {{.Policy}}{{end}}
 Then, with the variables above:
 
+  waxseal doctor --config {{or .File "waxseal.yaml"}}
   waxseal serve --config {{or .File "waxseal.yaml"}}
 
 The vendors' own tools work too:

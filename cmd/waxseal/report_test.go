@@ -263,6 +263,11 @@ func TestFullDisk(t *testing.T) {
 		{"keys", "rotate", "a", "--json"},
 		{"keys", "rotate", "a", "--if-older-than", "1h"},
 		{"keys", "rotate", "a", "--if-older-than", "1h", "--json"},
+		{"--version"},
+		{"doctor", "--calls", "0"},
+		{"doctor", "--calls", "1"},
+		{"doctor", "--json"},
+		{"dev", "kms", "--aws-listen", "127.0.0.1:0", "--gcp-listen", "127.0.0.1:0"},
 		{"serve", "--listen", "127.0.0.1:0", "--log-format", "json"},
 	} {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {

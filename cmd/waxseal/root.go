@@ -44,7 +44,7 @@ directory: good for development and for a first look.`,
 	root.SuggestionsMinimumDistance = 2
 	root.SetHelpCommand(a.helpCommand())
 	root.AddCommand(
-		a.serveCommand(), a.encodeCommand(), a.decodeCommand(), a.inspectCommand(), a.keysCommand(), a.devCommand(), a.versionCommand(),
+		a.serveCommand(), a.encodeCommand(), a.decodeCommand(), a.inspectCommand(), a.keysCommand(), a.doctorCommand(), a.devCommand(), a.versionCommand(),
 		exitCodesTopic(),
 	)
 	root.InitDefaultHelpCmd()
@@ -114,7 +114,8 @@ func exitCodesTopic() *cobra.Command {
 		Long: `What the exit codes mean:
 
   0    All was done. Also: "serve" or "dev kms" was told to stop, and stopped.
-  1    It failed; standard error says why and what to do.
+  1    It failed; standard error says why and what to do. Also: "doctor" found
+       a key that fails.
   2    The command line makes no sense: an unknown flag, a missing argument.
   3    Partly done: some payloads stay sealed ("decode") or could not be read
        ("inspect"). The rest was written.

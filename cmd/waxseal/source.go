@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -109,23 +108,45 @@ func (s *source) forOpening(ctx context.Context) (*codec.Codec, error) {
 	if s.config != "" {
 		return codec.Open(ctx, s.config, registry())
 	}
-	path, err := s.keyring()
+	path, there, err := s.existing()
 	if err != nil {
 		return nil, err
 	}
-	keyring, err := localkms.OpenKeyring(path)
-	if err != nil {
-		return nil, ofKeyring(err)
-	}
-	keys, err := keyring.List()
-	if err != nil {
-		return nil, ofKeyring(err)
-	}
-	if !slices.ContainsFunc(keys, func(k localkms.KeyInfo) bool { return k.Name == defaultKey }) {
+	if !there {
 		return nil, advise(fmt.Errorf("there is no key to open it with: no key %q in the keyring %s", defaultKey, path),
 			"pass the --config or --data-dir that it was sealed with; waxseal inspect tells the keys that it needs")
 	}
 	return embedded(ctx, path)
+}
+
+// rules returns the policy, and opens and makes nothing.
+func (s *source) rules() (*policy.Policy, error) {
+	if s.config != "" {
+		return policy.Load(s.config)
+	}
+	path, there, err := s.existing()
+	if err != nil {
+		return nil, err
+	}
+	if !there {
+		return nil, advise(fmt.Errorf("there is no key yet: no key %q in the keyring %s", defaultKey, path),
+			"name a policy file with --config; or waxseal serve makes this keyring and its key")
+	}
+	return policy.Default(localkms.URI(path, defaultKey)), nil
+}
+
+// existing returns the path of the embedded default's keyring, and whether its
+// key is there.
+func (s *source) existing() (path string, there bool, err error) {
+	if path, err = s.keyring(); err != nil {
+		return "", false, err
+	}
+	keyring, err := localkms.OpenKeyring(path)
+	if err != nil {
+		return "", false, ofKeyring(err)
+	}
+	_, there, err = find(keyring, defaultKey)
+	return path, there, err
 }
 
 // embedded opens the codec of the embedded default.

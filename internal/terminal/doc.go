@@ -1,4 +1,4 @@
-// Package terminal writes for people: tables, colours where they are wanted,
+// Package terminal writes for people: tables, sparklines, colours where they are wanted,
 // progress where someone is watching, and names from elsewhere with everything
 // escaped that a terminal would obey.
 //
