@@ -57,15 +57,24 @@ func (s *stub) Unwrap(ctx context.Context, wrapped []kms.Wrapped, ec kms.Context
 	return out, err
 }
 
-type probing struct{ *stub }
+// bare shows no more of a stub than a kms.Key that can be closed.
+type bare struct {
+	kms.Key
+	kms.Closer
+}
 
-func (p probing) Probe(context.Context) (kms.Report, error) { return *p.report, p.probeErr }
+type probing struct {
+	bare
+	s *stub
+}
+
+func (p probing) Probe(context.Context) (kms.Report, error) { return *p.s.report, p.s.probeErr }
 
 func (s *stub) key() kms.Key {
 	if s.report != nil {
-		return probing{s}
+		return probing{bare{s, s}, s}
 	}
-	return s
+	return bare{s, s}
 }
 
 func newStub(name string) *stub {
@@ -201,7 +210,7 @@ func TestExamine(t *testing.T) {
 			except(
 				"skip identity: not tested: the key cannot be used",
 				"fail key: disabled: scripted fault [disabled]",
-				"fail wraps: disabled: the key is switched off [disabled]\nhint \"\"",
+				"fail wraps: disabled: the key is switched off [disabled]",
 				nothing, untested, "skip clock: not known", noCalls), Fail,
 		},
 		{
