@@ -17,7 +17,7 @@ func proberCases() []conformance {
 		{name: "Probe describes a healthy key", needs: only, check: checkProbe},
 		{name: "Probe under an ended context gives Canceled", needs: only, check: checkProbeEnded},
 		{name: "Probe of a disabled key gives Disabled", needs: []Power{PowerProber, PowerDisable}, check: checkProbeDisabled},
-		{name: "Probe fails as wrap does", needs: only, check: checkProbeFaults},
+		{name: "Probe fails as wrap does", needs: only, testOnly: true, check: checkProbeFaults},
 		{name: "Probe ends with its caller when stalled", needs: []Power{PowerProber, FaultStall}, check: checkProbeStalled},
 	}
 }

@@ -1,8 +1,9 @@
 // Package kmstest holds what tests of keys need: Run, the conformance suite
 // that every kms backend passes, and Fake, an in-memory kms.Key with scripted
-// faults.
+// faults; a Managed is a Fake that can also be rewrapped, rotated and probed.
 //
-// Backend packages call Run from their tests; tests of envelope, codec and of
+// Backend packages call Run from their tests, and RunReal, which puts a real
+// service through the same cases when the environment names a key of it; tests of envelope, codec and of
 // everything above them seal with a Fake. A Fake encrypts for real
 // (AES-256-GCM), so a test that passes with it proves what it claims, and it
 // works inside testing/synctest bubbles. No program links this package: a

@@ -77,3 +77,13 @@ func ExampleRun() {
 }
 
 func TestExampleHarness(t *testing.T) { kmstest.Run(t, exampleHarness()) }
+
+// The same suite against the real service, for those who have a key of it:
+//
+//	WAXSEAL_TEST_AWS_KEY=awskms:///alias/test?region=eu-west-1 go test -v -run Real ./kms/awskms
+func ExampleRunReal() {
+	registry := kms.NewRegistry(kmstest.NewBackend()) // a backend's test names its own: awskms.Backend
+	test := func(t *testing.T) { kmstest.RunReal(t, "WAXSEAL_TEST_AWS_KEY", registry) }
+	_ = test // go test calls it: func TestReal(t *testing.T)
+	// Output:
+}

@@ -13,8 +13,9 @@ import (
 type conformance struct {
 	name  string
 	needs []Power // all of them; none: every backend has what it takes
-	// testOnly is set where a key or version may be lost if the backend errs, or a
-	// change has to be seen at once: no case for a real service.
+	// testOnly is set where a key or version may be lost if the backend errs, where
+	// a change has to be seen at once, and where all is about faults that are made:
+	// no case for a real service.
 	testOnly bool
 	check    func(t testing.TB, h Harness)
 }
@@ -60,6 +61,11 @@ func Run(t *testing.T, h Harness) {
 		t.Errorf("kmstest: %d of %d cases ran", ran, len(cases))
 	}
 	t.Logf("kmstest: %d of the suite's %d cases ran", ran, len(conformanceCases()))
+	for _, c := range conformanceCases() {
+		if h.real && c.testOnly {
+			t.Logf("kmstest: only for test servers: %s", c.name)
+		}
+	}
 	for _, p := range slices.Sorted(maps.Keys(h.Lacks)) {
 		t.Logf("kmstest: without %s: %s", p, h.Lacks[p])
 	}
