@@ -56,7 +56,8 @@ func (s *Server) Do(t testing.TB, method, path string, body any) map[string]any 
 }
 
 // send returns the status of the answer and its fields, nil if it has none.
-func (s *Server) send(ctx context.Context, method, path string, body any) (int, map[string]any, error) {
+// header is a name and a value to send besides, if any.
+func (s *Server) send(ctx context.Context, method, path string, body any, header ...string) (int, map[string]any, error) {
 	var sent io.Reader
 	if body != nil {
 		b, err := json.Marshal(body)
@@ -70,6 +71,9 @@ func (s *Server) send(ctx context.Context, method, path string, body any) (int, 
 		return 0, nil, err
 	}
 	req.Header.Set("X-Vault-Token", s.RootToken)
+	if len(header) == 2 {
+		req.Header.Set(header[0], header[1])
+	}
 	resp, err := s.process.client.Do(req)
 	if err != nil {
 		return 0, nil, err
@@ -136,13 +140,13 @@ func (s *Server) WritePolicy(t testing.TB, name, policy string) {
 // Token makes a token that has these policies and the default one.
 func (s *Server) Token(t testing.TB, policies ...string) string {
 	t.Helper()
-	answer := s.Do(t, http.MethodPost, "auth/token/create", map[string]any{"policies": policies, "ttl": "1h"})
-	auth, _ := answer["auth"].(map[string]any)
-	token, _ := auth["client_token"].(string)
-	if token == "" {
-		t.Fatal("vaulttest: Vault gave no token")
-	}
-	return token
+	return s.TokenWith(t, map[string]any{"policies": policies, "ttl": "1h"})
+}
+
+// TokenWith makes a token with the parameters of Vault's auth/token/create.
+func (s *Server) TokenWith(t testing.TB, params map[string]any) string {
+	t.Helper()
+	return text(t, s.Do(t, http.MethodPost, "auth/token/create", params), "auth", "client_token")
 }
 
 // Seal seals the server: it answers nothing but 503 from then on.

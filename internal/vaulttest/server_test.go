@@ -74,6 +74,25 @@ func TestServer(t *testing.T) {
 	if token := s.Token(t, "reader"); token == s.RootToken {
 		t.Error("Token gave the root token")
 	}
+	s.EnableAuth(t, "machines", "approle")
+	roleID, secretID := s.AppRole(t, "machines", "worker", map[string]any{"token_policies": "reader"})
+	if another := s.SecretID(t, "machines", "worker"); roleID == "" || secretID == another {
+		t.Errorf("role ID %q, secret IDs %q and %q", roleID, secretID, another)
+	}
+	wrapped := s.Wrapped(t, http.MethodPost, "auth/machines/role/worker/secret-id")
+	info := s.Do(t, http.MethodPost, "sys/wrapping/lookup", map[string]any{"token": wrapped})["data"].(map[string]any)
+	if info["creation_path"] != "auth/machines/role/worker/secret-id" {
+		t.Errorf("wrapped is %v", info)
+	}
+	short := s.TokenWith(t, map[string]any{"ttl": "5m", "num_uses": 3})
+	data = s.Do(t, http.MethodPost, "auth/token/lookup", map[string]any{"token": short})["data"].(map[string]any)
+	if data["num_uses"] != 3.0 {
+		t.Errorf("token is %v", data)
+	}
+	s.Revoke(t, short)
+	if status, _, err := s.send(t.Context(), http.MethodPost, "auth/token/lookup", map[string]any{"token": short}); err != nil || status != http.StatusForbidden {
+		t.Errorf("revoked token: status %d, %v", status, err)
+	}
 	s.DeleteKey(t, "team/transit", "payments")
 	if s.HasKey(t, "team/transit", "payments") {
 		t.Error("the key is there after it was deleted")

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -38,33 +39,52 @@ var errRateLimit = errors.New("vaultkms: rate limit reached")
 type client struct {
 	api       *vault.Client
 	http      *http.Client
-	token     tokenSource
+	login     *login // nil where an agent adds its own token
+	index     index
 	address   string
-	namespace string
 	timeout   time.Duration
 	redirects bool
 	insecure  bool
 }
 
-// reply is Vault's answer before it is looked at. The caller wipes body.
-type reply struct {
-	status int
-	method string
-	url    string
-	body   []byte
+// request is what to ask.
+type request struct {
+	method, path string
+	namespace    string // empty for root
+	body         []byte // nil for none; wiped
+	limit        int64  // in bytes, for the answer
+	// own says that the request is about a login. It carries token, if any, and
+	// neither needs a login itself nor waits for our own rate limit.
+	own   bool
+	token Token
+	// once says that it does harm to send the request twice.
+	once bool
 }
 
-// send makes one request and wipes body, also when it fails. It reads at most
-// limit bytes of the answer. The error is net/http's, ctx's or one of ours; an
-// answer of any status is none.
-func (c *client) send(ctx context.Context, method, path string, body []byte, limit int64) (*reply, error) {
-	sent := &secretBody{buf: body}
+// reply is Vault's answer before it is looked at. The caller wipes body.
+type reply struct {
+	status     int
+	method     string
+	url        string
+	namespace  string
+	retryAfter time.Duration
+	body       []byte
+}
+
+// send makes one request and wipes its body, also when it fails. The error is
+// net/http's, ctx's, the login's or one of ours; an answer of any status is none.
+//
+// The request goes out again in three cases only: the token that we got was
+// refused and there is another (once), the node is behind what we have seen
+// (maxStale times), or a connection that lay idle was closed (see once).
+func (c *client) send(ctx context.Context, req request) (*reply, error) {
+	sent := &secretBody{buf: req.body}
 	defer sent.wipe()
 	// The caller's own deadline must stay apart from ours: one means that it gave
 	// up, the other that Vault is stuck.
 	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, errStalled)
 	defer cancel()
-	if limiter := c.api.Limiter(); limiter != nil {
+	if limiter := c.api.Limiter(); limiter != nil && !req.own {
 		if err := limiter.Wait(ctx); err != nil {
 			if ctx.Err() == nil { // the wait would outlast the deadline
 				return nil, errRateLimit
@@ -72,26 +92,77 @@ func (c *client) send(ctx context.Context, method, path string, body []byte, lim
 			return nil, stalled(ctx, err)
 		}
 	}
-	token, err := c.token(ctx)
-	if err != nil {
-		return nil, err
+	login := c.login
+	if req.own {
+		login = nil
 	}
-	template := c.api.NewRequest(method, "/v1/"+path)
+	if login != nil {
+		var err error
+		if req.token, err = login.token(ctx); err != nil {
+			return nil, stalled(ctx, err)
+		}
+	}
+	replaced := false
+	for stale := 0; ; {
+		r, err := c.exchange(ctx, req, sent)
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case r.status == http.StatusPreconditionFailed && stale < maxStale:
+			stale++
+			select {
+			case <-time.After(staleWait):
+				clear(r.body)
+				continue
+			case <-ctx.Done():
+				return r, nil
+			}
+		case r.status != http.StatusForbidden:
+			if login != nil {
+				login.accepted.Store(true)
+			}
+		case login != nil && !replaced:
+			replaced = true
+			sure := blamesToken(string(r.body))
+			token, err := login.replace(ctx, req.token, sure)
+			if err != nil {
+				return nil, stalled(ctx, err)
+			}
+			if token != req.token {
+				req.token = token
+				continue
+			}
+		}
+		return r, nil
+	}
+}
+
+// blamesToken reports whether an answer of 403 is about the token, and not about
+// what it may do.
+func blamesToken(message string) bool {
+	return strings.Contains(message, "invalid token") || strings.Contains(message, "bad token")
+}
+
+// exchange makes one request, and follows Vault once to another node.
+func (c *client) exchange(ctx context.Context, req request, sent *secretBody) (*reply, error) {
+	template := c.api.NewRequest(req.method, "/v1/"+req.path)
 	header := template.Headers
 	header.Del(vault.NamespaceHeaderName) // the environment's, where ours is another
-	if c.namespace != "" {
-		header.Set(vault.NamespaceHeaderName, c.namespace)
+	if req.namespace != "" {
+		header.Set(vault.NamespaceHeaderName, req.namespace)
 	}
-	if token != "" {
-		header.Set(vault.AuthHeaderName, string(token))
+	if req.token != "" {
+		header.Set(vault.AuthHeaderName, string(req.token))
 	}
-	if body != nil {
+	if req.body != nil {
 		header.Set("Content-Type", "application/json")
 	}
+	c.index.demand(header)
 
 	target := template.URL
 	for hop := 0; ; hop++ {
-		resp, err := c.once(ctx, method, target, template.Host, header, sent, len(body))
+		resp, err := c.once(ctx, req, target, template.Host, header, sent)
 		if err != nil {
 			return nil, err
 		}
@@ -102,32 +173,56 @@ func (c *client) send(ctx context.Context, method, path string, body []byte, lim
 			}
 			// A standby names another host and keeps the path; a prefix that a proxy
 			// takes off is no part of what it sees.
-			if !strings.HasSuffix(next.Path, "/v1/"+path) || next.User != nil {
+			if !strings.HasSuffix(next.Path, "/v1/"+req.path) || next.User != nil {
 				return nil, errElsewhere
 			}
 			target, template.Host = next, next.Host
 			continue
 		}
-		answer, err := readSecret(resp.Body, resp.ContentLength, limit)
+		answer, err := readSecret(resp.Body, resp.ContentLength, req.limit)
 		resp.Body.Close()
 		if err != nil {
 			return nil, stalled(ctx, err)
 		}
-		return &reply{status: resp.StatusCode, method: method, url: target.Redacted(), body: answer}, nil
+		c.index.seen(resp.Header)
+		return &reply{
+			status: resp.StatusCode, method: req.method, url: target.Redacted(), namespace: req.namespace,
+			retryAfter: retryAfter(resp.Header, time.Now()), body: answer,
+		}, nil
 	}
+}
+
+// maxRetryAfter bounds what we repeat of Retry-After: what waits longer than
+// that has something else the matter with it.
+const maxRetryAfter = time.Hour
+
+// retryAfter reads the header of that name: seconds, or a date (RFC 9110, 10.2.3).
+// Zero if it says nothing of use.
+func retryAfter(header http.Header, now time.Time) time.Duration {
+	value := header.Get("Retry-After")
+	if value == "" {
+		return 0
+	}
+	var wait time.Duration
+	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
+		wait = time.Duration(seconds) * time.Second
+	} else if date, err := http.ParseTime(value); err == nil {
+		wait = date.Sub(now)
+	}
+	return min(max(wait, 0), maxRetryAfter)
 }
 
 // once makes one HTTP request. A connection that lay idle may be closed already,
 // by a restart or by a balancer, and to find that out is no failure of Vault's:
-// the request goes out once more over a new one. Encrypting or decrypting the
-// same twice does no harm.
-func (c *client) once(ctx context.Context, method string, target *url.URL, host string, header http.Header, body *secretBody, size int) (*http.Response, error) {
+// the request goes out once more over a new one, unless that could do harm.
+func (c *client) once(ctx context.Context, ask request, target *url.URL, host string, header http.Header, body *secretBody) (*http.Response, error) {
 	reused := false
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn: func(info httptrace.GotConnInfo) { reused = info.Reused },
 	})
-	for again := false; ; again = true {
-		req, err := http.NewRequestWithContext(traced, method, target.String(), nil)
+	size := len(ask.body)
+	for again := ask.once; ; again = true {
+		req, err := http.NewRequestWithContext(traced, ask.method, target.String(), nil)
 		if err != nil {
 			return nil, fmt.Errorf("vaultkms: make request: %w", err)
 		}
@@ -135,7 +230,9 @@ func (c *client) once(ctx context.Context, method string, target *url.URL, host 
 		req.Header = header.Clone()
 		if size > 0 {
 			req.Body, req.ContentLength = body.reader(), int64(size)
-			req.GetBody = func() (io.ReadCloser, error) { return body.reader(), nil }
+			if !ask.once {
+				req.GetBody = func() (io.ReadCloser, error) { return body.reader(), nil }
+			}
 		}
 		resp, err := c.http.Do(req)
 		if err == nil {

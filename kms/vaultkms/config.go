@@ -3,7 +3,6 @@ package vaultkms
 import (
 	"fmt"
 	"net"
-	"net/http"
 	"net/url"
 	"os"
 	"slices"
@@ -44,9 +43,10 @@ type Config struct {
 	// VAULT_AGENT_ADDR, then VAULT_ADDR, then https://127.0.0.1:8200. It is not
 	// part of what is recorded.
 	Address string
-	// Token to authenticate with; default VAULT_TOKEN. There may be none only
-	// where VAULT_AGENT_ADDR names an agent that adds its own.
+	// Token is short for Auth.Token.
 	Token Token
+	// Auth says how to get a token.
+	Auth Auth
 
 	// Timeout bounds each request, on top of the caller's deadline; default
 	// VAULT_CLIENT_TIMEOUT, then DefaultTimeout.
@@ -57,17 +57,34 @@ type Config struct {
 	InsecurePlainHTTP bool
 }
 
-// New returns the key that cfg names. It reads the environment once, now:
-// VAULT_ADDR, VAULT_AGENT_ADDR, VAULT_TOKEN, VAULT_NAMESPACE, VAULT_CACERT,
-// VAULT_CACERT_BYTES, VAULT_CAPATH, VAULT_CLIENT_CERT, VAULT_CLIENT_KEY,
-// VAULT_TLS_SERVER_NAME, VAULT_SKIP_VERIFY, VAULT_PROXY_ADDR, VAULT_HTTP_PROXY,
-// VAULT_HEADERS, VAULT_RATE_LIMIT, VAULT_SRV_LOOKUP, VAULT_DISABLE_REDIRECTS and
-// VAULT_CLIENT_TIMEOUT mean what they mean to Vault's own tools;
-// VAULT_MAX_RETRIES does not apply, because nothing here retries.
+// New returns the key that cfg names, with connections and a login of its own.
+// It reads the environment once, now: VAULT_ADDR, VAULT_AGENT_ADDR, VAULT_TOKEN,
+// VAULT_NAMESPACE, VAULT_CACERT, VAULT_CACERT_BYTES, VAULT_CAPATH,
+// VAULT_CLIENT_CERT, VAULT_CLIENT_KEY, VAULT_TLS_SERVER_NAME, VAULT_SKIP_VERIFY,
+// VAULT_PROXY_ADDR, VAULT_HTTP_PROXY, VAULT_HEADERS, VAULT_RATE_LIMIT,
+// VAULT_SRV_LOOKUP, VAULT_DISABLE_REDIRECTS and VAULT_CLIENT_TIMEOUT mean what they
+// mean to Vault's own tools; VAULT_MAX_RETRIES does not apply, because nothing here
+// retries; and Auth names those that say how to log in.
 //
-// New does not reach Vault. A Config or an environment that cannot be used gives
-// an *kms.Error of class Internal that lists everything wrong with it.
+// New does not reach Vault: the first request logs in. A Config or an environment
+// that cannot be used gives an *kms.Error of class Internal that lists everything
+// wrong with it.
 func New(cfg Config) (*Key, error) {
+	return newKey(cfg, alone)
+}
+
+// alone connects a key that shares with no other.
+func alone(s settings, conf *vault.Config) (*client, func(), error) {
+	c, err := connect(s, conf)
+	if err != nil {
+		return nil, nil, err
+	}
+	return c, c.close, nil
+}
+
+// newKey makes a Key on a client that connect returns, together with what gives
+// it up.
+func newKey(cfg Config, connect func(settings, *vault.Config) (*client, func(), error)) (*Key, error) {
 	conf := vault.DefaultConfig()
 	if conf.Error != nil {
 		return nil, badEnvironment(conf.Error)
@@ -75,16 +92,7 @@ func New(cfg Config) (*Key, error) {
 	if cfg.Address != "" {
 		conf.Address, conf.AgentAddress = cfg.Address, ""
 	}
-	if cfg.Token == "" {
-		cfg.Token = Token(os.Getenv(vault.EnvVaultToken))
-	}
-	if cfg.Namespace == "" {
-		cfg.Namespace = os.Getenv(vault.EnvVaultNamespace)
-	}
-	cfg.Namespace = strings.Trim(cfg.Namespace, "/")
-	if cfg.Namespace == "root" {
-		cfg.Namespace = ""
-	}
+	cfg.Namespace = namespacePath(or(cfg.Namespace, os.Getenv(vault.EnvVaultNamespace)))
 	if cfg.Timeout == 0 {
 		cfg.Timeout = DefaultTimeout
 		if os.Getenv(vault.EnvVaultClientTimeout) != "" {
@@ -96,33 +104,27 @@ func New(cfg Config) (*Key, error) {
 	if viaAgent {
 		cfg.Address = conf.AgentAddress
 	}
+	if cfg.Auth.Token == "" {
+		cfg.Auth.Token = cfg.Token
+	}
+	cfg.Auth = cfg.Auth.fill(cfg.Namespace, viaAgent)
 	if err := cfg.check(viaAgent); err != nil {
 		return nil, err
 	}
-	if transport, ok := conf.HttpClient.Transport.(*http.Transport); ok {
-		transport.MaxIdleConnsPerHost = maxIdleConns
-		transport.DisableCompression = true // an inflater would hold data keys that nobody wipes
-	}
-	api, err := vault.NewClient(conf)
+	c, release, err := connect(settings{
+		address: cfg.Address, viaAgent: viaAgent, timeout: cfg.Timeout, insecure: cfg.InsecurePlainHTTP, auth: cfg.Auth,
+	}, conf)
 	if err != nil {
-		return nil, badEnvironment(err)
+		return nil, err
 	}
-	api.ClearToken() // it read VAULT_TOKEN on its own; ours comes with each request
 	return &Key{
-		id:    keyID(cfg.Mount, cfg.Name, cfg.Namespace),
-		mount: cfg.Mount,
-		name:  cfg.Name,
-		gate:  make(chan struct{}, 1),
-		client: &client{
-			api:       api,
-			http:      conf.HttpClient,
-			token:     fixedToken(cfg.Token),
-			address:   cfg.Address,
-			namespace: cfg.Namespace,
-			timeout:   cfg.Timeout,
-			redirects: !conf.DisableRedirects,
-			insecure:  cfg.InsecurePlainHTTP,
-		},
+		id:        keyID(cfg.Mount, cfg.Name, cfg.Namespace),
+		mount:     cfg.Mount,
+		name:      cfg.Name,
+		namespace: cfg.Namespace,
+		gate:      make(chan struct{}, 1),
+		client:    c,
+		release:   release,
 	}, nil
 }
 
@@ -148,13 +150,7 @@ func (cfg Config) check(viaAgent bool) error {
 	if cfg.Timeout < 0 {
 		bad("the timeout is negative", "leave the timeout out, or give a positive one")
 	}
-	switch {
-	case !cfg.Token.valid():
-		bad("the token holds a space, a line break or other characters that no token has",
-			"set VAULT_TOKEN to the token alone, without a trailing line break")
-	case cfg.Token == "" && !viaAgent:
-		bad("there is no token", "set VAULT_TOKEN, or VAULT_AGENT_ADDR where a Vault agent adds its own")
-	}
+	cfg.Auth.check(viaAgent, bad)
 	if u, err := parseAddress(cfg.Address); err != nil {
 		bad(err.Error(), "set VAULT_ADDR to an address such as https://vault.example.com:8200")
 	} else if !cfg.InsecurePlainHTTP && exposed(u) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"time"
 
 	vault "github.com/hashicorp/vault/api"
 
@@ -19,60 +20,70 @@ type refusal struct {
 	advice string
 	// item says that it is about one item of a batch, not about the key.
 	item bool
+	// retryAfter is how long Vault asked to be left alone.
+	retryAfter time.Duration
 }
 
 // fail makes the error of one operation. cause is kept for errors.As, never printed.
 func (k *Key) fail(op string, r refusal, cause error) *kms.Error {
-	return &kms.Error{Class: r.class, Op: op, KeyID: k.id, Detail: r.detail, Advice: r.advice, Err: cause}
+	return &kms.Error{Class: r.class, Op: op, KeyID: k.id, Detail: r.detail, Advice: r.advice, RetryAfter: r.retryAfter, Err: cause}
 }
 
 // notSent says why a request got no answer. ctx is the caller's own.
 func (k *Key) notSent(ctx context.Context, op string, err error) *kms.Error {
-	at := k.client.address
+	if ctx.Err() != nil {
+		return k.fail(op, refusal{class: kms.Canceled, detail: "the caller's context ended first"}, ctx.Err())
+	}
+	return k.fail(op, k.client.noAnswer(err), err)
+}
+
+// noAnswer says what an error of send means.
+func (c *client) noAnswer(err error) refusal {
+	at := c.address
 	var untrusted *tls.CertificateVerificationError
 	var login *kms.Error
 	switch {
-	case ctx.Err() != nil:
-		return k.fail(op, refusal{class: kms.Canceled, detail: "the caller's context ended first"}, ctx.Err())
-	case errors.As(err, &login): // the token source's
-		return k.fail(op, refusal{class: login.Class, detail: login.Detail, advice: login.Advice}, err)
+	case errors.As(err, &login):
+		return refusal{class: login.Class, detail: login.Detail, advice: login.Advice, retryAfter: login.RetryAfter}
+	case errors.Is(err, errClosed):
+		return refusal{detail: "the key was closed", advice: "this is a bug in the calling program: it uses a key after closing it"}
 	case errors.Is(err, errStalled):
-		return k.fail(op, refusal{
-			class: kms.Unavailable, detail: at + " gave no answer within " + k.client.timeout.String(),
+		return refusal{
+			class: kms.Unavailable, detail: at + " gave no answer within " + c.timeout.String(),
 			advice: "check that Vault at this address is healthy, or raise VAULT_CLIENT_TIMEOUT",
-		}, err)
+		}
 	case errors.Is(err, errRateLimit):
-		return k.fail(op, refusal{
+		return refusal{
 			class: kms.Throttled, detail: "the rate limit set for this client leaves no room in time",
 			advice: "raise VAULT_RATE_LIMIT, or let more payloads share a data key",
-		}, err)
+		}
 	case errors.Is(err, errTooLarge):
-		return k.fail(op, k.notVault(), err)
+		return c.notVault()
 	case errors.Is(err, errRedirect):
-		return k.fail(op, refusal{
+		return refusal{
 			class: kms.Unavailable, detail: at + " redirects to an address where the token and data keys would cross the network unencrypted",
 			advice: "give Vault's nodes an https:// api_addr, or use the address of the active node",
-		}, err)
+		}
 	case errors.Is(err, errElsewhere):
-		return k.fail(op, refusal{
+		return refusal{
 			class: kms.Unavailable, detail: at + " redirects to another page, as a login in front of Vault does; the token and data keys do not go there",
 			advice: "let us through to Vault itself, or use the address of the active node",
-		}, err)
+		}
 	case errors.As(err, &untrusted):
-		return k.fail(op, refusal{
+		return refusal{
 			class: kms.Unavailable, detail: "the certificate of " + at + " is not trusted",
 			advice: "set VAULT_CACERT to the file with the certificate of the authority that signed it; VAULT_TLS_SERVER_NAME where the name differs",
-		}, err)
+		}
 	case errors.Is(err, http.ErrSchemeMismatch):
-		return k.fail(op, refusal{
+		return refusal{
 			class: kms.Unavailable, detail: at + " does not speak TLS",
 			advice: "give this server a certificate, or on the same machine use http://",
-		}, err)
+		}
 	}
-	return k.fail(op, refusal{
+	return refusal{
 		class: kms.Unavailable, detail: "cannot reach " + at,
 		advice: "check that Vault runs there, that VAULT_ADDR names it (with https:// where it speaks TLS), and that the network lets us through",
-	}, err)
+	}
 }
 
 // notUnderstood reports an answer that makes no sense.
@@ -80,6 +91,15 @@ func (k *Key) notUnderstood(op string) *kms.Error {
 	return k.fail(op, refusal{
 		detail: "what Vault answered is not what a transit engine answers",
 		advice: "check that the mount " + k.mount + " is a transit engine",
+	}, errAnswer)
+}
+
+// mixedUp reports an answer whose items are not those of the request, or in
+// another order.
+func (k *Key) mixedUp(op string) *kms.Error {
+	return k.fail(op, refusal{
+		class: kms.Unavailable, detail: "the answer's items do not match those that were sent",
+		advice: "look for what changes answers between Vault and us: a proxy, or a cache in front of it",
 	}, errAnswer)
 }
 
@@ -91,7 +111,8 @@ func (k *Key) refused(op string, r *reply, a *answer) (err *kms.Error, blame boo
 	if !known || r.status == http.StatusForbidden || r.status >= http.StatusInternalServerError {
 		why = k.statusReason(op, r.status, message, a.Standby != nil)
 	}
-	return k.fail(op, why, k.cause(r, a.Errors)), why.item || !known && r.status == http.StatusBadRequest
+	why.retryAfter = r.retryAfter
+	return k.fail(op, why, cause(r, a.Errors)), why.item || !known && r.status == http.StatusBadRequest
 }
 
 // refusedItem classifies the refusal of one item of a batch.
@@ -103,10 +124,10 @@ func (k *Key) refusedItem(op string, r *reply, message string) *kms.Error {
 			why.class = kms.Unavailable
 		}
 	}
-	return k.fail(op, why, k.cause(r, []string{message}))
+	return k.fail(op, why, cause(r, []string{message}))
 }
 
 // cause keeps what Vault said for callers that ask with errors.As.
-func (k *Key) cause(r *reply, messages []string) error {
-	return &vault.ResponseError{HTTPMethod: r.method, URL: r.url, StatusCode: r.status, Errors: messages, NamespacePath: k.client.namespace}
+func cause(r *reply, messages []string) error {
+	return &vault.ResponseError{HTTPMethod: r.method, URL: r.url, StatusCode: r.status, Errors: messages, NamespacePath: r.namespace}
 }

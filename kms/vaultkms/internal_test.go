@@ -2,15 +2,16 @@ package vaultkms
 
 import (
 	"bytes"
-	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"io"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -79,6 +80,8 @@ func TestRequestBodies(t *testing.T) {
 		Plaintext      []byte `json:"plaintext"`
 		Ciphertext     string `json:"ciphertext"`
 		AssociatedData []byte `json:"associated_data"`
+		Context        []byte `json:"context"`
+		Reference      string `json:"reference"`
 	}
 	type request struct {
 		Type  string `json:"type"`
@@ -93,24 +96,98 @@ func TestRequestBodies(t *testing.T) {
 		}
 		return r
 	}
-	ec := kms.Context{"namespace": "payments"}
 	a, b := bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{2}, 32)
-	for _, ec := range []kms.Context{nil, ec} {
-		ad := ec.AssociatedData()
-		body := appendEncrypt([][]byte{a, b}, encodeContext(ec))
-		want := request{Type: mustExist, Batch: []item{{Plaintext: a, AssociatedData: ad}, {Plaintext: b, AssociatedData: ad}}}
+	ec := kms.Context{"namespace": "payments"}
+	for _, tc := range []struct {
+		name        string
+		ec          kms.Context
+		derived     bool
+		ad, context []byte
+	}{
+		{"no context", nil, false, nil, nil},
+		{"associated data", ec, false, ec.AssociatedData(), nil},
+		{"derived without context", nil, true, nil, []byte(noContext)},
+		{"derived", ec, true, nil, ec.AssociatedData()},
+	} {
+		by := bind(tc.ec, tc.derived)
+		body := appendEncrypt([][]byte{a, b}, by)
+		want := request{Type: mustExist, Batch: []item{
+			{Plaintext: a, AssociatedData: tc.ad, Context: tc.context, Reference: "0"}, {Plaintext: b, AssociatedData: tc.ad, Context: tc.context, Reference: "1"},
+		}}
 		if diff := cmp.Diff(want, read(body)); diff != "" {
-			t.Errorf("encrypt (-want +got):\n%s", diff)
+			t.Errorf("%s: encrypt (-want +got):\n%s", tc.name, diff)
 		}
-		body = appendDecrypt([][]byte{[]byte("vault:v1:AAAA"), []byte("vault:v2:BBBB")}, encodeContext(ec))
-		want = request{Batch: []item{{Ciphertext: "vault:v1:AAAA", AssociatedData: ad}, {Ciphertext: "vault:v2:BBBB", AssociatedData: ad}}}
+		body = appendCiphertexts([][]byte{[]byte("vault:v1:AAAA"), []byte("vault:v2:BBBB")}, by)
+		want = request{Batch: []item{
+			{Ciphertext: "vault:v1:AAAA", AssociatedData: tc.ad, Context: tc.context, Reference: "0"},
+			{Ciphertext: "vault:v2:BBBB", AssociatedData: tc.ad, Context: tc.context, Reference: "1"},
+		}}
 		if diff := cmp.Diff(want, read(body)); diff != "" {
-			t.Errorf("decrypt (-want +got):\n%s", diff)
+			t.Errorf("%s: decrypt (-want +got):\n%s", tc.name, diff)
+		}
+		// One allocation: a buffer that was outgrown would keep data keys.
+		many := make([][]byte, maxBatch)
+		for i := range many {
+			many[i] = a
+		}
+		if n := testing.AllocsPerRun(10, func() { appendEncrypt(many, by) }); n > 1 {
+			t.Errorf("%s: an encrypt request takes %v allocations", tc.name, n)
 		}
 	}
-	// One allocation: a buffer that was outgrown would keep data keys.
-	if n := testing.AllocsPerRun(10, func() { appendEncrypt([][]byte{a, b, a, b}, "AAAA") }); n > 1 {
-		t.Errorf("an encrypt request takes %v allocations", n)
+}
+
+// No encryption context is encoded as that which stands for none.
+func TestNoContextIsNone(t *testing.T) {
+	for _, ec := range []kms.Context{{"": ""}, {"waxseal": " no context"}, {"waxseal: no context": ""}} {
+		if string(ec.AssociatedData()) == noContext || ec.AssociatedData()[0] != 0 {
+			t.Errorf("%v is encoded as %q", ec, ec.AssociatedData())
+		}
+	}
+}
+
+func TestInOrder(t *testing.T) {
+	of := func(references ...string) (out []result) {
+		for _, r := range references {
+			out = append(out, result{Reference: r})
+		}
+		return out
+	}
+	for _, tc := range []struct {
+		name string
+		in   []result
+		want bool
+	}{
+		{"in order", of("0", "1", "2"), true},
+		{"a server without references", of("", "", ""), true},
+		{"swapped", of("0", "2", "1"), false},
+		{"twice", of("0", "0"), false},
+		{"one missing", of("0", "", "2"), false},
+		{"first missing", of("", "1"), false},
+	} {
+		if got := inOrder(tc.in); got != tc.want {
+			t.Errorf("%s: %v", tc.name, got)
+		}
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	for value, want := range map[string]time.Duration{
+		"":                              0,
+		"0":                             0,
+		"7":                             7 * time.Second,
+		"-7":                            0,
+		"7.5":                           0,
+		"soon":                          0,
+		"99999999999":                   0,
+		"86400":                         maxRetryAfter,
+		"Sun, 22 Nov 2026 12:00:30 GMT": 30 * time.Second,
+		"Sun, 22 Nov 2026 11:00:00 GMT": 0,
+		"Sun, 22 Nov 2037 11:00:00 GMT": maxRetryAfter,
+	} {
+		if got := retryAfter(http.Header{"Retry-After": {value}}, now); got != want {
+			t.Errorf("%q: %v, want %v", value, got, want)
+		}
 	}
 }
 
@@ -226,31 +303,20 @@ func TestReadSecret(t *testing.T) {
 	}
 }
 
-func TestTokenSourceFails(t *testing.T) {
-	key, err := New(Config{Mount: "transit", Name: "k", Address: "http://127.0.0.1:1", Token: "t"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	cause := &kms.Error{Class: kms.Throttled, Op: "log in", Detail: "too many logins", Advice: "wait"}
-	key.client.token = func(context.Context) (Token, error) { return "", cause }
-	_, err = key.Wrap(t.Context(), [][]byte{make([]byte, 32)}, nil)
-	var got *kms.Error
-	if !errors.As(err, &got) || got.Class != kms.Throttled || got.Op != opWrap || got.Detail != cause.Detail || got.Hint() != cause.Advice || !errors.Is(err, cause) {
-		t.Errorf("%v (%v)", err, got)
-	}
-}
-
 func TestRequestThatCannotBeMade(t *testing.T) {
 	key, err := New(Config{Mount: "transit", Name: "k", Address: "http://127.0.0.1:1", Token: "t"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	body := []byte("data keys")
-	if _, err := key.client.send(t.Context(), "no method", "x", body, 0); err == nil {
+	if _, err := key.client.send(t.Context(), request{method: "no method", path: "x", body: body}); err == nil {
 		t.Error("no error")
 	}
 	if !bytes.Equal(body, make([]byte, len(body))) {
 		t.Error("the body was not wiped")
+	}
+	if err := key.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"net/http"
+	"sync"
 	"sync/atomic"
 
 	"github.com/waxseal/waxseal/kms"
@@ -13,6 +14,7 @@ import (
 const (
 	opWrap   = "wrap"
 	opUnwrap = "unwrap"
+	opRewrap = "rewrap"
 )
 
 // maxParallel is how many requests one call has in flight at most, when its
@@ -22,8 +24,16 @@ const maxParallel = 4
 // Key is a key of a transit engine: a kms.Key that is safe for concurrent use.
 // It prints as its ID.
 type Key struct {
-	id, mount, name string
-	client          *client
+	id, mount, name, namespace string
+
+	client  *client
+	release func() // gives up our part of client
+	closing sync.Once
+
+	// derived says that the key is derived from a context for each use; declared,
+	// that somebody said so beforehand.
+	derived  atomic.Bool
+	declared bool
 
 	verified atomic.Bool
 	gate     chan struct{} // held by whoever verifies
@@ -45,16 +55,18 @@ func (k *Key) String() string { return k.id }
 // GoString returns the ID.
 func (k *Key) GoString() string { return k.id }
 
-// Close closes idle connections to Vault.
+// Close ends what runs in the background and closes idle connections, unless
+// other keys of the same Shared backend still use them. The key is not used
+// afterwards. A token that we got is not revoked: it ends with its lease.
 func (k *Key) Close() error {
-	k.client.http.CloseIdleConnections()
+	k.closing.Do(k.release)
 	return nil
 }
 
 // ask sends one request of op and returns the answer, whatever its status. body
 // is wiped. The caller wipes the answer.
 func (k *Key) ask(ctx context.Context, op, method, path string, body []byte, limit int64) (*reply, *answer, error) {
-	r, err := k.client.send(ctx, method, path, body, limit)
+	r, err := k.client.send(ctx, request{method: method, path: path, namespace: k.namespace, body: body, limit: limit})
 	if err != nil {
 		return nil, nil, k.notSent(ctx, op, err)
 	}
@@ -72,7 +84,7 @@ func (k *Key) ask(ctx context.Context, op, method, path string, body []byte, lim
 	case bytes.Contains(r.body, []byte(tlsOnly)):
 		a.Errors = []string{tlsOnly}
 	case !meansTheSameFromAnyone(r.status):
-		return nil, nil, k.fail(op, k.notVault(), errAnswer)
+		return nil, nil, k.fail(op, k.client.notVault(), errAnswer)
 	}
 	return r, a, nil
 }

@@ -40,7 +40,7 @@ func (k *Key) reason(message string) (why refusal, known bool) {
 		return k.noKey(), true
 	case has("non-AEAD cipher suite"), has("not supported for key type"):
 		return k.wrongType(typeIn(message)), true
-	case has("key derivation"):
+	case wantsContext(message):
 		return k.derivedKey(), true
 	case has("missing client token"):
 		return refusal{class: kms.Denied, detail: "Vault got no token", advice: "set VAULT_TOKEN, or have the agent add its own"}, true
@@ -58,11 +58,8 @@ func (k *Key) reason(message string) (why refusal, known bool) {
 func (k *Key) statusReason(op string, status int, message string, standby bool) refusal {
 	switch status {
 	case http.StatusUnauthorized, http.StatusForbidden:
-		if strings.Contains(message, "invalid token") || strings.Contains(message, "bad token") {
-			return refusal{
-				class: kms.Denied, detail: "Vault does not take the token: it expired, was revoked, or is of another cluster or namespace",
-				advice: "set VAULT_TOKEN to a valid token",
-			}
+		if blamesToken(message) {
+			return k.client.badToken()
 		}
 		return refusal{
 			class: kms.Denied, detail: "Vault's policies do not let this token do it",
@@ -71,21 +68,42 @@ func (k *Key) statusReason(op string, status int, message string, standby bool) 
 	case http.StatusNotFound, http.StatusMethodNotAllowed:
 		return k.noEngine()
 	case http.StatusTooManyRequests:
+		if !standby {
+			return refusal{
+				class: kms.Throttled, detail: "a quota in Vault is used up",
+				advice: "raise the rate limit quota of " + k.mount + ", or let more payloads share a data key",
+			}
+		}
+	}
+	return k.client.statusReason(status, message, standby)
+}
+
+// statusReason says what a status means that has nothing to do with a key.
+func (c *client) statusReason(status int, message string, standby bool) refusal {
+	switch status {
+	case http.StatusTooManyRequests:
 		if standby {
-			return refusal{class: kms.Unavailable, detail: k.client.address + " is a standby node", advice: "use the address of the active node"}
+			return refusal{class: kms.Unavailable, detail: c.address + " is a standby node", advice: "use the address of the active node"}
 		}
+		return refusal{class: kms.Throttled, detail: "a quota in Vault is used up", advice: "raise the rate limit quota in Vault"}
+	case http.StatusPreconditionFailed:
 		return refusal{
-			class: kms.Throttled, detail: "a quota in Vault is used up",
-			advice: "raise the rate limit quota of " + k.mount + ", or let more payloads share a data key",
+			class: kms.Unavailable, detail: c.address + " is a standby node that is behind the active one",
+			advice: "use the address of the active node, or set allow_forwarding_via_header in Vault's replication stanza",
 		}
-	case http.StatusPreconditionFailed, 472, 473: // 472, 473: disaster recovery secondary, performance standby
+	case 472, 473: // disaster recovery secondary, performance standby
 		return refusal{
-			class: kms.Unavailable, detail: k.client.address + " is a standby or secondary node that cannot answer",
+			class: kms.Unavailable, detail: c.address + " is a standby or secondary node that cannot answer",
 			advice: "use the address of the active node",
+		}
+	case http.StatusNotImplemented:
+		return refusal{
+			class: kms.Unavailable, detail: "Vault is not initialized",
+			advice: "initialize Vault at " + c.address + ", or look whether it is the address of the right server",
 		}
 	case http.StatusServiceUnavailable:
 		if strings.Contains(message, "sealed") {
-			return refusal{class: kms.Unavailable, detail: "Vault is sealed", advice: "unseal Vault at " + k.client.address}
+			return refusal{class: kms.Unavailable, detail: "Vault is sealed", advice: "unseal Vault at " + c.address}
 		}
 	case http.StatusRequestEntityTooLarge:
 		return refusal{detail: "the request is larger than Vault takes", advice: "raise max_request_size of Vault's listener"}
@@ -95,7 +113,7 @@ func (k *Key) statusReason(op string, status int, message string, standby bool) 
 		return refusal{class: kms.Unavailable, detail: "Vault failed to answer", advice: "look into Vault's log, and that of a proxy in front of it"}
 	case status >= http.StatusMultipleChoices && status < http.StatusBadRequest:
 		return refusal{
-			class: kms.Unavailable, detail: k.client.address + " redirects and is not followed",
+			class: kms.Unavailable, detail: c.address + " redirects and is not followed",
 			advice: "use the address of the active node",
 		}
 	}
@@ -114,11 +132,21 @@ func meansTheSameFromAnyone(status int) bool {
 	return status >= http.StatusInternalServerError
 }
 
-func (k *Key) notVault() refusal {
+func (c *client) notVault() refusal {
 	return refusal{
-		class: kms.Unavailable, detail: "what answers at " + k.client.address + " is not Vault, or something on the way",
+		class: kms.Unavailable, detail: "what answers at " + c.address + " is not Vault, or something on the way",
 		advice: "check that the address is Vault's, and what a proxy in front of it says",
 	}
+}
+
+func (c *client) badToken() refusal {
+	r := refusal{class: kms.Denied, detail: "Vault does not take the token: it expired, was revoked, or is of another cluster or namespace"}
+	if c.login != nil && !c.login.method.given() {
+		r.advice = "check that the login's auth namespace is the key's or one above it, and that nothing on the way changes the token"
+	} else {
+		r.advice = "set VAULT_TOKEN to a valid token, or let us log in (VAULT_AUTH_METHOD)"
+	}
+	return r
 }
 
 func (k *Key) noKey() refusal {
@@ -147,8 +175,8 @@ func (k *Key) wrongType(keyType string) refusal {
 
 func (k *Key) derivedKey() refusal {
 	return refusal{
-		detail: "it is a derived key, which wraps nothing without a derivation context",
-		advice: "create another key without derived=true and name that one",
+		detail: "it is a derived key now, and was none when it was looked at",
+		advice: "was the key deleted and made again? what the old one wrapped is lost; start this process anew to use the new one",
 	}
 }
 
@@ -172,8 +200,11 @@ func unfitTypes() []string {
 
 // path returns the API path of op, as policies name it.
 func (k *Key) path(op string) string {
-	if op == opUnwrap {
+	switch op {
+	case opUnwrap:
 		return k.mount + "/decrypt/" + k.name
+	case opRewrap:
+		return k.mount + "/rewrap/" + k.name
 	}
 	return k.mount + "/encrypt/" + k.name
 }

@@ -33,7 +33,7 @@ func TestOneRequestForABatch(t *testing.T) {
 	if diff := cmp.Diff(map[string]int{keyPath: 1, encryptPath: 1}, p.take()); diff != "" {
 		t.Errorf("first Wrap (-want +got):\n%s", diff)
 	}
-	for _, tc := range []struct{ items, requests int }{{1, 1}, {2, 1}, {200, 1}, {201, 2}, {1000, 5}} {
+	for _, tc := range []struct{ items, requests int }{{1, 1}, {2, 1}, {100, 1}, {160, 1}, {161, 2}, {1000, 7}} {
 		plain := dataKeys(tc.items)
 		wrapped := mustWrap(t, key, plain, ec)
 		if diff := cmp.Diff(map[string]int{encryptPath: tc.requests}, p.take()); diff != "" {
@@ -244,7 +244,7 @@ func TestSomeRequestsFail(t *testing.T) {
 			t.Fatalf("item %d is not the data key that was wrapped", i)
 		}
 	}
-	if failed != 200 && failed != 50 {
+	if failed != 160 && failed != 130 {
 		t.Errorf("%d items failed, want those of one request", failed)
 	}
 

@@ -64,7 +64,7 @@ func TestStatus(t *testing.T) {
 		{"disaster recovery secondary", ``, 472, kms.Unavailable, "active node"},
 		{"performance standby", ``, 473, kms.Unavailable, "active node"},
 		{"index not there yet", `{"errors":["required index state not present"]}`, 412, kms.Unavailable, "active node"},
-		{"not initialized", ``, 501, kms.Unavailable, "log"},
+		{"not initialized", ``, 501, kms.Unavailable, "initialize"},
 		{"balancer's page", `<html>Bad Gateway</html>`, 502, kms.Unavailable, "log"},
 		{"overloaded", `{"errors":["overloaded, try again later"]}`, 503, kms.Unavailable, "log"},
 		{"sealed", `{"errors":["Vault is sealed"]}`, 503, kms.Unavailable, "unseal"},

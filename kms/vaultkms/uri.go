@@ -2,10 +2,10 @@ package vaultkms
 
 import (
 	"context"
-	"fmt"
 	"net/url"
-	"slices"
 	"strings"
+
+	vault "github.com/hashicorp/vault/api"
 
 	"github.com/waxseal/waxseal/kms"
 )
@@ -19,14 +19,26 @@ const (
 	paramNamespace = "namespace"
 	paramAddress   = "address"
 	paramInsecure  = "insecure-plain-http"
+	paramAuth      = "auth"
+	paramAuthMount = "auth-mount"
+	paramAuthSpace = "auth-namespace"
+	paramRole      = "role"
+	paramDerived   = "derived"
 )
 
 // Backend opens keys by URIs of the form
 //
 //	hashivault://mount/key[?namespace=NS][&address=URL][&insecure-plain-http=true]
+//	                      [&auth=METHOD][&auth-mount=PATH][&auth-namespace=NS][&role=ROLE]
+//	                      [&derived=true]
 //
-// where mount may have several segments and the last one is the key's name.
-// Everything else comes from the environment, as New documents.
+// where mount may have several segments and the last one is the key's name. METHOD
+// is an AuthMethod; ROLE is a role of Kubernetes' or JWT's, or an AppRole's role
+// ID. Everything else, secrets above all, comes from the environment, as New and
+// Auth document. With derived=true the key is a DerivedKey, else a Key.
+//
+// Each key has connections and a login of its own; NewBackend returns one whose
+// keys share them.
 const Backend backend = Scheme
 
 // backend is a string so that Backend can be a constant.
@@ -40,63 +52,49 @@ func (b backend) Scheme() string { return string(b) }
 // Open implements kms.Backend. It does not reach Vault. A URI or an environment
 // that cannot be used gives an *kms.Error of class Internal with a hint.
 func (b backend) Open(_ context.Context, uri *url.URL) (kms.Key, error) {
-	cfg, err := parseURI(uri)
+	return open(uri, alone)
+}
+
+func open(uri *url.URL, connect func(settings, *vault.Config) (*client, func(), error)) (kms.Key, error) {
+	cfg, derived, err := parseURI(uri)
 	if err != nil {
 		return nil, err
 	}
-	return New(cfg)
+	key, err := newKey(cfg, connect)
+	switch {
+	case err != nil:
+		return nil, err // not a nil *Key in an interface
+	case derived:
+		return key.declareDerived(), nil
+	}
+	return key, nil
 }
 
-func parseURI(u *url.URL) (Config, error) {
-	var problems []string
-	bad := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
-
-	if u.Scheme != Scheme {
-		bad("the scheme is not %s", Scheme)
-	}
-	if u.User != nil {
-		bad("a user name or password does not belong in a key URI")
-	}
+func parseURI(u *url.URL) (cfg Config, derived bool, err error) {
+	p := kms.ReadParams(u, Scheme, paramNamespace, paramAddress, paramInsecure, paramAuth, paramAuthMount, paramAuthSpace, paramRole, paramDerived)
 	if u.Fragment != "" {
-		bad("there is nothing after # in a key URI of Vault's")
+		p.Bad("there is nothing after # in a key URI of Vault's")
 	}
 	// Checked as written: an escape could smuggle a slash into a name.
-	var cfg Config
 	path := u.Host + u.EscapedPath()
 	if i := strings.LastIndexByte(path, '/'); i < 0 || u.Host == "" {
-		bad("it does not name a mount and a key")
+		p.Bad("it does not name a mount and a key")
 	} else {
 		cfg.Mount, cfg.Name = path[:i], path[i+1:]
 	}
-
-	query, err := url.ParseQuery(u.RawQuery)
-	if err != nil {
-		bad("what follows ? cannot be parsed")
-	}
-	for name, values := range query {
-		if !slices.Contains([]string{paramNamespace, paramAddress, paramInsecure}, name) {
-			bad("unknown parameter %q", name)
-		}
-		if len(values) != 1 || values[0] == "" {
-			bad("parameter %q needs one value", name)
-		}
-	}
-	cfg.Namespace, cfg.Address = query.Get(paramNamespace), query.Get(paramAddress)
-	switch query.Get(paramInsecure) {
-	case "", "false":
-	case "true":
-		cfg.InsecurePlainHTTP = true
+	cfg.Namespace, cfg.Address, cfg.InsecurePlainHTTP = p.Text(paramNamespace), p.Text(paramAddress), p.Flag(paramInsecure)
+	cfg.Auth = Auth{Method: AuthMethod(p.Text(paramAuth)), Mount: p.Text(paramAuthMount), Namespace: p.Text(paramAuthSpace)}
+	switch role := p.Text(paramRole); {
+	case role == "":
+	case cfg.Auth.Method == AuthKubernetes, cfg.Auth.Method == AuthJWT:
+		cfg.Auth.Role = role
+	case cfg.Auth.Method == AuthAppRole:
+		cfg.Auth.RoleID = role
 	default:
-		bad("parameter %q is neither true nor false", paramInsecure)
+		p.Bad("parameter %q needs %s=approle, kubernetes or jwt", paramRole, paramAuth)
 	}
-	if len(problems) > 0 {
-		slices.Sort(problems) // the query is a map
-		return Config{}, &kms.Error{
-			Op: "open", KeyID: kms.Redact(u), Detail: strings.Join(problems, "; "),
-			Advice: "write hashivault://mount/key, such as hashivault://transit/payments or hashivault://transit/payments?namespace=team-a",
-		}
-	}
-	return cfg, nil
+	derived = p.Flag(paramDerived)
+	return cfg, derived, p.Err("write hashivault://mount/key, such as hashivault://transit/payments or hashivault://transit/payments?namespace=team-a")
 }
 
 // keyID is what envelopes record: the mount, the key and the Vault namespace.

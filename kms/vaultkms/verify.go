@@ -3,19 +3,26 @@ package vaultkms
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"net/http"
+	"strings"
+
+	vault "github.com/hashicorp/vault/api"
 
 	"github.com/waxseal/waxseal/kms"
 )
 
 // verify makes sure, once for each Key, that data keys may be sent: that the
 // mount is a transit engine (a key-value engine would store them), that the key
-// exists, and that it binds what it encrypts to associated data. Fail modes:
+// exists, that it binds what it encrypts, and by what: associated data or, where
+// it is derived, a derivation context. A key that is not derived ignores the
+// context, so this must be known before a data key is bound by one. Fail modes:
 //
 //   - Vault lets us read the key: its type decides. One request.
 //   - It does not: 32 random bytes that encrypt nothing are wrapped under some
-//     associated data, which only a fitting key can do. One request more. That a
-//     key has 256 bits is taken on trust then.
+//     associated data, which only a fitting key can do, and which a derived key
+//     refuses in words that give it away. One request more, or two. That a key has
+//     256 bits is taken on trust then.
 //   - Vault cannot be asked: the error is the caller's, and the next Wrap tries again.
 func (k *Key) verify(ctx context.Context, op string) error {
 	if k.verified.Load() {
@@ -59,21 +66,44 @@ func (k *Key) readType(ctx context.Context, op string) (readable bool, err error
 		return false, refused
 	case a.Data.Type == "":
 		return false, k.fail(op, k.noEngine(), nil)
-	case a.Data.Derived:
-		return false, k.fail(op, k.derivedKey(), nil)
 	}
 	switch a.Data.Type {
 	case "aes256-gcm96", "chacha20-poly1305", "xchacha20-poly1305", "managed_key":
-		return true, nil
+		return true, k.learn(op, a.Data.Derived)
 	}
 	return false, k.fail(op, k.wrongType(typeIn(a.Data.Type)), nil)
+}
+
+// learn notes whether the key is derived, and refuses one that was declared to
+// be and is not.
+func (k *Key) learn(op string, derived bool) error {
+	if k.declared && !derived {
+		return k.fail(op, refusal{
+			detail: "it is not a derived key, and the configuration says it is",
+			advice: "leave ?" + paramDerived + "=true out of the key URI, or create another key with derived=true and name that one",
+		}, nil)
+	}
+	k.derived.Store(derived)
+	return nil
 }
 
 // try wraps random bytes under the key.
 func (k *Key) try(ctx context.Context, op string) error {
 	probe := make([]byte, kms.DataKeySize)
 	rand.Read(probe) // never fails: crypto/rand ends the process instead
-	ad := encodeContext(kms.Context{"waxseal": "probe"})
-	_, err := k.wrapBatch(ctx, op, [][]byte{probe}, ad)
+	ec := kms.Context{"waxseal": "probe"}
+	_, err := k.wrapBatch(ctx, op, [][]byte{probe}, bind(ec, false))
+	var said *vault.ResponseError
+	switch {
+	case err == nil:
+		return k.learn(op, false)
+	case errors.As(err, &said) && wantsContext(strings.Join(said.Errors, "\n")):
+		if _, err = k.wrapBatch(ctx, op, [][]byte{probe}, bind(ec, true)); err == nil {
+			return k.learn(op, true)
+		}
+	}
 	return err
 }
+
+// wantsContext reports whether Vault says that the key is a derived one.
+func wantsContext(message string) bool { return strings.Contains(message, "key derivation") }

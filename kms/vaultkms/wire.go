@@ -4,15 +4,16 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"strconv"
 
 	"github.com/waxseal/waxseal/kms"
 )
 
 const (
 	// maxBatch is how many data keys one request carries. OpenBao takes at most
-	// 1,000 strings in a request (max_request_json_strings, since 2.4.1): 200
-	// items of two names and two values each, and the few around them.
-	maxBatch = 200
+	// 1,000 strings in a request (max_request_json_strings, since 2.4.1): 160
+	// items of three names and three values each, and the few around them.
+	maxBatch = 160
 
 	// maxAnswer* bound an answer: so much for each item, and so much around them.
 	maxAnswerItem = kms.MaxWrappedSize + 512
@@ -29,13 +30,42 @@ const (
 // parser's own error is dropped, because it may quote the answer.
 var errAnswer = errors.New("vaultkms: answer is not that of a transit engine")
 
+// binding is how an encryption context goes to Vault: in this field of each item,
+// in base64. An empty value is left out, as Vault takes none for none.
+type binding struct{ field, value string }
+
+const (
+	fieldAssociatedData = "associated_data"
+	fieldContext        = "context"
+
+	// noContext stands for an empty encryption context in the derivation of a key,
+	// which cannot do without. No context that is not empty encodes to it: those
+	// begin with a length of which the first byte is zero.
+	noContext = "waxseal: no context"
+)
+
+// bind returns the binding of ec for a key that is derived from its context, or
+// is not. A derived key is bound by the context alone: another context gives
+// another key. To send associated data as well would bind no better, and Vault's
+// rewrap, which takes a context, takes no associated data.
+func bind(ec kms.Context, derived bool) binding {
+	ad := ec.AssociatedData()
+	if !derived {
+		return binding{fieldAssociatedData, base64.StdEncoding.EncodeToString(ad)}
+	}
+	if len(ad) == 0 {
+		ad = []byte(noContext)
+	}
+	return binding{fieldContext, base64.StdEncoding.EncodeToString(ad)}
+}
+
 // appendEncrypt writes the body of an encrypt request for dataKeys. It has the
 // exact size from the start: a buffer that grows leaves data keys behind.
-func appendEncrypt(dataKeys [][]byte, ad string) []byte {
-	const head, item, mid, tail = `{"type":"` + mustExist + `","batch_input":[`, `{"plaintext":"`, `","associated_data":"`, `"},`
+func appendEncrypt(dataKeys [][]byte, by binding) []byte {
+	const head, item = `{"type":"` + mustExist + `","batch_input":[`, `{"plaintext":"`
 	size := len(head) + len("]}")
 	for _, k := range dataKeys {
-		size += len(item) + base64.StdEncoding.EncodedLen(len(k)) + len(mid) + len(ad) + len(tail)
+		size += len(item) + base64.StdEncoding.EncodedLen(len(k)) + by.size() + len(",")
 	}
 	b := append(make([]byte, 0, size), head...)
 	for i, k := range dataKeys {
@@ -44,14 +74,14 @@ func appendEncrypt(dataKeys [][]byte, ad string) []byte {
 		}
 		b = append(b, item...)
 		b = base64.StdEncoding.AppendEncode(b, k)
-		b = appendAssociatedData(b, ad)
+		b = by.appendTo(b, i)
 	}
 	return append(b, "]}"...)
 }
 
-// appendDecrypt writes the body of a decrypt request for blobs, which parseBlob
-// has passed: nothing in them needs escaping.
-func appendDecrypt(blobs [][]byte, ad string) []byte {
+// appendCiphertexts writes the body of a decrypt or rewrap request for blobs,
+// which parseBlob has passed: nothing in them needs escaping.
+func appendCiphertexts(blobs [][]byte, by binding) []byte {
 	b := []byte(`{"batch_input":[`)
 	for i, blob := range blobs {
 		if i > 0 {
@@ -59,24 +89,45 @@ func appendDecrypt(blobs [][]byte, ad string) []byte {
 		}
 		b = append(b, `{"ciphertext":"`...)
 		b = append(b, blob...)
-		b = appendAssociatedData(b, ad)
+		b = by.appendTo(b, i)
 	}
 	return append(b, "]}"...)
 }
 
-// appendAssociatedData ends an item. ad is base64, and left out where it is
-// empty, as Vault takes none for none.
-func appendAssociatedData(b []byte, ad string) []byte {
-	if ad != "" {
-		b = append(b, `","associated_data":"`...)
-		b = append(b, ad...)
+// appendTo ends item i with its reference, which comes back in the answer, and
+// the binding.
+func (by binding) appendTo(b []byte, i int) []byte {
+	b = append(b, `","reference":"`...)
+	b = strconv.AppendInt(b, int64(i), 10)
+	if by.value != "" {
+		b = append(b, `","`...)
+		b = append(b, by.field...)
+		b = append(b, `":"`...)
+		b = append(b, by.value...)
 	}
 	return append(b, `"}`...)
 }
 
-// encodeContext returns the associated data of ec as Vault wants it.
-func encodeContext(ec kms.Context) string {
-	return base64.StdEncoding.EncodeToString(ec.AssociatedData())
+// size is how many bytes appendTo appends, or more.
+func (by binding) size() int {
+	const reference = "999" // maxBatch has no more digits
+	return len(`","reference":"`) + len(reference) + len(`","`) + len(by.field) + len(`":"`) + len(by.value) + len(`"}`)
+}
+
+// inOrder reports whether results are in the order of the request. Vault
+// keeps the order; what mixes answers up, on the way or in a cache, does not. A
+// server from before references (Vault 1.12) gives none at all.
+func inOrder(results []result) bool {
+	none := true
+	for _, r := range results {
+		none = none && r.Reference == ""
+	}
+	for i, r := range results {
+		if !none && r.Reference != strconv.Itoa(i) {
+			return false
+		}
+	}
+	return true
 }
 
 // maxAnswer bounds the answer for a batch of n.
@@ -91,7 +142,19 @@ type answer struct {
 		// Of a key that is read.
 		Type    string `json:"type"`
 		Derived bool   `json:"derived"`
+		// Of a token that is looked up.
+		TTL       int64 `json:"ttl"`
+		Renewable bool  `json:"renewable"`
+		// Of a secret ID that is wrapped, and unwrapped.
+		CreationPath string `json:"creation_path"`
+		SecretID     Token  `json:"secret_id"`
 	} `json:"data"`
+	// Of a login or a renewal.
+	Auth struct {
+		Token     Token `json:"client_token"`
+		Duration  int64 `json:"lease_duration"` // in seconds
+		Renewable bool  `json:"renewable"`
+	} `json:"auth"`
 }
 
 // result is the outcome for one item of a batch. Plaintext is decoded from
@@ -100,6 +163,7 @@ type result struct {
 	Ciphertext string `json:"ciphertext"`
 	Plaintext  []byte `json:"plaintext"`
 	Error      string `json:"error"`
+	Reference  string `json:"reference"`
 }
 
 // wipe zeroes the data keys in a.

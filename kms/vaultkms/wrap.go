@@ -10,7 +10,7 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// Wrap implements kms.Key: one request for up to 200 data keys, and up to four
+// Wrap implements kms.Key: one request for up to 160 data keys, and up to four
 // requests at a time for more. The first Wrap of a Key also asks Vault which type
 // the key has, and refuses one that cannot bind data keys to their context.
 func (k *Key) Wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error) {
@@ -28,14 +28,14 @@ func (k *Key) Wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]km
 	if err := k.verify(ctx, opWrap); err != nil {
 		return nil, err
 	}
-	ad := encodeContext(ec)
+	by := bind(ec, k.derived.Load())
 	wrapped := make([]kms.Wrapped, len(dataKeys))
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(maxParallel)
 	for from := 0; from < len(dataKeys); from += maxBatch {
 		to := min(from+maxBatch, len(dataKeys))
 		group.Go(func() error {
-			got, err := k.wrapBatch(groupCtx, opWrap, dataKeys[from:to], ad)
+			got, err := k.wrapBatch(groupCtx, opWrap, dataKeys[from:to], by)
 			copy(wrapped[from:to], got)
 			return err
 		})
@@ -47,8 +47,8 @@ func (k *Key) Wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]km
 }
 
 // wrapBatch wraps dataKeys, at most maxBatch, in one request.
-func (k *Key) wrapBatch(ctx context.Context, op string, dataKeys [][]byte, ad string) ([]kms.Wrapped, error) {
-	r, a, err := k.ask(ctx, op, http.MethodPost, k.path(op), appendEncrypt(dataKeys, ad), maxAnswer(len(dataKeys)))
+func (k *Key) wrapBatch(ctx context.Context, op string, dataKeys [][]byte, by binding) ([]kms.Wrapped, error) {
+	r, a, err := k.ask(ctx, op, http.MethodPost, k.path(op), appendEncrypt(dataKeys, by), maxAnswer(len(dataKeys)))
 	if err != nil {
 		return nil, err
 	}
@@ -62,6 +62,9 @@ func (k *Key) wrapBatch(ctx context.Context, op string, dataKeys [][]byte, ad st
 	}
 	if len(a.Data.Results) != len(dataKeys) {
 		return nil, k.notUnderstood(op)
+	}
+	if !inOrder(a.Data.Results) {
+		return nil, k.mixedUp(op)
 	}
 	wrapped := make([]kms.Wrapped, 0, len(dataKeys))
 	for _, item := range a.Data.Results {

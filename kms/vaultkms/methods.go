@@ -1,0 +1,332 @@
+package vaultkms
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/waxseal/waxseal/kms"
+)
+
+const (
+	opLogin = "log in to Vault"
+
+	// maxSecretFile is more than any token, secret ID or JWT has.
+	maxSecretFile = 64 << 10
+
+	// fileEvery is how often a token's file is looked at, at most.
+	fileEvery = time.Second
+)
+
+// newMethod returns what logs in as a says; nil where nothing is to be sent.
+func newMethod(c *client, a Auth) loginMethod {
+	switch {
+	case a.Method == AuthAppRole:
+		return &appRole{client: c, auth: a}
+	case a.Method == AuthKubernetes || a.Method == AuthJWT:
+		return &jwtLogin{client: c, auth: a}
+	case a.TokenFile != "":
+		return &tokenFile{path: a.TokenFile}
+	case a.Token != "":
+		return givenToken(func() Token { return a.Token })
+	}
+	return nil
+}
+
+// givenToken is a token that never changes, in a function so that printing a Key
+// does not show it.
+type givenToken func() Token
+
+func (g givenToken) logIn(context.Context) (lease, error) {
+	return lease{token: g(), unknown: true}, nil
+}
+func (givenToken) given() bool       { return true }
+func (givenToken) changed(bool) bool { return false }
+
+// tokenFile is a token in a file that somebody else writes, such as a Vault agent.
+type tokenFile struct {
+	path string
+
+	mu     sync.Mutex
+	read   fileState
+	looked time.Time
+}
+
+// fileState tells one content of a file from the next.
+type fileState struct {
+	modified time.Time
+	size     int64
+	info     fs.FileInfo
+}
+
+func stateOf(path string) (fileState, bool) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return fileState{}, false
+	}
+	return fileState{modified: info.ModTime(), size: info.Size(), info: info}, true
+}
+
+func (s fileState) same(t fileState) bool {
+	return s.info != nil && s.modified.Equal(t.modified) && s.size == t.size && os.SameFile(s.info, t.info)
+}
+
+func (f *tokenFile) logIn(context.Context) (lease, error) {
+	state, _ := stateOf(f.path) // before reading: what changes meanwhile is read again
+	f.mu.Lock()
+	f.read, f.looked = state, time.Now()
+	f.mu.Unlock()
+	token, err := readSecretFile("the token", f.path)
+	return lease{token: token, unknown: true}, err
+}
+
+func (f *tokenFile) given() bool { return true }
+
+// changed takes a file that is gone for one that is about to be replaced.
+func (f *tokenFile) changed(atOnce bool) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !atOnce && time.Since(f.looked) < fileEvery {
+		return false
+	}
+	f.looked = time.Now()
+	state, ok := stateOf(f.path)
+	return ok && !f.read.same(state)
+}
+
+// readSecretFile reads a file that holds one secret, and white space at its end.
+// One that is not there is Unavailable: who writes it may not have started yet.
+func readSecretFile(what, path string) (Token, error) {
+	fail := func(class kms.Class, detail string, err error) error {
+		return &kms.Error{
+			Class: class, Op: opLogin, Detail: what + " cannot be read from its file: " + detail,
+			Advice: "check that the file is there, is readable for this process, and holds nothing else", Err: err,
+		}
+	}
+	f, err := os.Open(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", fail(kms.Unavailable, "there is none", err)
+	case err != nil:
+		return "", fail(kms.Denied, "it cannot be opened", err)
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	content, err := io.ReadAll(io.LimitReader(f, maxSecretFile+1))
+	defer clear(content)
+	secret := Token(bytes.TrimSpace(content))
+	switch {
+	case err != nil:
+		return "", fail(kms.Unavailable, "reading it failed", err)
+	case secret == "":
+		return "", fail(kms.Unavailable, "it is empty", nil)
+	case len(content) > maxSecretFile || !secret.valid():
+		return "", fail(kms.Denied, "it holds more than one word", nil)
+	}
+	return secret, nil
+}
+
+// appRole logs in with a role ID and a secret ID.
+type appRole struct {
+	client *client
+	auth   Auth
+
+	mu sync.Mutex
+	// The secret ID that was unwrapped, and from what: a wrapping token serves once.
+	wrapped, unwrapped Token
+}
+
+func (*appRole) given() bool       { return false }
+func (*appRole) changed(bool) bool { return false }
+
+func (r *appRole) logIn(ctx context.Context) (lease, error) {
+	secretID := r.auth.SecretID
+	if r.auth.SecretIDFile != "" {
+		var err error
+		if secretID, err = readSecretFile("the secret ID", r.auth.SecretIDFile); err != nil {
+			return lease{}, err
+		}
+	}
+	if r.auth.SecretIDWrapped {
+		var err error
+		if secretID, err = r.unwrap(ctx, secretID); err != nil {
+			return lease{}, err
+		}
+	}
+	return r.client.logIn(ctx, r.auth, map[string]string{"role_id": r.auth.RoleID, "secret_id": string(secretID)},
+		"check the role ID and the secret ID: it may have expired or been used up")
+}
+
+// unwrap returns the secret ID that a wrapping token stands for. The token must be
+// for a secret ID of our auth mount: somebody who swapped it could have us log in
+// as a role of his.
+func (r *appRole) unwrap(ctx context.Context, wrapped Token) (Token, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if wrapped == r.wrapped {
+		return r.unwrapped, nil
+	}
+	const taken = "have the secret ID wrapped anew; if the token's time was not over, somebody else has unwrapped it: revoke that secret ID"
+	info, err := r.client.askLogin(ctx, request{
+		method: http.MethodPost, path: "sys/wrapping/lookup", namespace: r.auth.Namespace, body: marshal(map[string]string{"token": string(wrapped)}),
+	}, taken)
+	if err != nil {
+		return "", err
+	}
+	if path := info.Data.CreationPath; !strings.Contains("/"+path, "/auth/"+r.auth.Mount+"/role/") || !strings.HasSuffix(path, "secret-id") {
+		return "", &kms.Error{
+			Class: kms.Denied, Op: opLogin, Detail: "the wrapped secret ID is not one that auth/" + r.auth.Mount + " made",
+			Advice: "find out who put it there, and have the secret ID wrapped anew",
+		}
+	}
+	got, err := r.client.askLogin(ctx, request{
+		method: http.MethodPost, path: "sys/wrapping/unwrap", namespace: r.auth.Namespace, token: wrapped, once: true,
+	}, taken)
+	if err != nil {
+		return "", err
+	}
+	if got.Data.SecretID == "" {
+		return "", notALogin("Vault unwrapped something else than a secret ID")
+	}
+	r.wrapped, r.unwrapped = wrapped, got.Data.SecretID
+	return r.unwrapped, nil
+}
+
+// jwtLogin logs in with a JWT, such as the token of a Kubernetes service account.
+type jwtLogin struct {
+	client *client
+	auth   Auth
+}
+
+func (*jwtLogin) given() bool       { return false }
+func (*jwtLogin) changed(bool) bool { return false }
+
+func (j *jwtLogin) logIn(ctx context.Context) (lease, error) {
+	jwt, err := readSecretFile("the JWT", j.auth.JWTFile)
+	if err != nil {
+		return lease{}, err
+	}
+	return j.client.logIn(ctx, j.auth, map[string]string{"role": j.auth.Role, "jwt": string(jwt)},
+		"check that the role is bound to this service account and its namespace, that the JWT's audience is the role's, and that Vault can reach or verify the cluster")
+}
+
+// logIn sends credentials to a login endpoint.
+func (c *client) logIn(ctx context.Context, auth Auth, credentials map[string]string, advice string) (lease, error) {
+	for name, value := range credentials {
+		if value == "" {
+			delete(credentials, name)
+		}
+	}
+	a, err := c.askLogin(ctx, request{
+		method: http.MethodPost, path: "auth/" + auth.Mount + "/login", namespace: auth.Namespace, body: marshal(credentials),
+	}, advice)
+	if err != nil {
+		return lease{}, err
+	}
+	return a.lease()
+}
+
+// renew extends the time of token by its own increment.
+func (c *client) renew(namespace string) func(ctx context.Context, token Token) (lease, error) {
+	return func(ctx context.Context, token Token) (lease, error) {
+		a, err := c.askLogin(ctx, request{method: http.MethodPost, path: "auth/token/renew-self", namespace: namespace, token: token, body: []byte("{}")}, "log in again")
+		if err != nil {
+			return lease{}, err
+		}
+		return a.lease()
+	}
+}
+
+// look asks how long token lasts.
+func (c *client) look(namespace string) func(ctx context.Context, token Token) (lease, error) {
+	return func(ctx context.Context, token Token) (lease, error) {
+		a, err := c.askLogin(ctx, request{method: http.MethodGet, path: "auth/token/lookup-self", namespace: namespace, token: token}, "check the token")
+		if err != nil {
+			return lease{}, err
+		}
+		return lease{token: token, ttl: seconds(a.Data.TTL), renewable: a.Data.Renewable}, nil
+	}
+}
+
+// lease is the token that a login or a renewal answered with.
+func (a *answer) lease() (lease, error) {
+	switch {
+	case a.Auth.Token == "":
+		return lease{}, notALogin("Vault answered without a token, as it does where a second factor is wanted")
+	case !a.Auth.Token.valid():
+		return lease{}, notALogin("Vault answered with what is no token")
+	}
+	return lease{token: a.Auth.Token, ttl: seconds(a.Auth.Duration), renewable: a.Auth.Renewable}, nil
+}
+
+func notALogin(detail string) error {
+	return &kms.Error{Class: kms.Denied, Op: opLogin, Detail: detail, Advice: "check that the login method and its mount are those that Vault has, without multi-factor authentication"}
+}
+
+// seconds is a duration that Vault tells, which is never negative.
+func seconds(n int64) time.Duration {
+	const longest = 10 * 365 * 24 * 3600 // longer is as good as for ever, and does not overflow
+	if n <= 0 {
+		return 0
+	}
+	return time.Duration(min(n, longest)) * time.Second
+}
+
+// marshal writes a body of strings, which cannot fail.
+func marshal(fields map[string]string) []byte {
+	body, err := json.Marshal(fields)
+	if err != nil {
+		return nil
+	}
+	return body
+}
+
+// askLogin sends a request that is about a login and returns a good answer.
+// Everything else is a *kms.Error; advice is for a refusal that says no more than that.
+func (c *client) askLogin(ctx context.Context, req request, advice string) (*answer, error) {
+	req.own, req.limit = true, maxAnswerRest
+	fail := func(r refusal, cause error) error {
+		return &kms.Error{Class: r.class, Op: opLogin, Detail: "login: " + r.detail, Advice: r.advice, RetryAfter: r.retryAfter, Err: cause}
+	}
+	r, err := c.send(ctx, req)
+	if err != nil {
+		why := c.noAnswer(err)
+		if ctx.Err() != nil { // our own timeout, or Close
+			why = c.noAnswer(errStalled)
+		}
+		return nil, fail(why, err)
+	}
+	defer clear(r.body)
+	a, parseErr := parseAnswer(r.body)
+	switch {
+	case parseErr == nil && r.status == http.StatusOK:
+		return a, nil
+	case parseErr != nil && !meansTheSameFromAnyone(r.status):
+		return nil, fail(c.notVault(), parseErr)
+	case parseErr != nil:
+		a = new(answer)
+	}
+	message := strings.Join(a.Errors, "\n")
+	why := c.statusReason(r.status, message, a.Standby != nil)
+	switch r.status {
+	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden:
+		why = refusal{class: kms.Denied, detail: "Vault refuses it at " + req.path, advice: advice}
+	case http.StatusNotFound, http.StatusMethodNotAllowed:
+		why = refusal{
+			class: kms.Denied, detail: "there is no such login at " + req.path + ", or no such Vault namespace",
+			advice: "check " + EnvAuthMount + " and " + EnvAuthNamespace + ", or mount the auth method there",
+		}
+	}
+	if strings.Contains(message, "past the max TTL") { // with a status of 500
+		why = refusal{class: kms.Denied, detail: "the token has had all its time", advice: advice}
+	}
+	why.retryAfter = r.retryAfter
+	return nil, fail(why, cause(r, a.Errors))
+}

@@ -1,0 +1,71 @@
+package vaultkms
+
+import (
+	"context"
+
+	"github.com/waxseal/waxseal/kms"
+)
+
+// DerivedKey is a Key that was made with derived=true, and is declared to be: a
+// kms.Rewrapper. Vault rewraps what is bound by a derivation context; its rewrap
+// (Vault 1.21, OpenBao 2.4) takes no associated data, by which other keys bind,
+// so those have to be unwrapped and wrapped again.
+type DerivedKey struct{ *Key }
+
+var _ kms.Rewrapper = (*DerivedKey)(nil)
+
+// NewDerived returns the key that cfg names, as New does. Its Wrap and Rewrap
+// refuse, with class Internal, a key that is not derived.
+func NewDerived(cfg Config) (*DerivedKey, error) {
+	key, err := New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return key.declareDerived(), nil
+}
+
+// declareDerived is for a Key that nobody has used yet.
+func (k *Key) declareDerived() *DerivedKey {
+	k.declared = true
+	k.derived.Store(true)
+	return &DerivedKey{k}
+}
+
+// RewrapsFrom implements kms.Rewrapper: a key rewraps from itself.
+func (k *DerivedKey) RewrapsFrom(source kms.Key) bool {
+	return source != nil && source.ID() == k.id
+}
+
+// Rewrap implements kms.Rewrapper: one request for up to 160 wrapped data keys,
+// and up to four requests at a time for more. The data keys stay in Vault.
+func (k *DerivedKey) Rewrap(ctx context.Context, source kms.Key, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Rewrapped, error) {
+	if !k.RewrapsFrom(source) {
+		return nil, k.fail(opRewrap, refusal{
+			detail: "Vault rewraps only what the key itself wrapped",
+			advice: "unwrap with the other key and wrap with this one",
+		}, nil)
+	}
+	if len(wrapped) > 0 && ctx.Err() == nil {
+		// A key that is not derived would take the data key out of its context.
+		if err := k.verify(ctx, opRewrap); err != nil {
+			return nil, err
+		}
+	}
+	return ciphertexts[kms.Rewrapped]{
+		key: k.Key, op: opRewrap, ec: ec, outcome: k.rewrapped,
+		failed: func(err error) kms.Rewrapped { return kms.Rewrapped{Err: err} },
+	}.of(ctx, wrapped)
+}
+
+// rewrapped is the outcome that one item of an answer tells.
+func (k *DerivedKey) rewrapped(r *reply, item result) kms.Rewrapped {
+	if item.Error != "" {
+		return kms.Rewrapped{Err: k.refusedItem(opRewrap, r, item.Error)}
+	}
+	blob := []byte(item.Ciphertext)
+	version, ok := parseBlob(blob)
+	if !ok {
+		return kms.Rewrapped{Err: k.notUnderstood(opRewrap)}
+	}
+	return kms.Rewrapped{Wrapped: kms.Wrapped{Version: version, Blob: blob}}
+}
