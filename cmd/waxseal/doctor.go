@@ -158,6 +158,7 @@ func (e *examination) subjects(rules *policy.Policy, samples []doctor.Sample) ([
 		}
 	}
 	var keys []doctor.Key
+	backends := registry()
 	for _, name := range rules.KeyNames() {
 		if len(e.names) > 0 && !slices.Contains(e.names, name) {
 			continue
@@ -177,7 +178,7 @@ func (e *examination) subjects(rules *policy.Policy, samples []doctor.Sample) ([
 				return nil, err
 			}
 			keys = append(keys, doctor.Key{
-				Name: name, Namespace: namespace, URI: shownURI(uri), Open: opener(uri),
+				Name: name, Namespace: namespace, URI: shownURI(uri), Open: opener(backends, uri),
 				Context: kms.Context{namespaceClaim: namespace}, Samples: samples,
 			})
 		}
@@ -199,7 +200,7 @@ func shownURI(uri string) string {
 
 // opener opens a key. Of a local keyring nothing is made: a key that is not there
 // was never used.
-func opener(uri string) func(context.Context) (kms.Key, error) {
+func opener(backends *kms.Registry, uri string) func(context.Context) (kms.Key, error) {
 	return func(ctx context.Context) (kms.Key, error) {
 		if u, err := kms.ParseURI(uri); err == nil && u.Scheme == localkms.Scheme && u.Host == "" && u.Fragment != "" {
 			ring, err := localkms.OpenKeyring(u.Path)
@@ -213,7 +214,7 @@ func opener(uri string) func(context.Context) (kms.Key, error) {
 				})
 			}
 		}
-		return registry().Open(ctx, uri)
+		return backends.Open(ctx, uri)
 	}
 }
 

@@ -326,7 +326,7 @@ func TestShownURI(t *testing.T) {
 			t.Errorf("%s: %s", uri, got)
 		}
 	}
-	_, err := opener("local:///no\x00where#k")(t.Context())
+	_, err := opener(registry(), "local:///no\x00where#k")(t.Context())
 	if _, ok := errors.AsType[*kms.Error](err); !ok {
 		t.Errorf("got %v", err)
 	}

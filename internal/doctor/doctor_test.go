@@ -208,10 +208,9 @@ func TestExamine(t *testing.T) {
 		{
 			"disabled", Worker, func(s *stub) { s.probeErr = kmstest.Err(kms.Disabled); s.Disable() }, false,
 			except(
-				"skip identity: not tested: the key cannot be used",
 				"fail key: disabled: scripted fault [disabled]",
 				"fail wraps: disabled: the key is switched off [disabled]",
-				nothing, untested, "skip clock: not known", noCalls), Fail,
+				nothing, untested, noCalls), Fail,
 		},
 		{
 			"may not wrap", Worker, failOn(kmstest.OpWrap, kms.Denied), false,
@@ -298,12 +297,12 @@ func TestExamine(t *testing.T) {
 			except("warn clock: the KMS's is 1m1s ahead of ours"), Warn,
 		},
 		{
-			"credentials end soon", Worker, func(s *stub) { s.report.Expires = time.Now().Add(90 * time.Minute) }, false,
-			except("warn credentials: they end in 1h30m0s, at 2000-01-01 01:30 UTC, unless they are renewed"), Warn,
+			"credentials end soon", Worker, func(s *stub) { s.report.Expires = time.Now().Add(4 * time.Minute) }, false,
+			except("warn credentials: they end in 4m0s, at 2000-01-01 00:04 UTC, and nothing has renewed them yet"), Warn,
 		},
 		{
 			"credentials last", Worker, func(s *stub) { s.report.Expires = time.Now().Add(48 * time.Hour) }, false,
-			except("pass credentials: they last until 2000-01-03 00:00 UTC"), Pass,
+			except("pass credentials: they last until 2000-01-03 00:00 UTC, and longer if something renews them"), Pass,
 		},
 		{
 			"credentials have ended", Worker, func(s *stub) { s.report.Expires = time.Now().Add(-time.Hour) }, false,
@@ -318,8 +317,18 @@ func TestExamine(t *testing.T) {
 			except("fail latency: call 2 of 20: throttled: scripted fault [throttled]"), Fail,
 		},
 		{
-			"throttled at once", Worker, func(s *stub) { s.probeErr = denied; s.report = &kms.Report{} }, false,
-			except("skip identity: not tested: the key cannot be used", "fail key: denied: scripted fault [denied]", "skip clock: not known"), Fail,
+			"refused, and the clock says why", Worker, func(s *stub) {
+				s.probeErr, s.report = denied, &kms.Report{Skew: -10 * time.Minute, SkewKnown: true}
+				s.Always(kmstest.Fail(kms.Denied))
+			}, false,
+			except(
+				"skip identity: not known: there is no right to ask, or the KMS does not tell",
+				"fail key: denied: scripted fault [denied]", "fail wraps: denied: scripted fault [denied]", nothing, untested,
+				"warn clock: the KMS's is 10m0s behind ours", noCalls), Fail,
+		},
+		{
+			"throttled at first", Worker, func(s *stub) { s.probeErr = kmstest.Err(kms.Throttled) }, false,
+			except("fail key: throttled: scripted fault [throttled]"), Fail,
 		},
 		{
 			"slow", Worker, func(s *stub) {

@@ -16,9 +16,9 @@ const (
 	// maxSkew is how far clocks may differ without a word. AWS takes requests that
 	// were signed up to five minutes ago.
 	maxSkew = time.Minute
-	// soon is how long credentials should last that nobody renews: until somebody
-	// at work can look after them.
-	soon = 24 * time.Hour
+	// soon is how long credentials last at least that something renews: clients
+	// renew theirs before. Backends warn of those that nothing renews.
+	soon = 5 * time.Minute
 	// slow is a latency that callers feel. A workflow task waits three seconds for
 	// a KMS, over all attempts.
 	slow = time.Second
@@ -138,13 +138,13 @@ func (e *examination) probe(ctx context.Context) (*kms.Report, bool) {
 		return nil, false
 	case err != nil:
 		e.pass(Reachable, "it answers")
-		e.skip("the key cannot be used", Identity)
+		e.told(Identity, report.Identity)
 		e.fail(Description, "", err)
-		return nil, true
+	default:
+		e.pass(Reachable, "it answers")
+		e.told(Identity, report.Identity)
+		e.told(Description, report.Key)
 	}
-	e.pass(Reachable, "it answers")
-	e.told(Identity, report.Identity)
-	e.told(Description, report.Key)
 	return &report, true
 }
 
@@ -326,10 +326,10 @@ func (e *examination) credentials(report *kms.Report) {
 		e.note(Check{Name: Credentials, Status: Fail, Detail: "they ended at " + at, Hint: "renew them"})
 	case left < soon:
 		e.note(Check{
-			Name: Credentials, Status: Warn, Detail: fmt.Sprintf("they end in %s, at %s, unless they are renewed", left.Round(time.Minute), at),
+			Name: Credentials, Status: Warn, Detail: fmt.Sprintf("they end in %s, at %s, and nothing has renewed them yet", left.Round(time.Second), at),
 			Hint: "see that something renews them: a role, a Vault agent, a login of Waxseal's own; workflows fail for good once they have ended",
 		})
 	default:
-		e.pass(Credentials, "they last until "+at)
+		e.pass(Credentials, "they last until "+at+", and longer if something renews them")
 	}
 }
