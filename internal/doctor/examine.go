@@ -260,7 +260,7 @@ func (e *examination) unwrap(ctx context.Context) {
 	case e.opened != nil:
 		e.pass(Unwraps, detail)
 	case e.cfg.Role == CodecServer:
-		e.note(Check{Name: Unwraps, Status: Warn, Detail: "not tested: it may not wrap, so there is nothing to unwrap", Hint: "give a payload that was sealed under this key"})
+		e.note(Check{Name: Unwraps, Status: Warn, Detail: "not tested: it may not wrap, so there is nothing to unwrap", Hint: "give a payload that was sealed under this key (--payload)"})
 	default:
 		e.skip("there is nothing to unwrap", Unwraps)
 	}
