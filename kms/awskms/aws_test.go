@@ -23,11 +23,38 @@ const (
 	otherRegion = "us-east-1"
 )
 
+// ownEnvironment is what the tester has set for AWS, for TestReal only.
+var ownEnvironment = map[string]string{}
+
+// restoreEnvironment has a test find what the tester has set for AWS, if it is to
+// run against AWS.
+func restoreEnvironment(t *testing.T) {
+	t.Helper()
+	if os.Getenv("WAXSEAL_TEST_AWS_KEY") == "" {
+		return
+	}
+	for _, name := range isolation() {
+		t.Setenv(name, "") // so that it comes back
+		if err := os.Unsetenv(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, value := range ownEnvironment {
+		t.Setenv(name, value)
+	}
+}
+
+// isolation lists the variables that TestMain sets.
+func isolation() []string {
+	return []string{"AWS_EC2_METADATA_DISABLED", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"}
+}
+
 // TestMain takes away the tester's own settings for AWS, and every way to find
 // credentials that leaves this machine.
 func TestMain(m *testing.M) {
 	for _, pair := range os.Environ() {
-		if name, _, _ := strings.Cut(pair, "="); strings.HasPrefix(name, "AWS_") {
+		if name, value, _ := strings.Cut(pair, "="); strings.HasPrefix(name, "AWS_") {
+			ownEnvironment[name] = value
 			if err := os.Unsetenv(name); err != nil {
 				panic(err)
 			}

@@ -15,6 +15,7 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go/logging"
 
 	"github.com/waxseal/waxseal/kms"
@@ -93,11 +94,20 @@ func New(ctx context.Context, cfg Config) (*Key, error) {
 	if cfg.Credentials != nil {
 		credentials = aws.NewCredentialsCache(cfg.Credentials)
 	}
-	k := &Key{name: n, timeout: cfg.Timeout, transport: transport}
+	k := &Key{name: n, timeout: cfg.Timeout, rotation: rotationTimes{wait: rotationWait, pause: rotationPause}, transport: transport, credentials: namedCredentials{credentials}}
+	k.caller = sts.NewFromConfig(loaded, func(o *sts.Options) {
+		o.HTTPClient = transport
+		o.Retryer = aws.NopRetryer{}
+		o.Credentials = k.credentials
+		o.Logger, o.ClientLogMode = logging.Nop{}, 0
+		if cfg.Endpoint != "" {
+			o.BaseEndpoint = aws.String(cfg.Endpoint)
+		}
+	})
 	k.api = awskms.NewFromConfig(loaded, func(o *awskms.Options) {
 		o.HTTPClient = transport
 		o.Retryer = aws.NopRetryer{}
-		o.Credentials = namedCredentials{credentials}
+		o.Credentials = k.credentials
 		o.APIOptions = append(o.APIOptions, wipeSerialized)
 		o.Logger, o.ClientLogMode = logging.Nop{}, 0
 		if cfg.Endpoint != "" {

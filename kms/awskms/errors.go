@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net/http"
+	"time"
 
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/smithy-go"
@@ -27,10 +28,18 @@ type refusal struct {
 	class  kms.Class
 	detail string
 	advice string
+	// unsupported has errors.ErrUnsupported in the error's chain.
+	unsupported bool
 }
 
 // fail makes the error of one operation. cause is kept for errors.As, never printed.
 func (k *Key) fail(op string, r refusal, cause error) *kms.Error {
+	switch {
+	case r.unsupported && cause == nil:
+		cause = errors.ErrUnsupported
+	case r.unsupported:
+		cause = errors.Join(errors.ErrUnsupported, cause)
+	}
 	return &kms.Error{Class: r.class, Op: op, KeyID: k.id, Detail: r.detail, Advice: r.advice, Err: cause}
 }
 
@@ -39,9 +48,19 @@ func (k *Key) canceled(op string, cause error) *kms.Error {
 }
 
 // failed says what an error of the SDK's means. ctx is the caller's own, askCtx
-// the one of the request. The order: the caller gave up; our own timeout; nothing
-// to sign with; an answer of AWS's; no answer.
-func (k *Key) failed(ctx, askCtx context.Context, op string, err error) *kms.Error {
+// the one of the request, action the permission that it needs. The order: the
+// caller gave up; our own timeout; nothing to sign with; an answer of AWS's; no
+// answer.
+func (k *Key) failed(ctx, askCtx context.Context, op, action string, err error) *kms.Error {
+	e := k.explained(ctx, askCtx, op, action, err)
+	var response *awshttp.ResponseError
+	if e.Class.Transient() && errors.As(err, &response) && response.Response != nil {
+		e.RetryAfter = retryAfter(response.Response.Header, time.Now())
+	}
+	return e
+}
+
+func (k *Key) explained(ctx, askCtx context.Context, op, action string, err error) *kms.Error {
 	var noCredentials *credentialsError
 	var untrusted *tls.CertificateVerificationError
 	var answered smithy.APIError
@@ -66,7 +85,7 @@ func (k *Key) failed(ctx, askCtx context.Context, op string, err error) *kms.Err
 		if errors.As(err, &response) {
 			status = response.HTTPStatusCode()
 		}
-		return k.fail(op, k.reason(op, answered.ErrorCode(), status), err)
+		return k.fail(op, k.reason(op, action, answered.ErrorCode(), status), err)
 	case errors.As(err, &untrusted):
 		return k.fail(op, refusal{
 			class: kms.Unavailable, detail: "the certificate of the endpoint is not trusted",
@@ -84,10 +103,10 @@ func (k *Key) failed(ctx, askCtx context.Context, op string, err error) *kms.Err
 }
 
 // withoutDescribing reports whether a failed DescribeKey leaves the key usable.
-func withoutDescribing(failed *kms.Error, err error) bool {
+func withoutDescribing(failed *kms.Error) bool {
 	var answered smithy.APIError
 	if failed.Class == kms.Denied {
-		return errors.As(err, &answered) && answered.ErrorCode() == codeAccessDenied
+		return errors.As(failed, &answered) && answered.ErrorCode() == codeAccessDenied
 	}
 	return failed.Class.Transient()
 }

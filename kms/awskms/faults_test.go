@@ -39,6 +39,10 @@ func TestErrorCodes(t *testing.T) {
 	}{
 		{"ThrottlingException", 0, kms.Throttled, "maxPayloads"},
 		{"LimitExceededException", 0, kms.Throttled, "maxPayloads"},
+		{"UnsupportedOperationException", 0, kms.Internal, "describe-key"},
+		{"NotFoundException", 404, kms.Unavailable, "proxy"}, // a stranger's: AWS KMS says 400
+		{"DisabledException", 403, kms.Unavailable, "proxy"},
+		{"InvalidCiphertextException", 410, kms.Unavailable, "proxy"},
 		{"SomethingNew", 429, kms.Throttled, "maxPayloads"},
 		{"KMSInternalException", 0, kms.Unavailable, "Health Dashboard"},
 		{"DependencyTimeoutException", 0, kms.Unavailable, "Health Dashboard"},
@@ -84,24 +88,32 @@ func wantNo(t testing.TB, text string, secrets ...string) {
 	}
 }
 
-// The decorator that retries finds Retry-After in the chain.
+// The decorator that retries is told how long AWS asked to be left alone.
 func TestRetryAfter(t *testing.T) {
 	s := startServer(t)
 	key, _ := newKey(t, s)
-	for _, want := range []string{"", "7"} {
-		fault := awsserver.Throttle()
-		if want != "" {
-			fault.RetryAfter = 7 * time.Second
-		}
-		s.Script("Encrypt", fault)
+	w := mustWrap(t, key, dataKeys(1), nil)[0]
+	s.ResetRequests()
+	denied := awsserver.Fault{Code: "AccessDeniedException", RetryAfter: 7 * time.Second}
+	for _, tc := range []struct {
+		fault awsserver.Fault
+		want  time.Duration
+	}{
+		{awsserver.Throttle(), 0},
+		{awsserver.Fault{Code: "ThrottlingException", RetryAfter: 7 * time.Second}, 7 * time.Second},
+		{awsserver.Fault{Code: "SomethingOfAProxy", Status: 503, RetryAfter: 7 * time.Second}, 7 * time.Second},
+		{denied, 0}, // to wait changes nothing
+	} {
+		s.Script(awsserver.AllOperations, tc.fault, tc.fault)
 		_, err := key.Wrap(t.Context(), dataKeys(1), nil)
-		wantError(t, err, kms.Throttled, "")
-		var response *awshttp.ResponseError
-		if !errors.As(err, &response) || response.Response.Header.Get("Retry-After") != want {
-			t.Errorf("Retry-After is not %q in the chain of %v", want, err)
+		for _, err := range []error{err, unwrapError(t, key, w)} {
+			var e *kms.Error
+			if !errors.As(err, &e) || e.RetryAfter != tc.want {
+				t.Errorf("%s: RetryAfter is not %v in %#v", tc.fault.Code, tc.want, err)
+			}
 		}
 	}
-	wantRequests(t, s, map[string]int{"Encrypt": 2}) // nothing was tried again
+	wantRequests(t, s, map[string]int{"Encrypt": 4, "Decrypt": 4}) // nothing was tried again
 }
 
 // States as the server enforces them, not as scripted.
@@ -307,7 +319,7 @@ func TestRefusalEndsBatch(t *testing.T) {
 		if got, err := key.Unwrap(t.Context(), wrapped, nil); err == nil {
 			t.Errorf("%s: %d answers and no error", fault.Code, len(got))
 		}
-		if n := s.Requests()["Decrypt"]; n > 40 {
+		if n := s.Requests()["Decrypt"]; n > 64 {
 			t.Errorf("%s: %d requests for 250 items", fault.Code, n)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
@@ -125,6 +126,82 @@ func TestEndpoints(t *testing.T) {
 		api := awskms.NewFromConfig(loaded, func(o *awskms.Options) { o.HTTPClient = asked })
 		if _, err := api.DescribeKey(t.Context(), &awskms.DescribeKeyInput{KeyId: aws.String("k")}); err == nil || asked.host != want {
 			t.Errorf("asked %q, want %q (%v)", asked.host, want, err)
+		}
+	}
+}
+
+// The length of a request is known, so that no part of it is left where nobody
+// wipes it.
+func TestBodyIsReadInOnePiece(t *testing.T) {
+	var body secretBody
+	if err := body.readFrom(strings.NewReader("secret"), 6); err != nil || string(body.buf) != "secret" || cap(body.buf) > 8 {
+		t.Errorf("%q, %v", body.buf, err)
+	}
+	for name, length := range map[string]int64{"unknown": -1, "large": maxRequest + 1, "longer than it is": 7} {
+		if err := body.readFrom(strings.NewReader("secret"), length); err == nil {
+			t.Errorf("a body of a length that is %s was read", name)
+		}
+	}
+}
+
+func TestRetryAfterHeader(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for _, tc := range []struct {
+		name, value, date string
+		want              time.Duration
+	}{
+		{"none", "", "", 0},
+		{"seconds", "7", "", 7 * time.Second},
+		{"zero", "0", "", 0},
+		{"negative", "-1", "", 0},
+		{"far too long", "2000000000", "", maxRetryAfter},
+		{"beyond all numbers", "99999999999999999999", "", 0},
+		{"nonsense", "soon", "", 0},
+		{"date", "Fri, 02 Jan 2026 03:04:12 GMT", "", 7 * time.Second},
+		{"date by the server's clock", "Fri, 02 Jan 2026 05:04:12 GMT", "Fri, 02 Jan 2026 05:04:05 GMT", 7 * time.Second},
+		{"date that is past", "Fri, 02 Jan 2026 03:04:00 GMT", "", 0},
+		{"date and a broken clock", "Fri, 02 Jan 2026 03:04:12 GMT", "now", 7 * time.Second},
+	} {
+		h := http.Header{}
+		h.Set("Retry-After", tc.value)
+		h.Set("Date", tc.date)
+		if got := retryAfter(h, now); got != tc.want {
+			t.Errorf("%s: %v, want %v", tc.name, got, tc.want)
+		}
+	}
+}
+
+// A clock is off only where seconds cannot explain the difference.
+func TestSkew(t *testing.T) {
+	sent := time.Date(2026, 1, 2, 3, 4, 5, 900e6, time.UTC)
+	received := sent.Add(200 * time.Millisecond)
+	for date, want := range map[string]time.Duration{
+		"Fri, 02 Jan 2026 03:04:05 GMT": 0,
+		"Fri, 02 Jan 2026 03:04:06 GMT": 0,
+		"Fri, 02 Jan 2026 03:04:04 GMT": -900 * time.Millisecond,
+		"Fri, 02 Jan 2026 03:05:06 GMT": 59900 * time.Millisecond,
+		"Fri, 02 Jan 2026 03:03:04 GMT": -60900 * time.Millisecond,
+	} {
+		if got, known := skew(http.Header{"Date": {date}}, sent, received); got != want || !known {
+			t.Errorf("%s: %v, %v, want %v", date, got, known, want)
+		}
+	}
+	if _, known := skew(http.Header{}, sent, received); known {
+		t.Error("a skew without a date")
+	}
+}
+
+// What others say is shown on terminals.
+func TestPlain(t *testing.T) {
+	if got := plain("eu-west-1\x1b[2J\n ü"); got != "eu-west-1??2J????" && got != "eu-west-1??2J???" {
+		t.Errorf("%q", got)
+	}
+	if n := len(plain(strings.Repeat("x", 1000))); n != 512 {
+		t.Errorf("%d bytes", n)
+	}
+	for id, want := range map[string]string{"AKIAABCDWXYZ": "access key …WXYZ, from SharedConfigCredentials", "": "access key …, from SharedConfigCredentials"} {
+		if got := fallbackIdentity(aws.Credentials{AccessKeyID: id, Source: "SharedConfigCredentials: /home/me/.aws/credentials"}); got != want {
+			t.Errorf("%q, want %q", got, want)
 		}
 	}
 }

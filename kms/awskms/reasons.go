@@ -3,6 +3,7 @@ package awskms
 import (
 	"errors"
 	"net/http"
+	"strings"
 
 	"github.com/aws/smithy-go"
 
@@ -14,7 +15,26 @@ const codeAccessDenied = "AccessDeniedException"
 
 // reason says what an error code of AWS's means: those of the KMS API reference
 // and the errors that are common to all of AWS's services.
-func (k *Key) reason(op, code string, status int) refusal {
+func (k *Key) reason(op, action, code string, status int) refusal {
+	r := k.meaning(op, action, code, status)
+	switch r.class {
+	case kms.NotFound, kms.Disabled, kms.Corrupt:
+		// Data keys are forgotten for these. AWS KMS says them with status 400 only:
+		// another one is a stranger's on the way, whose JSON has a code as well.
+		if status != http.StatusBadRequest {
+			return notKMS()
+		}
+	case kms.Internal, kms.Unavailable, kms.Throttled, kms.Denied, kms.Canceled:
+	}
+	return r
+}
+
+func (k *Key) meaning(op, action, code string, status int) refusal {
+	if op == opRotate {
+		if r, ok := ofRotation(code); ok {
+			return r
+		}
+	}
 	switch code {
 	case "ThrottlingException", "Throttling", "ThrottledException", "RequestThrottled", "RequestThrottledException",
 		"TooManyRequestsException", "RequestLimitExceeded", "LimitExceededException", "SlowDown":
@@ -26,11 +46,11 @@ func (k *Key) reason(op, code string, status int) refusal {
 		return refusal{class: kms.Unavailable, detail: "AWS KMS has the key but cannot use it right now", advice: "try again; for a key in a custom key store, check that store"}
 	case "CustomKeyStoreNotFoundException", "CustomKeyStoreInvalidStateException", "CloudHsmClusterNotActiveException", "CloudHsmClusterInvalidConfigurationException",
 		"XksProxyUriUnreachableException", "XksProxyInvalidResponseException":
-		return refusal{class: kms.Unavailable, detail: "the custom key store of the key is not connected", advice: "connect it: aws kms connect-custom-key-store"}
+		return noKeyStore()
 	case codeAccessDenied, "AccessDenied", "NotAuthorized", "OptInRequired":
 		return refusal{
 			class: kms.Denied, detail: "neither IAM nor the key's policy lets this identity do it",
-			advice: "grant " + action(op) + " on the key to this identity (aws sts get-caller-identity), and mind conditions on the encryption context",
+			advice: "grant " + action + " on the key to this identity (aws sts get-caller-identity)" + mind(op),
 		}
 	case "ExpiredTokenException", "ExpiredToken", "RequestExpired":
 		return expiredCredentials()
@@ -48,15 +68,12 @@ func (k *Key) reason(op, code string, status int) refusal {
 	case "NotFoundException", "NotFound":
 		return refusal{
 			class: kms.NotFound, detail: "AWS KMS has no such key or alias in " + k.name.region,
-			advice: "check account, Region and spelling; for a key in another account name its ARN",
+			advice: "check account, Region and spelling; " + k.named(),
 		}
 	case "DisabledException", "Disabled":
-		return refusal{class: kms.Disabled, detail: "the key is disabled", advice: "enable it: aws kms enable-key --key-id " + k.shown()}
+		return k.switchedOff()
 	case "KMSInvalidStateException", "KMSInvalidState":
-		return refusal{
-			class: kms.Disabled, detail: "the key's state does not permit it: it is pending deletion or import, or its key store is not connected",
-			advice: "look at its state with aws kms describe-key; cancel-key-deletion and then enable-key bring a key back that is pending deletion",
-		}
+		return k.notInState()
 	case "InvalidCiphertextException", "InvalidCiphertext":
 		return refusal{class: kms.Corrupt, detail: "the wrapped data key was altered, or belongs to another context", advice: damaged}
 	case "IncorrectKeyException", "IncorrectKey":
@@ -65,6 +82,11 @@ func (k *Key) reason(op, code string, status int) refusal {
 		return wrongKind()
 	case "InvalidArnException", "InvalidArn":
 		return refusal{detail: "AWS KMS does not take the key's name", advice: uriAdvice}
+	case "UnsupportedOperationException", "UnsupportedOperation", "UnknownOperationException", "UnknownOperation":
+		return refusal{
+			detail: "AWS KMS does not do this with such a key, or what answers does not know the operation",
+			advice: "see with aws kms describe-key what kind of key it is; an emulator may have less than AWS KMS", unsupported: true,
+		}
 	}
 	switch {
 	case status == http.StatusTooManyRequests:
@@ -82,6 +104,21 @@ func throttled() refusal {
 		class: kms.Throttled, detail: "the request quota of this account and Region is used up",
 		advice: "let more payloads share a data key (dataKey.maxPayloads), or ask AWS for a higher quota",
 	}
+}
+
+func (k *Key) switchedOff() refusal {
+	return refusal{class: kms.Disabled, detail: "the key is disabled", advice: "enable it: aws kms enable-key --key-id " + k.shown()}
+}
+
+func (k *Key) notInState() refusal {
+	return refusal{
+		class: kms.Disabled, detail: "the key's state does not permit it: it is pending deletion or import, or its key store is not connected",
+		advice: "look at its state with aws kms describe-key; cancel-key-deletion and then enable-key bring a key back that is pending deletion",
+	}
+}
+
+func noKeyStore() refusal {
+	return refusal{class: kms.Unavailable, detail: "the custom key store of the key is not connected", advice: "connect it: aws kms connect-custom-key-store"}
 }
 
 func wrongKind() refusal {
@@ -145,15 +182,50 @@ func ofCredentials(cause error) refusal {
 	}
 }
 
-// action returns the permission that op needs, as policies name it.
-func action(op string) string {
-	switch op {
-	case opWrap:
-		return "kms:Encrypt"
-	case opUnwrap:
-		return "kms:Decrypt"
+// ofRotation says what codes mean that have a meaning of their own when a key is
+// rotated on demand.
+func ofRotation(code string) (refusal, bool) {
+	switch code {
+	case "LimitExceededException", "LimitExceeded":
+		return refusal{
+			detail: "the key was rotated on demand as often as AWS KMS permits (25 times), for good",
+			advice: "turn automatic rotation on (aws kms enable-key-rotation), or make a new key and rewrap to it",
+		}, true
+	case "ConflictException", "Conflict":
+		return refusal{
+			class: kms.Unavailable, detail: "the key is being rotated already, or will be within 20 minutes",
+			advice: "wait for that rotation: aws kms get-key-rotation-status tells",
+		}, true
+	case "UnsupportedOperationException", "UnsupportedOperation":
+		return refusal{
+			detail:      "AWS KMS does not rotate such a key: it is a replica, its material is imported, or it is in a custom key store",
+			advice:      "of a multi-Region key rotate the primary; otherwise make a new key, seal under it and rewrap to it",
+			unsupported: true,
+		}, true
 	}
-	return "kms:DescribeKey"
+	return refusal{}, false
+}
+
+// mind is what else to think of when a permission seems to be there.
+func mind(op string) string {
+	switch op {
+	case opWrap, opUnwrap, opRewrap:
+		return ", and mind conditions on the encryption context"
+	case opOpen, opProbe:
+		return ""
+	}
+	return "; only identities of the key's own account can do it"
+}
+
+// named says what to look at in the name of a key that there is not.
+func (k *Key) named() string {
+	switch {
+	case k.name.account != "":
+		return "a key that was deleted is gone for good, and what it sealed with it"
+	case strings.HasPrefix(k.name.resource, "alias/"):
+		return "aws kms list-aliases shows what there is; for a key in another account name its ARN"
+	}
+	return "an alias begins with alias/; for a key in another account name its ARN"
 }
 
 // shown returns the key as AWS's own tools take it.

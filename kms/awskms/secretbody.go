@@ -3,6 +3,7 @@ package awskms
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"sync"
 
@@ -10,12 +11,30 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
+// maxRequest is more than the largest request in bytes: a wrapped data key and an
+// encryption context, both of which are bounded.
+const maxRequest = 1 << 20
+
+// errRequest means that the SDK made a request that it should not.
+var errRequest = errors.New("awskms: a request of unknown or impossible length")
+
 // secretBody is a request's body that may hold a data key. net/http may still
 // read a body after it has returned, when the server answered early or the
 // context ended; the lock makes wiping safe even then.
 type secretBody struct {
 	mu  sync.Mutex
 	buf []byte
+}
+
+// readFrom reads the body, whose length is known, into memory of its own: one
+// that grows would leave parts of it behind.
+func (s *secretBody) readFrom(r io.Reader, length int64) error {
+	if length < 0 || length > maxRequest {
+		return errRequest
+	}
+	s.buf = make([]byte, length)
+	_, err := io.ReadFull(r, s.buf)
+	return err
 }
 
 // wipe zeroes the body. Whoever still reads it gets an error.

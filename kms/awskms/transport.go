@@ -14,6 +14,9 @@ import (
 // DescribeKey may reach some KiB; all others are smaller.
 const maxAnswer = 64 << 10
 
+// targetRotate is what a request says that rotates a key.
+const targetRotate = "TrentService.RotateKeyOnDemand"
+
 var (
 	// errTooLarge means that an answer is larger than any that AWS KMS would give.
 	errTooLarge = errors.New("awskms: answer is too large")
@@ -48,11 +51,9 @@ func (t *transport) Do(r *http.Request) (*http.Response, error) {
 	sent := new(secretBody)
 	defer sent.wipe()
 	if r.Body != nil {
-		buf, err := io.ReadAll(r.Body)
-		if err != nil {
+		if err := sent.readFrom(r.Body, r.ContentLength); err != nil {
 			return nil, err
 		}
-		sent.buf = buf
 	}
 	answer, err := t.send(r, sent)
 	if err != nil {
@@ -64,8 +65,13 @@ func (t *transport) Do(r *http.Request) (*http.Response, error) {
 
 // send makes one HTTP request. A connection that lay idle may be closed already,
 // and to find that out is no failure of AWS's: the request goes out once more over
-// a new one. Encrypting or decrypting the same twice does no harm.
+// a new one. Encrypting or decrypting the same twice does no harm; to rotate twice
+// does, and so that is asked over a new connection, once.
 func (t *transport) send(r *http.Request, body *secretBody) (*http.Response, error) {
+	only := r.Header.Get("X-Amz-Target") == targetRotate
+	if only {
+		t.client.CloseIdleConnections()
+	}
 	reused := false
 	ctx := httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
 		GotConn: func(info httptrace.GotConnInfo) { reused = info.Reused },
@@ -77,7 +83,7 @@ func (t *transport) send(r *http.Request, body *secretBody) (*http.Response, err
 		if err == nil {
 			return answer, nil
 		}
-		if again || !reused || ctx.Err() != nil {
+		if again || only || !reused || ctx.Err() != nil {
 			return nil, err
 		}
 		t.client.CloseIdleConnections() // the others are likely closed as well

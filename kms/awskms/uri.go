@@ -2,10 +2,8 @@ package awskms
 
 import (
 	"context"
-	"fmt"
 	"net/url"
 	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/waxseal/waxseal/kms"
@@ -50,51 +48,20 @@ func (b backend) Open(ctx context.Context, uri *url.URL) (kms.Key, error) {
 }
 
 func parseURI(u *url.URL) (Config, error) {
-	var problems []string
-	bad := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
-
-	if u.Scheme != Scheme {
-		bad("the scheme is not %s", Scheme)
-	}
-	if u.User != nil {
-		bad("a user name or password does not belong in a key URI")
-	}
+	p := kms.ReadParams(u, Scheme, paramRegion, paramEndpoint, paramFIPS, paramDualStack, paramInsecure)
 	if u.Fragment != "" {
-		bad("there is nothing after # in a key URI of AWS's")
+		p.Bad("there is nothing after # in a key URI of AWS's")
 	}
 	if u.Host != "" {
-		bad("there are three slashes before the key, and no host")
-	}
-	query, err := url.ParseQuery(u.RawQuery)
-	if err != nil {
-		bad("what follows ? cannot be parsed")
-	}
-	for name, values := range query {
-		if !slices.Contains([]string{paramRegion, paramEndpoint, paramFIPS, paramDualStack, paramInsecure}, name) {
-			bad("unknown parameter %q", name)
-		}
-		if len(values) != 1 || values[0] == "" {
-			bad("parameter %q needs one value", name)
-		}
-	}
-	flag := func(name string) bool {
-		switch query.Get(name) {
-		case "", "false":
-		case "true":
-			return true
-		default:
-			bad("parameter %q is neither true nor false", name)
-		}
-		return false
+		p.Bad("there are three slashes before the key, and no host")
 	}
 	cfg := Config{
 		Key:    strings.TrimPrefix(u.EscapedPath(), "/"),
-		Region: query.Get(paramRegion), Endpoint: query.Get(paramEndpoint),
-		FIPS: flag(paramFIPS), DualStack: flag(paramDualStack), InsecurePlainHTTP: flag(paramInsecure),
+		Region: p.Text(paramRegion), Endpoint: p.Text(paramEndpoint),
+		FIPS: p.Flag(paramFIPS), DualStack: p.Flag(paramDualStack), InsecurePlainHTTP: p.Flag(paramInsecure),
 	}
-	if len(problems) > 0 {
-		slices.Sort(problems) // the query is a map
-		return Config{}, &kms.Error{Op: opOpen, KeyID: kms.Redact(u), Detail: strings.Join(problems, "; "), Advice: uriAdvice}
+	if err := p.Err(uriAdvice); err != nil {
+		return Config{}, err
 	}
 	return cfg, nil
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// Wrap implements kms.Key: one Encrypt for each data key, up to 16 at a time. The
+// Wrap implements kms.Key: one Encrypt for each data key, up to 32 at a time. The
 // first that fails ends the others. AWS does not tell which key material
 // encrypted, so Wrapped.Version is empty. Blobs are of 184 bytes.
 func (k *Key) Wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error) {
@@ -22,8 +22,8 @@ func (k *Key) Wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]km
 			return nil, k.fail(opWrap, refusal{detail: fmt.Sprintf("a data key of %d bytes, want %d", len(d), kms.DataKeySize)}, nil)
 		}
 	}
-	if err := ctx.Err(); err != nil {
-		return nil, k.canceled(opWrap, err)
+	if err := k.ready(ctx, opWrap, ec); err != nil {
+		return nil, err
 	}
 	wrapped := make([]kms.Wrapped, len(dataKeys))
 	group, groupCtx := errgroup.WithContext(ctx)
@@ -33,9 +33,12 @@ func (k *Key) Wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]km
 			if groupCtx.Err() != nil {
 				return groupCtx.Err() // another one failed, and its error counts
 			}
-			blob, err := k.wrapOne(ctx, groupCtx, d, ec)
+			blob, err := k.wrapOne(groupCtx, d, ec)
+			if err != nil {
+				return err
+			}
 			wrapped[i].Blob = blob
-			return err
+			return nil
 		})
 	}
 	if err := group.Wait(); err != nil {
@@ -47,18 +50,16 @@ func (k *Key) Wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]km
 	return wrapped, nil
 }
 
-// wrapOne encrypts one data key. ctx is the caller's, groupCtx ends also when
-// another data key fails.
-func (k *Key) wrapOne(ctx, groupCtx context.Context, dataKey []byte, ec kms.Context) ([]byte, error) {
-	askCtx, cancel := k.bounded(groupCtx)
-	defer cancel()
-	answer, err := k.api.Encrypt(askCtx, &awskms.EncryptInput{
+// wrapOne encrypts one data key. ctx ends also when another data key fails, whose
+// error then counts.
+func (k *Key) wrapOne(ctx context.Context, dataKey []byte, ec kms.Context) ([]byte, *kms.Error) {
+	answer, err := ask(ctx, k, opWrap, "kms:Encrypt", k.api.Encrypt, &awskms.EncryptInput{
 		KeyId: aws.String(k.arn), Plaintext: dataKey,
 		EncryptionContext: maps.Clone(ec), EncryptionAlgorithm: types.EncryptionAlgorithmSpecSymmetricDefault,
 	})
 	switch {
 	case err != nil:
-		return nil, k.failed(ctx, askCtx, opWrap, err)
+		return nil, err
 	case aws.ToString(answer.KeyId) != k.arn:
 		return nil, k.fail(opWrap, otherKey(), errAnswer)
 	case len(answer.CiphertextBlob) == 0 || len(answer.CiphertextBlob) > kms.MaxWrappedSize:

@@ -29,7 +29,7 @@ func magic() []byte { return []byte{0x01, 0x02, 0x02, 0x00} }
 
 // digest is the same for all replicas of a multi-Region key.
 func (k *Key) digest() []byte {
-	d := sha256.Sum256([]byte(DefaultAccount + "/" + k.id))
+	d := sha256.Sum256([]byte(k.spec.Account + "/" + k.id))
 	return d[:]
 }
 

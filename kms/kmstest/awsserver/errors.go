@@ -10,7 +10,7 @@ import (
 
 // apiError is a refusal as AWS KMS words it.
 type apiError struct {
-	status     int
+	status     int // 0 = what the service gives the code
 	code       string
 	message    string
 	retryAfter time.Duration // of whole seconds; 0 = the header is left out
@@ -18,9 +18,9 @@ type apiError struct {
 
 func (e *apiError) Error() string { return e.code + ": " + e.message }
 
-// fail returns the refusal with the status that AWS gives its code.
+// fail returns the refusal with the status that the service gives its code.
 func fail(code, message string) error {
-	return &apiError{status: statusOf(code), code: code, message: message}
+	return &apiError{code: code, message: message}
 }
 
 // statusOf returns the HTTP status of an error code, as the API reference of AWS
@@ -31,19 +31,33 @@ func statusOf(code string) int {
 		return http.StatusInternalServerError
 	case "DependencyTimeoutException", "ServiceUnavailable", "ServiceUnavailableException":
 		return http.StatusServiceUnavailable
+	case "DryRunOperationException":
+		return http.StatusPreconditionFailed
 	}
 	return http.StatusBadRequest
 }
 
-func writeError(w http.ResponseWriter, err error) {
+func (v *service) writeError(w http.ResponseWriter, err error) {
 	var e *apiError
 	if !errors.As(err, &e) {
-		e = &apiError{status: http.StatusInternalServerError, code: "KMSInternalException", message: "the test server failed"}
+		e = &apiError{code: "KMSInternalException", message: "the test server failed"}
 	}
-	w.Header().Set("Content-Type", contentType)
+	status := e.status
+	if status == 0 {
+		status = v.status(e.code)
+	}
+	w.Header().Set("Content-Type", v.contentType)
 	if e.retryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(e.retryAfter/time.Second)))
 	}
-	w.WriteHeader(e.status)
-	_ = json.NewEncoder(w).Encode(map[string]string{"__type": e.code, "message": e.message}) // a client that is gone needs no answer
+	w.WriteHeader(status)
+	_, _ = w.Write(v.encodeError(e)) // a client that is gone needs no answer
+}
+
+func errorJSON(e *apiError) []byte {
+	out, err := json.Marshal(map[string]string{"__type": e.code, "message": e.message})
+	if err != nil {
+		return nil // strings always marshal
+	}
+	return out
 }

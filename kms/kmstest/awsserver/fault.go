@@ -7,9 +7,6 @@ import (
 	"time"
 )
 
-// contentType of every answer.
-const contentType = "application/x-amz-json-1.1"
-
 // AllOperations in place of an operation's name means each of them.
 const AllOperations = "*"
 
@@ -46,12 +43,17 @@ type Fault struct {
 	WrongPlaintext bool
 	// TruncatePlaintext has Decrypt leave out the last byte.
 	TruncatePlaintext bool
-	// FlipCiphertext has Encrypt flip one bit of what it answers with.
+	// FlipCiphertext has Encrypt and ReEncrypt flip one bit of what they answer with.
 	FlipCiphertext bool
-	// EmptyCiphertext has Encrypt answer without a ciphertext.
+	// EmptyCiphertext has Encrypt and ReEncrypt answer without a ciphertext.
 	EmptyCiphertext bool
 	// WrongKeyID has answers name another key than the one that was used.
 	WrongKeyID bool
+	// WrongSourceKeyID has ReEncrypt's answer name another source.
+	WrongSourceKeyID bool
+	// Damage has some bytes in the middle of the answer altered, as by something on
+	// the way: it is no JSON any more.
+	Damage bool
 }
 
 // Throttle returns the fault of a request beyond the quota.
@@ -62,6 +64,24 @@ func Throttle() Fault {
 // Outage returns the fault of a KMS that fails inside.
 func Outage() Fault {
 	return Fault{Code: "KMSInternalException", Message: "an internal error"}
+}
+
+// SetLatency has every request wait for d before it is looked at, on top of what a
+// Fault says: the way to AWS and back. Requests wait at the same time, not one
+// after the other. Zero, as at the start, ends it.
+func (s *Server) SetLatency(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.latency = d
+}
+
+// SetClock has the server's clock be ahead of the machine's, or behind it with a
+// negative d: in the Date of answers, and where signatures are checked, which may
+// be 5 minutes off.
+func (s *Server) SetClock(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ahead = d
 }
 
 // Script has the next requests of operation ("Encrypt", or AllOperations) meet
@@ -97,7 +117,7 @@ func (s *Server) nextFault(operation string) Fault {
 
 // before does what happens before a request is looked at, and reports whether
 // it is looked at.
-func (s *Server) before(w http.ResponseWriter, r *http.Request, f Fault) bool {
+func (s *Server) before(w http.ResponseWriter, r *http.Request, service *service, f Fault) bool {
 	if f.Latency > 0 {
 		timer := time.NewTimer(f.Latency)
 		defer timer.Stop()
@@ -114,11 +134,7 @@ func (s *Server) before(w http.ResponseWriter, r *http.Request, f Fault) bool {
 	case f.Reset:
 		panic(http.ErrAbortHandler) //nolint:forbidigo // likewise
 	case f.Code != "":
-		status := f.Status
-		if status == 0 {
-			status = statusOf(f.Code)
-		}
-		writeError(w, &apiError{status: status, code: f.Code, message: f.Message, retryAfter: f.RetryAfter})
+		service.writeError(w, &apiError{status: f.Status, code: f.Code, message: f.Message, retryAfter: f.RetryAfter})
 		return false
 	case f.Raw != nil:
 		if f.Status != 0 {
@@ -139,8 +155,11 @@ func (s *Server) hang(r *http.Request) {
 }
 
 // write sends an answer, or the part of it that f lets through.
-func (s *Server) write(w http.ResponseWriter, r *http.Request, f Fault, body []byte) {
-	w.Header().Set("Content-Type", contentType)
+func (s *Server) write(w http.ResponseWriter, r *http.Request, service *service, f Fault, body []byte) {
+	if f.Damage {
+		copy(body[len(body)/2:], "\x00\xff")
+	}
+	w.Header().Set("Content-Type", service.contentType)
 	w.Header().Set("X-Amzn-Requestid", rand.Text())
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	if !f.StallInBody && !f.ResetInBody {
@@ -177,6 +196,19 @@ func (f Fault) spoil(answer any) {
 		}
 		if f.WrongKeyID {
 			a.KeyID = otherARN(a.KeyID)
+		}
+	case *reEncryptAnswer:
+		if f.FlipCiphertext {
+			a.CiphertextBlob[len(a.CiphertextBlob)/2] ^= 1
+		}
+		if f.EmptyCiphertext {
+			a.CiphertextBlob = nil
+		}
+		if f.WrongKeyID {
+			a.KeyID = otherARN(a.KeyID)
+		}
+		if f.WrongSourceKeyID {
+			a.SourceKeyID = otherARN(a.SourceKeyID)
 		}
 	}
 }

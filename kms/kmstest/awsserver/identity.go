@@ -15,6 +15,10 @@ type Identity struct {
 	SecretAccessKey string
 	// SessionToken goes with temporary credentials; empty for lasting ones.
 	SessionToken string
+	// ARN is what STS's GetCallerIdentity answers, of a user, a role's session or a
+	// root; its account is the identity's own. Default user/ and AccessKeyID in
+	// DefaultAccount.
+	ARN string
 	// Expired has every request refused with ExpiredTokenException.
 	Expired bool
 	// Policy is an IAM policy in JSON: what is not allowed is denied. Empty allows
@@ -26,10 +30,16 @@ type Identity struct {
 
 // identity is an Identity with its policy parsed.
 type identity struct {
+	id, arn         string
 	secret, session string
 	expired, all    bool
 	statements      []statement
 }
+
+// account returns the account that the identity is of.
+func (who *identity) account() string { return strings.Split(who.arn, ":")[4] }
+
+func userARN(name string) string { return "arn:aws:iam::" + DefaultAccount + ":user/" + name }
 
 // statement of an IAM policy.
 type statement struct {
@@ -61,7 +71,13 @@ const (
 // end in *, and the condition StringEquals on kms:EncryptionContext:name, which
 // is not met by a request without that name.
 func (s *Server) SetIdentity(id Identity) error {
-	who := &identity{secret: id.SecretAccessKey, session: id.SessionToken, expired: id.Expired, all: id.Policy == ""}
+	if id.ARN == "" {
+		id.ARN = userARN(id.AccessKeyID)
+	}
+	if len(strings.Split(id.ARN, ":")) < 6 {
+		return fmt.Errorf("awsserver: set identity: %q is no ARN", id.ARN)
+	}
+	who := &identity{id: id.AccessKeyID, arn: id.ARN, secret: id.SecretAccessKey, session: id.SessionToken, expired: id.Expired, all: id.Policy == ""}
 	if id.Policy != "" {
 		var policy struct {
 			Version   string

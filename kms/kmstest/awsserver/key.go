@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -24,7 +25,10 @@ const (
 	Disabled        = "Disabled"
 	PendingDeletion = "PendingDeletion"
 	PendingImport   = "PendingImport"
-	Unavailable     = "Unavailable"
+	// PendingReplicaDeletion is the state of a primary that waits for its replicas
+	// to be deleted before its own wait begins.
+	PendingReplicaDeletion = "PendingReplicaDeletion"
+	Unavailable            = "Unavailable"
 )
 
 // KeySpec says what key to create. The zero value is a symmetric key for
@@ -39,6 +43,18 @@ type KeySpec struct {
 	Usage string
 	// MultiRegion makes a multi-Region primary key, which Server.Replicate copies.
 	MultiRegion bool
+	// Account that owns the key; default DefaultAccount.
+	Account string
+	// Shared has the key's policy permit other accounts to use it, as far as the
+	// policy of who asks permits it too. Without it they are refused.
+	Shared bool
+	// CustomKeyStore makes a key like those of a CloudHSM or external key store,
+	// which has one key material for good. State Unavailable disconnects the store.
+	CustomKeyStore bool
+	// ImportedUntil makes a key with imported material that expires then, which
+	// this server does not rotate; the zero time makes a key whose material is
+	// AWS's own.
+	ImportedUntil time.Time
 	// AWSManaged makes a key like those of alias/aws/…, which services own.
 	AWSManaged bool
 }
@@ -54,6 +70,7 @@ type Key struct {
 	state    string
 	created  time.Time
 	deletion time.Time
+	window   int // days to wait when the last replica is gone
 	shared   *shared
 }
 
@@ -62,6 +79,11 @@ type shared struct {
 	materials []material // the last one wraps
 	primary   *Key
 	replicas  []*Key
+	// started is when a rotation on demand began that is not complete; zero if none.
+	started time.Time
+	// period is how often the material rotates by itself, in days; 0 = never. The
+	// server only remembers it.
+	period int
 }
 
 // material is one version of a key's material.
@@ -69,10 +91,11 @@ type material struct {
 	id      [32]byte
 	key     [32]byte
 	rotated time.Time // when it became current; zero for the first
+	asked   bool      // rotated on demand, not automatically
 }
 
-func newMaterial(now time.Time) material {
-	m := material{rotated: now}
+func newMaterial(now time.Time, asked bool) material {
+	m := material{rotated: now, asked: asked}
 	rand.Read(m.id[:]) // never fails: crypto/rand ends the process instead
 	rand.Read(m.key[:])
 	return m
@@ -94,6 +117,9 @@ func (s *Server) CreateKey(spec KeySpec) (*Key, error) {
 			spec.Usage = "GENERATE_VERIFY_MAC"
 		}
 	}
+	if spec.Account == "" {
+		spec.Account = DefaultAccount
+	}
 	switch {
 	case !slices.Contains(s.regions, spec.Region):
 		return nil, fmt.Errorf("awsserver: create key: the server does not serve the Region %q", spec.Region)
@@ -101,7 +127,7 @@ func (s *Server) CreateKey(spec KeySpec) (*Key, error) {
 		return nil, fmt.Errorf("awsserver: create key: unknown spec %q", spec.Spec)
 	}
 	k := &Key{server: s, id: newKeyID(spec.MultiRegion), region: spec.Region, spec: spec, state: Enabled, created: time.Now()}
-	k.shared = &shared{materials: []material{newMaterial(time.Time{})}, primary: k}
+	k.shared = &shared{materials: []material{newMaterial(time.Time{}, false)}, primary: k}
 	s.keys[keyName{k.region, k.id}] = k
 	return k, nil
 }
@@ -149,7 +175,7 @@ func (k *Key) ID() string { return k.id }
 
 // ARN returns the key ARN.
 func (k *Key) ARN() string {
-	return "arn:aws:kms:" + k.region + ":" + DefaultAccount + ":key/" + k.id
+	return "arn:aws:kms:" + k.region + ":" + k.spec.Account + ":key/" + k.id
 }
 
 // SetState puts the key into a state, without the rules that AWS has for it.
@@ -160,15 +186,41 @@ func (k *Key) SetState(state string) {
 }
 
 // Rotate gives the key, and with it all replicas, new material, which encrypts
-// from now on. The old one still decrypts.
+// from now on, as automatic rotation does. The old one still decrypts.
 func (k *Key) Rotate() {
 	k.server.mu.Lock()
 	defer k.server.mu.Unlock()
-	k.rotate()
+	k.rotate(false)
 }
 
-func (k *Key) rotate() {
-	k.shared.materials = append(k.shared.materials, newMaterial(time.Now()))
+func (k *Key) rotate(asked bool) {
+	k.shared.materials = append(k.shared.materials, newMaterial(time.Now(), asked))
+}
+
+// settle completes a rotation whose time has come.
+func (k *Key) settle() {
+	if began := k.shared.started; !began.IsZero() && time.Since(began) >= k.server.rotationTime {
+		k.shared.started = time.Time{}
+		k.rotate(true)
+	}
+}
+
+// currentMaterial names the material that encrypts.
+func (k *Key) currentMaterial() string {
+	return hex.EncodeToString(k.shared.materials[len(k.shared.materials)-1].id[:])
+}
+
+// rotatable reports whether the key is of a kind that has several key materials.
+func (k *Key) rotatable() bool { return k.spec.Spec == SpecSymmetric && !k.spec.CustomKeyStore }
+
+// Delete has the key be gone for good, with its aliases, as when the wait after
+// ScheduleKeyDeletion is over.
+func (k *Key) Delete() {
+	k.server.mu.Lock()
+	defer k.server.mu.Unlock()
+	delete(k.server.keys, keyName{k.region, k.id})
+	maps.DeleteFunc(k.server.aliases, func(_ keyName, to *Key) bool { return to == k })
+	k.shared.replicas = slices.DeleteFunc(k.shared.replicas, func(r *Key) bool { return r == k })
 }
 
 // otherARN returns the ARN of a key that there is not.

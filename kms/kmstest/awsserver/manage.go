@@ -1,7 +1,6 @@
 package awsserver
 
 import (
-	"encoding/hex"
 	"strings"
 	"time"
 )
@@ -28,6 +27,12 @@ type keyMetadata struct {
 	MultiRegion              bool
 	MultiRegionConfiguration *multiRegion `json:",omitempty"`
 	CurrentKeyMaterialID     string       `json:"CurrentKeyMaterialId,omitempty"`
+
+	CustomKeyStoreID string  `json:"CustomKeyStoreId,omitempty"`
+	ExpirationModel  string  `json:",omitempty"`
+	ValidTo          float64 `json:",omitempty"`
+
+	PendingDeletionWindowInDays int `json:",omitempty"`
 }
 
 type multiRegion struct {
@@ -44,7 +49,7 @@ func (c *call) describeKey(in *keyInput) (any, error) {
 		return nil, err
 	}
 	m := &keyMetadata{
-		AWSAccountID: DefaultAccount, KeyID: k.id, Arn: k.ARN(), CreationDate: seconds(k.created), Enabled: k.state == Enabled,
+		AWSAccountID: k.spec.Account, KeyID: k.id, Arn: k.ARN(), CreationDate: seconds(k.created), Enabled: k.state == Enabled,
 		KeyUsage: k.spec.Usage, KeyState: k.state, Origin: "AWS_KMS", KeyManager: "CUSTOMER",
 		KeySpec: k.spec.Spec, CustomerMasterKeySpec: k.spec.Spec, MultiRegion: k.spec.MultiRegion,
 	}
@@ -54,10 +59,20 @@ func (c *call) describeKey(in *keyInput) (any, error) {
 	if k.state == PendingDeletion {
 		m.DeletionDate = seconds(k.deletion)
 	}
+	if k.state == PendingReplicaDeletion {
+		m.PendingDeletionWindowInDays = k.window
+	}
 	if k.spec.Spec == SpecSymmetric {
 		m.EncryptionAlgorithms = []string{SpecSymmetric}
-		current := k.shared.materials[len(k.shared.materials)-1]
-		m.CurrentKeyMaterialID = hex.EncodeToString(current.id[:])
+	}
+	if k.rotatable() {
+		m.CurrentKeyMaterialID = k.currentMaterial()
+	}
+	if k.spec.CustomKeyStore {
+		m.Origin, m.CustomKeyStoreID = "AWS_CLOUDHSM", "cks-1234567890abcdef0"
+	}
+	if !k.spec.ImportedUntil.IsZero() {
+		m.Origin, m.ExpirationModel, m.ValidTo = "EXTERNAL", "KEY_MATERIAL_EXPIRES", seconds(k.spec.ImportedUntil)
 	}
 	if k.spec.MultiRegion {
 		p := k.shared.primary
@@ -152,6 +167,10 @@ func (c *call) scheduleKeyDeletion(in *deletionInput) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if k == k.shared.primary && len(k.shared.replicas) > 0 {
+		k.state, k.window = PendingReplicaDeletion, days
+		return map[string]any{"KeyId": k.ARN(), "KeyState": k.state, "PendingWindowInDays": days}, nil
+	}
 	k.state, k.deletion = PendingDeletion, time.Now().AddDate(0, 0, days)
 	return map[string]any{"KeyId": k.ARN(), "DeletionDate": seconds(k.deletion), "KeyState": k.state, "PendingWindowInDays": days}, nil
 }
@@ -161,50 +180,9 @@ func (c *call) cancelKeyDeletion(in *keyInput) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if k.state != PendingDeletion {
+	if !isOneOf(k.state, PendingDeletion, PendingReplicaDeletion) {
 		return nil, fail("KMSInvalidStateException", k.ARN()+" is not pending deletion.")
 	}
 	k.state = Disabled // as AWS leaves it
 	return map[string]any{"KeyId": k.ARN()}, nil
-}
-
-func (c *call) rotateKeyOnDemand(in *keyInput) (any, error) {
-	k, err := c.find(in.KeyID, "kms:RotateKeyOnDemand", nil)
-	switch {
-	case err != nil:
-		return nil, err
-	case k.state == Disabled:
-		return nil, fail("DisabledException", k.ARN()+" is disabled.")
-	case k.state != Enabled:
-		return nil, fail("KMSInvalidStateException", k.ARN()+" is "+k.state+".")
-	case k.spec.Spec != SpecSymmetric || k != k.shared.primary:
-		return nil, fail("UnsupportedOperationException", "only symmetric keys, and of multi-Region keys the primary, are rotated.")
-	case len(k.shared.materials) > maxRotationsAsked:
-		return nil, fail("LimitExceededException", "the key was rotated on demand as often as can be.")
-	}
-	k.rotate()
-	return map[string]any{"KeyId": k.ARN()}, nil
-}
-
-type rotation struct {
-	KeyID         string `json:"KeyId"`
-	KeyMaterialID string `json:"KeyMaterialId"`
-	RotationDate  float64
-	RotationType  string
-}
-
-// listKeyRotations answers with one page: there are never more rotations than fit.
-func (c *call) listKeyRotations(in *keyInput) (any, error) {
-	k, err := c.find(in.KeyID, "kms:ListKeyRotations", nil)
-	if err != nil {
-		return nil, err
-	}
-	if k.spec.Spec != SpecSymmetric {
-		return nil, fail("UnsupportedOperationException", "only symmetric keys are rotated.")
-	}
-	rotations := []rotation{}
-	for _, m := range k.shared.materials[1:] {
-		rotations = append(rotations, rotation{KeyID: k.ARN(), KeyMaterialID: hex.EncodeToString(m.id[:]), RotationDate: seconds(m.rotated), RotationType: "ON_DEMAND"})
-	}
-	return map[string]any{"Rotations": rotations, "Truncated": false}, nil
 }

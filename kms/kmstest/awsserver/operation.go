@@ -12,6 +12,7 @@ import (
 const (
 	maxPlaintext      = 4096
 	maxCiphertext     = 6144
+	maxContext        = 8192 // of an encryption context, names and values together
 	minPendingDays    = 7
 	maxPendingDays    = 30
 	maxRotationsAsked = 25 // on-demand rotations of one key
@@ -35,6 +36,8 @@ func operations() map[string]operation {
 		"EnableKey": handle((*call).enableKey), "DisableKey": handle((*call).disableKey),
 		"ScheduleKeyDeletion": handle((*call).scheduleKeyDeletion), "CancelKeyDeletion": handle((*call).cancelKeyDeletion),
 		"RotateKeyOnDemand": handle((*call).rotateKeyOnDemand), "ListKeyRotations": handle((*call).listKeyRotations),
+		"GetKeyRotationStatus": handle((*call).getKeyRotationStatus),
+		"EnableKeyRotation":    handle((*call).enableKeyRotation), "DisableKeyRotation": handle((*call).disableKeyRotation),
 	}
 }
 
@@ -47,6 +50,11 @@ func handle[In any](method func(*call, *In) (any, error)) operation {
 		}
 		return method(c, in)
 	}
+}
+
+// rehearsed is how AWS KMS says that a request with DryRun would have succeeded.
+func rehearsed() error {
+	return fail("DryRunOperationException", "The request would have succeeded, but the DryRun option is set.")
 }
 
 type encryptInput struct {
@@ -72,7 +80,7 @@ func (c *call) encrypt(in *encryptInput) (any, error) {
 		return nil, err
 	}
 	if in.DryRun {
-		return nil, fail("DryRunOperationException", "The request would have succeeded, but the DryRun option is set.")
+		return nil, rehearsed()
 	}
 	blob, err := k.encrypt(in.Plaintext, in.EncryptionContext)
 	if err != nil {
@@ -87,6 +95,7 @@ type decryptInput struct {
 	EncryptionContext   map[string]string
 	EncryptionAlgorithm string
 	DryRun              bool
+	DryRunModifiers     []string
 }
 
 type decryptAnswer struct {
@@ -97,12 +106,18 @@ type decryptAnswer struct {
 }
 
 func (c *call) decrypt(in *decryptInput) (any, error) {
+	if in.DryRun && isOneOf("IGNORE_CIPHERTEXT", in.DryRunModifiers...) {
+		if _, err := c.usable(in.KeyID, "kms:Decrypt", in.EncryptionAlgorithm, in.EncryptionContext); err != nil {
+			return nil, err
+		}
+		return nil, rehearsed()
+	}
 	k, plaintext, m, err := c.open(in.KeyID, "kms:Decrypt", in.EncryptionAlgorithm, in.CiphertextBlob, in.EncryptionContext)
 	if err != nil {
 		return nil, err
 	}
 	if in.DryRun {
-		return nil, fail("DryRunOperationException", "The request would have succeeded, but the DryRun option is set.")
+		return nil, rehearsed()
 	}
 	return &decryptAnswer{Plaintext: plaintext, KeyID: k.ARN(), KeyMaterialID: hex.EncodeToString(m.id[:]), EncryptionAlgorithm: SpecSymmetric}, nil
 }
@@ -144,6 +159,7 @@ type reEncryptInput struct {
 	DestinationKeyID               string `json:"DestinationKeyId"`
 	DestinationEncryptionContext   map[string]string
 	DestinationEncryptionAlgorithm string
+	DryRun                         bool
 }
 
 type reEncryptAnswer struct {
@@ -152,16 +168,21 @@ type reEncryptAnswer struct {
 	KeyID                          string `json:"KeyId"`
 	SourceEncryptionAlgorithm      string
 	DestinationEncryptionAlgorithm string
+	SourceKeyMaterialID            string `json:"SourceKeyMaterialId"`
+	DestinationKeyMaterialID       string `json:"DestinationKeyMaterialId"`
 }
 
 func (c *call) reEncrypt(in *reEncryptInput) (any, error) {
-	from, plaintext, _, err := c.open(in.SourceKeyID, "kms:ReEncryptFrom", in.SourceEncryptionAlgorithm, in.CiphertextBlob, in.SourceEncryptionContext)
+	from, plaintext, material, err := c.open(in.SourceKeyID, "kms:ReEncryptFrom", in.SourceEncryptionAlgorithm, in.CiphertextBlob, in.SourceEncryptionContext)
 	if err != nil {
 		return nil, err
 	}
 	to, err := c.usable(in.DestinationKeyID, "kms:ReEncryptTo", in.DestinationEncryptionAlgorithm, in.DestinationEncryptionContext)
 	if err != nil {
 		return nil, err
+	}
+	if in.DryRun {
+		return nil, rehearsed()
 	}
 	blob, err := to.encrypt(plaintext, in.DestinationEncryptionContext)
 	if err != nil {
@@ -170,43 +191,65 @@ func (c *call) reEncrypt(in *reEncryptInput) (any, error) {
 	return &reEncryptAnswer{
 		CiphertextBlob: blob, SourceKeyID: from.ARN(), KeyID: to.ARN(),
 		SourceEncryptionAlgorithm: SpecSymmetric, DestinationEncryptionAlgorithm: SpecSymmetric,
+		SourceKeyMaterialID: hex.EncodeToString(material.id[:]), DestinationKeyMaterialID: to.currentMaterial(),
 	}, nil
 }
 
 // find returns the key that a key ID, key ARN, alias or alias ARN names in the
 // Region that was asked, and checks the permission to use it.
 func (c *call) find(name, action string, ec map[string]string) (*Key, error) {
-	short := name
+	if name == "" {
+		return nil, fail("ValidationException", "1 validation error detected: Value at 'keyId' failed to satisfy constraint: Member must not be null")
+	}
+	short, account := name, c.who.account()
 	if rest, ok := strings.CutPrefix(name, "arn:"); ok {
 		parts := strings.SplitN(rest, ":", 5) // aws:kms:REGION:ACCOUNT:key/ID
-		if len(parts) != 5 || parts[1] != "kms" || parts[2] != c.region || parts[3] != DefaultAccount {
+		if len(parts) != 5 || parts[1] != "kms" || parts[2] != c.region {
 			return nil, fail("NotFoundException", "Invalid arn "+c.region)
 		}
-		short = strings.TrimPrefix(parts[4], "key/")
+		short, account = strings.TrimPrefix(parts[4], "key/"), parts[3]
 	}
 	k := c.server.keys[keyName{c.region, short}]
 	if strings.HasPrefix(short, "alias/") {
 		k = c.server.aliases[keyName{c.region, short}]
 	}
+	if k != nil && k.spec.Account != account {
+		k = nil
+	}
+	stranger := account != c.who.account()
 	switch {
-	case name == "":
-		return nil, fail("ValidationException", "1 validation error detected: Value at 'keyId' failed to satisfy constraint: Member must not be null")
-	case k == nil && !c.who.allows(action, "", nil): // AWS does not tell strangers what exists
+	case k == nil && (stranger || !c.who.allows(action, "", nil)): // AWS does not tell strangers what exists
 		return nil, c.forbidden(action)
 	case k == nil:
 		return nil, fail("NotFoundException", "Key '"+name+"' does not exist")
+	case stranger && (!k.spec.Shared || !acrossAccounts(action)):
+		return nil, c.forbidden(action)
 	case !c.who.allows(action, k.ARN(), ec) || c.server.denied[denial{action, k}] || c.server.denied[denial{action, nil}]:
 		return nil, c.forbidden(action)
 	}
+	k.settle()
 	return k, nil
 }
 
+// acrossAccounts reports whether an action can be permitted to another account,
+// as the API reference says of each operation.
+func acrossAccounts(action string) bool {
+	return isOneOf(action, "kms:Encrypt", "kms:Decrypt", "kms:ReEncryptFrom", "kms:ReEncryptTo", "kms:DescribeKey", "kms:GetKeyRotationStatus")
+}
+
 func (c *call) forbidden(action string) error {
-	return fail("AccessDeniedException", "User: arn:aws:iam::"+DefaultAccount+":user/tester is not authorized to perform: "+action+" because no identity-based policy allows it")
+	return fail("AccessDeniedException", "User: "+c.who.arn+" is not authorized to perform: "+action+" because no identity-based policy allows it")
 }
 
 // usable finds a key for a cryptographic operation and checks that it does it.
 func (c *call) usable(name, action, algorithm string, ec map[string]string) (*Key, error) {
+	size := 0
+	for name, value := range ec {
+		size += len(name) + len(value)
+	}
+	if size > maxContext {
+		return nil, fail("ValidationException", "the encryption context is too long")
+	}
 	k, err := c.find(name, action, ec)
 	if err != nil {
 		return nil, err

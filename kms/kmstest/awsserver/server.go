@@ -17,7 +17,7 @@ import (
 const (
 	// DefaultRegion is the first of the Regions that a Server serves by default.
 	DefaultRegion = "eu-west-1"
-	// DefaultAccount owns all keys.
+	// DefaultAccount owns the keys and identities that name no other.
 	DefaultAccount = "111122223333"
 	// DefaultAccessKeyID belongs to the identity that every Server knows and that
 	// may do everything.
@@ -40,23 +40,29 @@ type Config struct {
 	Address string
 }
 
-// Server is AWS KMS of one account in some Regions: an http.Handler that listens
-// on loopback. It is safe for concurrent use.
+// Server is AWS KMS, and the part of STS that tells who one is, in some Regions: an
+// http.Handler that listens on loopback. It is safe for concurrent use.
 type Server struct {
-	regions  []string
-	http     *http.Server
-	listener net.Listener
-	served   chan struct{}
-	stop     chan struct{} // closed by Close: lets go of stalled requests
+	regions []string
+	address string
+	http    *http.Server
+	serving sync.WaitGroup
+	stop    chan struct{} // closed by Close: lets go of stalled requests
+	closing sync.Once
 
-	mu         sync.Mutex
-	keys       map[keyName]*Key
-	aliases    map[keyName]*Key
-	identities map[string]*identity
-	denied     map[denial]bool
-	always     map[string]Fault
-	scripts    map[string][]Fault
-	counts     map[string]int
+	mu           sync.Mutex
+	listener     net.Listener // nil while stopped
+	conns        map[net.Conn]struct{}
+	keys         map[keyName]*Key
+	aliases      map[keyName]*Key
+	identities   map[string]*identity
+	denied       map[denial]bool
+	latency      time.Duration
+	ahead        time.Duration
+	rotationTime time.Duration
+	always       map[string]Fault
+	scripts      map[string][]Fault
+	counts       map[string]int
 }
 
 // keyName names a key or an alias in its Region.
@@ -77,33 +83,82 @@ func Start(cfg Config) (*Server, error) {
 	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
 		return nil, errors.New("awsserver: start: the address is not an IP address of loopback")
 	}
-	listener, err := net.Listen("tcp", cfg.Address) //nolint:noctx // listening on loopback does not wait
-	if err != nil {
-		return nil, fmt.Errorf("awsserver: start: %w", err)
-	}
 	s := &Server{
-		regions: slices.Clone(cfg.Regions), listener: listener,
-		served: make(chan struct{}), stop: make(chan struct{}),
+		regions: slices.Clone(cfg.Regions), address: cfg.Address, stop: make(chan struct{}), conns: map[net.Conn]struct{}{},
 		keys: map[keyName]*Key{}, aliases: map[keyName]*Key{},
-		identities: map[string]*identity{DefaultAccessKeyID: {secret: DefaultSecretAccessKey, all: true}},
+		identities: map[string]*identity{DefaultAccessKeyID: {id: DefaultAccessKeyID, arn: userARN("tester"), secret: DefaultSecretAccessKey, all: true}},
 		denied:     map[denial]bool{}, always: map[string]Fault{}, scripts: map[string][]Fault{}, counts: map[string]int{},
 	}
-	s.http = &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second}
-	go func() {
-		defer close(s.served)
-		_ = s.http.Serve(listener) // ends with Close
-	}()
+	s.http = &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second, ConnState: s.follow}
+	if err := s.Resume(); err != nil {
+		return nil, err
+	}
 	return s, nil
 }
 
 // URL is the address for clients: their BaseEndpoint, or AWS_ENDPOINT_URL_KMS.
-func (s *Server) URL() string { return "http://" + s.listener.Addr().String() }
+func (s *Server) URL() string { return "http://" + s.address }
 
-// Close ends the server and every request under way. It may be called once.
+// Stop has nothing listen at URL any more, and ends all connections, as when a
+// machine goes down. Keys stay as they are until Resume.
+func (s *Server) Stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.listener == nil {
+		return
+	}
+	_ = s.listener.Close() // there is nothing to lose
+	s.listener = nil
+	for conn := range s.conns {
+		_ = conn.Close() // likewise
+	}
+}
+
+// Resume listens again, at the same address. It fails if that was taken, and does
+// nothing if the server was not stopped.
+func (s *Server) Resume() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.listener != nil {
+		return nil
+	}
+	listener, err := net.Listen("tcp", s.address) //nolint:noctx // listening on loopback does not wait
+	if err != nil {
+		return fmt.Errorf("awsserver: listen: %w", err)
+	}
+	s.listener, s.address = listener, listener.Addr().String()
+	s.serving.Go(func() {
+		_ = s.http.Serve(listener) // ends with Stop or Close
+	})
+	return nil
+}
+
+// follow remembers connections for Stop.
+func (s *Server) follow(conn net.Conn, state http.ConnState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch state {
+	case http.StateNew:
+		s.conns[conn] = struct{}{}
+		if s.listener == nil {
+			_ = conn.Close() // it came while we stopped
+		}
+	case http.StateClosed, http.StateHijacked:
+		delete(s.conns, conn)
+	case http.StateActive, http.StateIdle:
+	}
+}
+
+// Close ends the server and every request under way, for good.
 func (s *Server) Close() error {
-	close(s.stop)
-	err := s.http.Close()
-	<-s.served
+	var err error
+	s.closing.Do(func() {
+		close(s.stop)
+		if err = s.http.Close(); errors.Is(err, net.ErrClosed) {
+			err = nil // it was stopped before
+		}
+	})
+	s.serving.Wait()
 	return err
 }
 
@@ -125,44 +180,81 @@ func (s *Server) ResetRequests() {
 // ServeHTTP implements http.Handler. The order of checks: protocol, size, fault
 // on command, signature, permission, input, key.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	operation, ok := strings.CutPrefix(r.Header.Get("X-Amz-Target"), "TrentService.")
-	if !ok || r.Method != http.MethodPost || r.URL.Path != "/" {
-		writeError(w, fail("UnknownOperationException", "not a request of AWS KMS"))
-		return
-	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
-	if err != nil {
-		writeError(w, fail("SerializationException", "the request cannot be read"))
+	service, operation := serviceOf(r, body)
+	switch {
+	case service == nil:
+		kmsService().writeError(w, fail("UnknownOperationException", "not a request of AWS KMS"))
+		return
+	case err != nil:
+		service.writeError(w, fail("SerializationException", "the request cannot be read"))
 		return
 	}
 	s.mu.Lock()
 	s.counts[operation]++
 	fault := s.nextFault(operation)
+	fault.Latency += s.latency
+	ahead := s.ahead
 	s.mu.Unlock()
-	if !s.before(w, r, fault) {
+	if ahead != 0 {
+		w.Header().Set("Date", time.Now().Add(ahead).UTC().Format(http.TimeFormat))
+	}
+	if !s.before(w, r, service, fault) {
 		return
 	}
-	answer, err := s.answer(r, operation, body)
+	answer, err := s.answer(r, service, operation, body)
 	if err != nil {
-		writeError(w, err)
+		service.writeError(w, err)
 		return
 	}
 	fault.spoil(answer)
-	encoded, err := json.Marshal(answer)
+	encoded, err := service.encode(answer)
 	if err != nil {
-		writeError(w, fail("KMSInternalException", "the answer cannot be encoded"))
+		service.writeError(w, fail("KMSInternalException", "the answer cannot be encoded"))
 		return
 	}
-	s.write(w, r, fault, encoded)
+	s.write(w, r, service, fault, encoded)
+}
+
+// service is the protocol of one of AWS's services.
+type service struct {
+	name        string   // in the scope of signatures
+	signed      []string // headers that a signature must cover
+	contentType string
+	operations  func() map[string]operation
+	encode      func(answer any) ([]byte, error)
+	encodeError func(e *apiError) []byte
+	status      func(code string) int
+}
+
+func kmsService() *service {
+	return &service{
+		name: "kms", signed: []string{"host", "x-amz-date", "x-amz-target"}, contentType: "application/x-amz-json-1.1",
+		operations: operations, encode: json.Marshal, encodeError: errorJSON, status: statusOf,
+	}
+}
+
+// serviceOf returns the service and the operation that a request is for, or nil.
+func serviceOf(r *http.Request, body []byte) (*service, string) {
+	if r.Method != http.MethodPost || r.URL.Path != "/" {
+		return nil, ""
+	}
+	if operation, ok := strings.CutPrefix(r.Header.Get("X-Amz-Target"), "TrentService."); ok {
+		return kmsService(), operation
+	}
+	if action := stsAction(r, body); action != "" {
+		return stsService(), action
+	}
+	return nil, ""
 }
 
 // answer does what the request asks for.
-func (s *Server) answer(r *http.Request, operation string, body []byte) (any, error) {
-	do, ok := operations()[operation]
+func (s *Server) answer(r *http.Request, service *service, operation string, body []byte) (any, error) {
+	do, ok := service.operations()[operation]
 	if !ok {
 		return nil, fail("UnknownOperationException", "this server does not know the operation")
 	}
-	who, region, err := s.authenticate(r, body)
+	who, region, err := s.authenticate(r, service, body)
 	if err != nil {
 		return nil, err
 	}

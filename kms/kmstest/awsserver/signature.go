@@ -47,13 +47,13 @@ func parseAuthorization(header string) (signed, bool) {
 
 // authenticate checks the signature of a request (Signature Version 4) and
 // returns who sent it and the Region that was meant.
-func (s *Server) authenticate(r *http.Request, body []byte) (*identity, string, error) {
+func (s *Server) authenticate(r *http.Request, service *service, body []byte) (*identity, string, error) {
 	sig, ok := parseAuthorization(r.Header.Get("Authorization"))
 	if !ok {
 		return nil, "", fail("MissingAuthenticationTokenException", "Request is missing Authentication Token")
 	}
 	s.mu.Lock()
-	who := s.identities[sig.accessKeyID]
+	who, ahead := s.identities[sig.accessKeyID], s.ahead
 	s.mu.Unlock()
 	at, err := time.Parse(signatureTime, r.Header.Get("X-Amz-Date"))
 	switch {
@@ -61,12 +61,13 @@ func (s *Server) authenticate(r *http.Request, body []byte) (*identity, string, 
 		return nil, "", fail("UnrecognizedClientException", "The security token included in the request is invalid.")
 	case err != nil || !strings.HasPrefix(r.Header.Get("X-Amz-Date"), sig.date):
 		return nil, "", fail("IncompleteSignatureException", "The date of the signature is missing or differs from its scope")
-	case time.Since(at).Abs() > signatureSkew:
+	case (time.Since(at) + ahead).Abs() > signatureSkew:
 		return nil, "", fail("InvalidSignatureException", "Signature expired: the time is too far from that of the server")
-	case sig.service != "kms" || !slices.Contains(s.regions, sig.region):
-		return nil, "", fail("InvalidSignatureException", "Credential should be scoped to a valid region and to correct service: 'kms'.")
-	case !slices.Contains(sig.headers, "host") || !slices.Contains(sig.headers, "x-amz-date") || !slices.Contains(sig.headers, "x-amz-target"):
-		return nil, "", fail("InvalidSignatureException", "host, x-amz-date and x-amz-target must be signed")
+	case sig.service != service.name || !slices.Contains(s.regions, sig.region):
+		return nil, "", fail("InvalidSignatureException", "Credential should be scoped to a valid region and to correct service: '"+service.name+"'.")
+	case slices.ContainsFunc(service.signed, func(name string) bool { return !slices.Contains(sig.headers, name) }),
+		who.session != "" && !slices.Contains(sig.headers, "x-amz-security-token"):
+		return nil, "", fail("InvalidSignatureException", strings.Join(service.signed, ", ")+" and x-amz-security-token must be signed")
 	case !hmac.Equal([]byte(sig.signature), []byte(sign(sig, who.secret, r, body))):
 		return nil, "", fail("InvalidSignatureException", "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method.")
 	case who.expired:
