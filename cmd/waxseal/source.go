@@ -27,9 +27,10 @@ const (
 	keyringFile      = "keyring"
 )
 
-// registry returns the backends that this program has.
+// registry returns the backends that this program has. Keys of one registry share
+// connections and logins where they can: a template may be thousands of keys.
 func registry() *kms.Registry {
-	return kms.NewRegistry(awskms.Backend, gcpkms.Backend, localkms.Backend, vaultkms.Backend)
+	return kms.NewRegistry(awskms.Backend, gcpkms.Backend, localkms.Backend, vaultkms.NewBackend())
 }
 
 // source is where keys and rules come from: a policy file, or the embedded
