@@ -255,11 +255,12 @@ func (e *examination) samples(ctx context.Context) ([]doctor.Sample, error) {
 	return samples, nil
 }
 
-// warnUnused says so if no key that was opened had wrapped any of samples.
+// warnUnused says so if none of the keys had wrapped any of samples, as far as
+// they could be opened to tell.
 func (e *examination) warnUnused(samples []doctor.Sample, results []doctor.Result) {
 	var needed []string
 	for _, s := range samples {
-		if slices.ContainsFunc(results, func(r doctor.Result) bool { return r.ID == s.KeyID }) {
+		if slices.ContainsFunc(results, func(r doctor.Result) bool { return r.ID == "" || r.ID == s.KeyID }) {
 			return
 		}
 		if !slices.Contains(needed, s.KeyID) {
