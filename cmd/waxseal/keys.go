@@ -142,28 +142,26 @@ Each rotation adds a version; --if-older-than makes it safe to run again.`,
 		if err != nil {
 			return err
 		}
-		before, there, err := find(ring, args[0])
+		rotated := true
+		if ifOlder > 0 {
+			_, rotated, err = ring.RotateIfOlder(args[0], ifOlder)
+		} else {
+			_, err = ring.Rotate(args[0])
+		}
 		if err != nil {
-			return err
-		}
-		if age := time.Since(before.Primary().Created); there && ifOlder > 0 && age <= ifOlder {
-			if asJSON {
-				return a.printJSON(describeKey(ring, before))
-			}
-			_, err := fmt.Fprintf(a.out, "key %s stays at version %s, which is %s old\n", before.Name, before.Primary().Version, shortAge(age))
-			return err
-		}
-		if _, err := ring.Rotate(args[0]); err != nil {
 			return ofKeyring(err)
 		}
 		key, _, err := find(ring, args[0])
-		if err != nil {
+		switch now := key.Primary(); {
+		case err != nil:
 			return err
-		}
-		if asJSON {
+		case asJSON:
 			return a.printJSON(describeKey(ring, key))
+		case rotated:
+			_, err = fmt.Fprintf(a.out, "key %s seals with version %s from now on; earlier versions keep opening\n", key.Name, now.Version)
+		default:
+			_, err = fmt.Fprintf(a.out, "key %s stays at version %s, which is %s old\n", key.Name, now.Version, shortAge(time.Since(now.Created)))
 		}
-		_, err = fmt.Fprintf(a.out, "key %s seals with version %s from now on; earlier versions keep opening\n", key.Name, key.Primary().Version)
 		return err
 	}
 	return cmd

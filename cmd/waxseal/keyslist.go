@@ -28,12 +28,14 @@ type versionJSON struct {
 	State   localkms.State `json:"state"`
 	Primary bool           `json:"primary"`
 	Created time.Time      `json:"created"`
+	// DestroyAt is left out unless the version waits for its destruction.
+	DestroyAt time.Time `json:"destroyAt,omitzero"`
 }
 
 func describeKey(ring *localkms.Keyring, k localkms.KeyInfo) keyJSON {
 	out := keyJSON{Name: k.Name, URI: localkms.URI(ring.Path(), k.Name), ID: k.ID}
 	for _, v := range k.Versions {
-		out.Versions = append(out.Versions, versionJSON{Version: v.Version, State: v.State, Primary: v.Primary, Created: v.Created})
+		out.Versions = append(out.Versions, versionJSON{Version: v.Version, State: v.State, Primary: v.Primary, Created: v.Created, DestroyAt: v.DestroyAt})
 	}
 	return out
 }

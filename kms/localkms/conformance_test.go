@@ -3,9 +3,12 @@
 package localkms
 
 import (
+	"bytes"
 	"fmt"
+	"os"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/kms/kmstest"
@@ -34,6 +37,15 @@ func TestConformance(t *testing.T) {
 		return open(t, name)
 	}
 	nameOf := func(key kms.Key) string { return key.(*Key).name }
+	// instead puts a file of other contents in the keyring's place.
+	instead := func(change func(keyring []byte) []byte) func(testing.TB, kms.Key) func() {
+		return func(t testing.TB, _ kms.Key) func() {
+			check(t, os.Rename(path, path+".away"))
+			writeFile(t, path, change(readFile(t, path+".away")))
+			return func() { check(t, os.Rename(path+".away", path)) }
+		}
+	}
+	const noServer, noRequests = "there is no server between us and the file", "what is read and written carries no requests"
 	kmstest.Run(t, kmstest.Harness{
 		NewKey: newKey, OtherKey: newKey,
 		Reopen: func(t testing.TB, key kms.Key) kms.Key { return open(t, nameOf(key)) },
@@ -44,29 +56,58 @@ func TestConformance(t *testing.T) {
 		Enable: func(t testing.TB, key kms.Key) {
 			check(t, mustOpenKeyring(t, path).Enable(nameOf(key), ""))
 		},
+		DisableVersion: func(t testing.TB, key kms.Key, version string) {
+			check(t, mustOpenKeyring(t, path).Disable(nameOf(key), version))
+		},
+		DestroyVersion: func(t testing.TB, key kms.Key, version string) {
+			destroyNow(t, path, nameOf(key), version)
+		},
+		ScheduleDeletion: func(t testing.TB, key kms.Key) {
+			r := mustOpenKeyring(t, path)
+			check(t, r.Disable(nameOf(key), ""))
+			_, err := r.Destroy(nameOf(key), "", 0)
+			check(t, err)
+		},
+		Faults: map[kmstest.Power]func(testing.TB, kms.Key) func(){
+			kmstest.FaultDenied: func(t testing.TB, _ kms.Key) func() {
+				check(t, os.Chmod(path, 0o640)) // works for root too, who may read everything
+				return func() { check(t, os.Chmod(path, 0o600)) }
+			},
+			kmstest.FaultDown: func(t testing.TB, _ kms.Key) func() {
+				check(t, os.Rename(path, path+".away"))
+				return func() { check(t, os.Rename(path+".away", path)) }
+			},
+			kmstest.FaultNotTheKMS:     instead(func([]byte) []byte { return []byte("<html>Please log in</html>\n") }),
+			kmstest.FaultAnswerDamaged: instead(func(keyring []byte) []byte { return keyring[:len(keyring)/2] }),
+			kmstest.FaultHugeAnswer: instead(func(keyring []byte) []byte {
+				return append(keyring, bytes.Repeat([]byte(" "), MaxFileSize)...)
+			}),
+		},
 		VersionTold: true,
 		Lacks: map[kmstest.Power]string{
-			kmstest.PowerDisableVersion:  "not yet wired to this harness",
-			kmstest.PowerDestroyVersion:  "not yet wired to this harness",
-			kmstest.PowerPendingDeletion: "not yet wired to this harness",
-			kmstest.PowerHasty:           "not yet wired to this harness",
-			kmstest.PowerRewrapper:       "not yet wired to this harness",
-			kmstest.PowerRotator:         "not yet wired to this harness",
-			kmstest.PowerProber:          "not yet wired to this harness",
-			kmstest.FaultDenied:          "not yet wired to this harness",
-			kmstest.FaultThrottled:       "not yet wired to this harness",
-			kmstest.FaultThrottledFor:    "not yet wired to this harness",
-			kmstest.FaultExpired:         "not yet wired to this harness",
-			kmstest.FaultDown:            "not yet wired to this harness",
-			kmstest.FaultServerError:     "not yet wired to this harness",
-			kmstest.FaultStall:           "not yet wired to this harness",
-			kmstest.FaultReset:           "not yet wired to this harness",
-			kmstest.FaultNotTheKMS:       "not yet wired to this harness",
-			kmstest.FaultWrongKey:        "not yet wired to this harness",
-			kmstest.FaultShortPlaintext:  "not yet wired to this harness",
-			kmstest.FaultRequestDamaged:  "not yet wired to this harness",
-			kmstest.FaultAnswerDamaged:   "not yet wired to this harness",
-			kmstest.FaultHugeAnswer:      "not yet wired to this harness",
+			kmstest.PowerHasty:          "a file is read without waiting; a change that waits for its turn has a test of its own",
+			kmstest.FaultThrottled:      "a file has no quota",
+			kmstest.FaultThrottledFor:   "a file has no quota",
+			kmstest.FaultExpired:        "a file is opened without credentials",
+			kmstest.FaultServerError:    noServer + "; a disk that fails has tests of its own",
+			kmstest.FaultStall:          "a system call for a file does not end with a context",
+			kmstest.FaultReset:          noServer,
+			kmstest.FaultWrongKey:       "a keyring that was replaced by another gives NotFound, and has a test of its own",
+			kmstest.FaultShortPlaintext: "what is unwrapped was authenticated in this process",
+			kmstest.FaultRequestDamaged: noRequests,
 		},
 	})
+}
+
+// destroyNow destroys a version whose time has come.
+func destroyNow(t testing.TB, path, name, version string) {
+	t.Helper()
+	check(t, (&store{path: path}).update(t.Context(), false, func(c *contents) error {
+		for _, v := range c.keys[name].versions {
+			if versionName(v.number) == version {
+				v.state, v.destroyAt = Pending, time.Now().UTC().Truncate(time.Second)
+			}
+		}
+		return nil
+	}))
 }

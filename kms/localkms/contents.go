@@ -26,6 +26,10 @@ const (
 	Enabled State = "enabled"
 	// Disabled versions do neither, until they are enabled again.
 	Disabled State = "disabled"
+	// Pending versions do neither, and are destroyed at a set time unless restored.
+	Pending State = "pending destruction"
+	// Destroyed versions are gone: their key material is no more.
+	Destroyed State = "destroyed"
 )
 
 // contents is a keyring file in memory.
@@ -41,10 +45,34 @@ type entry struct {
 }
 
 type version struct {
-	number   uint32
-	created  time.Time // UTC, whole seconds
-	state    State
-	material secret
+	number  uint32
+	created time.Time // UTC, whole seconds
+	state   State
+	// destroyAt is when a Pending version is destroyed, UTC and whole seconds; zero otherwise.
+	destroyAt time.Time
+	material  secret // wiped, and not written, once Destroyed
+}
+
+// due reports whether the time of a Pending version has come. A file may say so
+// for long: it is written at the next change.
+func due(state State, destroyAt, now time.Time) bool {
+	return state == Pending && !now.Before(destroyAt)
+}
+
+// settle destroys the versions whose time has come.
+func (c *contents) settle(now time.Time) {
+	for _, e := range c.keys {
+		for _, v := range e.versions {
+			if due(v.state, v.destroyAt, now) {
+				v.destroy()
+			}
+		}
+	}
+}
+
+func (v *version) destroy() {
+	v.material.wipe()
+	v.state, v.destroyAt = Destroyed, time.Time{}
 }
 
 // newContents returns an empty keyring with an ID of its own.

@@ -13,7 +13,9 @@
 // put {namespace} into the name and not into the path). What is recorded in envelopes
 // is the keyring's own ID and the name, "local://k5ptxzjqm2dcv7wr/payments",
 // never the path: a keyring may be moved. Keyring is the same file for those who
-// look after it: list, create, rotate, disable, enable.
+// look after it: list, create, rotate, disable, enable, destroy, restore. A Key
+// does the same for itself, as a kms.Rotator; it is a kms.Rewrapper, which takes
+// from every other local key, and a kms.Prober.
 //
 // # The file
 //
@@ -35,7 +37,11 @@
 //
 // waxsealKeyring is the version of this format. id is 80 random bits in
 // lower-case base32 (RFC 4648). Versions ascend; primary is the one that wraps;
-// material is an AES-256 key in base64. What the parser does not know, it
+// material is an AES-256 key in base64. A version in the state "pending
+// destruction" has a destroyAt before its material, a time like created. When it
+// has come nothing opens with the version; the next change of the keyring, whoever
+// makes it, leaves the version there as "destroyed", without material. Copies of
+// the file, and what a disk keeps of deleted ones, are beyond this package. What the parser does not know, it
 // refuses, and whatever this package would not write back the same: so a rewrite
 // loses nothing, and a file that is not understood is never written to.
 //
@@ -63,14 +69,16 @@
 //
 // # Classes of errors
 //
-//	NotFound     no such key or version; the file was replaced by another keyring
-//	Disabled     the version is switched off
+//	NotFound     no such key or version; the version was destroyed; the file was
+//	             replaced by another keyring
+//	Disabled     the version is switched off, or waits for its destruction
 //	Corrupt      the blob was altered or belongs to another key or context
 //	Denied       the file or its folder is not ours alone, or may not be accessed
 //	Unavailable  the file is gone, busy, cannot be read or written, or is not
 //	             understood: until someone sees to it the KMS is down
 //	Canceled     the caller's context ended
-//	Internal     a bad URI or name, a data key of the wrong length, a closed key
+//	Internal     a bad URI or name, a data key of the wrong length, a closed key,
+//	             rewrapping from another KMS, destroying what is enabled
 //
 // Key material is wiped as soon as ciphers are made of it. A cipher's own copy
 // cannot be wiped in Go: closing a Key leaves it to the garbage collector.

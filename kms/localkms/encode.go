@@ -10,10 +10,13 @@ import (
 
 const (
 	// MaxFileSize is the largest keyring file in bytes that is read or written:
-	// room for some 50,000 versions.
+	// room for some 40,000 versions.
 	MaxFileSize = 8 << 20
 
 	fileFormat = 1
+
+	// versionRoom is at least the length in bytes of a version in the file.
+	versionRoom = 224
 )
 
 // encode returns c as the file's bytes, which the caller wipes. It is the one
@@ -22,7 +25,7 @@ const (
 func (c *contents) encode() []byte {
 	size := 128
 	for name, e := range c.keys {
-		size += 128 + len(name) + 192*len(e.versions)
+		size += 128 + len(name) + versionRoom*len(e.versions)
 	}
 	b := make([]byte, 0, size) // large enough: growing would leave a copy behind
 	b = fmt.Appendf(b, "{\n  \"waxsealKeyring\": %d,\n  \"id\": %q,\n  \"keys\": {", fileFormat, c.id)
@@ -45,10 +48,16 @@ func (e *entry) append(b []byte) []byte {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = fmt.Appendf(b, "\n        {\"version\": %d, \"created\": %q, \"state\": %q, \"material\": \"",
-			v.number, v.created.Format(time.RFC3339), v.state)
-		b = base64.StdEncoding.AppendEncode(b, v.material.bytes())
-		b = append(b, "\"}"...)
+		b = fmt.Appendf(b, "\n        {\"version\": %d, \"created\": %q, \"state\": %q", v.number, v.created.Format(time.RFC3339), v.state)
+		if v.state == Pending {
+			b = fmt.Appendf(b, ", \"destroyAt\": %q", v.destroyAt.Format(time.RFC3339))
+		}
+		if v.state != Destroyed {
+			b = append(b, ", \"material\": \""...)
+			b = base64.StdEncoding.AppendEncode(b, v.material.bytes())
+			b = append(b, '"')
+		}
+		b = append(b, '}')
 	}
 	return append(b, "\n      ]\n    }"...)
 }

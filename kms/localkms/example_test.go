@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/kms/localkms"
@@ -101,6 +102,44 @@ func ExampleKeyring_Open() {
 	id := key.ID()
 	fmt.Println(strings.HasPrefix(id, "local://"), strings.HasSuffix(id, "/payments"), strings.Contains(id, path))
 	// Output: true true false
+}
+
+// Once a version is no longer needed, it is switched off, and destroyed when
+// nothing missed it.
+func ExampleKeyring_Destroy() {
+	path, remove := tempKeyring()
+	defer remove()
+
+	ring, err := localkms.OpenKeyring(path)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := ring.Create("payments"); err != nil {
+		log.Fatal(err)
+	}
+	if _, rotated, err := ring.RotateIfOlder("payments", 0); err != nil || !rotated {
+		log.Fatal("not rotated: ", err)
+	}
+	_, err = ring.Destroy("payments", "1", 24*time.Hour)
+	fmt.Println(kms.ClassOf(err)) // it is enabled
+
+	if err := ring.Disable("payments", "1"); err != nil {
+		log.Fatal(err)
+	}
+	if _, err := ring.Destroy("payments", "1", 24*time.Hour); err != nil {
+		log.Fatal(err)
+	}
+	keys, err := ring.List()
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, v := range keys[0].Versions {
+		fmt.Println(v.Version, v.State)
+	}
+	// Output:
+	// internal
+	// 1 pending destruction
+	// 2 enabled
 }
 
 func ExampleURI() {

@@ -27,6 +27,14 @@ func sample() *contents {
 		e.versions[0].state = Disabled
 		c.keys[name] = e
 	}
+	life := &entry{}
+	for range 4 {
+		life.add(now)
+	}
+	life.versions[0].state, life.versions[0].material = Destroyed, holdSecret(nil)
+	life.versions[1].state, life.versions[1].destroyAt = Pending, time.Date(2126, 1, 31, 8, 0, 0, 0, time.UTC)
+	life.versions[2].state = Disabled
+	c.keys["every-state"] = life
 	return c
 }
 
@@ -56,14 +64,16 @@ func TestFileRoundTrip(t *testing.T) {
 func TestEncodeNeedsNoMoreRoom(t *testing.T) {
 	c := sample()
 	e := &entry{}
-	for range 1000 {
+	for i := range uint32(1000) {
 		e.add(time.Now())
+		v := e.versions[i]
+		v.number, v.state, v.destroyAt = 1<<32-1000+i, Pending, time.Now() // as long as they get
 	}
-	e.versions[999].number, e.primary = 1<<32-1, 1<<32-1
+	e.primary = 1<<32 - 1
 	c.keys[strings.Repeat("n", MaxNameSize)] = e
 	size := 128
 	for name, e := range c.keys {
-		size += 128 + len(name) + 192*len(e.versions)
+		size += 128 + len(name) + versionRoom*len(e.versions)
 	}
 	if data := c.encode(); len(data) > size || cap(data) != cap(make([]byte, 0, size)) {
 		t.Errorf("%d bytes in room for %d: growing leaves copies of key material behind", len(data), size)
@@ -81,8 +91,13 @@ func TestParseRefuses(t *testing.T) {
 	key := func(primary, versions string) string {
 		return ring(`"k":{"primary":` + primary + `,"versions":[` + versions + `]}`)
 	}
-	if _, err := parse([]byte(key("1", good))); err != nil {
-		t.Fatal(err)
+	pending := func(at string) string {
+		return strings.Replace(v("1", "2026-01-31T08:00:00Z", "pending destruction", material), `,"material"`, `,"destroyAt":"`+at+`","material"`, 1)
+	}
+	for _, versions := range []string{good, pending("2126-01-31T08:00:00Z")} {
+		if _, err := parse([]byte(key("1", versions))); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for _, tt := range []struct{ name, data, says string }{
 		{"empty", "", "it is empty"},
@@ -124,8 +139,14 @@ func TestParseRefuses(t *testing.T) {
 		{"broken time", key("1", v("1", "yesterday", "enabled", material)), "key k: version 1: created is not"},
 		{"time in another zone", key("1", v("1", "2026-01-31T08:00:00+01:00", "enabled", material)), "created is not"},
 		{"time with a fraction", key("1", v("1", "2026-01-31T08:00:00.5Z", "enabled", material)), "created is not"},
-		{"unknown state", key("1", v("1", "2026-01-31T08:00:00Z", "destroyed", material)), "state is neither"},
-		{"no state", key("1", v("1", "2026-01-31T08:00:00Z", "", material)), "state is neither"},
+		{"unknown state", key("1", v("1", "2026-01-31T08:00:00Z", "switched off", material)), "state is not one that is known"},
+		{"no state", key("1", v("1", "2026-01-31T08:00:00Z", "", material)), "state is not one that is known"},
+		{"destroyed with material", key("1", v("1", "2026-01-31T08:00:00Z", "destroyed", material)), "material has 32 bytes, want 0"},
+		{"destroyed with empty material", key("1", v("1", "2026-01-31T08:00:00Z", "destroyed", "")), "written in another way"},
+		{"pending without a time", key("1", v("1", "2026-01-31T08:00:00Z", "pending destruction", material)), "destroyAt is not"},
+		{"pending at a broken time", key("1", pending("soon")), "destroyAt is not"},
+		{"pending at a time in another zone", key("1", pending("2126-01-31T08:00:00+01:00")), "destroyAt is not"},
+		{"enabled but to be destroyed", key("1", strings.Replace(pending("2126-01-31T08:00:00Z"), "pending destruction", "enabled", 1)), "written in another way"},
 		{"short material", key("1", v("1", "2026-01-31T08:00:00Z", "enabled", "c2VjcmV0")), "material has 6 bytes, want 32"},
 		{"no material", key("1", v("1", "2026-01-31T08:00:00Z", "enabled", "")), "material has 0 bytes"},
 		{"material that is not base64", key("1", v("1", "2026-01-31T08:00:00Z", "enabled", "*"+material)), "not base64"},

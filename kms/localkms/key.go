@@ -25,8 +25,11 @@ type Key struct {
 }
 
 var (
-	_ kms.Key    = (*Key)(nil)
-	_ kms.Closer = (*Key)(nil)
+	_ kms.Key       = (*Key)(nil)
+	_ kms.Closer    = (*Key)(nil)
+	_ kms.Rewrapper = (*Key)(nil)
+	_ kms.Rotator   = (*Key)(nil)
+	_ kms.Prober    = (*Key)(nil)
 )
 
 // ID implements kms.Key.
@@ -58,8 +61,8 @@ func (k *Key) wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]km
 		return nil, err
 	}
 	primary := now.versions[now.primary]
-	if primary.state != Enabled {
-		return nil, k.disabled(now.primary)
+	if err := primary.usable(now.primary); err != nil {
+		return nil, err
 	}
 	header := blobHeader(now.primary)
 	ad := associatedData(k.id, header, ec)
@@ -121,22 +124,18 @@ func (k *Key) unwrapOne(now *loadedKey, blob []byte, ec kms.Context) ([]byte, er
 		return nil, problem(kms.Corrupt, "these bytes are not a data key wrapped by a local keyring", "restore the payload from where it came from", nil)
 	}
 	v, known := now.versions[number]
-	switch {
-	case !known:
+	if !known {
 		return nil, problem(kms.NotFound, "the keyring has no version "+versionName(number)+" of the key",
 			"restore a keyring file that has this version, or the payload if it was altered", nil)
-	case v.state != Enabled:
-		return nil, k.disabled(number)
+	}
+	if err := v.usable(number); err != nil {
+		return nil, err
 	}
 	d, err := v.aead.Open(nil, nil, blob[headerSize:], associatedData(k.id, blob[:headerSize], ec))
 	if err != nil {
 		return nil, problem(kms.Corrupt, "the wrapped data key was altered, or belongs to another key or context", "restore the payload from where it came from", nil)
 	}
 	return d, nil
-}
-
-func (k *Key) disabled(number uint32) error {
-	return problem(kms.Disabled, "version "+versionName(number)+" is disabled", "enable the version in the keyring; to wrap again without it, rotate the key", nil)
 }
 
 func (k *Key) namesUnknownVersion(now *loadedKey, wrapped []kms.Wrapped) bool {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/waxseal/waxseal/kms"
@@ -48,6 +47,9 @@ type VersionInfo struct {
 	State   State
 	// Primary is true for the one version that wraps.
 	Primary bool
+	// DestroyAt is when a Pending version is destroyed, in UTC and whole seconds;
+	// zero otherwise.
+	DestroyAt time.Time
 }
 
 // OpenKeyring returns the keyring at path, which is absolute. The file need not
@@ -94,7 +96,7 @@ func (c *contents) info(name string) KeyInfo {
 	info := KeyInfo{Name: name, ID: c.keyID(name)}
 	for _, v := range e.versions {
 		info.Versions = append(info.Versions, VersionInfo{
-			Version: versionName(v.number), Created: v.created, State: v.state, Primary: v.number == e.primary,
+			Version: versionName(v.number), Created: v.created, State: v.state, Primary: v.number == e.primary, DestroyAt: v.destroyAt,
 		})
 	}
 	return info
@@ -140,66 +142,6 @@ func (r *Keyring) create(ctx context.Context, name string, exists func(*contents
 		return KeyInfo{}, report(op, "", err)
 	}
 	return info, nil
-}
-
-// Rotate gives the key a new version, which wraps from now on in every process,
-// and returns its name. Earlier versions keep unwrapping.
-func (r *Keyring) Rotate(name string) (version string, err error) {
-	err = r.change("rotate key", name, func(e *entry) error {
-		if e.versions[len(e.versions)-1].number == 1<<32-1 {
-			return problem(kms.Internal, fmt.Sprintf("the key %q cannot have more versions", name), "create another key", nil)
-		}
-		version = versionName(e.add(time.Now()))
-		return nil
-	})
-	if err != nil {
-		return "", err
-	}
-	return version, nil
-}
-
-// Disable switches a version off, or every version if version is "": what it
-// wrapped does not open, and if it is the primary nothing is wrapped. A version
-// that is disabled already stays so without an error.
-func (r *Keyring) Disable(name, version string) error {
-	return r.setState("disable version", name, version, Disabled)
-}
-
-// Enable switches a version on again, or every version if version is "".
-func (r *Keyring) Enable(name, version string) error {
-	return r.setState("enable version", name, version, Enabled)
-}
-
-func (r *Keyring) setState(op, name, version string, state State) error {
-	return r.change(op, name, func(e *entry) error {
-		found := false
-		for _, v := range e.versions {
-			if version == "" || version == versionName(v.number) {
-				v.state, found = state, true
-			}
-		}
-		if !found {
-			return problem(kms.NotFound, fmt.Sprintf("the key %q has no version %s", name, strconv.Quote(version)), "list the keyring's keys to see their versions", nil)
-		}
-		return nil
-	})
-}
-
-// change alters one key that exists.
-func (r *Keyring) change(op, name string, alter func(*entry) error) error {
-	id := ""
-	err := r.store.update(context.Background(), false, func(c *contents) error {
-		e, ok := c.keys[name]
-		if !ok {
-			return noSuchKey(name)
-		}
-		id = c.keyID(name)
-		return alter(e)
-	})
-	if err != nil {
-		return report(op, id, err)
-	}
-	return nil
 }
 
 // Open returns the key, for sealing and opening. It makes the file and its

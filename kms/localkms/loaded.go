@@ -23,8 +23,29 @@ type loadedKey struct {
 }
 
 type loadedVersion struct {
-	state State
-	aead  cipher.AEAD
+	state     State
+	destroyAt time.Time   // of a Pending version
+	aead      cipher.AEAD // nil if the version is Pending or Destroyed
+}
+
+// usable says why the version cannot be used now.
+func (v loadedVersion) usable(number uint32) error {
+	name := versionName(number)
+	switch {
+	case v.state == Destroyed || due(v.state, v.destroyAt, time.Now()):
+		return destroyed(name)
+	case v.state == Pending:
+		return problem(kms.Disabled, "version "+name+" is to be destroyed at "+v.destroyAt.Format(time.RFC3339),
+			"to keep it, restore and then enable the version in the keyring", nil)
+	case v.state != Enabled:
+		return problem(kms.Disabled, "version "+name+" is disabled", "enable the version in the keyring; to wrap again without it, rotate the key", nil)
+	}
+	return nil
+}
+
+func destroyed(version string) error {
+	return problem(kms.NotFound, "version "+version+" was destroyed",
+		"what it wrapped opens only with a copy of the keyring from before, or another recipient's key; to wrap again, rotate the key", nil)
 }
 
 // current returns the key's versions as the file has them now. While the file is
@@ -65,8 +86,7 @@ func (k *Key) reload() (*loadedKey, error) {
 	}
 	defer c.wipe()
 	if id := c.keyID(k.name); id != k.id {
-		return nil, problem(kms.NotFound, "the keyring file was replaced by another keyring, in which the key would be "+id,
-			"put the right keyring file back, or restart to use the other one", nil)
+		return nil, replaced(id)
 	}
 	now, err := newLoadedKey(c, k.name, info, readAt)
 	if err != nil {
@@ -77,6 +97,11 @@ func (k *Key) reload() (*loadedKey, error) {
 	return now, nil
 }
 
+func replaced(id string) error {
+	return problem(kms.NotFound, "the keyring file was replaced by another keyring, in which the key would be "+id,
+		"put the right keyring file back, or restart to use the other one", nil)
+}
+
 // newLoadedKey makes the ciphers of one key.
 func newLoadedKey(c *contents, name string, info fs.FileInfo, readAt time.Time) (*loadedKey, error) {
 	e, ok := c.keys[name]
@@ -85,6 +110,10 @@ func newLoadedKey(c *contents, name string, info fs.FileInfo, readAt time.Time) 
 	}
 	l := &loadedKey{info: info, readAt: readAt, primary: e.primary, versions: make(map[uint32]loadedVersion, len(e.versions))}
 	for _, v := range e.versions {
+		if v.state == Pending || v.state == Destroyed {
+			l.versions[v.number] = loadedVersion{state: v.state, destroyAt: v.destroyAt}
+			continue
+		}
 		aead, err := newAEAD(v.material.bytes())
 		if err != nil {
 			return nil, problem(kms.Internal, "cannot make an AES-GCM cipher", "please report this bug", err)

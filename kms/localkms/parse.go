@@ -25,10 +25,12 @@ type (
 		Versions []fileVersion `json:"versions"`
 	}
 	fileVersion struct {
-		Version  uint32 `json:"version"`
-		Created  string `json:"created"`
-		State    State  `json:"state"`
-		Material []byte `json:"material"`
+		Version uint32 `json:"version"`
+		Created string `json:"created"`
+		State   State  `json:"state"`
+		// DestroyAt only of a Pending version, Material not of a Destroyed one.
+		DestroyAt string `json:"destroyAt"`
+		Material  []byte `json:"material"`
 	}
 )
 
@@ -110,16 +112,31 @@ func (k fileKey) check() error {
 }
 
 func (v fileVersion) check() error {
-	created, err := time.Parse(time.RFC3339, v.Created)
-	switch {
-	case err != nil || created.UTC().Format(time.RFC3339) != v.Created:
+	if !isTime(v.Created) {
 		return errors.New("created is not a UTC time in whole seconds")
-	case v.State != Enabled && v.State != Disabled:
-		return errors.New("state is neither enabled nor disabled")
-	case len(v.Material) != materialSize:
-		return fmt.Errorf("material has %d bytes, want %d", len(v.Material), materialSize)
+	}
+	material := materialSize
+	switch v.State {
+	case Enabled, Disabled:
+	case Pending:
+		if !isTime(v.DestroyAt) {
+			return errors.New("destroyAt is not a UTC time in whole seconds")
+		}
+	case Destroyed:
+		material = 0
+	default:
+		return errors.New("state is not one that is known here")
+	}
+	if len(v.Material) != material {
+		return fmt.Errorf("material has %d bytes, want %d", len(v.Material), material)
 	}
 	return nil
+}
+
+// isTime reports whether s is a time as encode writes it.
+func isTime(s string) bool {
+	at, err := time.Parse(time.RFC3339, s)
+	return err == nil && at.UTC().Format(time.RFC3339) == s
 }
 
 // contents returns what a checked file says, and takes over its material.
@@ -129,9 +146,12 @@ func (f fileKeyring) contents() *contents {
 		e := &entry{primary: k.Primary}
 		for _, v := range k.Versions {
 			created, _ := time.Parse(time.RFC3339, v.Created) // checked
-			e.versions = append(e.versions, &version{
-				number: v.Version, created: created.UTC(), state: v.State, material: holdSecret(v.Material),
-			})
+			read := &version{number: v.Version, created: created.UTC(), state: v.State, material: holdSecret(v.Material)}
+			if v.State == Pending {
+				destroyAt, _ := time.Parse(time.RFC3339, v.DestroyAt) // checked
+				read.destroyAt = destroyAt.UTC()
+			}
+			e.versions = append(e.versions, read)
 		}
 		c.keys[name] = e
 	}

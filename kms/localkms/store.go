@@ -76,6 +76,7 @@ func (s *store) loadAt(target string) (*contents, fs.FileInfo, error) {
 		}
 		return nil, nil, err
 	}
+	c.settle(time.Now())
 	return c, info, nil
 }
 
