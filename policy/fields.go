@@ -22,15 +22,15 @@ type object struct {
 // too, and a test compares.
 var (
 	fileFields = object{
-		where: "the top level", fields: []string{"version", "keys", "seal"}, reserved: []string{"access"},
+		where: "the top level", fields: []string{"version", "keys", "seal", "resilience"}, reserved: []string{"access"},
 		example: "keys and seal, each at the start of a line",
 	}
 	keyFields = object{
-		where: "a key", fields: []string{"uri"},
+		where: "a key", fields: []string{"uri", "resilience"},
 		example: `{uri: "hashivault://transit/main"}`,
 	}
 	ruleFields = object{
-		where: "a rule", fields: []string{"match", "keys", "dataKey", "compression", "accept", "requireSealed", "sealHeaders", "claims"},
+		where: "a rule", fields: []string{"match", "keys", "recipients", "dataKey", "compression", "accept", "requireSealed", "sealHeaders", "claims"},
 		example: `{match: {namespace: "*"}, keys: [main]}`,
 	}
 	matchFields = object{
@@ -42,8 +42,17 @@ var (
 		example: `{maxPayloads: 1000, maxAge: 5m}`,
 	}
 
+	resilienceFields = object{
+		where: "resilience", fields: []string{"timeout", "attempts", "retryBudget", "concurrency", "queue", "breaker"},
+		example: `{timeout: 2s, attempts: 3}`,
+	}
+	breakerFields = object{
+		where: "breaker", fields: []string{"failures", "openFor"},
+		example: `{failures: 5, openFor: 5s}`,
+	}
+
 	// In the order in which a misplaced field is looked for.
-	objects = [...]object{ruleFields, matchFields, dataKeyFields, keyFields, fileFields}
+	objects = [...]object{ruleFields, matchFields, dataKeyFields, keyFields, fileFields, resilienceFields, breakerFields}
 )
 
 // entry is one field of a mapping in the file: where its name stands, and its

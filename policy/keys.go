@@ -5,8 +5,9 @@ import "strings"
 const keyExample = `main: {uri: "hashivault://transit/main"}`
 
 // keys reads the keys section. A key whose definition is wrong is defined all
-// the same, so that the rules that name it are not blamed too.
-func (r *reader) keys(e entry) map[string]Key {
+// the same, so that the rules that name it are not blamed too. Each is called
+// as resilience says, where it does not say otherwise itself.
+func (r *reader) keys(e entry, resilience Resilience) map[string]Key {
 	problems := len(r.problems)
 	names, entries, ok := r.pairs(e.value, "keys", keyExample)
 	if !ok {
@@ -27,48 +28,49 @@ func (r *reader) keys(e entry) map[string]Key {
 		if !validKeyName(name) {
 			r.fail(k.at, "use 1 to 64 letters, digits, . _ and -, starting with a letter or digit", "key name %s is not valid", quote(name))
 		}
-		keys[name] = Key{Name: name}
-		if k.value == nil {
-			continue
-		}
-		uri, ok := r.uri(k, name)
+		key := Key{Name: name, Resilience: resilience}
+		ok := k.value != nil && r.key(k, &key)
+		keys[name] = key
 		if !ok {
 			continue
 		}
-		if other, twice := firstWith[uri]; twice {
+		if other, twice := firstWith[key.URI]; twice {
 			r.fail(k.at, "keep one of the two names and use it in every rule", "keys %s and %s have the same URI", quote(other), quote(name))
 			continue
 		}
-		firstWith[uri] = name
-		keys[name] = Key{Name: name, URI: uri}
+		firstWith[key.URI] = name
 	}
 	return keys
 }
 
-// uri reads one key's definition.
-func (r *reader) uri(k entry, name string) (string, bool) {
-	what := "key " + quote(name)
+// key reads one key's definition, and reports whether its URI is good.
+func (r *reader) key(k entry, out *Key) bool {
+	what := "key " + quote(out.Name)
 	f, ok := r.fields(k.value, what, keyFields)
 	if !ok {
-		return "", false
+		return false
+	}
+	if e := f["resilience"]; e.value != nil {
+		r.resilience(e, "resilience of "+what, &out.Resilience)
 	}
 	e, ok := f["uri"]
 	if !ok {
 		r.fail(k.at, "add one, such as "+keyExample, "%s has no uri", what)
-		return "", false
+		return false
 	}
 	if e.value == nil {
-		return "", false
+		return false
 	}
 	uri, ok := r.text(e.value, "the uri of "+what)
 	if !ok {
-		return "", false
+		return false
 	}
 	if problem, advice := checkURI(uri); problem != "" {
 		r.fail(nodePosition(e.value), advice, "the uri of %s %s", what, problem)
-		return "", false
+		return false
 	}
-	return uri, true
+	out.URI = uri
+	return true
 }
 
 func validKeyName(s string) bool {

@@ -28,7 +28,7 @@ const (
 	// maxTokens bounds what the YAML parser is given: its time grows with the
 	// square of the number of entries in one mapping.
 	maxTokens = 32 << 10
-	// maxDepth bounds how deep lists and mappings nest; a policy needs 4.
+	// maxDepth bounds how deep lists and mappings nest; a policy needs 5.
 	maxDepth = 16
 )
 
@@ -53,4 +53,45 @@ const (
 	DefaultMaxBytes = MaxMaxBytes
 	// MaxMaxBytes is the most bytes of plaintext one data key may seal: 64 GiB.
 	MaxMaxBytes = int64(64) << 30
+)
+
+// Limits and defaults of resilience: how a KMS is called. The defaults are those
+// of package kms/resilience, and a test of package codec compares.
+const (
+	// DefaultTimeout bounds one attempt: a healthy KMS answers in 5 to 50 ms, and a
+	// workflow task has 10 s in all.
+	DefaultTimeout = 2 * time.Second
+	// MinTimeout is shorter than a round trip across an ocean.
+	MinTimeout = 50 * time.Millisecond
+	// MaxTimeout is where opening and sealing give up by themselves.
+	MaxTimeout = 10 * time.Second
+
+	// DefaultAttempts is the first and two retries.
+	DefaultAttempts = 3
+	// MaxAttempts is more than the time that a caller has allows for.
+	MaxAttempts = 10
+
+	// DefaultRetryBudget lets one call in ten be a retry, so that a KMS in trouble
+	// does not get a multiple of its load.
+	DefaultRetryBudget = 0.10
+
+	// DefaultConcurrency is how many calls run against one KEK at a time.
+	DefaultConcurrency = 32
+	// MaxConcurrency is more connections than a KMS likes from one process.
+	MaxConcurrency = 1000
+	// DefaultQueue is how many more wait for their turn.
+	DefaultQueue = 64
+	// MaxQueue bounds what waits in memory.
+	MaxQueue = 10_000
+
+	// DefaultBreakerFailures is how many failures in a row open the breaker.
+	DefaultBreakerFailures = 5
+	// MaxBreakerFailures is as good as no breaker.
+	MaxBreakerFailures = 1000
+	// DefaultBreakerOpenFor is how long it stays open before a call may try.
+	DefaultBreakerOpenFor = 5 * time.Second
+	// MinBreakerOpenFor keeps an open breaker from being none.
+	MinBreakerOpenFor = 100 * time.Millisecond
+	// MaxBreakerOpenFor bounds how long a KMS that is back is not noticed.
+	MaxBreakerOpenFor = 5 * time.Minute
 )

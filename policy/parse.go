@@ -176,7 +176,7 @@ func (r *reader) checkTokens(tokens token.Tokens) bool {
 		default:
 		}
 		if depth+entries > maxDepth {
-			r.fail(at, "a policy nests 4 levels deep; docs/policy.md shows it", "lists and mappings nest too deep")
+			r.fail(at, "a policy nests 5 levels deep; docs/policy.md shows it", "lists and mappings nest too deep")
 			return false
 		}
 	}
@@ -201,11 +201,15 @@ func (r *reader) file(root ast.Node) *Policy {
 		r.fail(e.at, "take the section out and control access in front of the codec server; a server that ignored it would let everyone in",
 			"access rules are not supported by this version of waxseal")
 	}
+	resilience := DefaultResilience()
+	if e, ok := f["resilience"]; ok && e.value != nil {
+		r.resilience(e, "resilience", &resilience)
+	}
 	var keys map[string]Key
 	if e, ok := f["keys"]; !ok {
 		r.fail(at, `add keys, such as keys: {main: {uri: "hashivault://transit/main"}}`, "the file defines no keys")
 	} else if e.value != nil {
-		keys = r.keys(e)
+		keys = r.keys(e, resilience)
 	}
 	var rules []Rule
 	if e, ok := f["seal"]; !ok {

@@ -72,6 +72,11 @@ const keysSection = `keys:
   recovery: {uri: "awskms:///alias/recovery?region=eu-west-1"}
 `
 
+// plainKey is what `name: {uri: "…"}` gives.
+func plainKey(name, uri string) Key {
+	return Key{Name: name, URI: uri, Resilience: DefaultResilience()}
+}
+
 // plainRule is what `{match: {namespace: "*"}, keys: [main]}` on that line gives.
 func plainRule(line int) Rule {
 	return Rule{
@@ -82,8 +87,8 @@ func plainRule(line int) Rule {
 
 func TestParse(t *testing.T) {
 	twoKeys := map[string]Key{
-		"main":     {Name: "main", URI: "hashivault://transit/main"},
-		"recovery": {Name: "recovery", URI: "awskms:///alias/recovery?region=eu-west-1"},
+		"main":     plainKey("main", "hashivault://transit/main"),
+		"recovery": plainKey("recovery", "awskms:///alias/recovery?region=eu-west-1"),
 	}
 	withDataKey := func(d DataKey) []Rule {
 		r := plainRule(5)
@@ -105,44 +110,49 @@ func TestParse(t *testing.T) {
 			text: "version: 1\n" + keysSection + `seal:
   - match: {namespace: "payments-*", workflowType: Order, activityType: "Charge*", taskQueue: "q?"}
     keys: [recovery, main]
+    recipients: primary
     dataKey: {maxPayloads: 1000, maxAge: 90s, maxBytes: 64MiB}
     compression: zstd
     accept: ["billing-*", shared]
     requireSealed: true
     sealHeaders: true
     claims: [taskQueue, workflowId, workflowType, activityType]
-  - {match: {namespace: "*"}, keys: [main], requireSealed: false, compression: none, accept: [], claims: [], dataKey: {}}
+  - {match: {namespace: "*"}, keys: [main], recipients: all, requireSealed: false, compression: none, accept: [], claims: [], dataKey: {}}
 `,
 			seal: []Rule{
 				{
 					Line: 6, Match: Match{Namespace: "payments-*", WorkflowType: "Order", ActivityType: "Charge*", TaskQueue: "q?"},
-					Keys:        []string{"recovery", "main"},
+					Keys: []string{"recovery", "main"}, Recipients: RecipientsPrimary,
 					DataKey:     DataKey{MaxPayloads: 1000, MaxAge: 90 * time.Second, MaxBytes: 64 << 20},
 					Compression: "zstd", Accept: []string{"billing-*", "shared"}, RequireSealed: true, SealHeaders: true,
 					Claims: []string{"taskQueue", "workflowId", "workflowType", "activityType"},
 				},
-				func() Rule { r := plainRule(14); r.Index, r.Compression = 1, "none"; return r }(),
+				func() Rule {
+					r := plainRule(15)
+					r.Index, r.Compression, r.Recipients = 1, "none", "all"
+					return r
+				}(),
 			},
 		},
 		{
 			name: "comments, blank lines, a header, Windows line ends and a byte order mark",
 			text: "\ufeff---\r\n# a\r\nkeys: # b\r\n\r\n  # c\r\n  main: # d\r\n    uri: hashivault://transit/main # e\r\n\r\n" +
 				"# f\r\nseal:\r\n  # g\r\n  - match: # h\r\n      namespace: \"*\" # i\r\n    # j\r\n    keys: # k\r\n      - main # l\r\n# m\r\n",
-			keys: map[string]Key{"main": {Name: "main", URI: "hashivault://transit/main"}},
+			keys: map[string]Key{"main": plainKey("main", "hashivault://transit/main")},
 			seal: []Rule{plainRule(12)},
 		},
 		{
 			name: "seal before keys, JSON",
 			text: `{"seal": [{"match": {"namespace": "*"}, "keys": ["main"]}], "keys": {"main": {"uri": "hashivault://transit/main"}}}`,
-			keys: map[string]Key{"main": {Name: "main", URI: "hashivault://transit/main"}},
+			keys: map[string]Key{"main": plainKey("main", "hashivault://transit/main")},
 			seal: []Rule{plainRule(1)},
 		},
 		{
 			name: "a key that no rule uses, and a template",
 			text: "keys:\n  a.b_c-1: {uri: \"local:///k%20r/{namespace}#{namespace}\"}\n  main: {uri: 'hashivault://transit/main'}\nseal: [{match: {namespace: \"*\"}, keys: [main]}]",
 			keys: map[string]Key{
-				"a.b_c-1": {Name: "a.b_c-1", URI: "local:///k%20r/{namespace}#{namespace}"},
-				"main":    {Name: "main", URI: "hashivault://transit/main"},
+				"a.b_c-1": plainKey("a.b_c-1", "local:///k%20r/{namespace}#{namespace}"),
+				"main":    plainKey("main", "hashivault://transit/main"),
 			},
 			seal: []Rule{plainRule(4)},
 		},
@@ -163,14 +173,52 @@ func TestParse(t *testing.T) {
 			text: "keys:\n  a: {uri: \"x://a\"}\n  b: {uri: \"x://b\"}\n  c: {uri: \"x://c\"}\n  d: {uri: \"x://d\"}\n  e: {uri: \"x://e\"}\n  f: {uri: \"x://f\"}\n" +
 				"  g: {uri: \"x://g\"}\n  h: {uri: \"x://h\"}\nseal: [{match: {taskQueue: q}, keys: [a, b, c, d, e, f, g, h]}]",
 			keys: map[string]Key{
-				"a": {"a", "x://a"}, "b": {"b", "x://b"}, "c": {"c", "x://c"}, "d": {"d", "x://d"},
-				"e": {"e", "x://e"}, "f": {"f", "x://f"}, "g": {"g", "x://g"}, "h": {"h", "x://h"},
+				"a": plainKey("a", "x://a"), "b": plainKey("b", "x://b"), "c": plainKey("c", "x://c"), "d": plainKey("d", "x://d"),
+				"e": plainKey("e", "x://e"), "f": plainKey("f", "x://f"), "g": plainKey("g", "x://g"), "h": plainKey("h", "x://h"),
 			},
 			seal: []Rule{func() Rule {
 				r := plainRule(10)
 				r.Match, r.Keys = Match{TaskQueue: "q"}, []string{"a", "b", "c", "d", "e", "f", "g", "h"}
 				return r
 			}()},
+		},
+		{
+			name: "resilience of all keys and of one, after the keys",
+			text: `keys:
+  main: {uri: "hashivault://transit/main"}
+  slow: {uri: "hashivault://far/slow", resilience: {timeout: 5s, retryBudget: 100%, breaker: {openFor: 30s}}}
+seal: [{match: {namespace: "*"}, keys: [main]}]
+resilience: {timeout: 1500ms, attempts: 2, retryBudget: "20%", concurrency: 8, queue: 16, breaker: {failures: 3, openFor: 1m}}
+`,
+			keys: map[string]Key{
+				"main": {Name: "main", URI: "hashivault://transit/main", Resilience: Resilience{
+					Timeout: 1500 * time.Millisecond, Attempts: 2, RetryBudget: 0.20, Concurrency: 8, Queue: 16, Breaker: Breaker{Failures: 3, OpenFor: time.Minute},
+				}},
+				"slow": {Name: "slow", URI: "hashivault://far/slow", Resilience: Resilience{
+					Timeout: 5 * time.Second, Attempts: 2, RetryBudget: 1, Concurrency: 8, Queue: 16, Breaker: Breaker{Failures: 3, OpenFor: 30 * time.Second},
+				}},
+			},
+			seal: []Rule{plainRule(4)},
+		},
+		{
+			name: "the ends of every range of resilience, and empty ones",
+			text: `keys:
+  main: {uri: "x://main", resilience: {timeout: 50ms, attempts: 1, retryBudget: 1%, concurrency: 1, queue: 1, breaker: {failures: 1, openFor: 100ms}}}
+  most: {uri: "x://most", resilience: {timeout: 10s, attempts: 10, retryBudget: 100%, concurrency: 1000, queue: 10000, breaker: {failures: 1000, openFor: 5m}}}
+  none: {uri: "x://none", resilience: {breaker: {}}}
+seal: [{match: {namespace: "*"}, keys: [main]}]
+resilience: {}
+`,
+			keys: map[string]Key{
+				"main": {Name: "main", URI: "x://main", Resilience: Resilience{
+					Timeout: 50 * time.Millisecond, Attempts: 1, RetryBudget: 0.01, Concurrency: 1, Queue: 1, Breaker: Breaker{Failures: 1, OpenFor: 100 * time.Millisecond},
+				}},
+				"most": {Name: "most", URI: "x://most", Resilience: Resilience{
+					Timeout: 10 * time.Second, Attempts: 10, RetryBudget: 1, Concurrency: 1000, Queue: 10_000, Breaker: Breaker{Failures: 1000, OpenFor: 5 * time.Minute},
+				}},
+				"none": plainKey("none", "x://none"),
+			},
+			seal: []Rule{plainRule(5)},
 		},
 		{
 			name: "rules that overlap without covering each other",
@@ -336,6 +384,11 @@ func checkPolicy(t *testing.T, p *Policy) {
 		if k.Name != name || !validKeyName(name) || len(k.URI) > MaxURI {
 			t.Errorf("key %q: %+v", name, k)
 		}
+		if x := k.Resilience; x.Timeout < MinTimeout || x.Timeout > MaxTimeout || x.Attempts < 1 || x.Attempts > MaxAttempts || x.RetryBudget <= 0 || x.RetryBudget > 1 ||
+			x.Concurrency < 1 || x.Concurrency > MaxConcurrency || x.Queue < 1 || x.Queue > MaxQueue ||
+			x.Breaker.Failures < 1 || x.Breaker.Failures > MaxBreakerFailures || x.Breaker.OpenFor < MinBreakerOpenFor || x.Breaker.OpenFor > MaxBreakerOpenFor {
+			t.Errorf("key %q: %+v", name, x)
+		}
 		uri, err := k.Expand("namespace")
 		if problem, _ := checkURI(uri); err == nil && problem != "" {
 			t.Errorf("key %q expands to a URI that %s", name, problem)
@@ -349,6 +402,9 @@ func checkPolicy(t *testing.T, p *Policy) {
 			if _, ok := p.Keys[name]; !ok {
 				t.Errorf("rule %d names key %q, which is not defined", i, name)
 			}
+		}
+		if r.Recipients == RecipientsPrimary && len(r.Keys) < 2 {
+			t.Errorf("rule %d: %+v", i, r)
 		}
 		if d := r.DataKey; d.MaxPayloads < 1 || d.MaxPayloads > MaxMaxPayloads || d.MaxAge < MinMaxAge || d.MaxAge > MaxMaxAge || d.MaxBytes < 1 || d.MaxBytes > MaxMaxBytes {
 			t.Errorf("rule %d: %+v", i, d)

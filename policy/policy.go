@@ -23,6 +23,9 @@ type Key struct {
 	Name string
 	// URI says where it is; it may hold the variable {namespace}. See Expand.
 	URI string
+	// Resilience says how its KMS is called: the file's numbers, with those of the
+	// key's own in their place.
+	Resilience Resilience
 }
 
 // Rule says how payloads are sealed whose facts match.
@@ -35,6 +38,10 @@ type Rule struct {
 	Match Match
 	// Keys are 1 to MaxRuleKeys names of Policy.Keys, in recipient order.
 	Keys []string
+	// Recipients is "all" or "primary", or empty where the file does not say, which
+	// means all: "primary" seals as soon as the first of Keys wraps, without those
+	// that cannot. A rule with one key never has it.
+	Recipients string
 	// DataKey limits how much one data key seals, whichever is reached first.
 	DataKey DataKey
 	// Compression is "none", "zstd", or empty where the file does not say,
@@ -91,7 +98,7 @@ const defaultKeyName = "default"
 // is taken as it is; the backend that opens it judges it.
 func Default(keyURI string) *Policy {
 	return compile(
-		map[string]Key{defaultKeyName: {Name: defaultKeyName, URI: keyURI}},
+		map[string]Key{defaultKeyName: {Name: defaultKeyName, URI: keyURI, Resilience: DefaultResilience()}},
 		[]Rule{{Match: Match{Namespace: "*"}, Keys: []string{defaultKeyName}, DataKey: defaultDataKey()}},
 	)
 }

@@ -137,7 +137,7 @@ func TestAccepts(t *testing.T) {
 func TestDefault(t *testing.T) {
 	p := Default("local:///var/lib/waxseal/keyring#default")
 	want := &Policy{
-		Keys: map[string]Key{"default": {Name: "default", URI: "local:///var/lib/waxseal/keyring#default"}},
+		Keys: map[string]Key{"default": plainKey("default", "local:///var/lib/waxseal/keyring#default")},
 		Seal: []Rule{{
 			Match: Match{Namespace: "*"}, Keys: []string{"default"},
 			DataKey: DataKey{MaxPayloads: 1, MaxAge: 5 * time.Minute, MaxBytes: 64 << 30},

@@ -8,12 +8,20 @@ import (
 	"github.com/goccy/go-yaml/ast"
 )
 
+// RecipientsPrimary is the Rule.Recipients of a rule that seals without those of
+// its keys, the first excepted, that cannot wrap.
+const (
+	RecipientsPrimary = "primary"
+	recipientsAll     = "all"
+)
+
 const ruleExample = `- {match: {namespace: "*"}, keys: [main]}`
 
 // Values of the fields that take one of a list.
 var (
 	claimNames       = []string{"workflowId", "workflowType", "activityType", "taskQueue"}
 	compressionNames = []string{"none", "zstd"}
+	recipientsNames  = []string{recipientsAll, RecipientsPrimary}
 )
 
 // rules reads the seal section. defined are the names of the keys, sorted; nil
@@ -74,6 +82,9 @@ func (r *reader) rule(n ast.Node, out *Rule, defined []string) bool {
 		r.fail(at, "name the keys that seal, such as keys: [main]", "%s has no keys", what)
 	} else if e.value != nil {
 		out.Keys = r.ruleKeys(e, what, defined)
+	}
+	if e, ok := f["recipients"]; ok && e.value != nil {
+		out.Recipients = r.recipients(e, what, out.Keys)
 	}
 	if e, ok := f["dataKey"]; ok && e.value != nil {
 		r.dataKey(e, what, &out.DataKey)
@@ -153,6 +164,20 @@ func (r *reader) ruleKeys(e entry, rule string, defined []string) []string {
 		r.fail(e.at, "each key is one more copy of the data key in every envelope; keep those that recovery needs", "%s has more than %d keys", rule, MaxRuleKeys)
 	}
 	return names
+}
+
+// recipients reads which of a rule's keys must wrap.
+func (r *reader) recipients(e entry, rule string, keys []string) string {
+	at := nodePosition(e.value)
+	s, ok := r.text(e.value, "recipients of "+rule)
+	if !ok || !r.oneOf(at, s, "recipients", recipientsNames) {
+		return ""
+	}
+	if s == RecipientsPrimary && len(keys) == 1 {
+		r.fail(at, "name the keys that may be missing after the first one in keys, or take recipients out",
+			"%s says recipients: primary, but has one key, which must always wrap", rule)
+	}
+	return s
 }
 
 func (r *reader) dataKey(e entry, rule string, out *DataKey) {
