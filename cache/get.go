@@ -12,10 +12,13 @@ type Result[V any] struct {
 	Err   error
 }
 
-// Outcome is what GetMany returns for one key. Exactly one field is set.
+// Outcome is what GetMany returns for one key. Exactly one of Ref and Err is set.
 type Outcome[V any] struct {
 	// Ref is the caller's hold on the value; release it.
 	Ref *Ref[V]
+	// Stale says that the value is past its fresh lifetime, and serves because the
+	// load failed with the verdict ServeStale.
+	Stale bool
 	// Err is why there is no value.
 	Err error
 }
@@ -32,25 +35,36 @@ type Outcome[V any] struct {
 // errors are those of load, as they are, and ErrClosed. A value that is fresh is
 // served even if ctx has ended.
 func (c *Cache[K, V]) Get(ctx context.Context, key K, load func(ctx context.Context) (V, error)) (*Ref[V], error) {
-	now := time.Now()
-	c.mu.Lock()
-	if e, ok := c.entries.Get(key); ok && now.Before(e.freshUntil) {
-		e.hold(1)
-		c.mu.Unlock()
-		if c.config.Hooks.Hit != nil {
-			c.config.Hooks.Hit()
-		}
-		ref := new(Ref[V])
-		ref.held.Store(&e.box)
+	if ref := c.Fresh(key); ref != nil {
 		return ref, nil
 	}
-	c.mu.Unlock()
-
 	o := c.GetMany(ctx, []K{key}, func(ctx context.Context, _ []K) []Result[V] {
 		v, err := load(ctx)
 		return []Result[V]{{Value: v, Err: err}}
 	})[0]
 	return o.Ref, o.Err
+}
+
+// Fresh returns a Ref to the value of key if it is within its fresh lifetime, and
+// nil otherwise: it loads nothing and waits for nothing. It counts as a Hit if
+// there is one and as nothing if not, for those who go on to ask for a key in
+// another way.
+func (c *Cache[K, V]) Fresh(key K) *Ref[V] {
+	now := time.Now()
+	c.mu.Lock()
+	e, ok := c.entries.Get(key)
+	if !ok || !now.Before(e.freshUntil) {
+		c.mu.Unlock()
+		return nil
+	}
+	e.hold(1)
+	c.mu.Unlock()
+	if c.config.Hooks.Hit != nil {
+		c.config.Hooks.Hit()
+	}
+	ref := new(Ref[V])
+	ref.held.Store(&e.box)
+	return ref
 }
 
 // GetMany returns one Outcome for each key, in order; keys may repeat. It calls
@@ -90,7 +104,7 @@ func (c *Cache[K, V]) GetMany(ctx context.Context, keys []K, load func(ctx conte
 				if e != nil {
 					counts.staleHits++
 					e.hold(1)
-					outcomes[i].Ref = refs[i].to(&e.box)
+					outcomes[i].Ref, outcomes[i].Stale = refs[i].to(&e.box), true
 				} else {
 					counts.negatives++
 					outcomes[i].Err = err
@@ -122,7 +136,7 @@ func (c *Cache[K, V]) GetMany(ctx context.Context, keys []K, load func(ctx conte
 			outcomes[w.index].Err = err
 			continue
 		}
-		outcomes[w.index].Ref = refs[w.index].to(b)
+		outcomes[w.index].Ref, outcomes[w.index].Stale = refs[w.index].to(b), w.flight.stale
 	}
 	return outcomes
 }

@@ -18,6 +18,9 @@ const (
 	DefaultFresh         = 5 * time.Minute
 	DefaultStale         = time.Hour
 	DefaultUnwrapTimeout = 10 * time.Second
+	// DefaultFailoverAfter is many times what a healthy KMS takes, and leaves a
+	// caller with a few seconds time for the next recipient.
+	DefaultFailoverAfter = time.Second
 	// negativeFor is how long a failed unwrap is remembered, so that a burst of
 	// readers of one bad envelope asks the KMS once.
 	negativeFor = 5 * time.Second
@@ -29,7 +32,9 @@ const (
 type OpenerConfig struct {
 	// Keys returns the KEKs that may be asked about envelopes of a namespace.
 	// The namespace is what the envelope claims and may be an attacker's choice:
-	// Keys must answer from configuration alone.
+	// Keys must answer from configuration alone. With an error it may return those
+	// keys that could be had all the same: they are tried, and the error counts as
+	// that of a recipient.
 	Keys func(ctx context.Context, namespace string) ([]kms.Key, error)
 	// CacheEntries is how many unwrapped data keys are kept, DefaultCacheEntries if zero.
 	CacheEntries int
@@ -41,6 +46,9 @@ type OpenerConfig struct {
 	Stale time.Duration
 	// UnwrapTimeout bounds one unwrap of a batch, DefaultUnwrapTimeout if zero.
 	UnwrapTimeout time.Duration
+	// FailoverAfter is how long one recipient's KEK may take before the next one's
+	// is asked as well, DefaultFailoverAfter if zero. One that fails is followed at once.
+	FailoverAfter time.Duration
 	// MaxPlaintext bounds a plaintext in bytes after decompression,
 	// format.MaxPlaintext if zero.
 	MaxPlaintext int
@@ -89,6 +97,10 @@ func NewOpener(cfg OpenerConfig) (*Opener, error) {
 	cfg.Stale = max(orDefault(cfg.Stale, DefaultStale), 0)
 	cfg.UnwrapTimeout = orDefault(cfg.UnwrapTimeout, DefaultUnwrapTimeout)
 	cfg.MaxPlaintext = orDefault(cfg.MaxPlaintext, format.MaxPlaintext)
+	cfg.FailoverAfter = orDefault(cfg.FailoverAfter, DefaultFailoverAfter)
+	if cfg.FailoverAfter < 0 {
+		return nil, errors.New("envelope: new opener: FailoverAfter must not be negative")
+	}
 	if cfg.MaxPlaintext < 0 || cfg.MaxPlaintext > format.MaxPlaintext {
 		return nil, fmt.Errorf("envelope: new opener: MaxPlaintext must be up to %d", format.MaxPlaintext)
 	}
@@ -142,39 +154,31 @@ func (o *Opener) Close() { o.cache.Close() }
 // its own. Distinct data keys that are not cached are unwrapped together, one
 // call for each KEK and encryption context.
 //
+// An envelope with several recipients opens without a KMS if the data key of any
+// of them is fresh in the cache. Otherwise the recipients are asked in order,
+// those last whose KEK is a kms.Availability and not available: the next one as
+// soon as one fails, and after FailoverAfter without an answer, while that one is
+// waited for still. The first that opens wins. A stale data key serves only if no
+// other recipient has opened the envelope FailoverAfter later: a key that was
+// revoked must not go on opening for longer than it needs to.
+//
 // Classes: Corrupt for an envelope that is malformed, altered or cut short;
 // Denied, with ErrNotConfigured in the chain, for one whose keys are not
 // configured; Canceled if ctx ended; otherwise the KMS's. With several
-// recipients the first that opens wins, and the error of a failure is one that
-// waiting may cure if there is such.
+// recipients that is one that waiting may cure, if there is such.
 func (o *Opener) Open(ctx context.Context, items ...Item) []Opened {
 	out := make([]Opened, len(items))
 	var pending []*opening
 	for i := range items {
-		if p := o.prepare(ctx, &items[i], &out[i]); p != nil {
+		p := o.prepare(ctx, &items[i], &out[i])
+		if p != nil && !o.fromCache(ctx, p) {
 			pending = append(pending, p)
 		}
 	}
-	for len(pending) > 0 {
-		pending = o.attempt(ctx, pending)
+	if len(pending) > 0 {
+		newRace(ctx, o).run(pending)
 	}
 	return out
-}
-
-// candidate is one recipient whose KEK is configured.
-type candidate struct {
-	key  kms.Key
-	blob []byte
-	id   cacheKey
-}
-
-// opening is an item on its way: parsed, with the recipients left to try.
-type opening struct {
-	out  *Opened
-	env  *format.Envelope
-	ec   kms.Context
-	left []candidate
-	errs []error
 }
 
 // prepare does what needs no KMS. It returns nil if that settles the item.
@@ -193,12 +197,11 @@ func (o *Opener) prepare(ctx context.Context, item *Item, out *Opened) *opening 
 			return nil
 		}
 	}
-	configured, err := o.cfg.Keys(ctx, out.Claims.Namespace)
-	if err != nil {
-		out.Err = fmt.Errorf("envelope: open: %w", err)
-		return nil
-	}
+	configured, keysErr := o.cfg.Keys(ctx, out.Claims.Namespace)
 	p := &opening{out: out, env: env, ec: out.Claims.context()}
+	if keysErr != nil {
+		p.errs = append(p.errs, keysErr)
+	}
 	ad := p.ec.AssociatedData()
 	for i, recipient := range env.Recipients {
 		id, _ := kms.SplitVersionedID(out.KeyIDs[i])
@@ -208,6 +211,10 @@ func (o *Opener) prepare(ctx context.Context, item *Item, out *Opened) *opening 
 				p.left = append(p.left, candidate{key: k, blob: bytes.Clone(recipient.WrappedKey), id: cacheKeyOf(id, recipient.WrappedKey, ad)})
 			}
 		}
+	}
+	if len(p.left) == 0 && keysErr != nil {
+		out.Err = fmt.Errorf("envelope: open: %w", keysErr)
+		return nil
 	}
 	if len(p.left) == 0 {
 		id, _ := kms.SplitVersionedID(out.KeyIDs[0])
@@ -241,66 +248,6 @@ func recipientKeyIDs(env *format.Envelope, outside []string) ([]string, error) {
 	return outside, nil
 }
 
-// attempt tries the next recipient of every item together and returns the items
-// that have others left to try.
-func (o *Opener) attempt(ctx context.Context, pending []*opening) []*opening {
-	ids := make([]cacheKey, len(pending))
-	jobs := make(map[cacheKey]unwrapJob, len(pending))
-	for i, p := range pending {
-		c := p.left[0]
-		ids[i] = c.id
-		jobs[c.id] = unwrapJob{key: c.key, blob: c.blob, ec: p.ec}
-	}
-	outcomes := o.cache.GetMany(ctx, ids, func(ctx context.Context, missing []cacheKey) []cache.Result[*dataKey] {
-		return unwrapAll(ctx, missing, jobs, o.cfg.UnwrapTimeout)
-	})
-	var again []*opening
-	for i, p := range pending {
-		if !o.settle(ctx, p, outcomes[i]) {
-			again = append(again, p)
-		}
-	}
-	return again
-}
-
-// settle uses one data key, or the lack of it, and reports whether the item is done.
-func (o *Opener) settle(ctx context.Context, p *opening, got cache.Outcome[*dataKey]) bool {
-	tried := p.left[0]
-	p.left = p.left[1:]
-	switch {
-	case got.Err == nil:
-		defer got.Ref.Release()
-		key := got.Ref.Value()
-		plaintext, err := p.env.Open(key.b[:])
-		if !errors.Is(err, format.ErrCommitment) {
-			key.proven.Store(true)
-			p.out.Plaintext, p.out.Err = o.finish(ctx, p.env, plaintext, err)
-			return true
-		}
-		// Either the envelope lies or the KMS answered with another key. The key is
-		// kept only if it is known not to have been the KMS: otherwise a wrong key
-		// would stay, and if it always went, a forged envelope could evict good ones.
-		if !key.proven.Load() {
-			o.cache.Remove(tried.id)
-		}
-		p.errs = append(p.errs, openError(kms.Corrupt, tried.key.ID(), "the data key is not the one that the envelope commits to",
-			"the envelope was altered, or the KMS answered wrongly; fetch the envelope again from where it is stored", nil))
-	case ctx.Err() != nil:
-		p.out.Err = callerGaveUp(ctx, "open envelope")
-		return true
-	case errors.Is(got.Err, cache.ErrClosed):
-		p.out.Err = openError(kms.Internal, "", "the opener is closed", "", ErrClosed)
-		return true
-	default:
-		p.errs = append(p.errs, got.Err)
-	}
-	if len(p.left) > 0 {
-		return false
-	}
-	p.out.Err = fmt.Errorf("envelope: open: %w", mostHopeful(p.errs))
-	return true
-}
-
 // finish turns what was decrypted into the plaintext.
 func (o *Opener) finish(ctx context.Context, env *format.Envelope, plaintext []byte, err error) ([]byte, error) {
 	if err != nil {
@@ -320,15 +267,4 @@ func (o *Opener) finish(ctx context.Context, env *format.Envelope, plaintext []b
 		return nil, errNoRoom()
 	}
 	return out, err
-}
-
-// mostHopeful returns an error that waiting may cure if there is one: while
-// any recipient may still open the envelope, it is not lost.
-func mostHopeful(errs []error) error {
-	for _, err := range errs {
-		if kms.ClassOf(err).Transient() {
-			return err
-		}
-	}
-	return errs[0]
 }

@@ -371,6 +371,7 @@ func TestNewOpenerRefuses(t *testing.T) {
 		"no keys":          {},
 		"plaintext bound":  {Keys: keys, MaxPlaintext: format.MaxPlaintext + 1},
 		"negative entries": {Keys: keys, CacheEntries: -1},
+		"no patience":      {Keys: keys, FailoverAfter: -1},
 	} {
 		if _, err := envelope.NewOpener(cfg); err == nil {
 			t.Errorf("%s: no error", name)

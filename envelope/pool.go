@@ -19,7 +19,8 @@ type sealingKey struct {
 	key        *dataKey
 	recipients []format.Recipient
 	keyIDs     []string
-	made       time.Time
+	missing    []missingRecipient
+	until      time.Time // when it has sealed for long enough
 
 	payloads int
 	bytes    int64
@@ -132,7 +133,7 @@ func (p *pool) serve() {
 	p.discardAged(now)
 	for len(p.line) > 0 {
 		w := p.line[0]
-		if slices.ContainsFunc(w.got, func(k *sealingKey) bool { return p.aged(k, now) }) {
+		if slices.ContainsFunc(w.got, func(k *sealingKey) bool { return k.aged(now) }) {
 			for _, k := range w.got {
 				p.drop(k)
 			}
@@ -180,18 +181,19 @@ func (p *pool) keyFor(size int64) *sealingKey {
 	}
 }
 
-func (p *pool) aged(k *sealingKey, now time.Time) bool { return now.Sub(k.made) >= p.limits.MaxAge }
+// aged reports whether k has sealed for long enough.
+func (k *sealingKey) aged(now time.Time) bool { return !now.Before(k.until) }
 
 // discardAged retires keys past their age, and keeps fewer ahead when they
 // aged without being used.
 func (p *pool) discardAged(now time.Time) {
-	if p.current != nil && p.aged(p.current, now) {
+	if p.current != nil && p.current.aged(now) {
 		p.retire(p.current)
 		p.current = nil
 	}
 	before := len(p.ready)
 	p.ready = slices.DeleteFunc(p.ready, func(k *sealingKey) bool {
-		if p.aged(k, now) {
+		if k.aged(now) {
 			p.retire(k)
 			return true
 		}

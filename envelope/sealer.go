@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -29,6 +28,13 @@ type SealerConfig struct {
 	// Keys become the recipients, in this order: any one of them opens what the
 	// Sealer seals. 1 to 8, each with an ID of its own.
 	Keys []kms.Key
+	// Recipients says which of them must wrap: all, unless it says otherwise. With
+	// one key that makes no difference.
+	Recipients Recipients
+	// MissingRecipient, if set, is told after each Seal that n envelopes lack the
+	// recipient of a KEK (its ID, without version), and how that KEK failed; with
+	// PrimaryRecipient only. It must not block.
+	MissingRecipient func(keyID string, class kms.Class, n int)
 	// Limits says how far a data key is shared.
 	Limits DataKeyLimits
 	// Compress tries zstd before sealing and keeps the result if it is smaller.
@@ -65,8 +71,8 @@ type Sealer struct {
 type Sealed struct {
 	// Envelope is the sealed form, in the format of package format.
 	Envelope []byte
-	// KeyIDs are the recipients' KEKs in order, each with "@version" where the
-	// KMS tells it.
+	// KeyIDs are the recipients' KEKs in order, those that are missing left out,
+	// each with "@version" where the KMS tells it.
 	KeyIDs []string
 }
 
@@ -92,6 +98,9 @@ func NewSealer(cfg SealerConfig) (*Sealer, error) {
 		}
 		seen[k.ID()] = true
 		ids = append(ids, k.ID())
+	}
+	if cfg.Recipients > PrimaryRecipient {
+		problems = append(problems, fmt.Errorf("unknown Recipients %d", cfg.Recipients))
 	}
 	problems = append(problems, cfg.Limits.validate())
 	if err := errors.Join(problems...); err != nil {
@@ -155,7 +164,27 @@ func (s *Sealer) Seal(ctx context.Context, claims Claims, plaintexts ...[]byte) 
 		}
 		out[i] = Sealed{Envelope: b, KeyIDs: keys[i].keyIDs}
 	}
+	s.tellMissing(keys)
 	return out, nil
+}
+
+// tellMissing reports the recipients that envelopes sealed under keys lack.
+func (s *Sealer) tellMissing(keys []*sealingKey) {
+	if s.cfg.MissingRecipient == nil || s.cfg.Recipients == AllRecipients {
+		return
+	}
+	var envelopes map[missingRecipient]int
+	for _, k := range keys {
+		for _, m := range k.missing {
+			if envelopes == nil {
+				envelopes = make(map[missingRecipient]int)
+			}
+			envelopes[m]++
+		}
+	}
+	for m, n := range envelopes {
+		s.cfg.MissingRecipient(m.keyID, m.class, n)
+	}
 }
 
 func (s *Sealer) take(ctx context.Context, claims Claims, sizes []int) (*pool, []*sealingKey, error) {
@@ -197,85 +226,6 @@ func (s *Sealer) poolFor(ec kms.Context) (*pool, error) {
 	return p, nil
 }
 
-// wrap makes n data keys and wraps them under every KEK, the KEKs in parallel.
-// All of them or none: an envelope that misses a recipient would be found out
-// only in the disaster that the recipient is there for.
-func (s *Sealer) wrap(n int, ec kms.Context) ([]*sealingKey, error) {
-	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.WrapTimeout)
-	defer cancel()
-	keys := make([]*sealingKey, n)
-	plain := make([][]byte, n)
-	for i := range keys {
-		keys[i] = &sealingKey{key: newDataKey(), recipients: make([]format.Recipient, len(s.cfg.Keys)), keyIDs: make([]string, len(s.cfg.Keys))}
-		plain[i] = keys[i].key.b[:]
-	}
-	errs := make([]error, len(s.cfg.Keys))
-	var wg sync.WaitGroup
-	for r, kek := range s.cfg.Keys {
-		wg.Go(func() { errs[r] = s.wrapFor(ctx, r, kek, keys, plain, ec) })
-	}
-	wg.Wait()
-	if err := mostTelling(errs); err != nil {
-		for _, k := range keys {
-			k.key.wipe()
-		}
-		return nil, fmt.Errorf("envelope: wrap data key: %w", s.explain(ctx, err))
-	}
-	// Age counts from here: keys that a slow KMS returns past their age would be
-	// thrown away unused, and asked for again, for ever.
-	made := time.Now()
-	for _, k := range keys {
-		k.made = made
-	}
-	if s.cfg.Opener != nil {
-		for _, k := range keys {
-			s.cfg.Opener.learn(s.keyIDs[0], k.recipients[0].WrappedKey, ec, k.key)
-		}
-	}
-	return keys, nil
-}
-
-func (s *Sealer) wrapFor(ctx context.Context, r int, kek kms.Key, keys []*sealingKey, plain [][]byte, ec kms.Context) (err error) {
-	defer recovered("wrap", kek, &err)
-	wrapped, err := kek.Wrap(ctx, plain, ec)
-	if err != nil {
-		return err
-	}
-	if len(wrapped) != len(keys) {
-		return &kms.Error{Op: "wrap", KeyID: kek.ID(), Detail: fmt.Sprintf("%d wrapped keys for %d data keys", len(wrapped), len(keys))}
-	}
-	for i, w := range wrapped {
-		versioned := kms.VersionedID(kek.ID(), w.Version)
-		if format.ValidateRecipients([]format.Recipient{{KeyID: versioned, WrappedKey: w.Blob}}) != nil || strings.Contains(w.Version, "@") {
-			return &kms.Error{
-				Op: "wrap", KeyID: kek.ID(), Detail: "a wrapped key of a size or version that cannot be recorded",
-				Advice: "this is a bug in the backend: please report it",
-			}
-		}
-		keys[i].keyIDs[r] = versioned
-		keys[i].recipients[r] = format.Recipient{WrappedKey: w.Blob}
-		if !s.cfg.NamedByContainer {
-			keys[i].recipients[r].KeyID = versioned
-		}
-	}
-	return nil
-}
-
-// explain turns the end of our own timeout, which no caller asked for, into
-// what it means: the KMS did not answer.
-func (s *Sealer) explain(ctx context.Context, err error) error {
-	if s.ctx.Err() != nil {
-		return &kms.Error{Op: "wrap", Detail: "the sealer is closed", Err: ErrClosed}
-	}
-	if kms.ClassOf(err) == kms.Canceled && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return &kms.Error{
-			Class: kms.Unavailable, Op: "wrap", Detail: fmt.Sprintf("no answer within %s", s.cfg.WrapTimeout),
-			Advice: "check that the KMS is up and reachable from here", Err: err,
-		}
-	}
-	return err
-}
-
 // Drain forgets every data key in hand, so that whatever is sealed from now on
 // is sealed under new ones, wrapped by the KEKs' current versions.
 func (s *Sealer) Drain() {
@@ -302,20 +252,4 @@ func (s *Sealer) Close() {
 	s.pools.Purge()
 	s.mu.Unlock()
 	s.work.Wait()
-}
-
-// mostTelling returns the error to act on: one that waiting may cure only if
-// there is nothing worse to mend first.
-func mostTelling(errs []error) error {
-	var transient error
-	for _, err := range errs {
-		if err == nil {
-			continue
-		}
-		if !kms.ClassOf(err).Transient() {
-			return err
-		}
-		transient = err
-	}
-	return transient
 }

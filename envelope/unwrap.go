@@ -18,8 +18,13 @@ type unwrapJob struct {
 	ec   kms.Context
 }
 
+// maxUnwrapCalls is how many calls one load makes at a time. Whoever opens
+// envelopes of hundreds of contexts together waits a little longer, and does not
+// crowd everybody else out of the KMS's queue.
+const maxUnwrapCalls = 16
+
 // unwrapAll unwraps the missing data keys: one Unwrap for each KEK and
-// encryption context, all of these at the same time.
+// encryption context, up to maxUnwrapCalls of these at the same time.
 func unwrapAll(ctx context.Context, missing []cacheKey, jobs map[cacheKey]unwrapJob, timeout time.Duration) []cache.Result[*dataKey] {
 	type group struct{ kekID, ec string }
 	groups := make(map[group][]int)
@@ -30,8 +35,11 @@ func unwrapAll(ctx context.Context, missing []cacheKey, jobs map[cacheKey]unwrap
 	}
 	out := make([]cache.Result[*dataKey], len(missing))
 	var wg sync.WaitGroup
+	slots := make(chan struct{}, maxUnwrapCalls)
 	for _, members := range groups {
+		slots <- struct{}{}
 		wg.Go(func() {
+			defer func() { <-slots }()
 			job := jobs[missing[members[0]]]
 			wrapped := make([]kms.Wrapped, len(members))
 			for n, i := range members {

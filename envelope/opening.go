@@ -1,0 +1,117 @@
+package envelope
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/waxseal/waxseal/cache"
+	"github.com/waxseal/waxseal/envelope/format"
+	"github.com/waxseal/waxseal/kms"
+)
+
+// candidate is one recipient whose KEK is configured.
+type candidate struct {
+	key  kms.Key
+	blob []byte
+	id   cacheKey
+}
+
+// opening is an item on its way: parsed, with the recipients left to ask.
+type opening struct {
+	out   *Opened
+	env   *format.Envelope
+	ec    kms.Context
+	left  []candidate // not asked yet, in order
+	asked int         // lookups that have not arrived
+	errs  []error
+	done  bool
+
+	// stale is a data key past its fresh lifetime, for want of a better one.
+	stale    *cache.Ref[*dataKey]
+	staleOne candidate
+}
+
+// fromCache opens p with a data key that is fresh in the cache, whichever
+// recipient it came from, and reports whether p is done.
+func (o *Opener) fromCache(ctx context.Context, p *opening) bool {
+	all := p.left
+	p.left = nil
+	for i, c := range all {
+		ref := o.cache.Fresh(c.id)
+		if ref == nil {
+			p.left = append(p.left, c)
+			continue
+		}
+		if o.use(ctx, p, c, ref) {
+			return true
+		}
+		if i == len(all)-1 && len(p.left) == 0 {
+			p.fail()
+			return true
+		}
+	}
+	p.left = availableFirst(p.left)
+	return false
+}
+
+// availableFirst moves the candidates behind the others whose KMS is known to be out.
+func availableFirst(all []candidate) []candidate {
+	if len(all) < 2 {
+		return all
+	}
+	var first, last []candidate
+	for _, c := range all {
+		if a, ok := kms.As[kms.Availability](c.key); ok && !a.Available() {
+			last = append(last, c)
+		} else {
+			first = append(first, c)
+		}
+	}
+	return append(first, last...)
+}
+
+// use tries a data key on p, releases it, and reports whether p is done: not if
+// the envelope does not commit to that key.
+func (o *Opener) use(ctx context.Context, p *opening, c candidate, ref *cache.Ref[*dataKey]) bool {
+	defer ref.Release()
+	key := ref.Value()
+	plaintext, err := p.env.Open(key.b[:])
+	if !errors.Is(err, format.ErrCommitment) {
+		key.proven.Store(true)
+		plaintext, err = o.finish(ctx, p.env, plaintext, err)
+		p.settle(plaintext, err)
+		return true
+	}
+	// Either the envelope lies or the KMS answered with another key. The key is
+	// kept only if it is known not to have been the KMS: otherwise a wrong key
+	// would stay, and if it always went, a forged envelope could evict good ones.
+	if !key.proven.Load() {
+		o.cache.Remove(c.id)
+	}
+	p.errs = append(p.errs, openError(kms.Corrupt, c.key.ID(), "the data key is not the one that the envelope commits to",
+		"the envelope was altered, or the KMS answered wrongly; fetch the envelope again from where it is stored", nil))
+	return false
+}
+
+// settle is the end of p.
+func (p *opening) settle(plaintext []byte, err error) {
+	p.out.Plaintext, p.out.Err, p.done = plaintext, err, true
+	p.stale.Release()
+}
+
+// fail settles p when no recipient is left.
+func (p *opening) fail() {
+	p.settle(nil, fmt.Errorf("envelope: open: %w", mostHopeful(p.errs)))
+}
+
+// mostHopeful returns an error that waiting may cure if there is one: while
+// any recipient may still open the envelope, it is not lost.
+func mostHopeful(errs []error) error {
+	for _, err := range errs {
+		if kms.ClassOf(err).Transient() {
+			return err
+		}
+	}
+	return errs[0]
+}

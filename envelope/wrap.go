@@ -1,0 +1,227 @@
+package envelope
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/waxseal/waxseal/envelope/format"
+	"github.com/waxseal/waxseal/kms"
+)
+
+// Recipients says which of a Sealer's KEKs must wrap a data key before it seals.
+type Recipients uint8
+
+const (
+	// AllRecipients seals under every KEK or not at all: an envelope that misses a
+	// recipient would be found out only in the disaster that the recipient is
+	// there for.
+	AllRecipients Recipients = iota
+	// PrimaryRecipient seals as soon as the first KEK wraps, without those that
+	// fail or that have not answered primaryGrace later. Envelopes show by what
+	// they lack that it happened, and SealerConfig.MissingRecipient is told.
+	PrimaryRecipient
+)
+
+const (
+	// primaryGrace is how long after the first KEK the others may answer. Farther
+	// regions take some 300 ms; callers have seconds in all.
+	primaryGrace = time.Second
+	// incompleteAge is how long a data key seals that lacks a recipient. However far
+	// its sharing is meant to go, a KEK that fails for a moment should not be
+	// missing from all that follows in the next minutes; and while it is out, one
+	// wrap in so many seconds costs the others little.
+	incompleteAge = 5 * time.Second
+)
+
+// missingRecipient is a KEK that did not wrap a data key, and why.
+type missingRecipient struct {
+	keyID string
+	class kms.Class
+}
+
+// answer is what one KEK made of a batch of data keys.
+type answer struct {
+	kek     int // which one
+	wrapped []kms.Wrapped
+	err     error
+}
+
+// wrap makes n data keys and wraps them under the KEKs, all KEKs at the same time.
+func (s *Sealer) wrap(n int, ec kms.Context) ([]*sealingKey, error) {
+	keys := make([]*sealingKey, n)
+	for i := range keys {
+		keys[i] = &sealingKey{key: newDataKey()}
+	}
+	answers := make(chan answer, len(s.cfg.Keys))
+	for i := range s.cfg.Keys {
+		s.ask(i, keys, ec, answers)
+	}
+	got, err := s.collect(answers)
+	if err != nil {
+		for _, k := range keys {
+			k.key.wipe()
+		}
+		return nil, fmt.Errorf("envelope: wrap data key: %w", err)
+	}
+	// Age counts from here: keys that a slow KMS returns past their age would be
+	// thrown away unused, and asked for again, for ever.
+	life, missing := s.cfg.Limits.MaxAge, s.missing(got)
+	if missing != nil {
+		life = min(life, incompleteAge)
+	}
+	until := time.Now().Add(life)
+	for i, k := range keys {
+		k.until, k.missing = until, missing
+		s.record(k, i, got)
+	}
+	if s.cfg.Opener != nil {
+		for _, k := range keys {
+			s.cfg.Opener.learn(s.keyIDs[0], k.recipients[0].WrappedKey, ec, k.key)
+		}
+	}
+	return keys, nil
+}
+
+// ask has one KEK wrap keys, in a goroutine that Close waits for. It works on
+// copies of its own: nobody may be waiting for the answer any more when it comes,
+// and the keys be wiped. It is not cut short then either: what the KMS is like is
+// for the key's own timeout and breaker to find out.
+func (s *Sealer) ask(kek int, keys []*sealingKey, ec kms.Context, answers chan<- answer) {
+	plain := make([][]byte, len(keys))
+	for i, k := range keys {
+		plain[i] = append([]byte(nil), k.key.b[:]...)
+	}
+	key := s.cfg.Keys[kek]
+	s.work.Go(func() {
+		ctx, cancel := context.WithTimeout(s.ctx, s.cfg.WrapTimeout)
+		defer cancel()
+		a := answer{kek: kek, err: &kms.Error{Op: "wrap", KeyID: key.ID(), Detail: "the backend ended its goroutine"}}
+		defer func() {
+			for _, p := range plain {
+				clear(p)
+			}
+			answers <- a
+		}()
+		a.wrapped, a.err = callWrap(ctx, key, plain, ec)
+		if a.err != nil {
+			a.err = s.explain(ctx, a.err)
+		}
+	})
+}
+
+// collect waits for as many answers as are needed. It returns one for each KEK,
+// nil for one that is missing.
+func (s *Sealer) collect(answers <-chan answer) ([]*answer, error) {
+	got := make([]*answer, len(s.cfg.Keys))
+	errs := make([]error, len(s.cfg.Keys))
+	optional := s.cfg.Recipients == PrimaryRecipient
+	var graceOver <-chan time.Time
+	for waiting := len(got); waiting > 0; {
+		select {
+		case a := <-answers:
+			waiting--
+			got[a.kek], errs[a.kek] = &a, a.err
+			if !optional || a.kek > 0 {
+				continue
+			}
+			if a.err != nil {
+				return nil, a.err
+			}
+			grace := time.NewTimer(primaryGrace)
+			defer grace.Stop()
+			graceOver = grace.C
+		case <-graceOver:
+			waiting = 0
+		}
+	}
+	if !optional {
+		return got, mostTelling(errs)
+	}
+	return got, nil
+}
+
+// missing returns the KEKs that did not wrap; nil if all did.
+func (s *Sealer) missing(got []*answer) []missingRecipient {
+	var out []missingRecipient
+	for i, a := range got {
+		switch {
+		case a == nil:
+			out = append(out, missingRecipient{keyID: s.keyIDs[i], class: kms.Unavailable})
+		case a.err != nil:
+			out = append(out, missingRecipient{keyID: s.keyIDs[i], class: kms.ClassOf(a.err)})
+		}
+	}
+	return out
+}
+
+// record makes the recipients of k, the i-th of its batch, in the order of the KEKs.
+func (s *Sealer) record(k *sealingKey, i int, got []*answer) {
+	for kek, a := range got {
+		if a == nil || a.err != nil {
+			continue
+		}
+		versioned := kms.VersionedID(s.keyIDs[kek], a.wrapped[i].Version)
+		recipient := format.Recipient{WrappedKey: a.wrapped[i].Blob}
+		if !s.cfg.NamedByContainer {
+			recipient.KeyID = versioned
+		}
+		k.keyIDs = append(k.keyIDs, versioned)
+		k.recipients = append(k.recipients, recipient)
+	}
+}
+
+// callWrap calls the KMS and checks that its answers can be recorded.
+func callWrap(ctx context.Context, kek kms.Key, plain [][]byte, ec kms.Context) (wrapped []kms.Wrapped, err error) {
+	defer recovered("wrap", kek, &err)
+	wrapped, err = kek.Wrap(ctx, plain, ec)
+	if err != nil {
+		return nil, err
+	}
+	if len(wrapped) != len(plain) {
+		return nil, &kms.Error{Op: "wrap", KeyID: kek.ID(), Detail: fmt.Sprintf("%d wrapped keys for %d data keys", len(wrapped), len(plain))}
+	}
+	for _, w := range wrapped {
+		r := format.Recipient{KeyID: kms.VersionedID(kek.ID(), w.Version), WrappedKey: w.Blob}
+		if format.ValidateRecipients([]format.Recipient{r}) != nil || strings.Contains(w.Version, "@") {
+			return nil, &kms.Error{
+				Op: "wrap", KeyID: kek.ID(), Detail: "a wrapped key of a size or version that cannot be recorded",
+				Advice: "this is a bug in the backend: please report it",
+			}
+		}
+	}
+	return wrapped, nil
+}
+
+// explain turns the end of our own timeout, which no caller asked for, into
+// what it means: the KMS did not answer.
+func (s *Sealer) explain(ctx context.Context, err error) error {
+	if s.ctx.Err() != nil {
+		return &kms.Error{Op: "wrap", Detail: "the sealer is closed", Err: ErrClosed}
+	}
+	if kms.ClassOf(err) == kms.Canceled && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return &kms.Error{
+			Class: kms.Unavailable, Op: "wrap", Detail: fmt.Sprintf("no answer within %s", s.cfg.WrapTimeout),
+			Advice: "check that the KMS is up and reachable from here", Err: err,
+		}
+	}
+	return err
+}
+
+// mostTelling returns the error to act on: one that waiting may cure only if
+// there is nothing worse to mend first.
+func mostTelling(errs []error) error {
+	var transient error
+	for _, err := range errs {
+		if err == nil {
+			continue
+		}
+		if !kms.ClassOf(err).Transient() {
+			return err
+		}
+		transient = err
+	}
+	return transient
+}
