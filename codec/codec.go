@@ -8,7 +8,6 @@ import (
 
 	commonpb "go.temporal.io/api/common/v1"
 
-	"github.com/waxseal/waxseal/cache"
 	"github.com/waxseal/waxseal/envelope"
 	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/policy"
@@ -28,8 +27,9 @@ type Config struct {
 	// envelope.OpenerConfig for the meaning of zero.
 	CacheEntries int
 	Fresh, Stale time.Duration
-	// CacheHooks observe the data-key cache, for metrics.
-	CacheHooks cache.Hooks
+	// Hooks observe what the Codec does, for metrics. NewPlugin reports to the
+	// client's MetricsHandler without them.
+	Hooks Hooks
 }
 
 // Codec seals and opens Temporal payloads as a policy says. It is safe for
@@ -38,6 +38,7 @@ type Config struct {
 type Codec struct {
 	policy      *policy.Policy
 	callTimeout time.Duration
+	watchers    *watchers
 	keys        *keyring
 	opener      *envelope.Opener
 	sealers     *sealers
@@ -63,20 +64,21 @@ func New(ctx context.Context, cfg Config) (*Codec, error) {
 	if cfg.CallTimeout == 0 {
 		cfg.CallTimeout = DefaultCallTimeout
 	}
-	keys, err := newKeyring(ctx, cfg.Policy, cfg.Registry)
+	w := &watchers{config: cfg.Hooks}
+	keys, err := newKeyring(ctx, cfg.Policy, cfg.Registry, w)
 	if err != nil {
 		return nil, fmt.Errorf("codec: new: %w", err)
 	}
 	opener, err := envelope.NewOpener(envelope.OpenerConfig{
-		Keys: keys.all, CacheEntries: cfg.CacheEntries, Fresh: cfg.Fresh, Stale: cfg.Stale, Hooks: cfg.CacheHooks,
+		Keys: keys.all, CacheEntries: cfg.CacheEntries, Fresh: cfg.Fresh, Stale: cfg.Stale, Hooks: w.cache(),
 	})
 	if err != nil {
 		keys.close()
 		return nil, fmt.Errorf("codec: new: %w", err)
 	}
 	return &Codec{
-		policy: cfg.Policy, callTimeout: cfg.CallTimeout,
-		keys: keys, opener: opener, sealers: newSealers(keys, opener),
+		policy: cfg.Policy, callTimeout: cfg.CallTimeout, watchers: w,
+		keys: keys, opener: opener, sealers: newSealers(keys, opener, w),
 	}, nil
 }
 

@@ -177,7 +177,7 @@ func TestIdempotentEncode(t *testing.T) {
 	}
 	t.Run("cannot tell now", func(t *testing.T) {
 		cold := newCodecOn(t, onePolicy, backend)
-		backend.Fake("a").ScriptUnwrap(kmstest.Fail(kms.Unavailable))
+		backend.Fake("a").Always(kmstest.Fail(kms.Unavailable))
 		_, err := cold.Encode(t.Context(), "n", []*commonpb.Payload{sealed})
 		wantClass(t, err, kms.Unavailable)
 	})
@@ -426,7 +426,7 @@ func TestSlowKMSWithoutADeadline(t *testing.T) {
 		_, err := cold.Encode(t.Context(), "n", []*commonpb.Payload{payload(t, "x")})
 		wantClass(t, err, kms.Unavailable)
 		wantClass(t, cold.Decode(t.Context(), "n", sealed)[0].Err, kms.Unavailable)
-		if d := time.Since(start); d != 2*codec.DefaultCallTimeout {
+		if d := time.Since(start); d > 2*codec.DefaultCallTimeout {
 			t.Errorf("gave up after %s", d)
 		}
 	})

@@ -2,6 +2,7 @@ package codec
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
 
@@ -90,8 +91,13 @@ func onTheWire(err error) error {
 		return err
 	}
 	code := codes.FailedPrecondition
-	if kms.ClassOf(err).Transient() {
+	switch class := kms.ClassOf(err); {
+	case class.Transient():
 		code = codes.Unavailable
+	case class == kms.Canceled && errors.Is(err, context.DeadlineExceeded):
+		code = codes.DeadlineExceeded
+	case class == kms.Canceled:
+		code = codes.Canceled
 	}
 	return status.Error(code, err.Error())
 }

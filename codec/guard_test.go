@@ -286,7 +286,7 @@ func TestPlaintextHeaderIsRefusedUnlessSealed(t *testing.T) {
 func TestHeaderThatCannotBeSealed(t *testing.T) {
 	for class, want := range map[kms.Class]codes.Code{kms.Unavailable: codes.Unavailable, kms.Throttled: codes.Unavailable, kms.Denied: codes.FailedPrecondition, kms.Disabled: codes.FailedPrecondition} {
 		t.Run(class.String(), func(t *testing.T) {
-			c, backend := newCodec(t, headersPolicy)
+			c, backend := newCodec(t, headersPolicy+"resilience: {attempts: 1}\n")
 			r := startRecorder(t)
 			cl := dial(t, c, r, nil)
 			backend.Fake("a").Always(kmstest.Fail(class))
@@ -302,6 +302,22 @@ func TestHeaderThatCannotBeSealed(t *testing.T) {
 				t.Errorf("%d requests left", n)
 			}
 		})
+	}
+}
+
+// A caller whose time is over while the KMS is asked again is told so, and not
+// that its request is no good.
+func TestHeaderThatCannotBeSealedInTime(t *testing.T) {
+	c, backend := newCodec(t, headersPolicy)
+	cl := dial(t, c, startRecorder(t), nil)
+	backend.Fake("a").Always(kmstest.Stall())
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err := cl.WorkflowService().SignalWorkflowExecution(ctx, &workflowservice.SignalWorkflowExecutionRequest{
+		Namespace: "headers", Header: &commonpb.Header{Fields: map[string]*commonpb.Payload{"h": payload(t, "CANARY")}},
+	})
+	if s := serviceerror.ToStatus(err); s.Code() != codes.DeadlineExceeded || strings.Contains(err.Error(), "CANARY") {
+		t.Errorf("code %v: %v", s.Code(), err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"golang.org/x/sync/singleflight"
@@ -20,54 +21,85 @@ import (
 const maxTemplateKeys = 10_000
 
 // keyring holds the configured KEKs, opened. Keys whose URI is a template are
-// opened for a namespace when they are first asked for.
+// opened for a namespace when they are first asked for, and so are those whose
+// KMS was out at the start.
 type keyring struct {
 	policy   *policy.Policy
 	registry *kms.Registry
+	watchers *watchers
 	fixed    map[string]kms.Key // by name
 	names    []string           // all names, sorted: a stable order to look in
-	template bool               // whether any key is a template
 	flat     []kms.Key          // fixed, in the order of names
 
 	opening singleflight.Group
 	closing context.Context // ends when close is called, and with it every open under way
 	cancel  context.CancelFunc
-	work    sync.WaitGroup // opens under way; it grows only under mu and before closed
+	work    sync.WaitGroup // opening and closing under way; it grows only under mu and before closed
 
 	mu     sync.Mutex
-	perURI *simplelru.LRU[string, kms.Key]
+	perURI *simplelru.LRU[string, *tenantKey]
 	closed bool
 }
 
-func newKeyring(ctx context.Context, p *policy.Policy, registry *kms.Registry) (*keyring, error) {
-	perURI, err := simplelru.NewLRU[string, kms.Key](maxTemplateKeys, nil)
-	if err != nil {
-		return nil, fmt.Errorf("codec: keyring: %w", err)
-	}
+func newKeyring(ctx context.Context, p *policy.Policy, registry *kms.Registry, w *watchers) (*keyring, error) {
 	k := &keyring{
-		policy: p, registry: registry, perURI: perURI,
+		policy: p, registry: registry, watchers: w,
 		fixed: make(map[string]kms.Key), names: slices.Sorted(maps.Keys(p.Keys)),
+	}
+	var err error
+	if k.perURI, err = simplelru.NewLRU(maxTemplateKeys, k.putOut); err != nil {
+		return nil, fmt.Errorf("codec: keyring: %w", err)
 	}
 	k.closing, k.cancel = context.WithCancel(context.Background())
 	var problems []error
+	var out []error // KMSs that did not answer
 	for _, name := range k.names {
 		if p.Keys[name].Templated() {
-			k.template = true
 			continue
 		}
-		key, err := registry.Open(ctx, p.Keys[name].URI)
+		key, err := k.openURI(ctx, name, p.Keys[name].URI)
 		if err != nil {
-			problems = append(problems, fmt.Errorf("key %q: %w", name, err))
+			err = fmt.Errorf("key %q: %w", name, err)
+			if kms.ClassOf(err).Transient() {
+				out = append(out, err)
+			} else {
+				problems = append(problems, err)
+			}
 			continue
 		}
 		k.fixed[name] = key
 		k.flat = append(k.flat, key)
+	}
+	if len(k.flat) == 0 {
+		// Otherwise a start must not depend on all KMSs: that is what several are for.
+		problems = append(problems, out...)
 	}
 	if err := errors.Join(problems...); err != nil {
 		k.close()
 		return nil, err
 	}
 	return k, nil
+}
+
+// openURI opens a key and decorates it.
+func (k *keyring) openURI(ctx context.Context, name, uri string) (*guardedKey, error) {
+	key, err := k.registry.Open(ctx, uri)
+	if err != nil {
+		return nil, err
+	}
+	return decorate(key, k.policy.Keys[name], k.watchers)
+}
+
+// putOut is called, with the mutex held, for a key that leaves the table. Closing
+// one may wait for its KMS, which must not happen under the mutex.
+func (k *keyring) putOut(_ string, key *tenantKey) {
+	switch {
+	case !key.putOut():
+	case k.closed: // close waits for us
+		closeKey(key.guardedKey)
+	default:
+		k.work.Go(func() { closeKey(key.guardedKey) })
+	}
 }
 
 // named returns the KEK of that name for a namespace.
@@ -79,10 +111,20 @@ func (k *keyring) named(ctx context.Context, name, namespace string) (kms.Key, e
 	if err != nil {
 		return nil, &kms.Error{Class: kms.Denied, Op: "open key", Detail: fmt.Sprintf("key %q has no URI for this namespace", name), Advice: hintOf(err), Err: err}
 	}
+	return k.tenant(ctx, name, uri)
+}
+
+// opened returns the key of a URI that was made from a template, if it is open.
+func (k *keyring) opened(uri string) (kms.Key, bool) {
 	k.mu.Lock()
+	defer k.mu.Unlock()
 	key, ok := k.perURI.Get(uri)
-	k.mu.Unlock()
-	if ok {
+	return key, ok
+}
+
+// tenant returns the key of a URI that was made from the template of that name.
+func (k *keyring) tenant(ctx context.Context, name, uri string) (kms.Key, error) {
+	if key, ok := k.opened(uri); ok {
 		return key, nil
 	}
 	opened := k.opening.DoChan(uri, func() (any, error) { return k.open(ctx, name, uri) })
@@ -116,7 +158,8 @@ func (k *keyring) open(ctx context.Context, name, uri string) (key kms.Key, err 
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), DefaultCallTimeout)
 	defer cancel()
 	defer context.AfterFunc(k.closing, cancel)()
-	if key, err = k.registry.Open(ctx, uri); err != nil {
+	guarded, err := k.openURI(ctx, name, uri)
+	if err != nil {
 		if kms.ClassOf(err) == kms.Canceled && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			return nil, &kms.Error{
 				Class: kms.Unavailable, Op: "open key", Detail: fmt.Sprintf("key %q: no answer within %s", name, DefaultCallTimeout),
@@ -125,11 +168,27 @@ func (k *keyring) open(ctx context.Context, name, uri string) (key kms.Key, err 
 		}
 		return nil, err
 	}
+	t := &tenantKey{guardedKey: guarded}
+	t.again = func(ctx context.Context) (kms.Key, error) { return k.tenant(ctx, name, uri) }
+	kept, err := k.keep(uri, t)
+	if kept != t {
+		closeKey(guarded)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return kept, nil
+}
+
+// keep puts key in the table and returns it, or the one that is there already.
+func (k *keyring) keep(uri string, key *tenantKey) (*tenantKey, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.closed {
-		closeKey(key)
 		return nil, errClosed("open key")
+	}
+	if other, ok := k.perURI.Get(uri); ok {
+		return other, nil
 	}
 	k.perURI.Add(uri, key)
 	return key, nil
@@ -139,30 +198,81 @@ func errClosed(op string) error {
 	return &kms.Error{Op: op, Detail: "the codec is closed", Advice: "this is a bug in the calling program: it uses a codec after Close"}
 }
 
+// keyPatience is how long those who open an envelope wait for keys that are still
+// being opened when they have others to try: a KMS that hangs must not keep
+// envelopes from the recipients that another one opens.
+const keyPatience = 2 * time.Second
+
 // all returns every configured KEK that may be asked about envelopes of a
 // namespace. A namespace that cannot stand in a template is simply not among
-// those that templates make keys for.
+// those that templates make keys for. With an error, it returns those keys that
+// could be had: whether one of the others is the right one cannot be told now.
 func (k *keyring) all(ctx context.Context, namespace string) ([]kms.Key, error) {
-	if !k.template {
+	if len(k.flat) == len(k.names) {
 		return k.flat, nil
 	}
 	keys := slices.Clone(k.flat)
+	toOpen := make(map[string]string) // name by URI
 	for _, name := range k.names {
-		if !k.policy.Keys[name].Templated() {
+		if k.fixed[name] != nil {
 			continue
 		}
-		if _, err := k.policy.Keys[name].Expand(namespace); err != nil {
+		uri, err := k.policy.Keys[name].Expand(namespace)
+		if err != nil {
 			continue
 		}
-		key, err := k.named(ctx, name, namespace)
-		switch {
-		case err == nil:
+		if key, ok := k.opened(uri); ok {
 			keys = append(keys, key)
-		case kms.ClassOf(err).Transient() || kms.ClassOf(err) == kms.Canceled:
-			return nil, err // whether that key is the one cannot be told now
+			continue
+		}
+		toOpen[uri] = name
+	}
+	if len(toOpen) == 0 {
+		return keys, nil
+	}
+	return k.openAll(ctx, toOpen, keys)
+}
+
+// openAll opens keys, all at once, and appends them to keys.
+func (k *keyring) openAll(ctx context.Context, nameByURI map[string]string, keys []kms.Key) ([]kms.Key, error) {
+	type outcome struct {
+		key kms.Key
+		err error
+	}
+	ctx, cancel := context.WithCancel(ctx) // what is being opened goes on without us
+	defer cancel()
+	outcomes := make(chan outcome, len(nameByURI))
+	for uri, name := range nameByURI {
+		go func() {
+			key, err := k.tenant(ctx, name, uri)
+			outcomes <- outcome{key, err}
+		}()
+	}
+	patience := time.NewTimer(keyPatience)
+	defer patience.Stop()
+	var problem error
+	for waiting := len(nameByURI); waiting > 0; {
+		var enough <-chan time.Time
+		if len(keys) > 0 {
+			enough = patience.C
+		}
+		select {
+		case o := <-outcomes:
+			waiting--
+			switch {
+			case o.err == nil:
+				keys = append(keys, o.key)
+			case kms.ClassOf(o.err).Transient() || kms.ClassOf(o.err) == kms.Canceled:
+				problem = o.err
+			}
+		case <-enough:
+			return keys, &kms.Error{
+				Class: kms.Unavailable, Op: "open key", Detail: fmt.Sprintf("no answer within %s", keyPatience),
+				Advice: "check that the KMS is up and reachable from here",
+			}
 		}
 	}
-	return keys, nil
+	return keys, problem
 }
 
 // close cancels opens under way, waits for them and closes every key.
@@ -181,9 +291,6 @@ func (k *keyring) close() {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	for _, key := range k.perURI.Values() {
-		closeKey(key)
-	}
 	k.perURI.Purge()
 }
 

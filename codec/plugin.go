@@ -37,8 +37,9 @@ var (
 // It wraps the client's DataConverter, sets a FailureConverter that seals
 // messages and stack traces, and installs a wire guard: an interceptor that
 // refuses a request with a payload that is not sealed, whatever put it there,
-// and that seals headers where the policy says sealHeaders. List it last if
-// another plugin sets a data converter.
+// and that seals headers where the policy says sealHeaders. It reports what the
+// Codec does to the MetricsHandler of the first client that has one. List it
+// last if another plugin sets a data converter or a metrics handler.
 func NewPlugin(c *Codec) *Plugin { return &Plugin{codec: c} }
 
 // Name implements client.Plugin and worker.Plugin.
@@ -61,6 +62,7 @@ func (p *Plugin) ConfigureClient(_ context.Context, o client.PluginConfigureClie
 	g := &guard{codec: p.codec, namespace: namespace, parent: opts.DataConverter, storage: len(opts.ExternalStorage.Drivers) > 0}
 	opts.DataConverter = NewDataConverter(p.codec, namespace, opts.DataConverter)
 	opts.FailureConverter = NewFailureConverter(opts.DataConverter)
+	p.codec.reportTo(opts.MetricsHandler)
 	// Innermost: nothing that the SDK or another interceptor adds comes after it.
 	opts.ConnectionOptions.DialOptions = append(slices.Clip(opts.ConnectionOptions.DialOptions), grpc.WithChainUnaryInterceptor(g.unary))
 	return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
@@ -17,6 +18,43 @@ import (
 // each rule and namespace where a key URI is a template.
 const maxSealers = 4096
 
+// How a Sealer is made whose rule seals without keys that cannot wrap, while one
+// of those keys cannot even be opened: that is waited for no longer than a wrap
+// would be, and tried again with a new Sealer as soon as a data key of this one
+// would have aged for lack of a recipient.
+const (
+	unopenedPatience = time.Second
+	unopenedFor      = 5 * time.Second
+)
+
+// madeSealer is a Sealer, and when to make it anew: never if until is zero.
+type madeSealer struct {
+	*envelope.Sealer
+	until time.Time
+}
+
+func (m madeSealer) good() bool { return m.until.IsZero() || time.Now().Before(m.until) }
+
+// unopenedKey stands for a KEK that could not be opened. It wraps nothing, so its
+// ID is never recorded.
+type unopenedKey struct {
+	name string
+	err  error
+}
+
+// ID implements kms.Key.
+func (k unopenedKey) ID() string { return "unopened://" + k.name }
+
+// Wrap implements kms.Key.
+func (k unopenedKey) Wrap(context.Context, [][]byte, kms.Context) ([]kms.Wrapped, error) {
+	return nil, k.err
+}
+
+// Unwrap implements kms.Key.
+func (k unopenedKey) Unwrap(context.Context, []kms.Wrapped, kms.Context) ([]kms.Unwrapped, error) {
+	return nil, k.err
+}
+
 type sealerID struct {
 	rule      int
 	namespace string
@@ -24,21 +62,22 @@ type sealerID struct {
 
 // sealers makes and keeps the Sealers that rules ask for.
 type sealers struct {
-	keys   *keyring
-	opener *envelope.Opener
+	keys     *keyring
+	opener   *envelope.Opener
+	watchers *watchers
 
 	mu     sync.Mutex
-	byRule *simplelru.LRU[sealerID, *envelope.Sealer]
+	byRule *simplelru.LRU[sealerID, madeSealer]
 	closed bool
 	// ending counts Sealers being closed. Closing one waits for its KMS, which
 	// must not happen under mu: all the others would wait with it.
 	ending sync.WaitGroup
 }
 
-func newSealers(keys *keyring, opener *envelope.Opener) *sealers {
-	s := &sealers{keys: keys, opener: opener}
+func newSealers(keys *keyring, opener *envelope.Opener, w *watchers) *sealers {
+	s := &sealers{keys: keys, opener: opener, watchers: w}
 	var err error
-	s.byRule, err = simplelru.NewLRU(maxSealers, func(_ sealerID, sealer *envelope.Sealer) { s.ending.Go(sealer.Close) })
+	s.byRule, err = simplelru.NewLRU(maxSealers, func(_ sealerID, sealer madeSealer) { s.ending.Go(sealer.Close) })
 	if err != nil {
 		panic("codec: " + err.Error()) //nolint:forbidigo // cannot be: only a size below one is an error
 	}
@@ -70,26 +109,36 @@ func (s *sealers) forRule(ctx context.Context, rule *policy.Rule, namespace stri
 	s.mu.Lock()
 	sealer, ok := s.byRule.Get(id)
 	s.mu.Unlock()
-	if ok {
-		return sealer, nil
+	if ok && sealer.good() {
+		return sealer.Sealer, nil
 	}
-	keks := make([]kms.Key, len(rule.Keys))
-	for i, name := range rule.Keys {
-		var err error
-		if keks[i], err = s.keys.named(ctx, name, namespace); err != nil {
-			return nil, err
-		}
+	keks, complete, err := s.keysFor(ctx, rule, namespace)
+	if err != nil {
+		return nil, err
+	}
+	names := make(map[string]string, len(keks))
+	for i, kek := range keks {
+		names[kek.ID()] = rule.Keys[i]
+	}
+	recipients := envelope.AllRecipients
+	if rule.Recipients == policy.RecipientsPrimary {
+		recipients = envelope.PrimaryRecipient
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return nil, errClosed("seal payload")
 	}
-	if sealer, ok := s.byRule.Get(id); ok {
-		return sealer, nil
+	if sealer, ok := s.byRule.Get(id); ok && sealer.good() {
+		return sealer.Sealer, nil
 	}
-	sealer, err := envelope.NewSealer(envelope.SealerConfig{
-		Keys: keks,
+	made := madeSealer{}
+	if !complete {
+		made.until = time.Now().Add(unopenedFor)
+	}
+	made.Sealer, err = envelope.NewSealer(envelope.SealerConfig{
+		Keys: keks, Recipients: recipients,
+		MissingRecipient: func(keyID string, class kms.Class, n int) { s.watchers.missingRecipient(names[keyID], class, n) },
 		Limits: envelope.DataKeyLimits{
 			MaxPayloads: rule.DataKey.MaxPayloads, MaxAge: rule.DataKey.MaxAge, MaxBytes: rule.DataKey.MaxBytes,
 		},
@@ -100,8 +149,33 @@ func (s *sealers) forRule(ctx context.Context, rule *policy.Rule, namespace stri
 	if err != nil {
 		return nil, fmt.Errorf("codec: rule %d: %w", rule.Index+1, err)
 	}
-	s.byRule.Add(id, sealer)
-	return sealer, nil
+	s.byRule.Remove(id) // Add would replace one that is past its time without closing it
+	s.byRule.Add(id, made)
+	return made.Sealer, nil
+}
+
+// keysFor returns the KEKs of a rule, in order. Where the rule seals without those
+// that cannot wrap, one that cannot be opened is not complete, and no error.
+func (s *sealers) keysFor(ctx context.Context, rule *policy.Rule, namespace string) (keks []kms.Key, complete bool, err error) {
+	keks, complete = make([]kms.Key, len(rule.Keys)), true
+	for i, name := range rule.Keys {
+		if i == 0 || rule.Recipients != policy.RecipientsPrimary {
+			if keks[i], err = s.keys.named(ctx, name, namespace); err != nil {
+				return nil, false, err
+			}
+			continue
+		}
+		hurried, cancel := context.WithTimeout(ctx, unopenedPatience)
+		keks[i], err = s.keys.named(hurried, name, namespace)
+		if err != nil {
+			if ctx.Err() == nil && kms.ClassOf(err) == kms.Canceled {
+				err = &kms.Error{Class: kms.Unavailable, Op: "open key", Detail: fmt.Sprintf("key %q: no answer within %s", name, unopenedPatience), Err: err}
+			}
+			keks[i], complete = unopenedKey{name, err}, false
+		}
+		cancel()
+	}
+	return keks, complete, nil
 }
 
 func (s *sealers) close() {

@@ -1,0 +1,129 @@
+package codec
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/waxseal/waxseal/cache"
+	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/resilience"
+)
+
+// Hooks observe what a Codec does, for metrics. Any of them may be nil. They are
+// called in the goroutines of callers, many at once, and must not block. key is
+// the name that the policy gives a key, so there are only as many as it defines:
+// keys made from one {namespace} template share theirs. No argument holds a
+// secret; kms.ClassOf tells the class of an error.
+type Hooks struct {
+	// Cache observes the data-key cache.
+	Cache cache.Hooks
+	// MissingRecipient: n payloads were sealed without a recipient that their rule
+	// names, because key failed so. Only with recipients: primary.
+	MissingRecipient func(key string, class kms.Class, n int)
+	// KMSCall: the KMS was asked to op ("wrap", "unwrap"), took so long, and err is
+	// what failed, nil if nothing did.
+	KMSCall func(key, op string, err error, took time.Duration)
+	// KMSRetry: the KMS is going to be asked again.
+	KMSRetry func(key, op string)
+	// KMSRejected: the KMS was not asked.
+	KMSRejected func(key, op string, why resilience.Reason)
+	// Breaker: the breaker of a key goes from one state to another. A key that is
+	// closed goes back to resilience.Closed.
+	Breaker func(key string, from, to resilience.State)
+}
+
+// watchers are the hooks of the configuration, and those that report to the
+// client that the Codec is plugged into.
+type watchers struct {
+	config Hooks
+	client atomic.Pointer[Hooks]
+}
+
+func (w *watchers) each(call func(*Hooks)) {
+	call(&w.config)
+	if h := w.client.Load(); h != nil {
+		call(h)
+	}
+}
+
+// cache returns hooks for the data-key cache that reach all watchers.
+func (w *watchers) cache() cache.Hooks {
+	count := func(which func(*cache.Hooks) func()) func() {
+		return func() {
+			w.each(func(h *Hooks) {
+				if hook := which(&h.Cache); hook != nil {
+					hook()
+				}
+			})
+		}
+	}
+	return cache.Hooks{
+		Hit:      count(func(h *cache.Hooks) func() { return h.Hit }),
+		StaleHit: count(func(h *cache.Hooks) func() { return h.StaleHit }),
+		Miss:     count(func(h *cache.Hooks) func() { return h.Miss }),
+		Negative: count(func(h *cache.Hooks) func() { return h.Negative }),
+		Load: func(n int, d time.Duration, err error) {
+			w.each(func(h *Hooks) {
+				if h.Cache.Load != nil {
+					h.Cache.Load(n, d, err)
+				}
+			})
+		},
+		Evicted: func(reason cache.Reason) {
+			w.each(func(h *Hooks) {
+				if h.Cache.Evicted != nil {
+					h.Cache.Evicted(reason)
+				}
+			})
+		},
+	}
+}
+
+func (w *watchers) missingRecipient(key string, class kms.Class, n int) {
+	w.each(func(h *Hooks) {
+		if h.MissingRecipient != nil {
+			h.MissingRecipient(key, class, n)
+		}
+	})
+}
+
+func (w *watchers) breaker(key string, from, to resilience.State) {
+	w.each(func(h *Hooks) {
+		if h.Breaker != nil {
+			h.Breaker(key, from, to)
+		}
+	})
+}
+
+// resilience returns hooks for the decorator of the key of that name; state is
+// where its breaker is, which the decorator changes one call at a time.
+func (w *watchers) resilience(key string, state *breakerState) resilience.Hooks {
+	return resilience.Hooks{
+		Attempt: func(op string, err error, took time.Duration) {
+			w.each(func(h *Hooks) {
+				if h.KMSCall != nil {
+					h.KMSCall(key, op, err, took)
+				}
+			})
+		},
+		Retry: func(op string, _ time.Duration) {
+			w.each(func(h *Hooks) {
+				if h.KMSRetry != nil {
+					h.KMSRetry(key, op)
+				}
+			})
+		},
+		Rejected: func(op string, why resilience.Reason) {
+			w.each(func(h *Hooks) {
+				if h.KMSRejected != nil {
+					h.KMSRejected(key, op, why)
+				}
+			})
+		},
+		Breaker: func(to resilience.State) {
+			if from, changed := state.change(to); changed {
+				w.breaker(key, from, to)
+			}
+		},
+	}
+}
