@@ -1,0 +1,357 @@
+package codec_test
+
+import (
+	"context"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	commonpb "go.temporal.io/api/common/v1"
+
+	"github.com/waxseal/waxseal/codec"
+	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/kmstest"
+	"github.com/waxseal/waxseal/kms/resilience"
+	"github.com/waxseal/waxseal/policy"
+)
+
+const twoKeys = `
+keys:
+  near: {uri: "fake://near"}
+  far: {uri: "fake://far"}
+seal:
+  - {match: {namespace: "primary"}, keys: [near, far], recipients: primary}
+  - {match: {namespace: "*"}, keys: [near, far]}
+`
+
+// seen is what hooks were told, as text, counted.
+type seen struct {
+	mu sync.Mutex
+	n  map[string]int
+}
+
+func (s *seen) add(n int, words ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.n == nil {
+		s.n = make(map[string]int)
+	}
+	s.n[strings.Join(words, " ")] += n
+}
+
+func (s *seen) count(words ...string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.n[strings.Join(words, " ")]
+}
+
+func (s *seen) hooks() codec.Hooks {
+	return codec.Hooks{
+		MissingRecipient: func(key string, class kms.Class, n int) { s.add(n, "missing", key, class.String()) },
+		KMSCall: func(key, op string, err error, took time.Duration) {
+			class := "ok"
+			if err != nil {
+				class = kms.ClassOf(err).String()
+			}
+			s.add(1, "call", key, op, class)
+		},
+		KMSRetry:    func(key, op string) { s.add(1, "retry", key, op) },
+		KMSRejected: func(key, op string, why resilience.Reason) { s.add(1, "rejected", key, op, why.String()) },
+		Breaker:     func(key string, from, to resilience.State) { s.add(1, "breaker", key, from.String(), to.String()) },
+	}
+}
+
+// newWatchedCodec returns a codec over a backend, and what its hooks are told.
+func newWatchedCodec(t testing.TB, yaml string, backend kms.Backend) (*codec.Codec, *seen) {
+	t.Helper()
+	p, err := policy.Parse("test.yaml", []byte(yaml))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := new(seen)
+	c, err := codec.New(t.Context(), codec.Config{Policy: p, Registry: kms.NewRegistry(backend), Hooks: s.hooks()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c, s
+}
+
+func TestRecipientsOfARule(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		backend := kmstest.NewBackend()
+		c, s := newWatchedCodec(t, twoKeys, backend)
+		backend.Fake("far").Always(kmstest.Fail(kms.Denied))
+		sealed := encode(t, c, "primary", payload(t, 1), payload(t, 2))
+		for _, p := range sealed {
+			if diff := cmp.Diff([]string{"fake://near@1"}, codec.KeyIDs(p)); diff != "" {
+				t.Errorf("key IDs (-want +got):\n%s", diff)
+			}
+		}
+		if n := s.count("missing", "far", "denied"); n != 2 {
+			t.Errorf("%d missing recipients told, want 2: %v", n, s.n)
+		}
+		_, err := c.Encode(t.Context(), "other", []*commonpb.Payload{payload(t, 1)})
+		wantClass(t, err, kms.Denied)
+		if d := c.Decode(t.Context(), "primary", sealed); d[0].Err != nil || d[1].Err != nil {
+			t.Errorf("%v, %v", d[0].Err, d[1].Err)
+		}
+	})
+}
+
+// One of two KMSs dies under load, each key behind its resilience: no decode is
+// lost, and after the first few nobody waits.
+func TestDeadKMSUnderLoad(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		key   string
+		fault kmstest.Fault
+	}{
+		{"the first stalls", "near", kmstest.Stall()},
+		{"the first is unavailable", "near", kmstest.Fail(kms.Unavailable)},
+		{"the first throttles", "near", kmstest.Fail(kms.Throttled)},
+		{"the first is disabled", "near", kmstest.Fail(kms.Disabled)},
+		{"the second stalls", "far", kmstest.Stall()},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				backend := kmstest.NewBackend()
+				maker, _ := newWatchedCodec(t, twoKeys, backend)
+				const callers, rounds = 64, 20
+				sealed := make([][]*commonpb.Payload, callers)
+				for i := range sealed {
+					for j := range rounds {
+						sealed[i] = append(sealed[i], encode(t, maker, "n", payload(t, j))...)
+					}
+				}
+				c, s := newWatchedCodec(t, twoKeys, backend)
+				backend.Fake(tc.key).Always(tc.fault)
+				var wg sync.WaitGroup
+				var mu sync.Mutex
+				var slowest time.Duration
+				waited := 0
+				for i := range sealed {
+					wg.Go(func() {
+						for _, p := range sealed[i] {
+							start := time.Now()
+							if d := c.Decode(t.Context(), "n", []*commonpb.Payload{p})[0]; d.Err != nil {
+								t.Error(d.Err)
+							}
+							mu.Lock()
+							slowest = max(slowest, time.Since(start))
+							if time.Since(start) > 500*time.Millisecond {
+								waited++
+							}
+							mu.Unlock()
+							<-time.After(time.Second)
+						}
+					})
+				}
+				wg.Wait()
+				if slowest > 1100*time.Millisecond {
+					t.Errorf("one decode took %s", slowest)
+				}
+				if tc.fault.Stall && tc.key == "near" {
+					if s.count("breaker", "near", "closed", "open") != 1 {
+						t.Errorf("the breaker did not open: %v", s.n)
+					}
+					if waited > 3*callers {
+						t.Errorf("%d of %d decodes waited", waited, callers*rounds)
+					}
+				}
+			})
+		})
+	}
+}
+
+// The numbers of the policy are the key's.
+func TestResilienceOfAKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		backend := kmstest.NewBackend()
+		c, s := newWatchedCodec(t, `
+keys:
+  a: {uri: "fake://a", resilience: {timeout: 100ms, attempts: 2}}
+seal:
+  - {match: {namespace: "*"}, keys: [a]}
+resilience: {attempts: 7, breaker: {failures: 4, openFor: 1m}}
+`, backend)
+		backend.Fake("a").Always(kmstest.Stall())
+		for range 2 {
+			_, err := c.Encode(t.Context(), "n", []*commonpb.Payload{payload(t, 1)})
+			wantClass(t, err, kms.Unavailable)
+		}
+		for words, want := range map[string]int{"call a wrap unavailable": 4, "retry a wrap": 2, "breaker a closed open": 1} {
+			if n := s.count(words); n != want {
+				t.Errorf("%s: %d, want %d: %v", words, n, want, s.n)
+			}
+		}
+		// An open breaker answers at once, with what workflow code waits for.
+		start := time.Now()
+		_, err := c.Encode(t.Context(), "n", []*commonpb.Payload{payload(t, 1)})
+		wantClass(t, err, kms.Unavailable)
+		if took := time.Since(start); took > 0 {
+			t.Errorf("it took %s with the breaker open", took)
+		}
+		if n := s.count("rejected a wrap breaker open"); n != 1 {
+			t.Errorf("%d rejections: %v", n, s.n)
+		}
+		backend.Fake("a").Heal()
+		<-time.After(time.Minute)
+		encode(t, c, "n", payload(t, 1))
+		c.Close()
+		if n := s.count("breaker a half-open closed"); n != 1 {
+			t.Errorf("the breaker did not close: %v", s.n)
+		}
+	})
+}
+
+func TestPolicyDefaultsAreThoseOfResilience(t *testing.T) {
+	got := policy.DefaultResilience()
+	want := policy.Resilience{
+		Timeout: resilience.DefaultTimeout, Attempts: resilience.DefaultAttempts, RetryBudget: resilience.DefaultRetryBudget,
+		Concurrency: resilience.DefaultConcurrency, Queue: resilience.DefaultQueue,
+		Breaker: policy.Breaker{Failures: resilience.DefaultBreakerFailures, OpenFor: resilience.DefaultBreakerOpenFor},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-resilience +policy):\n%s", diff)
+	}
+	for _, c := range []resilience.Config{
+		{
+			Timeout: policy.MinTimeout, Attempts: 1, RetryBudget: 0.01, Concurrency: 1, Queue: 1,
+			BreakerFailures: 1, BreakerOpenFor: policy.MinBreakerOpenFor,
+		},
+		{
+			Timeout: policy.MaxTimeout, Attempts: policy.MaxAttempts, RetryBudget: 1, Concurrency: policy.MaxConcurrency, Queue: policy.MaxQueue,
+			BreakerFailures: policy.MaxBreakerFailures, BreakerOpenFor: policy.MaxBreakerOpenFor,
+		},
+	} {
+		if err := c.Validate(); err != nil {
+			t.Errorf("what the policy takes is refused: %v", err)
+		}
+	}
+}
+
+// moody opens fakes, as far as it is told to.
+func moody(open func(ctx context.Context, host string) error) *opener {
+	var mu sync.Mutex
+	fakes := make(map[string]*kmstest.Fake)
+	return &opener{open: func(ctx context.Context, u *url.URL) (kms.Key, error) {
+		if err := open(ctx, u.Host); err != nil {
+			return nil, err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if fakes[u.Host] == nil {
+			fakes[u.Host] = kmstest.NewFake(u.Host)
+		}
+		return fakes[u.Host], nil
+	}}
+}
+
+// A KMS that is out when a process starts does not keep it from starting, if
+// there is another one.
+func TestKMSOutAtTheStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		out := ""
+		set := func(host string) { mu.Lock(); defer mu.Unlock(); out = host }
+		o := moody(func(_ context.Context, host string) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if out == host || out == "*" {
+				return kmstest.Err(kms.Unavailable)
+			}
+			return nil
+		})
+		whole, _ := newWatchedCodec(t, twoKeys, o)
+		sealed := encode(t, whole, "n", payload(t, 1))
+
+		set("near")
+		c, _ := newWatchedCodec(t, twoKeys, o)
+		if d := c.Decode(t.Context(), "n", sealed)[0]; d.Err != nil {
+			t.Error(d.Err)
+		}
+		_, err := c.Encode(t.Context(), "primary", []*commonpb.Payload{payload(t, 1)})
+		wantClass(t, err, kms.Unavailable)
+
+		set("far")
+		c, s := newWatchedCodec(t, twoKeys, o)
+		if d := c.Decode(t.Context(), "n", sealed)[0]; d.Err != nil {
+			t.Error(d.Err)
+		}
+		_, err = c.Encode(t.Context(), "n", []*commonpb.Payload{payload(t, 1)})
+		wantClass(t, err, kms.Unavailable)
+		alone := encode(t, c, "primary", payload(t, 1))[0]
+		if diff := cmp.Diff([]string{"fake://near@1"}, codec.KeyIDs(alone)); diff != "" || s.count("missing far unavailable") != 1 {
+			t.Errorf("%s%v", diff, s.n)
+		}
+
+		set("")
+		encode(t, c, "n", payload(t, 1))
+		<-time.After(5 * time.Second)
+		both := encode(t, c, "primary", payload(t, 1))[0]
+		if diff := cmp.Diff([]string{"fake://near@1", "fake://far@1"}, codec.KeyIDs(both)); diff != "" || s.count("missing far unavailable") != 1 {
+			t.Errorf("after five seconds: %s%v", diff, s.n)
+		}
+
+		set("*")
+		p, err := policy.Parse("test.yaml", []byte(twoKeys))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = codec.New(t.Context(), codec.Config{Policy: p, Registry: kms.NewRegistry(o)})
+		wantClass(t, err, kms.Unavailable)
+	})
+}
+
+// A key that cannot be opened, because its KMS hangs, keeps neither what another
+// key opens nor what the rule seals without it.
+func TestKeyThatHangsWhenItIsOpened(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hang := false
+		var mu sync.Mutex
+		o := moody(func(ctx context.Context, host string) error {
+			mu.Lock()
+			hangs := hang && strings.HasPrefix(host, "far-")
+			mu.Unlock()
+			if hangs {
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			return nil
+		})
+		const yaml = `
+keys:
+  near: {uri: "fake://near-{namespace}"}
+  far: {uri: "fake://far-{namespace}"}
+seal:
+  - {match: {namespace: "*"}, keys: [near, far], recipients: primary}
+`
+		whole, _ := newWatchedCodec(t, yaml, o)
+		sealed := encode(t, whole, "n", payload(t, 1))
+		mu.Lock()
+		hang = true
+		mu.Unlock()
+		c, s := newWatchedCodec(t, yaml, o)
+		start := time.Now()
+		if d := c.Decode(t.Context(), "n", sealed)[0]; d.Err != nil {
+			t.Error(d.Err)
+		}
+		if took := time.Since(start); took != 2*time.Second {
+			t.Errorf("opening took %s", took)
+		}
+		start = time.Now()
+		encode(t, c, "n", payload(t, 1))
+		if took := time.Since(start); took != time.Second || s.count("missing far unavailable") != 1 {
+			t.Errorf("sealing took %s: %v", took, s.n)
+		}
+		encode(t, c, "n", payload(t, 1))
+		if took := time.Since(start); took != time.Second || s.count("missing far unavailable") != 2 {
+			t.Errorf("sealing twice took %s: %v", took, s.n)
+		}
+	})
+}
