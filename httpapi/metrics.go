@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/waxseal/waxseal/kms"
 )
@@ -51,8 +50,7 @@ func newMetrics(registry *prometheus.Registry) (*metrics, error) {
 		}, []string{"class"}),
 	}
 	if registry == nil {
-		m.registry = prometheus.NewRegistry()
-		m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+		m.registry = NewRegistry()
 	}
 	for _, c := range []prometheus.Collector{m.inFlight, m.requests, m.seconds, m.payloads, m.failed, m.undecodes} {
 		if err := m.registry.Register(c); err != nil {

@@ -81,6 +81,10 @@ func (s *server) run(ctx context.Context) error {
 	s.keys.made = func(path string) {
 		logger.LogAttrs(ctx, slog.LevelWarn, "made a new keyring: what is sealed under it opens with this file alone", slog.String("keyring", path))
 	}
+	s.http.Metrics = httpapi.NewRegistry()
+	if s.keys.hooks, err = httpapi.CodecMetrics(s.http.Metrics); err != nil {
+		return err
+	}
 	c, err := s.keys.forSealing(ctx)
 	if err != nil {
 		return err

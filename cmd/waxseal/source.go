@@ -40,7 +40,8 @@ type source struct {
 	config  string
 	dataDir string
 
-	made func(keyring string) // told when the embedded default's keyring was made
+	made  func(keyring string) // told when the embedded default's keyring was made
+	hooks codec.Hooks          // observe the codec
 }
 
 func (s *source) flags(cmd *cobra.Command) {
@@ -85,7 +86,7 @@ func makeDirectory(path string) error {
 // forSealing opens the codec, and makes the embedded default's keyring if there is none.
 func (s *source) forSealing(ctx context.Context) (*codec.Codec, error) {
 	if s.config != "" {
-		return codec.Open(ctx, s.config, registry())
+		return s.configured(ctx)
 	}
 	path, err := s.keyring()
 	if err != nil {
@@ -96,7 +97,7 @@ func (s *source) forSealing(ctx context.Context) (*codec.Codec, error) {
 	}
 	_, err = os.Lstat(path)
 	made := errors.Is(err, fs.ErrNotExist)
-	c, err := embedded(ctx, path)
+	c, err := s.embedded(ctx, path)
 	if err == nil && made {
 		s.made(path)
 	}
@@ -107,7 +108,7 @@ func (s *source) forSealing(ctx context.Context) (*codec.Codec, error) {
 // now, nothing was ever sealed.
 func (s *source) forOpening(ctx context.Context) (*codec.Codec, error) {
 	if s.config != "" {
-		return codec.Open(ctx, s.config, registry())
+		return s.configured(ctx)
 	}
 	path, there, err := s.existing()
 	if err != nil {
@@ -117,7 +118,7 @@ func (s *source) forOpening(ctx context.Context) (*codec.Codec, error) {
 		return nil, advise(fmt.Errorf("there is no key to open it with: no key %q in the keyring %s", defaultKey, path),
 			"pass the --config or --data-dir that it was sealed with; waxseal inspect tells the keys that it needs")
 	}
-	return embedded(ctx, path)
+	return s.embedded(ctx, path)
 }
 
 // rules returns the policy, and opens and makes nothing.
@@ -151,6 +152,15 @@ func (s *source) existing() (path string, there bool, err error) {
 }
 
 // embedded opens the codec of the embedded default.
-func embedded(ctx context.Context, keyring string) (*codec.Codec, error) {
-	return codec.New(ctx, codec.Config{Policy: policy.Default(localkms.URI(keyring, defaultKey)), Registry: registry()})
+func (s *source) embedded(ctx context.Context, keyring string) (*codec.Codec, error) {
+	return codec.New(ctx, codec.Config{Policy: policy.Default(localkms.URI(keyring, defaultKey)), Registry: registry(), Hooks: s.hooks})
+}
+
+// configured opens the codec of the policy file.
+func (s *source) configured(ctx context.Context) (*codec.Codec, error) {
+	p, err := policy.Load(s.config)
+	if err != nil {
+		return nil, fmt.Errorf("codec: open: %w", err)
+	}
+	return codec.New(ctx, codec.Config{Policy: p, Registry: registry(), Hooks: s.hooks})
 }

@@ -1,0 +1,92 @@
+package httpapi
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/waxseal/waxseal/cache"
+	"github.com/waxseal/waxseal/codec"
+	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/resilience"
+)
+
+// kmsDurations are the histogram's bounds in seconds: a KMS nearby takes 5 to
+// 50 ms, an attempt 2 s at most unless the policy says otherwise.
+var kmsDurations = []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10}
+
+// NewRegistry returns a registry with Go's runtime metrics, like the one that a
+// Server makes for itself: for Config.Metrics, where CodecMetrics shares it.
+func NewRegistry() *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return r
+}
+
+// CodecMetrics registers metrics about a codec and its KMSs in registry, and
+// returns the hooks that feed them, for codec.Config. Keys are labelled by the
+// names that the policy gives them, of which there are as many as it defines. It
+// fails if registry has metrics of these names already.
+func CodecMetrics(registry *prometheus.Registry) (codec.Hooks, error) {
+	missing := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "waxseal_missing_recipients_total", Help: "Payloads sealed without a recipient that their rule names, by the key and class of its failure.",
+	}, []string{"key", "class"})
+	calls := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "waxseal_kms_calls_total", Help: "Attempts to have a KMS wrap or unwrap data keys, by class of failure or ok.",
+	}, []string{"key", "op", "class"})
+	seconds := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "waxseal_kms_call_duration_seconds", Help: "Time that a KMS took for an attempt.", Buckets: kmsDurations,
+	}, []string{"key", "op"})
+	retries := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "waxseal_kms_retries_total", Help: "Attempts that another one followed.",
+	}, []string{"key", "op"})
+	rejected := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "waxseal_kms_rejected_total", Help: "Attempts that were not made, by reason.",
+	}, []string{"key", "op", "reason"})
+	open := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "waxseal_kms_breakers_open", Help: "KMS keys that are left alone because their KMS does not answer.",
+	}, []string{"key"})
+	lookups := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "waxseal_cache_lookups_total", Help: "Data keys looked for in the cache, by outcome.",
+	}, []string{"outcome"})
+	evictions := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "waxseal_cache_evictions_total", Help: "Data keys that left the cache, by reason.",
+	}, []string{"reason"})
+	for _, c := range []prometheus.Collector{missing, calls, seconds, retries, rejected, open, lookups, evictions} {
+		if err := registry.Register(c); err != nil {
+			return codec.Hooks{}, fmt.Errorf("httpapi: register codec metrics: %w", err)
+		}
+	}
+	for reason := cache.Capacity; reason <= cache.Closed; reason++ {
+		evictions.WithLabelValues(reason.String())
+	}
+	lookup := func(outcome string) func() { return lookups.WithLabelValues(outcome).Inc }
+	return codec.Hooks{
+		Cache: cache.Hooks{
+			Hit: lookup("hit"), StaleHit: lookup("stale"), Miss: lookup("miss"), Negative: lookup("negative"),
+			Evicted: func(reason cache.Reason) { evictions.WithLabelValues(reason.String()).Inc() },
+		},
+		MissingRecipient: func(key string, class kms.Class, n int) { missing.WithLabelValues(key, class.String()).Add(float64(n)) },
+		KMSCall: func(key, op string, err error, took time.Duration) {
+			class := "ok"
+			if err != nil {
+				class = kms.ClassOf(err).String()
+			}
+			calls.WithLabelValues(key, op, class).Inc()
+			seconds.WithLabelValues(key, op).Observe(took.Seconds())
+			open.WithLabelValues(key) // 0 from the first call, so that a dashboard has a line
+		},
+		KMSRetry:    func(key, op string) { retries.WithLabelValues(key, op).Inc() },
+		KMSRejected: func(key, op string, why resilience.Reason) { rejected.WithLabelValues(key, op, why.String()).Inc() },
+		Breaker: func(key string, from, to resilience.State) {
+			switch {
+			case from == resilience.Closed:
+				open.WithLabelValues(key).Inc()
+			case to == resilience.Closed:
+				open.WithLabelValues(key).Dec()
+			}
+		},
+	}, nil
+}
