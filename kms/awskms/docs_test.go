@@ -2,6 +2,7 @@ package awskms_test
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -20,16 +21,17 @@ func TestDocumentedPolicies(t *testing.T) {
 		t.Fatal(err)
 	}
 	blocks := strings.Split(string(text), "\n```json\n")
-	if len(blocks) != 4 {
-		t.Fatalf("%d policies, want 3", len(blocks)-1)
+	if len(blocks) != 5 {
+		t.Fatalf("%d policies, want 4", len(blocks)-1)
 	}
 	s := startServer(t)
-	made := createKey(t, s, awsserver.KeySpec{})
+	made, fresh := createKey(t, s, awsserver.KeySpec{}), createKey(t, s, awsserver.KeySpec{})
 	s.SetAlias("alias/payments", made)
 	as := func(i int) credentials.StaticCredentialsProvider {
 		t.Helper()
 		policy, _, found := strings.Cut(blocks[i], "\n```\n")
 		policy = strings.ReplaceAll(policy, "arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab", made.ARN())
+		policy = strings.ReplaceAll(policy, "arn:aws:kms:eu-west-1:111122223333:key/0987dcba-09fe-87dc-65ba-ab0987654321", fresh.ARN())
 		if !found || !strings.Contains(policy, made.ARN()) {
 			t.Fatalf("policy %d has no end, or names another key", i)
 		}
@@ -39,26 +41,85 @@ func TestDocumentedPolicies(t *testing.T) {
 		}
 		return credentials.NewStaticCredentialsProvider(id.AccessKeyID, id.SecretAccessKey, "")
 	}
+	keyOf := func(i int, name string) *awskms.Key {
+		t.Helper()
+		key := open(t, s, awskms.Config{Key: name, Region: region, Credentials: as(i)})
+		impatient(key)
+		return key
+	}
 	payments, other := kms.Context{"namespace": "payments-prod"}, kms.Context{"namespace": "other"}
 	plain := dataKeys(1)
+	trusted := open(t, s, awskms.Config{Key: made.ARN()})
+	wrapped := mustWrap(t, trusted, plain, payments)
+	ctx := t.Context()
 
-	worker := open(t, s, awskms.Config{Key: "alias/payments", Region: region, Credentials: as(1)})
-	wrapped := mustWrap(t, worker, plain, payments)
-	mustUnwrap(t, worker, wrapped, payments, plain)
-	_, err = worker.Wrap(t.Context(), plain, other)
-	wantError(t, err, kms.Denied, "kms:Encrypt")
-	_, err = worker.Wrap(t.Context(), plain, nil)
-	wantError(t, err, kms.Denied, "kms:Encrypt")
+	// can lists what key's holder is able to do, in the context of the worker's namespace.
+	can := func(key *awskms.Key) []string {
+		t.Helper()
+		var able []string
+		for _, try := range []struct {
+			what string
+			do   func() error
+		}{
+			{"wrap", func() error { _, err := key.Wrap(ctx, plain, payments); return err }},
+			{"unwrap", func() error { return unwrapErrorUnder(t, key, wrapped[0], payments) }},
+			{"rewrap here", func() error { return rewrapError(t, key, key, wrapped[0], payments) }},
+			{"versions", func() error { _, err := key.Versions(ctx); return err }},
+			{"rotate", func() error { _, err := key.Rotate(ctx); return err }},
+			{"disable", func() error { return key.Disable(ctx, "") }},
+			{"enable", func() error { return key.Enable(ctx, "") }},
+			{"destroy", func() error { _, err := key.Destroy(ctx, "", 0); return err }},
+			{"restore", func() error { return key.Restore(ctx, "") }},
+		} {
+			switch err := try.do(); {
+			case err == nil:
+				able = append(able, try.what)
+			case kms.ClassOf(err) != kms.Denied:
+				t.Errorf("%s: neither permitted nor denied: %v", try.what, err)
+			}
+		}
+		return able
+	}
+	check := func(who string, key *awskms.Key, want ...string) {
+		t.Helper()
+		if got := can(key); !slices.Equal(got, want) {
+			t.Errorf("%s may %q, want %q", who, got, want)
+		}
+	}
 
-	codecServer := open(t, s, awskms.Config{Key: made.ARN(), Credentials: as(2)})
-	mustUnwrap(t, codecServer, wrapped, payments, plain)
-	_, err = codecServer.Wrap(t.Context(), plain, payments)
+	worker := keyOf(1, "alias/payments")
+	check("a worker", worker, "wrap", "unwrap")
+	_, err = worker.Wrap(ctx, plain, other)
 	wantError(t, err, kms.Denied, "kms:Encrypt")
+	_, err = worker.Wrap(ctx, plain, nil)
+	wantError(t, err, kms.Denied, "kms:Encrypt")
+	wantError(t, unwrapErrorUnder(t, worker, mustWrap(t, trusted, plain, other)[0], other), kms.Denied, "kms:Decrypt")
+	if r := mustProbe(t, worker); r.Key == "" {
+		t.Errorf("%+v", r)
+	}
+
+	codecServer := keyOf(2, made.ARN())
+	check("a codec server", codecServer, "unwrap")
 	_, err = tryOpen(t, s, awskms.Config{Key: "alias/payments", Region: region, Credentials: as(2)})
 	wantError(t, err, kms.Denied, "kms:DescribeKey")
+	mustProbe(t, codecServer)
 
-	admin := open(t, s, awskms.Config{Key: "alias/payments", Region: region, Credentials: as(3)})
-	_, err = admin.Wrap(t.Context(), plain, payments)
-	wantError(t, err, kms.Denied, "kms:Encrypt")
-	wantError(t, unwrapError(t, admin, wrapped[0]), kms.Denied, "kms:Decrypt")
+	from, to := keyOf(3, made.ARN()), keyOf(3, fresh.ARN())
+	moved := mustRewrap(t, to, from, wrapped, payments)
+	mustUnwrap(t, open(t, s, awskms.Config{Key: fresh.ARN()}), moved, payments, plain)
+	wantError(t, rewrapError(t, from, to, moved[0], payments), kms.Denied, "kms:ReEncryptFrom")
+	check("a job that rewraps", from)
+
+	admin := keyOf(4, "alias/payments")
+	made.SetState(awsserver.Enabled)
+	check("an admin", admin, "versions", "rotate", "disable", "enable", "destroy", "restore")
+	made.SetState(awsserver.Enabled)
+	wantWarning(t, mustProbe(t, admin), "rotation of the key material is off", true)
+
+	// None of them may do anything with another key.
+	for i := 1; i <= 4; i++ {
+		stranger := createKey(t, s, awsserver.KeySpec{})
+		key := open(t, s, awskms.Config{Key: stranger.ARN(), Credentials: as(i)})
+		check("somebody, with a key that is not theirs,", key)
+	}
 }

@@ -256,3 +256,57 @@ func TestCredentials(t *testing.T) {
 		wantError(t, err, kms.Denied, "Region")
 	})
 }
+
+// What people get wrong, each with an error that names the key and the remedy.
+func TestBadInput(t *testing.T) {
+	s := startServer(t)
+	made := createKey(t, s, awsserver.KeySpec{})
+	s.SetAlias("alias/payments", made)
+	abroad := createKey(t, s, awsserver.KeySpec{Account: "444455556666"})
+	deleted := createKey(t, s, awsserver.KeySpec{})
+	deleted.Delete()
+	disabled, pending := createKey(t, s, awsserver.KeySpec{}), createKey(t, s, awsserver.KeySpec{})
+	disabled.SetState(awsserver.Disabled)
+	pending.SetState(awsserver.PendingDeletion)
+	elsewhere := strings.Replace(made.ARN(), region, otherRegion, 1)
+	for _, tc := range []struct {
+		name  string
+		cfg   awskms.Config
+		opens bool // and fails in use
+		class kms.Class
+		hint  string
+	}{
+		{"alias misspelled", awskms.Config{Key: "alias/paiments", Region: region}, false, kms.NotFound, "aws kms list-aliases"},
+		{"alias without alias/", awskms.Config{Key: "payments", Region: region}, false, kms.NotFound, "an alias begins with alias/"},
+		{"alias of another Region", awskms.Config{Key: "alias/payments", Region: otherRegion}, false, kms.NotFound, "check account, Region"},
+		{"key of another Region", awskms.Config{Key: elsewhere}, false, kms.NotFound, "check account, Region"},
+		{"key ID of another Region", awskms.Config{Key: made.ID(), Region: otherRegion}, false, kms.NotFound, "check account, Region"},
+		{"key of another account, not shared", awskms.Config{Key: abroad.ARN()}, true, kms.Denied, "a key of another account must permit it in its own policy"},
+		{"key of another account by its ID", awskms.Config{Key: abroad.ID(), Region: region}, false, kms.NotFound, "for a key in another account name its ARN"},
+		{"deleted", awskms.Config{Key: deleted.ARN()}, false, kms.NotFound, "deleted is gone for good"},
+		{"disabled", awskms.Config{Key: disabled.ARN()}, true, kms.Disabled, "aws kms enable-key --key-id " + disabled.ARN()},
+		{"pending deletion", awskms.Config{Key: pending.ARN()}, true, kms.Disabled, "cancel-key-deletion"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			key, err := tryOpen(t, s, tc.cfg)
+			if tc.opens {
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, err = key.Wrap(t.Context(), dataKeys(1), nil)
+			}
+			wantError(t, err, tc.class, tc.hint)
+			if err == nil || !strings.Contains(err.Error(), "awskms:///"+tc.cfg.Key) {
+				t.Errorf("the error does not name the key: %v", err)
+			}
+			if tc.class == kms.NotFound && err != nil && !strings.Contains(err.Error(), " in ") {
+				t.Errorf("the error does not name the Region: %v", err)
+			}
+		})
+	}
+	// A key that is deleted while it is in use.
+	key, gone := newKey(t, s)
+	w := mustWrap(t, key, dataKeys(1), nil)[0]
+	gone.Delete()
+	wantError(t, unwrapError(t, key, w), kms.NotFound, "deleted is gone for good")
+}

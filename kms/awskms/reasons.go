@@ -210,7 +210,7 @@ func ofRotation(code string) (refusal, bool) {
 func mind(op string) string {
 	switch op {
 	case opWrap, opUnwrap, opRewrap:
-		return ", and mind conditions on the encryption context"
+		return ", and mind conditions on the encryption context; a key of another account must permit it in its own policy as well"
 	case opOpen, opProbe:
 		return ""
 	}
