@@ -13,14 +13,14 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-func (s *service) CreateKeyRing(_ context.Context, req *kmspb.CreateKeyRingRequest) (*kmspb.KeyRing, error) {
+func (s *service) CreateKeyRing(ctx context.Context, req *kmspb.CreateKeyRingRequest) (*kmspb.KeyRing, error) {
 	name := req.Parent + "/keyRings/" + req.KeyRingId
 	if _, _, ok := splitRing(name); !ok {
 		return nil, badName("parent or key_ring_id")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.allowed("cloudkms.keyRings.create", req.Parent); err != nil {
+	if err := s.allowed(ctx, "cloudkms.keyRings.create", req.Parent); err != nil {
 		return nil, err
 	}
 	if _, twice := s.rings[name]; twice {
@@ -31,14 +31,14 @@ func (s *service) CreateKeyRing(_ context.Context, req *kmspb.CreateKeyRingReque
 	return &kmspb.KeyRing{Name: name, CreateTime: timestamppb.New(now)}, nil
 }
 
-func (s *service) CreateCryptoKey(_ context.Context, req *kmspb.CreateCryptoKeyRequest) (*kmspb.CryptoKey, error) {
+func (s *service) CreateCryptoKey(ctx context.Context, req *kmspb.CreateCryptoKeyRequest) (*kmspb.CryptoKey, error) {
 	name := req.Parent + "/cryptoKeys/" + req.CryptoKeyId
 	if _, _, ok := splitKey(name); !ok {
 		return nil, badName("parent or crypto_key_id")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.allowed("cloudkms.cryptoKeys.create", req.Parent); err != nil {
+	if err := s.allowed(ctx, "cloudkms.cryptoKeys.create", req.Parent); err != nil {
 		return nil, err
 	}
 	if _, ok := s.rings[req.Parent]; !ok {
@@ -63,6 +63,7 @@ func (s *service) CreateCryptoKey(_ context.Context, req *kmspb.CreateCryptoKeyR
 	k := &cryptoKey{
 		name: name, purpose: spec.Purpose, algorithm: algorithm, level: spec.VersionTemplate.GetProtectionLevel(),
 		labels: maps.Clone(spec.Labels), created: time.Now(), destroyAfter: destroyAfter,
+		rotateEvery: spec.GetRotationPeriod(), nextRotation: spec.NextRotationTime, importOnly: spec.ImportOnly,
 	}
 	if k.level == kmspb.ProtectionLevel_PROTECTION_LEVEL_UNSPECIFIED {
 		k.level = kmspb.ProtectionLevel_SOFTWARE
@@ -71,7 +72,10 @@ func (s *service) CreateCryptoKey(_ context.Context, req *kmspb.CreateCryptoKeyR
 		k.destroyAfter = d.AsDuration()
 	}
 	if !req.SkipInitialVersionCreation {
-		v, err := k.addVersion(k.created)
+		if err := k.generates(ctx); err != nil {
+			return nil, err
+		}
+		v, err := k.addVersion(k.created, s.generation)
 		if err != nil {
 			return nil, err
 		}
@@ -83,13 +87,13 @@ func (s *service) CreateCryptoKey(_ context.Context, req *kmspb.CreateCryptoKeyR
 	return k.proto(), nil
 }
 
-func (s *service) GetCryptoKey(_ context.Context, req *kmspb.GetCryptoKeyRequest) (*kmspb.CryptoKey, error) {
+func (s *service) GetCryptoKey(ctx context.Context, req *kmspb.GetCryptoKeyRequest) (*kmspb.CryptoKey, error) {
 	if _, _, ok := splitKey(req.Name); !ok {
 		return nil, badName("name")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.allowed("cloudkms.cryptoKeys.get", req.Name); err != nil {
+	if err := s.allowed(ctx, "cloudkms.cryptoKeys.get", req.Name); err != nil {
 		return nil, err
 	}
 	k, err := s.findKey(req.Name)
@@ -99,33 +103,49 @@ func (s *service) GetCryptoKey(_ context.Context, req *kmspb.GetCryptoKeyRequest
 	return k.proto(), nil
 }
 
-func (s *service) CreateCryptoKeyVersion(_ context.Context, req *kmspb.CreateCryptoKeyVersionRequest) (*kmspb.CryptoKeyVersion, error) {
+func (s *service) CreateCryptoKeyVersion(ctx context.Context, req *kmspb.CreateCryptoKeyVersionRequest) (*kmspb.CryptoKeyVersion, error) {
 	if _, _, ok := splitKey(req.Parent); !ok {
 		return nil, badName("parent")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.allowed("cloudkms.cryptoKeyVersions.create", req.Parent); err != nil {
+	if err := s.allowed(ctx, "cloudkms.cryptoKeyVersions.create", req.Parent); err != nil {
 		return nil, err
 	}
 	k, err := s.findKey(req.Parent)
 	if err != nil {
 		return nil, err
 	}
-	v, err := k.addVersion(time.Now())
+	if err := k.generates(ctx); err != nil {
+		return nil, err
+	}
+	v, err := k.addVersion(time.Now(), s.generation)
 	if err != nil {
 		return nil, err
 	}
 	return v.proto(), nil
 }
 
-func (s *service) UpdateCryptoKeyPrimaryVersion(_ context.Context, req *kmspb.UpdateCryptoKeyPrimaryVersionRequest) (*kmspb.CryptoKey, error) {
+// generates says why Cloud KMS does not generate versions of k by itself, or nil.
+// The operator's shortcuts do it all the same.
+func (k *cryptoKey) generates(ctx context.Context) error {
+	switch who, _ := ctx.Value(callerKey{}).(caller); {
+	case who.operator:
+	case k.importOnly:
+		return status.Errorf(codes.FailedPrecondition, "%s takes imported versions only.", k.name)
+	case k.level == kmspb.ProtectionLevel_EXTERNAL || k.level == kmspb.ProtectionLevel_EXTERNAL_VPC:
+		return status.Error(codes.InvalidArgument, "The field crypto_key_version.external_protection_level_options is required, which this server does not take.")
+	}
+	return nil
+}
+
+func (s *service) UpdateCryptoKeyPrimaryVersion(ctx context.Context, req *kmspb.UpdateCryptoKeyPrimaryVersionRequest) (*kmspb.CryptoKey, error) {
 	if _, _, ok := splitKey(req.Name); !ok {
 		return nil, badName("name")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.allowed("cloudkms.cryptoKeys.update", req.Name); err != nil {
+	if err := s.allowed(ctx, "cloudkms.cryptoKeys.update", req.Name); err != nil {
 		return nil, err
 	}
 	k, err := s.findKey(req.Name)
@@ -144,13 +164,13 @@ func (s *service) UpdateCryptoKeyPrimaryVersion(_ context.Context, req *kmspb.Up
 }
 
 // onVersion does change to the version called name, for whoever has permission.
-func (s *service) onVersion(name, permission string, change func(*version) error) (*kmspb.CryptoKeyVersion, error) {
+func (s *service) onVersion(ctx context.Context, name, permission string, change func(*version) error) (*kmspb.CryptoKeyVersion, error) {
 	if _, _, ok := splitVersion(name); !ok {
 		return nil, badName("name")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.allowed(permission, name); err != nil {
+	if err := s.allowed(ctx, permission, name); err != nil {
 		return nil, err
 	}
 	v, err := s.findVersion(name)
@@ -170,11 +190,11 @@ func (v *version) in(states ...kmspb.CryptoKeyVersion_CryptoKeyVersionState) err
 	return status.Errorf(codes.FailedPrecondition, "%s is in the state %s, which does not allow this.", v.name(), v.state)
 }
 
-func (s *service) GetCryptoKeyVersion(_ context.Context, req *kmspb.GetCryptoKeyVersionRequest) (*kmspb.CryptoKeyVersion, error) {
-	return s.onVersion(req.Name, "cloudkms.cryptoKeyVersions.get", func(*version) error { return nil })
+func (s *service) GetCryptoKeyVersion(ctx context.Context, req *kmspb.GetCryptoKeyVersionRequest) (*kmspb.CryptoKeyVersion, error) {
+	return s.onVersion(ctx, req.Name, "cloudkms.cryptoKeyVersions.get", func(*version) error { return nil })
 }
 
-func (s *service) UpdateCryptoKeyVersion(_ context.Context, req *kmspb.UpdateCryptoKeyVersionRequest) (*kmspb.CryptoKeyVersion, error) {
+func (s *service) UpdateCryptoKeyVersion(ctx context.Context, req *kmspb.UpdateCryptoKeyVersionRequest) (*kmspb.CryptoKeyVersion, error) {
 	const enabled, disabled = kmspb.CryptoKeyVersion_ENABLED, kmspb.CryptoKeyVersion_DISABLED
 	to := req.CryptoKeyVersion.GetState()
 	if paths := req.UpdateMask.GetPaths(); len(paths) != 1 || paths[0] != "state" {
@@ -183,7 +203,7 @@ func (s *service) UpdateCryptoKeyVersion(_ context.Context, req *kmspb.UpdateCry
 	if to != enabled && to != disabled {
 		return nil, status.Error(codes.InvalidArgument, "The field crypto_key_version.state can be set to ENABLED or DISABLED only.")
 	}
-	return s.onVersion(req.CryptoKeyVersion.Name, "cloudkms.cryptoKeyVersions.update", func(v *version) error {
+	return s.onVersion(ctx, req.CryptoKeyVersion.Name, "cloudkms.cryptoKeyVersions.update", func(v *version) error {
 		if err := v.in(enabled, disabled); err != nil {
 			return err
 		}
@@ -192,8 +212,8 @@ func (s *service) UpdateCryptoKeyVersion(_ context.Context, req *kmspb.UpdateCry
 	})
 }
 
-func (s *service) DestroyCryptoKeyVersion(_ context.Context, req *kmspb.DestroyCryptoKeyVersionRequest) (*kmspb.CryptoKeyVersion, error) {
-	return s.onVersion(req.Name, "cloudkms.cryptoKeyVersions.destroy", func(v *version) error {
+func (s *service) DestroyCryptoKeyVersion(ctx context.Context, req *kmspb.DestroyCryptoKeyVersionRequest) (*kmspb.CryptoKeyVersion, error) {
+	return s.onVersion(ctx, req.Name, "cloudkms.cryptoKeyVersions.destroy", func(v *version) error {
 		if err := v.in(kmspb.CryptoKeyVersion_ENABLED, kmspb.CryptoKeyVersion_DISABLED); err != nil {
 			return err
 		}
@@ -202,8 +222,8 @@ func (s *service) DestroyCryptoKeyVersion(_ context.Context, req *kmspb.DestroyC
 	})
 }
 
-func (s *service) RestoreCryptoKeyVersion(_ context.Context, req *kmspb.RestoreCryptoKeyVersionRequest) (*kmspb.CryptoKeyVersion, error) {
-	return s.onVersion(req.Name, "cloudkms.cryptoKeyVersions.restore", func(v *version) error {
+func (s *service) RestoreCryptoKeyVersion(ctx context.Context, req *kmspb.RestoreCryptoKeyVersionRequest) (*kmspb.CryptoKeyVersion, error) {
+	return s.onVersion(ctx, req.Name, "cloudkms.cryptoKeyVersions.restore", func(v *version) error {
 		if err := v.in(kmspb.CryptoKeyVersion_DESTROY_SCHEDULED); err != nil {
 			return err
 		}
@@ -212,7 +232,7 @@ func (s *service) RestoreCryptoKeyVersion(_ context.Context, req *kmspb.RestoreC
 	})
 }
 
-func (s *service) ListCryptoKeyVersions(_ context.Context, req *kmspb.ListCryptoKeyVersionsRequest) (*kmspb.ListCryptoKeyVersionsResponse, error) {
+func (s *service) ListCryptoKeyVersions(ctx context.Context, req *kmspb.ListCryptoKeyVersionsRequest) (*kmspb.ListCryptoKeyVersionsResponse, error) {
 	if _, _, ok := splitKey(req.Parent); !ok {
 		return nil, badName("parent")
 	}
@@ -229,7 +249,7 @@ func (s *service) ListCryptoKeyVersions(_ context.Context, req *kmspb.ListCrypto
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.allowed("cloudkms.cryptoKeyVersions.list", req.Parent); err != nil {
+	if err := s.allowed(ctx, "cloudkms.cryptoKeyVersions.list", req.Parent); err != nil {
 		return nil, err
 	}
 	k, err := s.findKey(req.Parent)

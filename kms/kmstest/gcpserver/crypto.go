@@ -59,7 +59,7 @@ func (s *service) Encrypt(ctx context.Context, req *kmspb.EncryptRequest) (*kmsp
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.allowed("cloudkms.cryptoKeyVersions.useToEncrypt", keyName); err != nil {
+	if err := s.allowed(ctx, "cloudkms.cryptoKeyVersions.useToEncrypt", keyName); err != nil {
 		return nil, err
 	}
 	k, err := s.findKey(keyName)
@@ -109,7 +109,7 @@ func (s *service) Decrypt(ctx context.Context, req *kmspb.DecryptRequest) (*kmsp
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.allowed("cloudkms.cryptoKeyVersions.useToDecrypt", req.Name); err != nil {
+	if err := s.allowed(ctx, "cloudkms.cryptoKeyVersions.useToDecrypt", req.Name); err != nil {
 		return nil, err
 	}
 	k, err := s.findKey(req.Name)

@@ -6,15 +6,20 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/protoadapt"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
-// detailed is a status with a detail attached. Attaching one that marshals, as
-// all of ours do, cannot fail; if it does, the status goes without.
-func detailed(code codes.Code, message string, detail protoadapt.MessageV1) error {
+// detailed is a status with details attached. Attaching ones that marshal, as all
+// of google.rpc do, cannot fail; if it does, the status goes without.
+func detailed(code codes.Code, message string, details ...proto.Message) error {
 	plain := status.New(code, message)
-	with, err := plain.WithDetails(detail)
+	var all []protoadapt.MessageV1
+	for _, d := range details {
+		all = append(all, protoadapt.MessageV1Of(d))
+	}
+	with, err := plain.WithDetails(all...)
 	if err != nil {
 		return plain.Err()
 	}
@@ -41,8 +46,12 @@ func faultError(f Fault) error {
 	if message == "" {
 		message = "Fault on command."
 	}
+	var details []proto.Message
 	if f.RetryAfter > 0 {
-		return detailed(f.Code, message, &errdetails.RetryInfo{RetryDelay: durationpb.New(f.RetryAfter.Round(time.Microsecond))})
+		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(f.RetryAfter.Round(time.Microsecond))})
 	}
-	return status.Error(f.Code, message)
+	if f.Detail != nil {
+		details = append(details, f.Detail)
+	}
+	return detailed(f.Code, message, details...)
 }

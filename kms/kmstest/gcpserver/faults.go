@@ -8,7 +8,10 @@ import (
 	"time"
 
 	"cloud.google.com/go/kms/apiv1/kmspb"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
 )
 
 // Harm is something that goes wrong with a request or an answer on its way, or
@@ -37,7 +40,8 @@ const (
 	// TruncatedPlaintext has Decrypt answer half of the plaintext, with the
 	// checksum that belongs to it.
 	TruncatedPlaintext
-	// WrongKeyName has Encrypt name a version of another key in its answer.
+	// WrongKeyName names another key in the answer, or a version of it, wherever an
+	// answer names one.
 	WrongKeyName
 	// EmptyAnswer has Encrypt answer no ciphertext and Decrypt no plaintext, with
 	// the checksum that belongs to nothing.
@@ -45,10 +49,17 @@ const (
 	// HugeAnswer makes the ciphertext or plaintext in the answer 64 KiB longer,
 	// with the checksum that belongs to it.
 	HugeAnswer
+	// GiantAnswer makes it 16 MiB longer, which is more than most clients take.
+	GiantAnswer
+	// EndlessList has ListCryptoKeyVersions answer the same page for ever, with a
+	// token for one more.
+	EndlessList
 )
 
+const giant = 16 << 20
+
 // Fault is something that goes wrong on command. What it sets happens in this
-// order: Latency, Stall, Code, Harm.
+// order: Latency, StallAfterHeaders, Stall, Code, Harm, Reset.
 type Fault struct {
 	// Method that it befalls, such as "Encrypt"; empty for every one.
 	Method string
@@ -59,14 +70,26 @@ type Fault struct {
 	Latency time.Duration
 	// Stall has the call never answered: it ends when the client gives up.
 	Stall bool
+	// StallAfterHeaders sends the headers of an answer and then nothing more, until
+	// the client gives up.
+	StallAfterHeaders bool
 	// Code is the status that is answered instead of doing anything.
 	Code codes.Code
 	// Message of that status, if not a fixed text.
 	Message string
 	// RetryAfter is sent along with Code as google.rpc.RetryInfo, if positive.
 	RetryAfter time.Duration
-	// Harm befalls Encrypt and Decrypt.
+	// Detail is sent along with Code, if not nil: a message of google.rpc such as
+	// ErrorInfo or QuotaFailure.
+	Detail proto.Message
+	// RetryHeader is sent along with Code as the header "retry-after", as proxies
+	// and front ends send it: a number of seconds, or a date. Empty for none.
+	RetryHeader string
+	// Harm befalls Encrypt and Decrypt, and where it says so other methods.
 	Harm Harm
+	// Reset breaks the connection in the middle of the answer, and with it all
+	// other calls on that connection.
+	Reset bool
 }
 
 // Inject has f befall calls from now on. Of several faults for one call the one
@@ -109,20 +132,22 @@ func (s *Server) nextFault(method string) Fault {
 
 // strike waits, stalls or answers with an error as f says.
 func (f Fault) strike(ctx context.Context) error {
-	if f.Latency > 0 {
-		timer := time.NewTimer(f.Latency)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			return ctx.Err()
+	if err := wait(ctx, f.Latency); err != nil {
+		return err
+	}
+	if f.StallAfterHeaders {
+		if err := grpc.SendHeader(ctx, nil); err != nil {
+			return err
 		}
 	}
-	if f.Stall {
+	if f.Stall || f.StallAfterHeaders {
 		<-ctx.Done()
 		return ctx.Err()
 	}
 	if f.Code != codes.OK {
+		if f.RetryHeader != "" {
+			_ = grpc.SetTrailer(ctx, metadata.Pairs("retry-after", f.RetryHeader)) // it fails only outside of a handler
+		}
 		return faultError(f)
 	}
 	return nil
@@ -180,11 +205,14 @@ func (f Fault) harmEncryptAnswer(resp *kmspb.EncryptResponse) {
 	case LostAnswerChecksum:
 		resp.CiphertextCrc32C = nil
 	case WrongKeyName:
-		resp.Name = strings.Replace(resp.Name, "/cryptoKeys/", "/cryptoKeys/not-", 1)
+		misname(&resp.Name)
 	case EmptyAnswer:
 		resp.Ciphertext, resp.CiphertextCrc32C = nil, checksum(nil)
 	case HugeAnswer:
 		resp.Ciphertext = append(resp.Ciphertext, make([]byte, MaxPlaintext)...)
+		resp.CiphertextCrc32C = checksum(resp.Ciphertext)
+	case GiantAnswer:
+		resp.Ciphertext = append(resp.Ciphertext, make([]byte, giant)...)
 		resp.CiphertextCrc32C = checksum(resp.Ciphertext)
 	default:
 	}
@@ -207,6 +235,35 @@ func (f Fault) harmDecryptAnswer(resp *kmspb.DecryptResponse) {
 	case HugeAnswer:
 		resp.Plaintext = append(resp.Plaintext, make([]byte, MaxPlaintext)...)
 		resp.PlaintextCrc32C = checksum(resp.Plaintext)
+	case GiantAnswer:
+		resp.Plaintext = append(resp.Plaintext, make([]byte, giant)...)
+		resp.PlaintextCrc32C = checksum(resp.Plaintext)
 	default:
 	}
 }
+
+// harmAdminAnswer does what concerns answers about keys.
+func (f Fault) harmAdminAnswer(answer any) {
+	list, isList := answer.(*kmspb.ListCryptoKeyVersionsResponse)
+	switch {
+	case f.Harm == EndlessList && isList:
+		list.NextPageToken = "0"
+	case f.Harm != WrongKeyName:
+	case isList:
+		for _, v := range list.CryptoKeyVersions {
+			misname(&v.Name)
+		}
+	default:
+		switch a := answer.(type) {
+		case *kmspb.CryptoKeyVersion:
+			misname(&a.Name)
+		case *kmspb.CryptoKey:
+			misname(&a.Name)
+			if a.Primary != nil {
+				misname(&a.Primary.Name)
+			}
+		}
+	}
+}
+
+func misname(name *string) { *name = strings.Replace(*name, "/cryptoKeys/", "/cryptoKeys/not-", 1) }

@@ -5,6 +5,7 @@ import (
 	"crypto/cipher"
 	"crypto/rand"
 	"fmt"
+	"strings"
 	"time"
 
 	"cloud.google.com/go/kms/apiv1/kmspb"
@@ -30,6 +31,9 @@ type cryptoKey struct {
 	algorithm    kmspb.CryptoKeyVersion_CryptoKeyVersionAlgorithm
 	labels       map[string]string
 	destroyAfter time.Duration
+	rotateEvery  *durationpb.Duration   // told, not done
+	nextRotation *timestamppb.Timestamp // likewise
+	importOnly   bool
 	created      time.Time
 	versions     []*version // number n is at n-1
 	primary      *version
@@ -40,6 +44,7 @@ type version struct {
 	number    int
 	state     kmspb.CryptoKeyVersion_CryptoKeyVersionState
 	created   time.Time
+	ready     time.Time // when PENDING_GENERATION ends
 	destroyAt time.Time // when scheduled
 	destroyed time.Time
 
@@ -47,9 +52,13 @@ type version struct {
 	aead cipher.AEAD         // nil once destroyed
 }
 
-// addVersion makes the next version of k; it does not become the primary one.
-func (k *cryptoKey) addVersion(now time.Time) (*version, error) {
-	v := &version{key: k, number: len(k.versions) + 1, state: kmspb.CryptoKeyVersion_ENABLED, created: now}
+// addVersion makes the next version of k, which is ready after generation. It does
+// not become the primary one.
+func (k *cryptoKey) addVersion(now time.Time, generation time.Duration) (*version, error) {
+	v := &version{key: k, number: len(k.versions) + 1, state: kmspb.CryptoKeyVersion_ENABLED, created: now, ready: now.Add(generation)}
+	if generation > 0 {
+		v.state = kmspb.CryptoKeyVersion_PENDING_GENERATION
+	}
 	secret := make([]byte, 32)
 	rand.Read(secret)  // never fails: crypto/rand ends the process instead
 	rand.Read(v.id[:]) // likewise
@@ -67,8 +76,11 @@ func (k *cryptoKey) addVersion(now time.Time) (*version, error) {
 
 func (v *version) name() string { return fmt.Sprintf("%s/cryptoKeyVersions/%d", v.key.name, v.number) }
 
-// settle destroys a version whose time has come.
+// settle brings the state of a version up to now.
 func (v *version) settle(now time.Time) {
+	if v.state == kmspb.CryptoKeyVersion_PENDING_GENERATION && !now.Before(v.ready) {
+		v.state = kmspb.CryptoKeyVersion_ENABLED
+	}
 	if v.state == kmspb.CryptoKeyVersion_DESTROY_SCHEDULED && !now.Before(v.destroyAt) {
 		v.destroy(now)
 	}
@@ -83,20 +95,20 @@ func (v *version) usable() error {
 	if v.state == kmspb.CryptoKeyVersion_ENABLED {
 		return nil
 	}
-	kind := "KEY_DISABLED"
-	if v.state != kmspb.CryptoKeyVersion_DISABLED {
-		kind = "KEY_DESTROYED"
-		if v.state == kmspb.CryptoKeyVersion_DESTROY_SCHEDULED {
-			kind = "KEY_DESTROY_SCHEDULED"
-		}
-	}
+	kind := "KEY_" + v.state.String()
 	return precondition(kind, v.name(), fmt.Sprintf("%s is not enabled, current state is: %s.", v.name(), v.state))
 }
 
 func (v *version) proto() *kmspb.CryptoKeyVersion {
 	p := &kmspb.CryptoKeyVersion{
 		Name: v.name(), State: v.state, ProtectionLevel: v.key.level, Algorithm: v.key.algorithm,
-		CreateTime: timestamppb.New(v.created), GenerateTime: timestamppb.New(v.created),
+		CreateTime: timestamppb.New(v.created),
+	}
+	if v.state != kmspb.CryptoKeyVersion_PENDING_GENERATION {
+		p.GenerateTime = timestamppb.New(v.ready)
+	}
+	if v.key.importOnly {
+		p.ImportJob = strings.Replace(v.key.name, "/cryptoKeys/", "/importJobs/", 1)
 	}
 	if v.state == kmspb.CryptoKeyVersion_DESTROY_SCHEDULED {
 		p.DestroyTime = timestamppb.New(v.destroyAt)
@@ -112,6 +124,10 @@ func (k *cryptoKey) proto() *kmspb.CryptoKey {
 		Name: k.name, Purpose: k.purpose, CreateTime: timestamppb.New(k.created), Labels: k.labels,
 		VersionTemplate:          &kmspb.CryptoKeyVersionTemplate{ProtectionLevel: k.level, Algorithm: k.algorithm},
 		DestroyScheduledDuration: durationpb.New(k.destroyAfter),
+		NextRotationTime:         k.nextRotation, ImportOnly: k.importOnly,
+	}
+	if k.rotateEvery != nil {
+		p.RotationSchedule = &kmspb.CryptoKey_RotationPeriod{RotationPeriod: k.rotateEvery}
 	}
 	if k.primary != nil {
 		p.Primary = k.primary.proto()

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
 
 	"cloud.google.com/go/kms/apiv1/kmspb"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 )
 
 // Server is a running Cloud KMS. It is safe for concurrent use.
@@ -19,17 +21,21 @@ type Server struct {
 	listener *listener
 	done     chan struct{} // closed when serving has ended
 
-	mu     sync.Mutex
-	rings  map[string]time.Time // name → when it was made
-	keys   map[string]*cryptoKey
-	faults []*pending
-	denied map[denial]bool
-	calls  map[string]int
+	mu       sync.Mutex
+	rings    map[string]time.Time // name → when it was made
+	keys     map[string]*cryptoKey
+	faults   []*pending
+	denied   map[denial]bool
+	tokens   map[string]string // bearer token → member
+	bindings map[binding]bool
+	calls    map[string]int
+
+	latency, generation time.Duration
+	tellsTime           bool
+	ahead               time.Duration // of this machine's clock
 
 	inFlight, mostInFlight int
 }
-
-type denial struct{ permission, resource string }
 
 // service is the gRPC face of a Server.
 type service struct {
@@ -53,12 +59,13 @@ func Start(ctx context.Context, address string) (*Server, error) {
 		return nil, fmt.Errorf("gcpserver: listen: %w", err)
 	}
 	s := &Server{
-		listener: &listener{Listener: inner, conns: make(map[net.Conn]bool)},
+		listener: &listener{Listener: inner, conns: make(map[string]*conn)},
 		done:     make(chan struct{}),
 		rings:    make(map[string]time.Time), keys: make(map[string]*cryptoKey),
-		denied: make(map[denial]bool), calls: make(map[string]int),
+		denied: make(map[denial]bool), tokens: make(map[string]string), bindings: make(map[binding]bool),
+		calls: make(map[string]int),
 	}
-	s.grpc = grpc.NewServer(grpc.UnaryInterceptor(s.intercept))
+	s.grpc = grpc.NewServer(grpc.UnaryInterceptor(s.intercept), grpc.WaitForHandlers(true))
 	kmspb.RegisterKeyManagementServiceServer(s.grpc, &service{Server: s})
 	go func() {
 		defer close(s.done)
@@ -72,32 +79,79 @@ func (s *Server) Addr() string { return s.listener.Addr().String() }
 
 // Close ends the server and every call under way. It may be called twice.
 func (s *Server) Close() {
+	s.AnswerInstead(nil)
 	s.grpc.Stop()
 	<-s.done
 }
 
-// DropConnections cuts every connection: calls under way fail, and clients
-// connect anew.
-func (s *Server) DropConnections() { s.listener.drop() }
+// SetLatency has the server wait for d before it does anything about a request,
+// as if it were that far away; each request waits for itself. Zero ends it.
+func (s *Server) SetLatency(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.latency = d
+}
 
-// intercept counts a call and has its fault befall it.
+// TellTime has answers carry a "date" header, as those of Google's front ends do,
+// by a clock that is ahead of this machine's by so much.
+func (s *Server) TellTime(ahead time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tellsTime, s.ahead = true, ahead
+}
+
+// intercept counts a call, finds out who makes it, and has its fault befall it.
 func (s *Server) intercept(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	method := info.FullMethod[strings.LastIndexByte(info.FullMethod, '/')+1:]
 	s.mu.Lock()
 	s.calls[method]++
 	s.inFlight++
 	s.mostInFlight = max(s.mostInFlight, s.inFlight)
+	latency, tellsTime, ahead := s.latency, s.tellsTime, s.ahead
 	s.mu.Unlock()
 	defer func() {
 		s.mu.Lock()
 		s.inFlight--
 		s.mu.Unlock()
 	}()
+	if tellsTime {
+		now := time.Now().Add(ahead).UTC().Format(http.TimeFormat)
+		_ = grpc.SetHeader(ctx, metadata.Pairs("date", now)) // it fails only outside of a handler
+	}
+	if err := wait(ctx, latency); err != nil {
+		return nil, err
+	}
 	f := s.nextFault(method)
 	if err := f.strike(ctx); err != nil {
 		return nil, err
 	}
-	return handler(withFault(ctx, f), req)
+	ctx, err := s.authenticate(ctx)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := handler(withFault(ctx, f), req)
+	if err == nil {
+		f.harmAdminAnswer(answer)
+	}
+	if f.Reset {
+		s.listener.cut(ctx)
+	}
+	return answer, err
+}
+
+// wait waits for d, or until ctx ends.
+func wait(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // Calls returns how often method, such as "Encrypt", was called since the start
@@ -136,73 +190,4 @@ func (s *Server) ResetCalls() {
 	defer s.mu.Unlock()
 	clear(s.calls)
 	s.mostInFlight = s.inFlight
-}
-
-// Deny takes an IAM permission, such as "cloudkms.cryptoKeyVersions.useToEncrypt",
-// from everybody, on resource and all below it; an empty resource is everything.
-// Calls that need it answer PERMISSION_DENIED, whether the resource exists or not.
-func (s *Server) Deny(permission, resource string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.denied[denial{permission, resource}] = true
-}
-
-// Allow takes back the Deny with the same arguments.
-func (s *Server) Allow(permission, resource string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.denied, denial{permission, resource})
-}
-
-// allowed is called with s.mu held.
-func (s *Server) allowed(permission, resource string) error {
-	for d := range s.denied {
-		if d.permission == permission && (d.resource == "" || d.resource == resource || strings.HasPrefix(resource, d.resource+"/")) {
-			return permissionDenied(permission, resource)
-		}
-	}
-	return nil
-}
-
-// listener remembers connections, to be able to drop them.
-type listener struct {
-	net.Listener
-	mu    sync.Mutex
-	conns map[net.Conn]bool
-}
-
-func (l *listener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	tracked := &conn{Conn: c, of: l}
-	l.conns[tracked] = true
-	return tracked, nil
-}
-
-func (l *listener) drop() {
-	l.mu.Lock()
-	var all []net.Conn
-	for c := range l.conns {
-		all = append(all, c)
-	}
-	l.mu.Unlock()
-	for _, c := range all {
-		_ = c.Close() // it is gone either way
-	}
-}
-
-type conn struct {
-	net.Conn
-	of *listener
-}
-
-func (c *conn) Close() error {
-	c.of.mu.Lock()
-	delete(c.of.conns, c)
-	c.of.mu.Unlock()
-	return c.Conn.Close()
 }

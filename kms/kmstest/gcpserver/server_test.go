@@ -322,17 +322,17 @@ func TestList(t *testing.T) {
 	}
 }
 
-// What each method says to names that are malformed, of nothing, or forbidden.
-func TestNamesAndPermissions(t *testing.T) {
-	s, c := start(t)
-	ctx := t.Context()
+// method is a method of the service, with what it takes and how to call it.
+type method struct {
+	method, permission string
+	malformed, missing string // names
+	call               func(name string) error
+}
+
+func methodsOf(ctx context.Context, c *gcp.KeyManagementClient) []method {
 	state := &fieldmaskpb.FieldMask{Paths: []string{"state"}}
 	spec := &kmspb.CryptoKey{Purpose: kmspb.CryptoKey_ENCRYPT_DECRYPT}
-	methods := []struct {
-		method, permission string
-		malformed, missing string
-		call               func(name string) error
-	}{
+	return []method{
 		{"Encrypt", "cryptoKeyVersions.useToEncrypt", ring, key + "2", func(n string) error { _, err := c.Encrypt(ctx, &kmspb.EncryptRequest{Name: n}); return err }},
 		{"Decrypt", "cryptoKeyVersions.useToDecrypt", first, key + "2", func(n string) error { _, err := c.Decrypt(ctx, &kmspb.DecryptRequest{Name: n}); return err }},
 		{"GetCryptoKey", "cryptoKeys.get", first, key + "2", func(n string) error { _, err := c.GetCryptoKey(ctx, &kmspb.GetCryptoKeyRequest{Name: n}); return err }},
@@ -371,7 +371,12 @@ func TestNamesAndPermissions(t *testing.T) {
 			return err
 		}},
 	}
-	for _, m := range methods {
+}
+
+// What each method says to names that are malformed, of nothing, or forbidden.
+func TestNamesAndPermissions(t *testing.T) {
+	s, c := start(t)
+	for _, m := range methodsOf(t.Context(), c) {
 		t.Run(m.method, func(t *testing.T) {
 			s.ResetCalls()
 			wantCode(t, "malformed", m.call(m.malformed), codes.InvalidArgument)

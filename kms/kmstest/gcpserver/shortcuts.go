@@ -19,16 +19,17 @@ func (s *Server) AddKey(name string) error {
 	return s.AddKeyLike(name, &kmspb.CryptoKey{Purpose: kmspb.CryptoKey_ENCRYPT_DECRYPT})
 }
 
-// AddKeyLike makes a key with the purpose, version template, labels and
-// destruction delay of spec, and its key ring if there is none yet. Keys of
-// protection level HSM or EXTERNAL are made in software like all others.
+// AddKeyLike makes a key with the purpose, version template, labels, destruction
+// delay, rotation schedule and import restriction of spec, and its key ring if there
+// is none yet. Keys of protection level HSM or EXTERNAL, and imported ones, are made
+// in software like all others.
 func (s *Server) AddKeyLike(name string, spec *kmspb.CryptoKey) error {
 	ring, id, ok := splitKey(name)
 	if !ok {
 		return fmt.Errorf("gcpserver: add key: %w", badName("name"))
 	}
 	location, ringID, _ := strings.Cut(ring, "/keyRings/")
-	ctx := context.Background()
+	ctx := asOperator(context.Background())
 	srv := &service{Server: s}
 	if _, err := srv.CreateKeyRing(ctx, &kmspb.CreateKeyRingRequest{Parent: location, KeyRingId: ringID}); err != nil && status.Code(err) != codes.AlreadyExists {
 		return fmt.Errorf("gcpserver: add key ring: %w", err)
@@ -42,7 +43,7 @@ func (s *Server) AddKeyLike(name string, spec *kmspb.CryptoKey) error {
 // Rotate gives a symmetric key a new version, which becomes the primary one, and
 // returns its number.
 func (s *Server) Rotate(key string) (number int, err error) {
-	ctx := context.Background()
+	ctx := asOperator(context.Background())
 	srv := &service{Server: s}
 	v, err := srv.CreateCryptoKeyVersion(ctx, &kmspb.CreateCryptoKeyVersionRequest{Parent: key})
 	if err != nil {
@@ -55,6 +56,14 @@ func (s *Server) Rotate(key string) (number int, err error) {
 		return 0, fmt.Errorf("gcpserver: rotate: %w", err)
 	}
 	return number, nil
+}
+
+// SetGenerationTime has versions made from now on be PENDING_GENERATION for d
+// before they are ENABLED, as those in an HSM can be.
+func (s *Server) SetGenerationTime(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.generation = d
 }
 
 // SetState puts version number of key, or all of them for 0, into state at once,
@@ -79,6 +88,9 @@ func (s *Server) SetState(key string, number int, state kmspb.CryptoKeyVersion_C
 			v.destroy(now)
 		default:
 			v.state, v.destroyAt = state, now.Add(k.destroyAfter)
+			if state == kmspb.CryptoKeyVersion_PENDING_GENERATION {
+				v.ready = now.Add(100 * 365 * 24 * time.Hour) // until it is put into another state
+			}
 		}
 	}
 	return nil

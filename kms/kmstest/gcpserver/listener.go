@@ -1,0 +1,199 @@
+package gcpserver
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/peer"
+)
+
+// Connections returns how many connections clients have open.
+func (s *Server) Connections() int {
+	s.listener.mu.Lock()
+	defer s.listener.mu.Unlock()
+	return len(s.listener.conns)
+}
+
+// DropConnections cuts every connection: calls under way fail, and clients
+// connect anew.
+func (s *Server) DropConnections() { s.listener.drop() }
+
+// SetDown cuts every connection, and closes new ones at once without a word, as a
+// load balancer does that has no server behind it; false ends it. The address
+// stays taken meanwhile.
+func (s *Server) SetDown(down bool) {
+	s.listener.mu.Lock()
+	s.listener.down = down
+	s.listener.mu.Unlock()
+	if down {
+		s.listener.drop()
+	}
+}
+
+// AnswerInstead has h answer at the server's address from now on, over HTTP/1.1
+// and over HTTP/2 without TLS, as a login page or a proxy on the way does; nil has
+// the server answer again. Either way every connection is cut first. Requests that
+// h answers are not counted.
+func (s *Server) AnswerInstead(h http.Handler) {
+	var to *impostor
+	if h != nil {
+		to = newImpostor(h, s.listener.Addr())
+	}
+	s.listener.mu.Lock()
+	former := s.listener.instead
+	s.listener.instead = to
+	s.listener.mu.Unlock()
+	if former != nil {
+		former.close()
+	}
+	s.listener.drop()
+}
+
+// listener remembers connections, to be able to drop them.
+type listener struct {
+	net.Listener
+	mu      sync.Mutex
+	conns   map[string]*conn // by the client's address
+	down    bool
+	instead *impostor
+}
+
+func (l *listener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		tracked := &conn{Conn: c, of: l}
+		l.mu.Lock()
+		down, instead := l.down, l.instead
+		if !down && instead == nil {
+			l.conns[c.RemoteAddr().String()] = tracked
+		}
+		l.mu.Unlock()
+		switch {
+		case down:
+			_ = c.Close() // nobody is to read from it
+		case instead != nil:
+			instead.take(c)
+		default:
+			return tracked, nil
+		}
+	}
+}
+
+func (l *listener) drop() {
+	l.mu.Lock()
+	var all []net.Conn
+	for _, c := range l.conns {
+		all = append(all, c)
+	}
+	l.mu.Unlock()
+	for _, c := range all {
+		_ = c.Close() // it is gone either way
+	}
+}
+
+// cut breaks the connection of a call when what comes next is half written.
+func (l *listener) cut(ctx context.Context) {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return
+	}
+	l.mu.Lock()
+	c := l.conns[p.Addr.String()]
+	l.mu.Unlock()
+	if c != nil {
+		_ = grpc.SendHeader(ctx, nil) // it fails if they are out already, which is as good
+		c.breaks.Store(true)
+	}
+}
+
+type conn struct {
+	net.Conn
+	of     *listener
+	breaks atomic.Bool
+}
+
+var errBroken = errors.New("gcpserver: connection broken on command")
+
+func (c *conn) Write(b []byte) (int, error) {
+	if !c.breaks.Load() {
+		return c.Conn.Write(b)
+	}
+	n, _ := c.Conn.Write(b[:len(b)/2]) // the connection is gone either way
+	if tcp, ok := c.Conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0) // a reset rather than an end
+	}
+	_ = c.Close()
+	return n, errBroken
+}
+
+func (c *conn) Close() error {
+	c.of.mu.Lock()
+	if addr := c.RemoteAddr().String(); c.of.conns[addr] == c {
+		delete(c.of.conns, addr)
+	}
+	c.of.mu.Unlock()
+	return c.Conn.Close()
+}
+
+// impostor is an HTTP server that is handed connections. It is their listener, too.
+type impostor struct {
+	server *http.Server
+	addr   net.Addr
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+	served sync.WaitGroup
+}
+
+func newImpostor(h http.Handler, addr net.Addr) *impostor {
+	both := new(http.Protocols)
+	both.SetHTTP1(true)
+	both.SetUnencryptedHTTP2(true)
+	i := &impostor{
+		server: &http.Server{Handler: h, Protocols: both, ReadHeaderTimeout: 10 * time.Second},
+		addr:   addr, conns: make(chan net.Conn), closed: make(chan struct{}),
+	}
+	i.served.Go(func() { _ = i.server.Serve(i) }) // ends when close is called, which is no failure
+	return i
+}
+
+func (i *impostor) take(c net.Conn) {
+	select {
+	case i.conns <- c:
+	case <-i.closed:
+		_ = c.Close() // its client connects anew
+	}
+}
+
+func (i *impostor) close() {
+	_ = i.server.Close() // calls Close, and cuts what is open
+	i.served.Wait()
+}
+
+// Accept implements net.Listener.
+func (i *impostor) Accept() (net.Conn, error) {
+	select {
+	case c := <-i.conns:
+		return c, nil
+	case <-i.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener.
+func (i *impostor) Close() error {
+	i.once.Do(func() { close(i.closed) })
+	return nil
+}
+
+// Addr implements net.Listener.
+func (i *impostor) Addr() net.Addr { return i.addr }
