@@ -1,20 +1,13 @@
 package gcpkms
 
 import (
-	"context"
-	"log/slog"
 	"net"
-	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
-	gcp "cloud.google.com/go/kms/apiv1"
 	"google.golang.org/api/option"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/keepalive"
 
 	"github.com/waxseal/waxseal/kms"
 )
@@ -28,18 +21,6 @@ const (
 	// Cloud KMS answers in some tens of milliseconds; one that is stuck should not
 	// hold a worker for the 60 s that Google's client waits.
 	DefaultTimeout = 10 * time.Second
-
-	// maxAnswer bounds an answer in bytes: a data key, wrapped or not, and a
-	// resource name, with much room.
-	maxAnswer = 256 << 10
-
-	// maxReconnectDelay is how long gRPC waits at most before it tries to connect
-	// again. Its own default of two minutes would make every outage that much longer.
-	maxReconnectDelay = 3 * time.Second
-
-	// deadAfter is how long sent bytes may stay unacknowledged before a connection
-	// counts as dead, on Linux; the kernel alone would take a quarter of an hour.
-	deadAfter = 20 * time.Second
 )
 
 // Config says which key to open and how to reach Cloud KMS. Name is required.
@@ -72,10 +53,23 @@ type Config struct {
 // for once, now, which asks Google's metadata server where there is no file; with
 // InsecurePlaintext there are none.
 //
-// New does not reach Cloud KMS. A Config that cannot be used gives an *kms.Error of
-// class Internal that lists everything wrong with it; credentials that are missing
-// or cannot be read give one of class Denied.
+// New does not reach Cloud KMS. Each key has a connection of its own; NewBackend
+// is for programs that open many. A Config that cannot be used gives an *kms.Error
+// of class Internal that lists everything wrong with it; credentials that are
+// missing or cannot be read give one of class Denied.
 func New(cfg Config) (*Key, error) {
+	return cfg.open(func(cfg Config) (*connection, func() error, error) {
+		conn, err := cfg.dial(1)
+		if err != nil {
+			return nil, nil, err
+		}
+		return conn, conn.client.Close, nil
+	})
+}
+
+// open makes the key of cfg over the connection that connect gives, together with
+// what lets go of it.
+func (cfg Config) open(connect func(Config) (*connection, func() error, error)) (*Key, error) {
 	if cfg.Timeout == 0 {
 		cfg.Timeout = DefaultTimeout
 	}
@@ -86,53 +80,12 @@ func New(cfg Config) (*Key, error) {
 	if k.endpoint == "" {
 		k.endpoint = DefaultEndpoint
 	}
-	client, err := cfg.dial()
+	conn, release, err := connect(cfg)
 	if err != nil {
-		return nil, k.noCredentials("open", err)
+		return nil, k.noClient(len(cfg.ClientOptions) > 0, err)
 	}
-	k.client = client
+	k.conn, k.release = conn, sync.OnceValue(release)
 	return k, nil
-}
-
-// dial makes a client, which connects when it is first used.
-func (cfg Config) dial() (*gcp.KeyManagementClient, error) {
-	dialOptions := []grpc.DialOption{
-		grpc.WithDisableRetry(),
-		grpc.WithDisableServiceConfig(),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswer)),
-		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxReconnectDelay},
-			MinConnectTimeout: cfg.Timeout,
-		}),
-		// Pings this rare find nothing out by themselves; asking for them has gRPC
-		// set TCP_USER_TIMEOUT, which does.
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Minute, Timeout: deadAfter}),
-	}
-	var options []option.ClientOption
-	if cfg.InsecurePlaintext {
-		conn, err := grpc.NewClient(cfg.Endpoint, append(dialOptions, grpc.WithNoProxy(), grpc.WithTransportCredentials(insecure.NewCredentials()))...)
-		if err != nil {
-			return nil, err
-		}
-		options = []option.ClientOption{option.WithGRPCConn(conn)}
-	} else {
-		options = slices.Clone(cfg.ClientOptions)
-		if cfg.Endpoint != "" {
-			options = append(options, option.WithEndpoint(cfg.Endpoint))
-		}
-		for _, o := range dialOptions {
-			options = append(options, option.WithGRPCDialOption(o))
-		}
-	}
-	// At its debug level, which an environment variable switches on, Google's
-	// library logs requests and answers as they are, data keys included.
-	options = append(options, option.WithLogger(slog.New(slog.DiscardHandler)))
-	client, err := gcp.NewKeyManagementClient(context.Background(), options...)
-	if err != nil {
-		return nil, err
-	}
-	client.CallOptions = &gcp.KeyManagementCallOptions{} // its retries, and its timeouts of 60 s
-	return client, nil
 }
 
 // check lists all that is wrong with cfg, whose defaults are filled in.

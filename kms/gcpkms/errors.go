@@ -20,6 +20,13 @@ type refusal struct {
 	item bool
 }
 
+// call is what a request was for.
+type call struct {
+	op         string
+	permission string // that IAM asks for
+	aside      *aside // what came with the answer
+}
+
 // fail makes the error of one operation. cause is kept for errors.As, never printed.
 func (k *Key) fail(op string, r refusal, cause error) *kms.Error {
 	return &kms.Error{Class: r.class, Op: op, KeyID: k.id, Detail: r.detail, Advice: r.advice, Err: cause}
@@ -35,30 +42,33 @@ const deadlineSkew = 100 * time.Millisecond
 
 // refused says why a call failed, and whether that is about one item. ctx is the
 // caller's own, callCtx the one that the call was made with.
-func (k *Key) refused(ctx, callCtx context.Context, op string, err error) (failed *kms.Error, item bool) {
+func (k *Key) refused(ctx, callCtx context.Context, c call, err error) (failed *kms.Error, item bool) {
 	st := status.Convert(err)
 	if deadline, ok := ctx.Deadline(); ok && st.Code() == codes.DeadlineExceeded && time.Until(deadline) < deadlineSkew {
 		<-ctx.Done()
 	}
 	if ctx.Err() != nil {
-		return k.canceled(op, ctx.Err()), false
+		return k.canceled(c.op, ctx.Err()), false
 	}
 	if errors.Is(context.Cause(callCtx), errStalled) {
-		return k.fail(op, refusal{
+		return k.fail(c.op, refusal{
 			class: kms.Unavailable, detail: k.endpoint + " gave no answer within " + k.timeout.String(),
 			advice: "check Google Cloud's status and the network between",
 		}, err), false
 	}
-	why := k.reason(op, st)
-	return k.fail(op, why, err), why.item
+	why := k.reason(c, st)
+	failed = k.fail(c.op, why, err)
+	failed.RetryAfter = retryAfter(st, c.aside)
+	return failed, why.item
 }
 
-// noCredentials reports that the client could not be set up, which credentials
-// are all there is to.
-func (k *Key) noCredentials(op string, cause error) *kms.Error {
-	return k.fail(op, refusal{
-		class: kms.Denied, detail: "there are no usable Google credentials",
-		advice: "set GOOGLE_APPLICATION_CREDENTIALS to a readable credentials file, run gcloud auth application-default login, " +
-			"or run as a service account",
-	}, cause)
+// noClient reports that the client could not be set up, which credentials are all
+// there is to, unless the program passes options of its own.
+func (k *Key) noClient(options bool, cause error) *kms.Error {
+	advice := "set GOOGLE_APPLICATION_CREDENTIALS to a readable credentials file, run gcloud auth application-default login, " +
+		"or run as a service account"
+	if options {
+		advice += "; or check the client options"
+	}
+	return k.fail(opOpen, refusal{class: kms.Denied, detail: "there are no usable Google credentials", advice: advice}, cause)
 }

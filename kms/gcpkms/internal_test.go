@@ -1,12 +1,20 @@
 package gcpkms
 
 import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
+	"time"
 
+	"cloud.google.com/go/kms/apiv1/kmspb"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/waxseal/waxseal/kms"
 )
@@ -46,7 +54,7 @@ func TestVersionOf(t *testing.T) {
 }
 
 func TestReasonByDetails(t *testing.T) {
-	k := &Key{id: "gcpkms://k", endpoint: DefaultEndpoint}
+	k := &Key{id: "gcpkms://k", name: "projects/p/locations/l/keyRings/r/cryptoKeys/k", endpoint: DefaultEndpoint}
 	violated := func(kind string) protoadapt.MessageV1 {
 		return &errdetails.PreconditionFailure{Violations: []*errdetails.PreconditionFailure_Violation{{Type: kind}}}
 	}
@@ -70,7 +78,7 @@ func TestReasonByDetails(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := k.reason(opUnwrap, st)
+		got := k.reason(call{op: opUnwrap, permission: permDecrypt}, st)
 		if got.class != tc.want || got.detail == "" || got.advice == "" {
 			t.Errorf("%v: %+v, want %v", st.Proto(), got, tc.want)
 		}
@@ -78,5 +86,203 @@ func TestReasonByDetails(t *testing.T) {
 	}
 	if len(seen) != 7 {
 		t.Errorf("%d different details, want 7", len(seen))
+	}
+}
+
+func TestReasonByState(t *testing.T) {
+	k := &Key{name: "projects/p/locations/l/keyRings/r/cryptoKeys/k"}
+	for state, want := range map[kmspb.CryptoKeyVersion_CryptoKeyVersionState]kms.Class{
+		kmspb.CryptoKeyVersion_ENABLED: kms.Disabled, kmspb.CryptoKeyVersion_DISABLED: kms.Disabled,
+		kmspb.CryptoKeyVersion_DESTROY_SCHEDULED: kms.Disabled, kmspb.CryptoKeyVersion_DESTROYED: kms.NotFound,
+		kmspb.CryptoKeyVersion_PENDING_GENERATION: kms.Disabled, kmspb.CryptoKeyVersion_PENDING_IMPORT: kms.Disabled,
+		kmspb.CryptoKeyVersion_IMPORT_FAILED: kms.Disabled, kmspb.CryptoKeyVersion_GENERATION_FAILED: kms.Disabled,
+		kmspb.CryptoKeyVersion_PENDING_EXTERNAL_DESTRUCTION: kms.NotFound, kmspb.CryptoKeyVersion_EXTERNAL_DESTRUCTION_FAILED: kms.NotFound,
+		kmspb.CryptoKeyVersion_CryptoKeyVersionState(99): kms.Disabled,
+	} {
+		if got := k.inState(state); got.class != want || got.detail == "" || got.advice == "" || !got.item {
+			t.Errorf("%v: %+v, want %v", state, got, want)
+		}
+	}
+	v := &kmspb.CryptoKeyVersion{Name: k.name + "/cryptoKeyVersions/3", State: kmspb.CryptoKeyVersion_ENABLED}
+	if err := k.checkState(opDisable, "3", v, kmspb.CryptoKeyVersion_DISABLED); kms.ClassOf(err) != kms.Internal || !strings.Contains(err.Error(), "version 3 did not change") {
+		t.Errorf("a version that stayed as it was: %v", err)
+	}
+	for _, st := range []*status.Status{
+		status.New(codes.FailedPrecondition, "x has no primary version."),
+		status.New(codes.FailedPrecondition, "The primary version is missing."),
+	} {
+		if got := k.reason(call{op: opWrap}, st); got.class != kms.Disabled || !strings.Contains(got.detail, "no primary version") || !strings.Contains(got.advice, "--primary --key=k --keyring=r --location=l --project=p") {
+			t.Errorf("%+v", got)
+		}
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	info := func(d time.Duration) protoadapt.MessageV1 {
+		return &errdetails.RetryInfo{RetryDelay: durationpb.New(d)}
+	}
+	now := time.Now().UTC()
+	date := func(t time.Time) string { return t.Format(http.TimeFormat) }
+	for _, tc := range []struct {
+		name            string
+		detail          protoadapt.MessageV1
+		header, trailer metadata.MD
+		want            time.Duration
+	}{
+		{"nothing", nil, nil, nil, 0},
+		{"info", info(1500 * time.Millisecond), nil, nil, 1500 * time.Millisecond},
+		{"info before header", info(time.Second), metadata.Pairs("retry-after", "9"), nil, time.Second},
+		{"empty info", &errdetails.RetryInfo{}, nil, nil, 0},
+		{"negative info", info(-time.Second), nil, nil, 0},
+		{"endless info", info(1 << 62), nil, nil, time.Hour},
+		{"another detail", &errdetails.ErrorInfo{}, nil, nil, 0},
+		{"header", nil, metadata.Pairs("retry-after", "9"), nil, 9 * time.Second},
+		{"trailer", nil, metadata.Pairs("x", "y"), metadata.Pairs("retry-after", " 9 "), 9 * time.Second},
+		{"endless header", nil, metadata.Pairs("retry-after", "2147483647"), nil, time.Hour},
+		{"header too large", nil, metadata.Pairs("retry-after", "99999999999999999999"), nil, 0},
+		{"negative header", nil, metadata.Pairs("retry-after", "-9"), nil, 0},
+		{"nonsense header", nil, metadata.Pairs("retry-after", "soon"), nil, 0},
+		{"date", nil, metadata.Pairs("retry-after", date(now.Add(time.Hour+9*time.Second)), "date", date(now.Add(time.Hour))), nil, 9 * time.Second},
+		{"date in the past", nil, metadata.Pairs("retry-after", date(now.Add(-time.Hour))), nil, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			st := status.New(codes.ResourceExhausted, "")
+			if tc.detail != nil {
+				var err error
+				if st, err = st.WithDetails(tc.detail); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := retryAfter(st, &aside{tc.header, tc.trailer}); got != tc.want {
+				t.Errorf("retryAfter = %v, want %v", got, tc.want)
+			}
+		})
+	}
+	if got := retryAfter(status.New(codes.Unavailable, ""), &aside{header: metadata.Pairs("retry-after", date(now.Add(9*time.Second)))}); got < 5*time.Second || got > 10*time.Second {
+		t.Errorf("a date by our own clock: %v", got)
+	}
+}
+
+// What Google's library says of a token service decides whether data keys may be
+// used for longer: an outage is not a revocation.
+func TestTokenUnavailable(t *testing.T) {
+	for said, want := range map[string]bool{
+		"due to error: auth: cannot fetch token: 503\nResponse: down":                                   true,
+		"due to error: auth: cannot fetch token: 500\nResponse: ":                                       true,
+		"due to error: auth: cannot fetch token: 429\nResponse: ":                                       true,
+		"due to error: auth: cannot fetch token: 408\nResponse: ":                                       true,
+		"due to error: auth: cannot fetch token: 400\nResponse: EOF, i/o timeout":                       false,
+		"due to error: auth: cannot fetch token: 401\nResponse: status code 503":                        false,
+		"due to error: auth: \"invalid_grant\" \"Invalid JWT: dial tcp\"":                               false,
+		"due to error: auth: \"invalid_client\"":                                                        false,
+		"due to error: auth: \"internal_failure\" \"Backend Error\"":                                    true,
+		"due to error: auth: \"temporarily_unavailable\"":                                               true,
+		"due to error: credentials: status code 503: down":                                              true,
+		"due to error: credentials: status code 403: denied":                                            false,
+		"due to error: credentials: cannot fetch token: compute: Received 503 `down`":                   true,
+		"due to error: credentials: cannot fetch token: compute: Received 404 `no`":                     false,
+		"due to error: Post \"https://oauth2.googleapis.com/token\": dial tcp: lookup x: no such host":  true,
+		"due to error: Post \"https://x\": read tcp 10.0.0.1:1->10.0.0.2:443: connection reset by peer": true,
+		"due to error: Post \"https://x\": net/http: TLS handshake timeout":                             true,
+		"due to error: Post \"https://x\": context deadline exceeded":                                   true,
+		"due to error: credentials: failed to open credential file \"/run/token\": no such file":        false,
+		"due to error: unable to transfer credentials PerRPCCredentials: connection has no security":    false,
+	} {
+		if got := tokenUnavailable(said); got != want {
+			t.Errorf("%s: %v, want %v", said, got, want)
+		}
+	}
+}
+
+func TestNotKMS(t *testing.T) {
+	k := &Key{endpoint: DefaultEndpoint}
+	for said, want := range map[string]kms.Class{
+		"401 (Unauthorized)": kms.Unavailable, "403 (Forbidden)": kms.Unavailable, "302 (Found)": kms.Unavailable,
+		"429 (Too Many Requests)": kms.Throttled, "503 (Service Unavailable)": kms.Unavailable, "": kms.Unavailable, "<b>": kms.Unavailable,
+	} {
+		for _, code := range []codes.Code{codes.PermissionDenied, codes.Unauthenticated, codes.Unavailable, codes.Unknown} {
+			got := k.reason(call{op: opUnwrap}, status.New(code, "unexpected HTTP status code received from server: "+said))
+			if got.class != want || got.advice == "" || strings.Contains(got.detail, "<") {
+				t.Errorf("%v, %q: %+v", code, said, got)
+			}
+		}
+	}
+}
+
+func TestIdentityOf(t *testing.T) {
+	const url = "https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/w@p.iam.gserviceaccount.com:generateAccessToken"
+	const pool = "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/x"
+	for _, tc := range []struct{ file, want string }{
+		{`{"type": "service_account", "client_email": "w@p.iam.gserviceaccount.com", "private_key": "SECRET", "private_key_id": "SECRET"}`, "w@p.iam.gserviceaccount.com"},
+		{`{"type": "authorized_user", "client_id": "c", "client_secret": "SECRET", "refresh_token": "SECRET"}`, "authorized user (gcloud auth application-default login)"},
+		{`{"type": "authorized_user", "account": "me@example.com", "refresh_token": "SECRET"}`, "me@example.com"},
+		{`{"type": "impersonated_service_account", "service_account_impersonation_url": "` + url + `", "source_credentials": {"refresh_token": "SECRET"}}`, "w@p.iam.gserviceaccount.com, impersonated"},
+		{`{"type": "external_account", "audience": "` + pool + `"}`, "federated identity of " + pool},
+		{`{"type": "external_account", "audience": "` + pool + `", "service_account_impersonation_url": "` + url + `"}`, "w@p.iam.gserviceaccount.com, by federation from " + pool},
+		{`{"type": "gdch_service_account", "name": "robot", "private_key": "SECRET"}`, "robot"},
+		{`{"type": "something new", "token": "SECRET"}`, ""},
+		{`SECRET`, ""},
+	} {
+		who := identityOf([]byte(tc.file))
+		if got := who.resolve(t.Context()); got != tc.want || who.machine || strings.Contains(got, "SECRET") {
+			t.Errorf("%s: %q, want %q", tc.file, got, tc.want)
+		}
+	}
+}
+
+// The metadata server tells whose credentials they are, if it is there and quick.
+func TestIdentityOfMachine(t *testing.T) {
+	t.Cleanup(http.DefaultTransport.(*http.Transport).CloseIdleConnections)
+	answer := make(chan string, 1)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case email := <-answer:
+			if strings.HasSuffix(r.URL.Path, "/instance/service-accounts/default/email") {
+				_, _ = w.Write([]byte(email))
+			}
+		case <-r.Context().Done():
+		}
+	}))
+	t.Cleanup(s.Close)
+	t.Setenv("GCE_METADATA_HOST", strings.TrimPrefix(s.URL, "http://"))
+	who := identityOf(nil)
+	answer <- "w@p.iam.gserviceaccount.com\n"
+	if got := who.resolve(t.Context()); got != "w@p.iam.gserviceaccount.com" {
+		t.Errorf("%q", got)
+	}
+	began := time.Now()
+	if got := who.resolve(t.Context()); got != "the service account of this machine or workload" {
+		t.Errorf("when it does not answer: %q", got)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("waited %v for it", took)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if got := who.resolve(ended); got == "" {
+		t.Error("nothing")
+	}
+}
+
+func TestSkew(t *testing.T) {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 500e6, time.UTC)
+	for _, tc := range []struct {
+		date  string
+		took  time.Duration
+		want  time.Duration
+		known bool
+	}{
+		{"", 0, 0, false},
+		{"yesterday", 0, 0, false},
+		{"Fri, 02 Jan 2026 03:04:05 GMT", 0, 0, true},
+		{"Fri, 02 Jan 2026 03:04:06 GMT", 0, time.Second, true}, // half a second, rounded
+		{"Fri, 02 Jan 2026 03:04:06 GMT", time.Second, 0, true},
+		{"Fri, 02 Jan 2026 03:09:05 GMT", time.Second, 298 * time.Second, true},
+		{"Fri, 02 Jan 2026 02:04:05 GMT", time.Second, -time.Hour + time.Second, true},
+	} {
+		got, known := skew(tc.date, at, at.Add(tc.took))
+		if diff := got - tc.want; known != tc.known || diff < -time.Second || diff > time.Second || (tc.want == 0) != (got == 0) {
+			t.Errorf("%s after %v: %v, %v, want %v", tc.date, tc.took, got, known, tc.want)
+		}
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"hash/crc32"
 	"time"
 
-	gcp "cloud.google.com/go/kms/apiv1"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/waxseal/waxseal/kms"
@@ -14,8 +13,31 @@ import (
 
 // The operations that errors name.
 const (
-	opWrap   = "wrap"
-	opUnwrap = "unwrap"
+	opOpen        = "open"
+	opWrap        = "wrap"
+	opUnwrap      = "unwrap"
+	opRotate      = "rotate"
+	opVersions    = "list versions"
+	opDisable     = "disable"
+	opEnable      = "enable"
+	opDestroy     = "destroy"
+	opRestore     = "restore"
+	opMakePrimary = "make primary"
+	opProbe       = "probe"
+)
+
+// The IAM permissions that calls need, on the key.
+const (
+	permEncrypt        = "cloudkms.cryptoKeyVersions.useToEncrypt"
+	permDecrypt        = "cloudkms.cryptoKeyVersions.useToDecrypt"
+	permGetKey         = "cloudkms.cryptoKeys.get"
+	permUpdateKey      = "cloudkms.cryptoKeys.update"
+	permGetVersion     = "cloudkms.cryptoKeyVersions.get"
+	permListVersions   = "cloudkms.cryptoKeyVersions.list"
+	permCreateVersion  = "cloudkms.cryptoKeyVersions.create"
+	permUpdateVersion  = "cloudkms.cryptoKeyVersions.update"
+	permDestroyVersion = "cloudkms.cryptoKeyVersions.destroy"
+	permRestoreVersion = "cloudkms.cryptoKeyVersions.restore"
 )
 
 // maxParallel is how many requests one call has in flight at most. Most gRPC
@@ -31,12 +53,15 @@ var errStalled = errors.New("gcpkms: no answer in time")
 type Key struct {
 	id, name, endpoint string
 	timeout            time.Duration
-	client             *gcp.KeyManagementClient
+	conn               *connection
+	release            func() error
 }
 
 var (
-	_ kms.Key    = (*Key)(nil)
-	_ kms.Closer = (*Key)(nil)
+	_ kms.Key     = (*Key)(nil)
+	_ kms.Rotator = (*Key)(nil)
+	_ kms.Prober  = (*Key)(nil)
+	_ kms.Closer  = (*Key)(nil)
 )
 
 // ID implements kms.Key: "gcpkms://" and the key's resource name.
@@ -48,8 +73,9 @@ func (k *Key) String() string { return k.id }
 // GoString returns the ID.
 func (k *Key) GoString() string { return k.id }
 
-// Close closes the connection to Cloud KMS. Calls under way fail.
-func (k *Key) Close() error { return k.client.Close() }
+// Close closes the connection to Cloud KMS, unless another key of a NewBackend
+// uses it still. Calls under way fail. It may be called twice.
+func (k *Key) Close() error { return k.release() }
 
 // bounded is ctx with our own timeout, kept apart from the caller's: one means
 // that Cloud KMS is stuck, the other that the caller gave up.

@@ -1,6 +1,7 @@
 package gcpkms
 
 import (
+	"errors"
 	"strings"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -15,18 +16,18 @@ const damagedBlob = "open it with the key and in the namespace it was sealed und
 
 // reason says what a status means. It goes by the code, by the details that come
 // with it, and where Google documents neither for a case, by words of the message.
-func (k *Key) reason(op string, st *status.Status) refusal {
+func (k *Key) reason(c call, st *status.Status) refusal {
+	if httpStatus, ok := strings.CutPrefix(st.Message(), "unexpected HTTP status code received from server: "); ok {
+		return k.notKMS(httpStatus)
+	}
 	has := func(s string) bool { return strings.Contains(st.Message(), s) }
 	switch st.Code() {
 	case codes.PermissionDenied:
-		return k.denied(op, st)
+		return k.denied(c, st)
 	case codes.Unauthenticated:
 		return k.unauthenticated(st)
 	case codes.NotFound:
-		return refusal{
-			class: kms.NotFound, detail: "there is no such key, or no such project, location or key ring",
-			advice: "check the resource name; gcloud kms keys list --location=L --keyring=R --project=P shows what there is",
-		}
+		return k.missing(c)
 	case codes.ResourceExhausted:
 		if has("received message larger than max") { // our own limit
 			return refusal{detail: "the answer is larger than any of Cloud KMS's", advice: "check that " + k.endpoint + " is Cloud KMS"}
@@ -36,23 +37,25 @@ func (k *Key) reason(op string, st *status.Status) refusal {
 			advice: "raise the project's quota for cryptographic requests, or let more payloads share a data key",
 		}
 	case codes.FailedPrecondition:
-		return k.precondition(st)
+		return k.precondition(c, st)
 	case codes.InvalidArgument, codes.OutOfRange:
 		switch {
 		case has("_crc32c"):
 			return damagedRequest()
 		case wrongPurpose(st):
 			return k.wrongKind()
-		case op == opUnwrap:
+		case c.op == opUnwrap:
 			return refusal{
 				class: kms.Corrupt, item: true, detail: "the wrapped data key was altered, or belongs to another key or context",
 				advice: damagedBlob,
 			}
+		case c.op == opWrap:
+			return refusal{
+				detail: "Cloud KMS did not take the request",
+				advice: "an HSM key takes 8 KiB of data key and context together; is the context larger? otherwise look into Cloud KMS's audit log",
+			}
 		}
-		return refusal{
-			detail: "Cloud KMS did not take the request",
-			advice: "an HSM key takes 8 KiB of data key and context together; is the context larger? otherwise look into Cloud KMS's audit log",
-		}
+		return refusal{detail: "Cloud KMS did not take the request", advice: "look into Cloud KMS's audit log for its reason"}
 	case codes.Unimplemented:
 		return refusal{
 			class: kms.Unavailable, detail: "what answers at " + k.endpoint + " is not Cloud KMS, or something on the way",
@@ -73,8 +76,30 @@ func (k *Key) reason(op string, st *status.Status) refusal {
 	}
 }
 
+// missing is what NOT_FOUND means.
+func (k *Key) missing(c call) refusal {
+	r := refusal{
+		class: kms.NotFound, detail: "there is no such key, or no such project, location or key ring",
+		advice: "check the resource name; " + k.gcloud("kms keys list", scopeRing) + " shows what there is",
+	}
+	if c.ofVersion() {
+		r.detail = "there is no such version, or no such key"
+		r.advice = k.gcloud("kms keys versions list", scopeKey) + " shows what there is"
+	}
+	return r
+}
+
+// ofVersion reports whether a call names a version of the key.
+func (c call) ofVersion() bool {
+	switch c.op {
+	case opDisable, opEnable, opDestroy, opRestore, opMakePrimary:
+		return true
+	}
+	return false
+}
+
 // denied tells apart what PERMISSION_DENIED stands for.
-func (k *Key) denied(op string, st *status.Status) refusal {
+func (k *Key) denied(c call, st *status.Status) refusal {
 	r := refusal{class: kms.Denied}
 	switch errorReason(st) {
 	case "SERVICE_DISABLED":
@@ -87,64 +112,44 @@ func (k *Key) denied(op string, st *status.Status) refusal {
 		r.detail = "the credentials have no scope for Cloud KMS"
 		r.advice = "give the machine or the token the scope https://www.googleapis.com/auth/cloudkms"
 	default:
-		r.detail = "our identity may not " + op + " with this key, or the key does not exist"
-		role := "roles/cloudkms.cryptoKeyEncrypterDecrypter"
-		if op == opUnwrap {
-			role += ", or roles/cloudkms.cryptoKeyDecrypter to only open,"
-		}
-		r.advice = "grant " + role + " on the key, and check the key's name"
+		r.detail = "our identity may not " + c.op + " with this key, or the key does not exist"
+		r.advice = "grant " + roleFor(c) + " on the key, and check the key's name"
 	}
 	return r
 }
 
-// unauthenticated tells credentials that are bad from a token that could not be
-// fetched for the moment. The client reports the latter with the same code and a
-// text of its own; what it quotes decides.
-func (k *Key) unauthenticated(st *status.Status) refusal {
-	if strings.HasPrefix(st.Message(), "transport: per-RPC creds failed") {
-		for _, sign := range []string{"dial tcp", "connection re", "i/o timeout", "deadline exceeded", "EOF", "no such host", "status code 5"} {
-			if strings.Contains(st.Message(), sign) {
-				return refusal{
-					class: kms.Unavailable, detail: "Google's token service cannot be reached",
-					advice: "check the network to oauth2.googleapis.com, sts.googleapis.com or the metadata server",
-				}
-			}
-		}
+// roleFor names the smallest predefined role that holds what a call needs, and for
+// calls that manage the key the permission, which a custom role can hold alone.
+func roleFor(c call) string {
+	switch c.op {
+	case opWrap:
+		return "roles/cloudkms.cryptoKeyEncrypterDecrypter"
+	case opUnwrap:
+		return "roles/cloudkms.cryptoKeyEncrypterDecrypter, or roles/cloudkms.cryptoKeyDecrypter to only open,"
 	}
-	return refusal{
-		class: kms.Denied, detail: "Google does not take our credentials: they expired, were revoked, or are another service's",
-		advice: "renew what GOOGLE_APPLICATION_CREDENTIALS names, or run gcloud auth application-default login",
+	role := "roles/cloudkms.admin"
+	if strings.HasSuffix(c.permission, ".get") || strings.HasSuffix(c.permission, ".list") {
+		role = "roles/cloudkms.viewer"
 	}
+	return role + ", or a custom role with " + c.permission + ","
 }
 
-// precondition tells apart what FAILED_PRECONDITION stands for.
-func (k *Key) precondition(st *status.Status) refusal {
-	kind := violation(st)
-	state := func(s string) bool {
-		return strings.HasSuffix(strings.TrimRight(st.Message(), "."), "current state is: "+s)
+// notKMS is what an answer means that is not gRPC: Cloud KMS always answers HTTP
+// status 200 and says the rest in gRPC, so that a 401 or 403 is not its refusal.
+func (k *Key) notKMS(httpStatus string) refusal {
+	code, _, _ := strings.Cut(httpStatus, " ")
+	if code == "429" {
+		return refusal{
+			class: kms.Throttled, detail: k.endpoint + " answers that there are too many requests",
+			advice: "send fewer, or let more payloads share a data key; a proxy on the way may have a limit of its own",
+		}
 	}
-	switch {
-	case kind == "KEY_DESTROYED" || state("DESTROYED"):
-		return refusal{
-			class: kms.NotFound, item: true, detail: "the key version that is needed was destroyed",
-			advice: "what it wrapped can no longer be opened with this key; open it with another recipient's key, and to seal make an enabled version primary",
-		}
-	case state("DESTROY_SCHEDULED"):
-		return refusal{
-			class: kms.Disabled, item: true, detail: "the key version that is needed is scheduled for destruction",
-			advice: "gcloud kms keys versions restore, and then enable, that version",
-		}
-	case kind == "KEY_DISABLED" || state("DISABLED"):
-		return refusal{
-			class: kms.Disabled, item: true, detail: "the key version that is needed is disabled",
-			advice: "gcloud kms keys versions enable that version, or to seal make an enabled version primary",
-		}
-	case wrongPurpose(st):
-		return k.wrongKind()
+	if len(code) != 3 || strings.Trim(code, digits) != "" {
+		code = "unknown"
 	}
 	return refusal{
-		class: kms.Disabled, item: true, detail: "the key, or the version that is needed, cannot be used in its present state",
-		advice: "check that the key has an enabled primary version; for an external key, what its manager says",
+		class: kms.Unavailable, detail: "what answers at " + k.endpoint + " is not Cloud KMS, or something on the way (HTTP status " + code + ")",
+		advice: "check the endpoint, look for a proxy or login page on the way, and check Google Cloud's status",
 	}
 }
 
@@ -158,6 +163,14 @@ func (k *Key) wrongKind() refusal {
 	return refusal{
 		detail: "the key is of the wrong kind: its purpose is not ENCRYPT_DECRYPT",
 		advice: "create another key with --purpose=encryption and name that one; a key's purpose cannot be changed",
+	}
+}
+
+// otherKey refuses an answer that names another key than was asked for.
+func (k *Key) otherKey() refusal {
+	return refusal{
+		detail: "the answer is about another key than it was asked for",
+		advice: "check that " + k.endpoint + " is Cloud KMS, and what is between it and us",
 	}
 }
 
@@ -195,4 +208,18 @@ func violation(st *status.Status) string {
 		}
 	}
 	return ""
+}
+
+// lacksPermission reports whether a refusal is about a permission on the key, and
+// not about the project or the credentials.
+func lacksPermission(err error) bool {
+	e, ok := errors.AsType[*kms.Error](err)
+	if !ok || status.Code(e.Err) != codes.PermissionDenied {
+		return false
+	}
+	switch errorReason(status.Convert(e.Err)) {
+	case "SERVICE_DISABLED", "BILLING_DISABLED", "ACCESS_TOKEN_SCOPE_INSUFFICIENT":
+		return false
+	}
+	return true
 }

@@ -82,12 +82,13 @@ func (f *failure) add(err error) {
 func (k *Key) unwrapOne(ctx context.Context, blob, ad []byte) (dataKey []byte, item bool, err error) {
 	callCtx, cancel := k.bounded(ctx)
 	defer cancel()
-	resp, err := k.client.Decrypt(callCtx, &kmspb.DecryptRequest{
+	var with aside
+	resp, err := k.conn.client.Decrypt(callCtx, &kmspb.DecryptRequest{
 		Name: k.name, Ciphertext: blob, CiphertextCrc32C: checksum(blob),
 		AdditionalAuthenticatedData: ad, AdditionalAuthenticatedDataCrc32C: checksum(ad),
-	})
+	}, with.listen())
 	if err != nil {
-		refused, item := k.refused(ctx, callCtx, opUnwrap, err)
+		refused, item := k.refused(ctx, callCtx, call{op: opUnwrap, permission: permDecrypt, aside: &with}, err)
 		return nil, item, refused
 	}
 	defer clear(resp.Plaintext)

@@ -2,10 +2,8 @@ package gcpkms
 
 import (
 	"context"
-	"fmt"
 	"net/url"
 	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/waxseal/waxseal/kms"
@@ -25,7 +23,8 @@ const (
 //
 //	gcpkms://projects/P/locations/L/keyRings/R/cryptoKeys/K[?endpoint=HOST:PORT][&insecure-plaintext=true]
 //
-// Credentials come from the environment, as New documents.
+// Credentials come from the environment, as New documents. Each key has a
+// connection of its own; where there are many, use NewBackend.
 const Backend backend = Scheme
 
 // backend is a string so that Backend can be a constant.
@@ -44,52 +43,27 @@ func (b backend) Open(_ context.Context, uri *url.URL) (kms.Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	return New(cfg)
+	key, err := New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return key, nil
 }
 
 func parseURI(u *url.URL) (Config, error) {
-	var problems []string
-	bad := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
-
-	if u.Scheme != Scheme {
-		bad("the scheme is not %s", Scheme)
-	}
-	if u.User != nil {
-		bad("a user name or password does not belong in a key URI")
-	}
+	p := kms.ReadParams(u, Scheme, paramEndpoint, paramInsecure)
 	if u.Fragment != "" {
-		bad("there is nothing after # in a key URI of Cloud KMS's")
+		p.Bad("there is nothing after # in a key URI of Cloud KMS's")
 	}
-	cfg := Config{Name: u.Host + u.EscapedPath()} // as written: an escape could smuggle a slash into a name
+	cfg := Config{
+		Name:     u.Host + u.EscapedPath(), // as written: an escape could smuggle a slash into a name
+		Endpoint: p.Text(paramEndpoint), InsecurePlaintext: p.Flag(paramInsecure),
+	}
 	if problem := nameProblem(cfg.Name); problem != "" {
-		bad("%s", problem)
+		p.Bad("%s", problem)
 	}
-	query, err := url.ParseQuery(u.RawQuery)
-	if err != nil {
-		bad("what follows ? cannot be parsed")
-	}
-	for name, values := range query {
-		if name != paramEndpoint && name != paramInsecure {
-			bad("unknown parameter %q", name)
-		}
-		if len(values) != 1 || values[0] == "" {
-			bad("parameter %q needs one value", name)
-		}
-	}
-	cfg.Endpoint = query.Get(paramEndpoint)
-	switch query.Get(paramInsecure) {
-	case "", "false":
-	case "true":
-		cfg.InsecurePlaintext = true
-	default:
-		bad("parameter %q is neither true nor false", paramInsecure)
-	}
-	if len(problems) > 0 {
-		slices.Sort(problems) // the query is a map
-		return Config{}, &kms.Error{
-			Op: "open", KeyID: kms.Redact(u), Detail: strings.Join(problems, "; "),
-			Advice: "write gcpkms://projects/P/locations/L/keyRings/R/cryptoKeys/K, which is " + Scheme + ":// and the key's resource name",
-		}
+	if err := p.Err("write gcpkms://projects/P/locations/L/keyRings/R/cryptoKeys/K, which is " + Scheme + ":// and the key's resource name"); err != nil {
+		return Config{}, err
 	}
 	return cfg, nil
 }
@@ -127,18 +101,29 @@ func nameProblem(name string) string {
 // not compared.
 func versionOf(key, name string) (version string, ok bool) {
 	of, version, found := strings.Cut(name, versionsPart)
-	if !found || version == "" || len(version) > 10 || version[0] == '0' || strings.Trim(version, digits) != "" || !keyName.MatchString(of) {
+	if !found || !isVersion(version) || !keyName.MatchString(of) {
 		return "", false
 	}
-	if of == key {
-		return version, true
+	return version, sameKey(key, of)
+}
+
+// sameKey reports whether two resource names may be of one key, as versionOf
+// documents it.
+func sameKey(ours, its string) bool {
+	if ours == its {
+		return true
 	}
-	ourProject, ours := splitProject(key)
-	itsProject, its := splitProject(of)
-	return version, ours == its && isNumber(ourProject) != isNumber(itsProject)
+	ourProject, ourRest := splitProject(ours)
+	itsProject, itsRest := splitProject(its)
+	return ourRest == itsRest && isNumber(ourProject) != isNumber(itsProject) && keyName.MatchString(its)
 }
 
 const digits = "0123456789"
+
+// isVersion reports whether s is a version's number as Cloud KMS writes it.
+func isVersion(s string) bool {
+	return s != "" && len(s) <= 10 && s[0] != '0' && strings.Trim(s, digits) == ""
+}
 
 func isNumber(project string) bool { return strings.Trim(project, digits) == "" }
 
@@ -146,4 +131,26 @@ func isNumber(project string) bool { return strings.Trim(project, digits) == "" 
 func splitProject(name string) (project, rest string) {
 	project, rest, _ = strings.Cut(strings.TrimPrefix(name, "projects/"), "/")
 	return project, rest
+}
+
+// How much of a key's name a gcloud command needs.
+const (
+	scopeRing = iota
+	scopeKey  // for commands about versions
+	scopeName // for commands about the key, whose name is their argument
+)
+
+// gcloud returns a command about the key as a person would type it.
+func (k *Key) gcloud(command string, scope int) string {
+	project, rest := splitProject(k.name)
+	location, rest, _ := strings.Cut(strings.TrimPrefix(rest, "locations/"), ringsPart)
+	ring, key, _ := strings.Cut(rest, keysPart)
+	out := "gcloud " + command
+	switch scope {
+	case scopeKey:
+		out += " --key=" + key
+	case scopeName:
+		out += " " + key
+	}
+	return out + " --keyring=" + ring + " --location=" + location + " --project=" + project
 }

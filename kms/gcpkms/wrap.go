@@ -55,12 +55,13 @@ func (k *Key) Wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]km
 func (k *Key) wrapOne(ctx context.Context, dataKey, ad []byte) (kms.Wrapped, error) {
 	callCtx, cancel := k.bounded(ctx)
 	defer cancel()
-	resp, err := k.client.Encrypt(callCtx, &kmspb.EncryptRequest{
+	var with aside
+	resp, err := k.conn.client.Encrypt(callCtx, &kmspb.EncryptRequest{
 		Name: k.name, Plaintext: dataKey, PlaintextCrc32C: checksum(dataKey),
 		AdditionalAuthenticatedData: ad, AdditionalAuthenticatedDataCrc32C: checksum(ad),
-	})
+	}, with.listen())
 	if err != nil {
-		failed, _ := k.refused(ctx, callCtx, opWrap, err)
+		failed, _ := k.refused(ctx, callCtx, call{op: opWrap, permission: permEncrypt, aside: &with}, err)
 		return kms.Wrapped{}, failed
 	}
 	// Of data that is not there the flag need not say anything.
@@ -72,10 +73,7 @@ func (k *Key) wrapOne(ctx context.Context, dataKey, ad []byte) (kms.Wrapped, err
 	}
 	version, ok := versionOf(k.name, resp.Name)
 	if !ok {
-		return kms.Wrapped{}, k.fail(opWrap, refusal{
-			detail: "what answered encrypted with another key than it was asked to",
-			advice: "check that " + k.endpoint + " is Cloud KMS, and what is between it and us",
-		}, nil)
+		return kms.Wrapped{}, k.fail(opWrap, k.otherKey(), nil)
 	}
 	if n := len(resp.Ciphertext); n == 0 || n > kms.MaxWrappedSize {
 		return kms.Wrapped{}, k.fail(opWrap, refusal{

@@ -1,0 +1,93 @@
+package gcpkms
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/googleapis/gax-go/v2"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/waxseal/waxseal/kms"
+)
+
+const (
+	// maxAdminAnswer bounds an answer about keys in bytes: an HSM's attestation, or
+	// a page of versions.
+	maxAdminAnswer = 4 << 20
+
+	// maxRetryAfter is the longest that we have a server tell us to stay away.
+	maxRetryAfter = time.Hour
+)
+
+// rpc is a method of Google's client.
+type rpc[Q, A any] func(context.Context, Q, ...gax.CallOption) (A, error)
+
+// aside is what an answer says besides itself.
+type aside struct{ header, trailer metadata.MD }
+
+// listen has a call fill a in.
+func (a *aside) listen(more ...grpc.CallOption) gax.CallOption {
+	return gax.WithGRPCOptions(append(more, grpc.Header(&a.header), grpc.Trailer(&a.trailer))...)
+}
+
+// value returns the first value of a header or trailer, empty if there is none.
+func (a *aside) value(name string) string {
+	for _, md := range []metadata.MD{a.header, a.trailer} {
+		if values := md.Get(name); len(values) > 0 {
+			return values[0]
+		}
+	}
+	return ""
+}
+
+// admin makes one call that is about the key rather than with it. permission is
+// what IAM asks for.
+func admin[Q, A any](ctx context.Context, k *Key, op, permission string, method rpc[Q, A], req Q) (A, aside, error) {
+	var with aside
+	var none A
+	if err := ctx.Err(); err != nil {
+		return none, with, k.canceled(op, err)
+	}
+	callCtx, cancel := k.bounded(ctx)
+	defer cancel()
+	answer, err := method(callCtx, req, with.listen(grpc.MaxCallRecvMsgSize(maxAdminAnswer)))
+	if err != nil {
+		failed, _ := k.refused(ctx, callCtx, call{op: op, permission: permission, aside: &with}, err)
+		return none, with, failed
+	}
+	return answer, with, nil
+}
+
+// retryAfter is how long a status, or what came with it, asks to be left alone;
+// zero if it does not say.
+func retryAfter(st *status.Status, with *aside) time.Duration {
+	wait := time.Duration(0)
+	for _, d := range st.Details() {
+		if info, ok := d.(*errdetails.RetryInfo); ok && info.RetryDelay != nil {
+			wait = info.RetryDelay.AsDuration()
+		}
+	}
+	if said := strings.TrimSpace(with.value("retry-after")); wait <= 0 && said != "" {
+		if seconds, err := strconv.ParseUint(said, 10, 31); err == nil {
+			wait = time.Duration(seconds) * time.Second
+		} else if at, err := http.ParseTime(said); err == nil {
+			now, err := http.ParseTime(with.value("date"))
+			if err != nil {
+				now = time.Now()
+			}
+			wait = at.Sub(now)
+		}
+	}
+	return min(max(wait, 0), maxRetryAfter)
+}
+
+// unsupported refuses what Cloud KMS does not have, in the way of kms.Rotator.
+func (k *Key) unsupported(op, detail, advice string, cause error) *kms.Error {
+	return k.fail(op, refusal{detail: detail, advice: advice}, cause)
+}
