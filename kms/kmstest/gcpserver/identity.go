@@ -3,6 +3,7 @@ package gcpserver
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -81,6 +82,13 @@ func (s *Server) Grant(member, resource string, roles ...string) error {
 		}
 	}
 	return nil
+}
+
+// Revoke takes from member all that Grant gave.
+func (s *Server) Revoke(member string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.bindings, func(b binding, _ bool) bool { return b.member == member })
 }
 
 // Deny takes an IAM permission, such as "cloudkms.cryptoKeyVersions.useToEncrypt",

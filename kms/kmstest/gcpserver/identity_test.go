@@ -74,6 +74,10 @@ func TestIdentities(t *testing.T) {
 		t.Errorf("with an expired token: %q", got)
 	}
 
+	wantCode(t, "before its roles are revoked", get(as(t.Context(), "Bearer reader-token")), codes.OK)
+	s.Revoke(reader)
+	wantCode(t, "after", get(as(t.Context(), "Bearer reader-token")), codes.PermissionDenied)
+
 	// What the program does that runs the server needs no permission.
 	s.Deny("cloudkms.cryptoKeyVersions.create", "")
 	if _, err := s.Rotate(key); err != nil {

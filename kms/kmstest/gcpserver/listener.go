@@ -3,8 +3,11 @@ package gcpserver
 import (
 	"context"
 	"errors"
+	"io"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,7 +24,8 @@ func (s *Server) Connections() int {
 }
 
 // DropConnections cuts every connection: calls under way fail, and clients
-// connect anew.
+// connect anew. It waits a second at most for clients to notice, so that their next
+// call is not sent into the void.
 func (s *Server) DropConnections() { s.listener.drop() }
 
 // SetDown cuts every connection, and closes new ones at once without a word, as a
@@ -49,10 +53,10 @@ func (s *Server) AnswerInstead(h http.Handler) {
 	former := s.listener.instead
 	s.listener.instead = to
 	s.listener.mu.Unlock()
+	s.listener.drop()
 	if former != nil {
 		former.close()
 	}
-	s.listener.drop()
 }
 
 // listener remembers connections, to be able to drop them.
@@ -70,10 +74,10 @@ func (l *listener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		tracked := &conn{Conn: c, of: l}
+		tracked := &conn{Conn: c, of: l, closed: make(chan struct{})}
 		l.mu.Lock()
 		down, instead := l.down, l.instead
-		if !down && instead == nil {
+		if !down {
 			l.conns[c.RemoteAddr().String()] = tracked
 		}
 		l.mu.Unlock()
@@ -81,7 +85,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		case down:
 			_ = c.Close() // nobody is to read from it
 		case instead != nil:
-			instead.take(c)
+			instead.take(tracked)
 		default:
 			return tracked, nil
 		}
@@ -90,13 +94,23 @@ func (l *listener) Accept() (net.Conn, error) {
 
 func (l *listener) drop() {
 	l.mu.Lock()
-	var all []net.Conn
-	for _, c := range l.conns {
-		all = append(all, c)
-	}
+	doomed := slices.Collect(maps.Values(l.conns)) // not those that come meanwhile
 	l.mu.Unlock()
-	for _, c := range all {
-		_ = c.Close() // it is gone either way
+	for _, c := range doomed {
+		if tcp, ok := c.Conn.(*net.TCPConn); ok {
+			c.dropped.Store(true)
+			_ = tcp.CloseWrite() // its client closes the other half, and whoever serves it then closes it
+		}
+	}
+	timeout := time.NewTimer(time.Second)
+	defer timeout.Stop()
+	for _, c := range doomed {
+		select {
+		case <-c.closed:
+		case <-timeout.C:
+			timeout.Reset(0) // nor is there time for the others
+			_ = c.Close()    // it is gone either way
+		}
 	}
 }
 
@@ -117,8 +131,11 @@ func (l *listener) cut(ctx context.Context) {
 
 type conn struct {
 	net.Conn
-	of     *listener
-	breaks atomic.Bool
+	of      *listener
+	breaks  atomic.Bool // at the next write
+	dropped atomic.Bool
+	once    sync.Once
+	closed  chan struct{}
 }
 
 var errBroken = errors.New("gcpserver: connection broken on command")
@@ -127,7 +144,9 @@ func (c *conn) Write(b []byte) (int, error) {
 	if !c.breaks.Load() {
 		return c.Conn.Write(b)
 	}
-	n, _ := c.Conn.Write(b[:len(b)/2]) // the connection is gone either way
+	// Less than any frame that answers something: frames of several answers may be
+	// written at once.
+	n, _ := c.Conn.Write(b[:min(len(b)/2, 12)]) // the connection is gone either way
 	if tcp, ok := c.Conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0) // a reset rather than an end
 	}
@@ -141,6 +160,12 @@ func (c *conn) Close() error {
 		delete(c.of.conns, addr)
 	}
 	c.of.mu.Unlock()
+	if c.dropped.Load() {
+		// Whoever serves it may close it before the client has noticed.
+		_ = c.SetReadDeadline(time.Now().Add(time.Second))
+		_, _ = io.Copy(io.Discard, c.Conn) // it is gone either way
+	}
+	c.once.Do(func() { close(c.closed) })
 	return c.Conn.Close()
 }
 
