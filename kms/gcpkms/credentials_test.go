@@ -48,13 +48,21 @@ func tlsFront(t *testing.T, target string) (addr string, roots *x509.CertPool) {
 				in.Close()
 				continue
 			}
+			var both sync.WaitGroup
 			for a, b := range map[net.Conn]net.Conn{in: out, out: in} {
-				passing.Go(func() {
+				both.Go(func() {
 					_, _ = io.Copy(a, b)
-					a.Close()
-					b.Close()
+					// One end learns that the other has closed.
+					if err := a.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+						a.Close() // such as before the handshake
+					}
 				})
 			}
+			passing.Go(func() {
+				both.Wait()
+				in.Close()
+				out.Close()
+			})
 		}
 	})
 	return l.Addr().String(), roots

@@ -2,12 +2,16 @@ package gcpkms
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
 	"cloud.google.com/go/kms/apiv1/kmspb"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/waxseal/waxseal/kms"
 )
@@ -21,36 +25,73 @@ const dateGrain = time.Second
 
 // Probe implements kms.Prober: GetCryptoKey, and ListCryptoKeyVersions for the
 // warnings. Workers and codec servers need neither; without cloudkms.cryptoKeys.get
-// and cryptoKeyVersions.list (roles/cloudkms.viewer) the report is shorter.
+// and cryptoKeyVersions.list (roles/cloudkms.viewer) the report is shorter. Who may
+// not describe the key is found able or not to use it by a Decrypt of what is no
+// ciphertext or, failing that, an Encrypt of nothing.
+//
 // Identity is what the credentials say of themselves, empty for those that were
 // passed as ClientOptions; Google's client renews tokens, so there is no Expires.
+// A key that neither seals nor opens, because of its purpose or because none of its
+// versions is enabled, is an error.
 func (k *Key) Probe(ctx context.Context) (kms.Report, error) {
 	began := time.Now()
 	key, with, err := k.describe(ctx, opProbe)
 	r := kms.Report{}
 	r.Skew, r.SkewKnown = skew(with.value("date"), began, time.Now())
-	if err != nil && !unprivileged(err) {
-		return kms.Report{}, err
-	}
-	r.Identity = k.conn.who.resolve(ctx)
-	if err != nil {
+	if unprivileged(err) {
+		if err := k.canBeUsed(ctx); err != nil {
+			return kms.Report{}, err
+		}
+		r.Identity = k.conn.who.resolve(ctx)
 		return r, nil
+	}
+	if err != nil {
+		return kms.Report{}, err
 	}
 	if key.Purpose != kmspb.CryptoKey_ENCRYPT_DECRYPT {
 		return kms.Report{}, k.fail(opProbe, k.wrongKind(), nil)
 	}
 	versions, err := k.list(ctx, opProbe, key)
-	if err != nil && !unprivileged(err) {
+	switch {
+	case err == nil && !slices.ContainsFunc(versions, func(v kms.Version) bool { return v.State == kms.VersionEnabled }):
+		return kms.Report{}, k.fail(opProbe, k.noneEnabled(key), nil)
+	case err != nil && !unprivileged(err):
 		return kms.Report{}, err
 	}
+	r.Identity = k.conn.who.resolve(ctx)
 	r.Key, r.Warnings = k.portrait(key), k.warnings(key, versions)
 	return r, nil
+}
+
+// noneEnabled is what it means that no version of a key is enabled.
+func (k *Key) noneEnabled(key *kmspb.CryptoKey) refusal {
+	if key.Primary == nil {
+		return refusal{
+			class: kms.Disabled, detail: "the key has no enabled version",
+			advice: "make one: " + k.gcloud("kms keys versions create --primary", scopeKey),
+		}
+	}
+	return k.inState(key.Primary.State)
+}
+
+// canBeUsed asks with the permissions to use the key, for who has no others. The
+// request and what is wrong with it are no secrets.
+func (k *Key) canBeUsed(ctx context.Context) error {
+	nothing := []byte{0}
+	_, _, err := admin(ctx, k, opProbe, permDecrypt, k.conn.client.Decrypt, &kmspb.DecryptRequest{Name: k.name, Ciphertext: nothing})
+	if e, ok := errors.AsType[*kms.Error](err); ok && status.Code(e.Err) == codes.InvalidArgument && !wrongPurpose(status.Convert(e.Err)) {
+		return nil // it was allowed to ask, and what it asked was wrong
+	}
+	if unprivileged(err) {
+		_, _, err = admin(ctx, k, opProbe, permEncrypt, k.conn.client.Encrypt, &kmspb.EncryptRequest{Name: k.name, Plaintext: nothing})
+	}
+	return err
 }
 
 // unprivileged reports whether our identity may not ask, which does not mean that
 // it may not seal and open.
 func unprivileged(err error) bool {
-	return kms.ClassOf(err) == kms.Denied && lacksPermission(err)
+	return err != nil && kms.ClassOf(err) == kms.Denied && lacksPermission(err)
 }
 
 // skew compares the time that an answer carries with ours, between which it was

@@ -38,13 +38,7 @@ func TestProbe(t *testing.T) {
 	level := func(l kmspb.ProtectionLevel) *kmspb.CryptoKeyVersionTemplate {
 		return &kmspb.CryptoKeyVersionTemplate{ProtectionLevel: l}
 	}
-	version := func(id string, state kmspb.CryptoKeyVersion_CryptoKeyVersionState) func() {
-		return func() {
-			if err := s.SetState(strings.Replace(keyName, "payments", id, 1), 1, state); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
+	doomed := strings.Replace(keyName, "payments", "doomed", 1)
 	for _, tc := range []struct {
 		id       string
 		spec     *kmspb.CryptoKey
@@ -64,9 +58,16 @@ func TestProbe(t *testing.T) {
 		},
 		{
 			"doomed", &kmspb.CryptoKey{Purpose: encryption, RotationSchedule: rotates, DestroyScheduledDuration: durationpb.New(24 * time.Hour)},
-			version("doomed", kmspb.CryptoKeyVersion_DESTROY_SCHEDULED),
-			"encrypt decrypt key, protection level software, GOOGLE_SYMMETRIC_ENCRYPTION, primary version 1 destroy scheduled of " + today + ", rotates every 90 days",
-			[]string{"the primary version 1 is destroy scheduled: nothing can be sealed", "version 1 is scheduled to be destroyed on 20", "destroyed 1 day after somebody asks"},
+			func() {
+				if _, err := s.Rotate(doomed); err != nil {
+					t.Fatal(err)
+				}
+				if err := s.SetState(doomed, 2, kmspb.CryptoKeyVersion_DESTROY_SCHEDULED); err != nil {
+					t.Fatal(err)
+				}
+			},
+			"encrypt decrypt key, protection level software, GOOGLE_SYMMETRIC_ENCRYPTION, primary version 2 destroy scheduled of " + today + ", rotates every 90 days",
+			[]string{"the primary version 2 is destroy scheduled: nothing can be sealed", "version 2 is scheduled to be destroyed on 20", "destroyed 1 day after somebody asks"},
 		},
 		{
 			"external", &kmspb.CryptoKey{Purpose: encryption, VersionTemplate: level(kmspb.ProtectionLevel_EXTERNAL_VPC)}, nil,
@@ -125,12 +126,31 @@ func TestProbeUnprivileged(t *testing.T) {
 		t.Errorf("without the list of versions: %+v", r)
 	}
 	s.Deny("cloudkms.cryptoKeys.get", "")
-	if r := mustProbe(t, key); r.Key != "" || len(r.Warnings) != 0 || !r.SkewKnown || r.Skew < 59*time.Minute {
-		t.Errorf("without any right: %+v", r)
+	for _, taken := range []string{"", "cloudkms.cryptoKeyVersions.useToEncrypt", "cloudkms.cryptoKeyVersions.useToDecrypt"} {
+		if taken != "" { // whoever may only open, or only seal
+			s.Deny(taken, "")
+		}
+		if r := mustProbe(t, key); r.Key != "" || len(r.Warnings) != 0 || !r.SkewKnown || r.Skew < 59*time.Minute {
+			t.Errorf("without %s: %+v", taken, r)
+		}
+		s.Allow(taken, "")
 	}
+	s.Deny("cloudkms.cryptoKeyVersions.useToEncrypt", "")
+	s.Deny("cloudkms.cryptoKeyVersions.useToDecrypt", "")
+	_, err := key.Probe(t.Context())
+	wantSays(t, err, "probe", kms.Denied, "our identity may not probe", "grant roles/cloudkms.cryptoKeyEncrypterDecrypter")
+	s.Inject(gcpserver.Fault{Method: "Decrypt", Code: codes.Unavailable, Times: 1})
+	_, err = key.Probe(t.Context())
+	wantSays(t, err, "probe", kms.Unavailable)
+	s.Allow("cloudkms.cryptoKeyVersions.useToDecrypt", "")
+	signing := addKey(t, s, "signing", &kmspb.CryptoKey{
+		Purpose: kmspb.CryptoKey_ASYMMETRIC_SIGN, VersionTemplate: &kmspb.CryptoKeyVersionTemplate{Algorithm: kmspb.CryptoKeyVersion_EC_SIGN_P256_SHA256},
+	})
+	_, err = signing.Probe(t.Context())
+	wantSays(t, err, "probe", kms.Internal, "wrong kind")
 	s.Allow("cloudkms.cryptoKeys.get", "")
 	s.Inject(gcpserver.Fault{Method: "ListCryptoKeyVersions", Code: codes.Unavailable})
-	_, err := key.Probe(t.Context())
+	_, err = key.Probe(t.Context())
 	wantSays(t, err, "probe", kms.Unavailable)
 }
 
@@ -143,6 +163,20 @@ func TestProbeFails(t *testing.T) {
 	})
 	_, err := signing.Probe(t.Context())
 	wantSays(t, err, "probe", kms.Internal, "wrong kind", "--purpose=encryption")
+	for id, state := range map[string]kmspb.CryptoKeyVersion_CryptoKeyVersionState{
+		"off": kmspb.CryptoKeyVersion_DISABLED, "leaving": kmspb.CryptoKeyVersion_DESTROY_SCHEDULED, "lost": kmspb.CryptoKeyVersion_DESTROYED,
+	} {
+		dead := addKey(t, s, id, &kmspb.CryptoKey{Purpose: kmspb.CryptoKey_ENCRYPT_DECRYPT})
+		if err := s.SetState(strings.Replace(keyName, "payments", id, 1), 0, state); err != nil {
+			t.Fatal(err)
+		}
+		class := kms.Disabled
+		if state == kmspb.CryptoKeyVersion_DESTROYED {
+			class = kms.NotFound
+		}
+		_, err = dead.Probe(t.Context())
+		wantSays(t, err, "probe", class)
+	}
 	_, err = newKey(t, s, func(c *gcpkms.Config) { c.Name += "-gone" }).Probe(t.Context())
 	wantSays(t, err, "probe", kms.NotFound, "no such key")
 	s.Inject(gcpserver.Fault{

@@ -128,6 +128,9 @@ func roleFor(c call) string {
 		return "roles/cloudkms.cryptoKeyEncrypterDecrypter, or roles/cloudkms.cryptoKeyDecrypter to only open,"
 	}
 	role := "roles/cloudkms.admin"
+	if c.permission == permEncrypt || c.permission == permDecrypt {
+		return "roles/cloudkms.cryptoKeyEncrypterDecrypter, or roles/cloudkms.cryptoKeyDecrypter to only open,"
+	}
 	if strings.HasSuffix(c.permission, ".get") || strings.HasSuffix(c.permission, ".list") {
 		role = "roles/cloudkms.viewer"
 	}
