@@ -112,7 +112,11 @@ func TestLosingOneOfTwoKMSsLosesNoDecode(t *testing.T) {
 		name string
 		lose func(t *testing.T, k *twoKMSs)
 	}{
-		{"the first is killed", func(_ *testing.T, k *twoKMSs) { k.vault.Stop(); k.front.CloseClientConnections() }},
+		{"the first is killed", func(_ *testing.T, k *twoKMSs) {
+			k.vault.Stop()
+			_ = k.front.Listener.Close()
+			k.front.CloseClientConnections()
+		}},
 		{"the first hangs", func(_ *testing.T, k *twoKMSs) { k.hang.Store(true) }},
 		{"the first is sealed", func(t *testing.T, k *twoKMSs) { k.vault.Seal(t) }},
 		{"the second is killed", func(_ *testing.T, k *twoKMSs) { k.kill() }},
