@@ -69,6 +69,7 @@ func startDevKMS(ctx context.Context, f *devKMSFlags) (_ *devServers, err error)
 			return nil, &usageError{text: err.Error(), hint: "give each --gcp-key once, as projects/P/locations/L/keyRings/R/cryptoKeys/K or K alone"}
 		}
 	}
+	d.gcp.TellTime(0)
 	d.goWrong("all", trouble{})
 	return d, nil
 }

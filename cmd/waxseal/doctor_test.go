@@ -96,6 +96,14 @@ func wantHealthy(t *testing.T, told doctorItem, code int) {
 	}
 }
 
+// wantTold checks the outcome of one check, and what its detail has.
+func wantTold(t *testing.T, told doctorItem, name, status, detail string) {
+	t.Helper()
+	if c := told.find(t, name); c.Status != status || !strings.Contains(c.Detail, detail) {
+		t.Errorf("%+v, want %s and %q", c, status, detail)
+	}
+}
+
 func TestDoctorAWS(t *testing.T) {
 	t.Setenv("AWS_ACCESS_KEY_ID", awsserver.DefaultAccessKeyID)
 	t.Setenv("AWS_SECRET_ACCESS_KEY", awsserver.DefaultSecretAccessKey)
@@ -114,6 +122,19 @@ func TestDoctorAWS(t *testing.T) {
 	if told.URI != "awskms:///"+key.ARN() || told.ID != told.URI || told.Latency.Call != "wrap" {
 		t.Errorf("got %+v", told)
 	}
+
+	wantTold(t, told, doctor.Identity, "pass", "arn:aws:iam::"+awsserver.DefaultAccount+":")
+	wantTold(t, told, doctor.Description, "pass", "symmetric key")
+	wantTold(t, told, doctor.Clock, "pass", "in step")
+
+	server.SetClock(2 * time.Minute)
+	told, code = examineURI(t, uri)
+	wantHealthy(t, told, code)
+	wantTold(t, told, doctor.Clock, "warn", "ahead of ours")
+	server.SetClock(-time.Hour)
+	told, code = examineURI(t, uri)
+	wantFailing(t, told, code, kms.Denied, "clock", doctor.Opens, doctor.Description, doctor.Wraps)
+	server.SetClock(0)
 
 	key.SetState(awsserver.Disabled)
 	told, code = examineURI(t, uri)
@@ -189,8 +210,16 @@ func TestDoctorGCP(t *testing.T) {
 		t.Fatal(err)
 	}
 	at := "?insecure-plaintext=true&endpoint=" + server.Addr()
+	server.TellTime(-3 * time.Minute)
 	told, code := examineURI(t, "gcpkms://"+name+at)
 	wantHealthy(t, told, code)
+	wantTold(t, told, doctor.Clock, "warn", "behind ours")
+	wantTold(t, told, doctor.Description, "pass", "primary version 1")
+	wantTold(t, told, doctor.Note, "warn", "rotation schedule")
+	server.TellTime(0)
+	told, code = examineURI(t, "gcpkms://"+name+at)
+	wantHealthy(t, told, code)
+	wantTold(t, told, doctor.Clock, "pass", "in step")
 
 	if err := server.SetState(name, 1, kmspb.CryptoKeyVersion_DISABLED); err != nil {
 		t.Fatal(err)

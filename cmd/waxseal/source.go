@@ -30,7 +30,7 @@ const (
 // registry returns the backends that this program has. Keys of one registry share
 // connections and logins where they can: a template may be thousands of keys.
 func registry() *kms.Registry {
-	return kms.NewRegistry(awskms.Backend, gcpkms.Backend, localkms.Backend, vaultkms.NewBackend())
+	return kms.NewRegistry(awskms.Backend, gcpkms.NewBackend(), localkms.Backend, vaultkms.NewBackend())
 }
 
 // source is where keys and rules come from: a policy file, or the embedded
