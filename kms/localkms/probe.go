@@ -82,11 +82,9 @@ func (k *Key) folderWarnings() ([]string, error) {
 	}
 	var out []string
 	for _, folder := range folders {
-		info, err := os.Stat(folder)
-		if err != nil {
-			return nil, fileProblem("read", folder, err)
+		if info, err := os.Stat(folder); err == nil { // if it is gone, so is the file, which is read next
+			out = append(out, folderWarning(folder, info.Mode())...)
 		}
-		out = append(out, folderWarning(folder, info.Mode())...)
 	}
 	return out, nil
 }

@@ -309,6 +309,16 @@ func TestRotatorErrors(t *testing.T) {
 }
 
 func TestRotationThatFailsReturnsNothing(t *testing.T) {
+	last := mustOpen(t, tempPath(t), "k")
+	check(t, last.store.update(t.Context(), false, func(c *contents) error {
+		e := c.keys["k"]
+		e.versions[0].number, e.primary = 1<<32-1, 1<<32-1
+		return nil
+	}))
+	if v, err := last.Rotate(t.Context()); v != (kms.Version{}) || kms.ClassOf(err) != kms.Internal {
+		t.Errorf("beyond the last version: %+v, error %v", v, err)
+	}
+
 	path := tempPath(t)
 	key := mustOpen(t, path, "k")
 	key.store.disk.before = func(step string) error {
