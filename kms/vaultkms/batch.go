@@ -87,7 +87,9 @@ func (f *failures) add(items int, err error) {
 func (c ciphertexts[T]) batch(ctx context.Context, blobs [][]byte) ([]T, error) {
 	k := c.key
 	derived := k.derived.Load()
-	r, a, err := k.ask(ctx, c.op, http.MethodPost, k.path(c.op), appendCiphertexts(blobs, bind(c.ec, derived)), maxAnswer(len(blobs)))
+	r, a, err := k.ask(ctx, c.op, request{
+		method: http.MethodPost, path: k.path(c.op), body: appendCiphertexts(blobs, bind(c.ec, derived)), limit: maxAnswer(len(blobs)),
+	})
 	if err != nil {
 		return nil, err
 	}

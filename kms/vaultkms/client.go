@@ -59,6 +59,8 @@ type request struct {
 	token Token
 	// once says that it does harm to send the request twice.
 	once bool
+	// silent says that an answer without a body is a good one.
+	silent bool
 }
 
 // reply is Vault's answer before it is looked at. The caller wipes body.

@@ -63,10 +63,11 @@ func (k *Key) Close() error {
 	return nil
 }
 
-// ask sends one request of op and returns the answer, whatever its status. body
-// is wiped. The caller wipes the answer.
-func (k *Key) ask(ctx context.Context, op, method, path string, body []byte, limit int64) (*reply, *answer, error) {
-	r, err := k.client.send(ctx, request{method: method, path: path, namespace: k.namespace, body: body, limit: limit})
+// ask sends one request of op, in the key's namespace, and returns the answer,
+// whatever its status. The request's body is wiped. The caller wipes the answer.
+func (k *Key) ask(ctx context.Context, op string, req request) (*reply, *answer, error) {
+	req.namespace = k.namespace
+	r, err := k.client.send(ctx, req)
 	if err != nil {
 		return nil, nil, k.notSent(ctx, op, err)
 	}
@@ -79,6 +80,8 @@ func (k *Key) ask(ctx context.Context, op, method, path string, body []byte, lim
 	// not pass for Vault's word that a key is gone or forbidden, which is final.
 	a = new(answer)
 	switch {
+	case req.silent && r.status == http.StatusNoContent:
+		return r, a, nil
 	case r.status < http.StatusMultipleChoices && len(r.body) == 0: // as other engines answer a write
 		return nil, nil, k.notUnderstood(op)
 	case bytes.Contains(r.body, []byte(tlsOnly)):

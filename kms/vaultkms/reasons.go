@@ -61,10 +61,7 @@ func (k *Key) statusReason(op string, status int, message string, standby bool) 
 		if blamesToken(message) {
 			return k.client.badToken()
 		}
-		return refusal{
-			class: kms.Denied, detail: "Vault's policies do not let this token do it",
-			advice: "check the token, that the key exists, and that a policy grants update on " + k.path(op),
-		}
+		return k.denied(op)
 	case http.StatusNotFound, http.StatusMethodNotAllowed:
 		return k.noEngine()
 	case http.StatusTooManyRequests:
@@ -147,6 +144,13 @@ func (c *client) badToken() refusal {
 		r.advice = "set VAULT_TOKEN to a valid token, or let us log in (VAULT_AUTH_METHOD)"
 	}
 	return r
+}
+
+func (k *Key) denied(op string) refusal {
+	return refusal{
+		class: kms.Denied, detail: "Vault's policies do not let this token do it",
+		advice: "check the token, that the key exists, and that a policy grants update on " + k.path(op),
+	}
 }
 
 func (k *Key) noKey() refusal {

@@ -37,7 +37,7 @@ func TestNothingSecretInErrors(t *testing.T) {
 			t.Run(fmt.Sprint(status, " ", form), func(t *testing.T) {
 				server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					if r.Method == http.MethodGet && status != 403 && status != 404 {
-						fmt.Fprint(w, `{"data":{"type":"aes256-gcm96"}}`)
+						fmt.Fprint(w, `{"data":{"type":"aes256-gcm96","latest_version":1}}`)
 						return
 					}
 					body, _ := io.ReadAll(r.Body)

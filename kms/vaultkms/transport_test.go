@@ -87,14 +87,14 @@ func TestStatus(t *testing.T) {
 		{"empty", ``, 200, kms.Internal, "transit engine"},
 		{"nothing in it", `{}`, 200, kms.Internal, ""},
 		{"no content", ``, 204, kms.Internal, "transit engine"},
-		{"too many results", `{"data":{"type":"aes256-gcm96","batch_results":[{},{}]}}`, 200, kms.Internal, "transit engine"},
+		{"too many results", `{"data":{"type":"aes256-gcm96","latest_version":1,"batch_results":[{},{}]}}`, 200, kms.Internal, "transit engine"},
 		{"elsewhere without saying where", ``, 307, kms.Unavailable, "active node"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			server := fakeServer(t, func(w http.ResponseWriter, r *http.Request) {
 				if r.Method == http.MethodGet { // leave the key to the request that counts
 					w.WriteHeader(http.StatusOK)
-					fmt.Fprint(w, `{"data":{"type":"aes256-gcm96"}}`)
+					fmt.Fprint(w, `{"data":{"type":"aes256-gcm96","latest_version":1}}`)
 					return
 				}
 				w.WriteHeader(tc.status)
@@ -132,7 +132,7 @@ func TestItemAnswers(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			server := fakeServer(t, func(w http.ResponseWriter, r *http.Request) {
 				if r.Method == http.MethodGet {
-					fmt.Fprint(w, `{"data":{"type":"aes256-gcm96"}}`)
+					fmt.Fprint(w, `{"data":{"type":"aes256-gcm96","latest_version":1}}`)
 					return
 				}
 				w.WriteHeader(tc.status)
@@ -173,7 +173,7 @@ func stalledServer(t *testing.T, at stallAt) (address string) {
 			w.WriteHeader(http.StatusOK)
 		}
 		if at == midBody {
-			fmt.Fprint(w, `{"data":{"type":"aes256-gcm96",`)
+			fmt.Fprint(w, `{"data":{"type":"aes256-gcm96","latest_version":1,`)
 		}
 		if at >= afterHeaders {
 			w.(http.Flusher).Flush()

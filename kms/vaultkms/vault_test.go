@@ -3,6 +3,7 @@ package vaultkms_test
 import (
 	"bytes"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"io"
 	"log"
@@ -11,6 +12,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -22,10 +24,14 @@ import (
 	"github.com/waxseal/waxseal/kms/vaultkms"
 )
 
-// TestMain takes away the tester's own settings for Vault.
+// testersSettings are the tester's own settings for Vault.
+var testersSettings = map[string]string{}
+
+// TestMain takes them away: they are for TestConformanceOfARealVault only.
 func TestMain(m *testing.M) {
 	for _, pair := range os.Environ() {
-		if name, _, _ := strings.Cut(pair, "="); strings.HasPrefix(name, "VAULT_") {
+		if name, value, _ := strings.Cut(pair, "="); strings.HasPrefix(name, "VAULT_") {
+			testersSettings[name] = value
 			if err := os.Unsetenv(name); err != nil {
 				panic(err)
 			}
@@ -152,6 +158,8 @@ type proxy struct {
 	headers []http.Header
 	// aboutTokens are renewals and look-ups, which nobody waits for.
 	aboutTokens map[string]int
+	// alter, if any, changes Vault's answers.
+	alter func(path string, answer map[string]any)
 }
 
 // newProxy returns a proxy in front of s. meddle, if not nil, may answer a
@@ -177,6 +185,7 @@ func newUnstartedProxy(t testing.TB, s *vaulttest.Server, meddle func(w http.Res
 	quiet := log.New(io.Discard, "", 0) // clients that give up or do not trust us are part of the tests
 	forward.ErrorLog = quiet
 	p := &proxy{counts: map[string]int{}, aboutTokens: map[string]int{}}
+	forward.ModifyResponse = p.modify
 	p.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
@@ -198,6 +207,46 @@ func newUnstartedProxy(t testing.TB, s *vaulttest.Server, meddle func(w http.Res
 	}))
 	p.Config.ErrorLog = quiet
 	return p
+}
+
+// modify has alter change an answer that is JSON.
+func (p *proxy) modify(resp *http.Response) error {
+	p.mu.Lock()
+	alter := p.alter
+	p.mu.Unlock()
+	if alter == nil || resp.ContentLength == 0 {
+		return nil
+	}
+	var answer map[string]any
+	err := json.NewDecoder(resp.Body).Decode(&answer)
+	if err = errors.Join(err, resp.Body.Close()); err != nil {
+		return err
+	}
+	alter(resp.Request.URL.Path, answer)
+	body, err := json.Marshal(answer)
+	resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	resp.Header.Set("Content-Length", strconv.Itoa(len(body)))
+	return err
+}
+
+// setAlter changes answers from now on.
+func (p *proxy) setAlter(alter func(path string, answer map[string]any)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.alter = alter
+}
+
+// results returns the items of a batch in an answer.
+func results(answer map[string]any) []map[string]any {
+	data, _ := answer["data"].(map[string]any)
+	items, _ := data["batch_results"].([]any)
+	var out []map[string]any
+	for _, item := range items {
+		if fields, ok := item.(map[string]any); ok {
+			out = append(out, fields)
+		}
+	}
+	return out
 }
 
 // take returns the counts since it was last called.

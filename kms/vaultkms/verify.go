@@ -37,7 +37,7 @@ func (k *Key) verify(ctx context.Context, op string) error {
 	if k.verified.Load() {
 		return nil
 	}
-	readable, err := k.readType(ctx, op)
+	_, readable, err := k.readType(ctx, op)
 	if err == nil && !readable {
 		err = k.try(ctx, op)
 	}
@@ -50,28 +50,23 @@ func (k *Key) verify(ctx context.Context, op string) error {
 
 // readType asks for the key's type and refuses one that does not do. It reports
 // false, without an error, where Vault does not let us read the key.
-func (k *Key) readType(ctx context.Context, op string) (readable bool, err error) {
-	r, a, err := k.ask(ctx, op, http.MethodGet, k.mount+"/keys/"+k.name, nil, maxAnswerRest)
+func (k *Key) readType(ctx context.Context, op string) (facts keyFacts, readable bool, err error) {
+	r, a, err := k.ask(ctx, op, request{method: http.MethodGet, path: k.keyPath(), limit: maxAnswerKey})
 	if err != nil {
-		return false, err
+		return facts, false, err
 	}
-	defer a.wipe()
-	switch {
-	case r.status == http.StatusNotFound && a.Errors != nil && len(a.Errors) == 0: // an empty list; other engines give none, or a reason
-		return false, k.fail(op, k.noKey(), nil)
-	case r.status == http.StatusForbidden:
-		return false, nil
-	case r.status != http.StatusOK:
-		refused, _ := k.refused(op, r, a)
-		return false, refused
-	case a.Data.Type == "":
-		return false, k.fail(op, k.noEngine(), nil)
+	if r.status == http.StatusForbidden {
+		a.wipe()
+		return facts, false, nil
 	}
-	switch a.Data.Type {
+	if facts, err = k.factsIn(op, k.keyPath(), "read", r, a); err != nil {
+		return facts, false, err
+	}
+	switch facts.Type {
 	case "aes256-gcm96", "chacha20-poly1305", "xchacha20-poly1305", "managed_key":
-		return true, k.learn(op, a.Data.Derived)
+		return facts, true, k.learn(op, facts.Derived)
 	}
-	return false, k.fail(op, k.wrongType(typeIn(a.Data.Type)), nil)
+	return facts, false, k.fail(op, k.wrongType(typeIn(facts.Type)), nil)
 }
 
 // learn notes whether the key is derived, and refuses one that was declared to

@@ -18,6 +18,9 @@ const (
 	// maxAnswer* bound an answer: so much for each item, and so much around them.
 	maxAnswerItem = kms.MaxWrappedSize + 512
 	maxAnswerRest = 64 << 10
+	// maxAnswerKey bounds what is told of a key: 20 bytes for each version, of some
+	// 50,000.
+	maxAnswerKey = 1 << 20
 
 	// mustExist goes where Vault expects the type of a key to create. Its encrypt
 	// endpoint creates a key that is missing if the policy permits it, and no
@@ -137,14 +140,20 @@ func maxAnswer(n int) int64 { return maxAnswerRest + int64(n)*maxAnswerItem }
 type answer struct {
 	Errors  []string `json:"errors"`
 	Standby *bool    `json:"standby"`
-	Data    struct {
+	// Of the server's health.
+	ServerTime int64  `json:"server_time_utc"` // seconds since 1970
+	Version    string `json:"version"`
+
+	Data struct {
 		Results []result `json:"batch_results"`
-		// Of a key that is read.
-		Type    string `json:"type"`
-		Derived bool   `json:"derived"`
-		// Of a token that is looked up.
-		TTL       int64 `json:"ttl"`
-		Renewable bool  `json:"renewable"`
+		// Of a key that is read or changed.
+		keyFacts
+		// Of a token that is looked up, and of its rights.
+		TTL          int64    `json:"ttl"`
+		Renewable    bool     `json:"renewable"`
+		DisplayName  string   `json:"display_name"`
+		Policies     []string `json:"policies"`
+		Capabilities []string `json:"capabilities"`
 		// Of a secret ID that is wrapped, and unwrapped.
 		CreationPath string `json:"creation_path"`
 		SecretID     Token  `json:"secret_id"`

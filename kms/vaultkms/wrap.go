@@ -48,7 +48,9 @@ func (k *Key) Wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]km
 
 // wrapBatch wraps dataKeys, at most maxBatch, in one request.
 func (k *Key) wrapBatch(ctx context.Context, op string, dataKeys [][]byte, by binding) ([]kms.Wrapped, error) {
-	r, a, err := k.ask(ctx, op, http.MethodPost, k.path(op), appendEncrypt(dataKeys, by), maxAnswer(len(dataKeys)))
+	r, a, err := k.ask(ctx, op, request{
+		method: http.MethodPost, path: k.path(op), body: appendEncrypt(dataKeys, by), limit: maxAnswer(len(dataKeys)),
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +88,7 @@ func (k *Key) wrapBatch(ctx context.Context, op string, dataKeys [][]byte, by bi
 // whoever may read the key learns the difference.
 func (k *Key) explain(ctx context.Context, err error) error {
 	if kms.ClassOf(err) == kms.Denied {
-		if _, readErr := k.readType(ctx, opWrap); readErr != nil && kms.ClassOf(readErr) == kms.NotFound {
+		if _, _, readErr := k.readType(ctx, opWrap); readErr != nil && kms.ClassOf(readErr) == kms.NotFound {
 			err = readErr
 		}
 	}
