@@ -3,6 +3,7 @@ package vaultkms_test
 import (
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"net/http"
 	"path/filepath"
 	"strconv"
@@ -49,17 +50,20 @@ func TestConformance(t *testing.T) {
 		lacks               map[kmstest.Power]string
 	}{
 		{
-			"AES", mount, administrator, map[string]any{"type": "aes256-gcm96"},
+			"AES", mount, administrator,
+			map[string]any{"type": "aes256-gcm96"},
 			func(cfg vaultkms.Config) (kms.Key, error) { return vaultkms.New(cfg) },
 			map[kmstest.Power]string{kmstest.PowerRewrapper: "Vault's rewrap ignores associated data"},
 		},
 		{
-			"derived AES", mount, administrator, map[string]any{"type": "aes256-gcm96", "derived": true},
+			"derived AES", mount, administrator,
+			map[string]any{"type": "aes256-gcm96", "derived": true},
 			func(cfg vaultkms.Config) (kms.Key, error) { return vaultkms.NewDerived(cfg) },
 			nil,
 		},
 		{
-			"ChaCha20 as a worker that may not read the key", "team/transit", blindWorker, map[string]any{"type": "chacha20-poly1305"},
+			"ChaCha20 as a worker that may not read the key", "team/transit", blindWorker,
+			map[string]any{"type": "chacha20-poly1305"},
 			func(cfg vaultkms.Config) (kms.Key, error) {
 				key, err := vaultkms.New(cfg)
 				return workersKey{key, key, key}, err
@@ -103,9 +107,7 @@ func TestConformance(t *testing.T) {
 				kmstest.FaultWrongKey:        "Vault's answers do not name the key",
 				kmstest.FaultRequestDamaged:  "Vault's requests have no checksum but TLS's",
 			}
-			for power, reason := range tc.lacks {
-				lacks[power] = reason
-			}
+			maps.Copy(lacks, tc.lacks)
 			faults := f.faults()
 			faults[kmstest.FaultDenied] = func(t testing.TB, _ kms.Key) func() {
 				t.Helper()

@@ -74,6 +74,11 @@ func (c *client) noAnswer(err error) refusal {
 			class: kms.Unavailable, detail: "the certificate of " + at + " is not trusted",
 			advice: "set VAULT_CACERT to the file with the certificate of the authority that signed it; VAULT_TLS_SERVER_NAME where the name differs",
 		}
+	case strings.Contains(err.Error(), "remote error: tls:"): // Go has no type for what the other side says
+		return refusal{
+			class: kms.Unavailable, detail: at + " ends the TLS handshake",
+			advice: "set VAULT_CLIENT_CERT and VAULT_CLIENT_KEY if it demands a certificate, and have it trust who signed that",
+		}
 	case errors.Is(err, http.ErrSchemeMismatch):
 		return refusal{
 			class: kms.Unavailable, detail: at + " does not speak TLS",

@@ -147,10 +147,14 @@ func (c *client) badToken() refusal {
 }
 
 func (k *Key) denied(op string) refusal {
-	return refusal{
+	r := refusal{
 		class: kms.Denied, detail: "Vault's policies do not let this token do it",
 		advice: "check the token, that the key exists, and that a policy grants update on " + k.path(op),
 	}
+	if op == opRewrap {
+		r.advice += " and read on " + k.keyPath()
+	}
+	return r
 }
 
 func (k *Key) noKey() refusal {

@@ -2,9 +2,11 @@ package vaultkms_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/waxseal/waxseal/internal/vaulttest"
 	"github.com/waxseal/waxseal/kms"
@@ -201,6 +203,7 @@ func TestMountIsNotTransit(t *testing.T) {
 	s.Do(t, http.MethodPost, "sys/mounts/kv", map[string]any{"type": "kv", "options": map[string]any{"version": "1"}})
 	s.WritePolicy(t, "kv-writer", `path "kv/encrypt/*" { capabilities = ["create", "update"] }`)
 	s.Do(t, http.MethodPost, "kv/keys/decoy", map[string]any{"some": "secret"})
+	s.Do(t, http.MethodPost, "kv/keys/lookalike", map[string]any{"type": "aes256-gcm96"})
 	for _, tc := range []struct {
 		name  string
 		cfg   vaultkms.Config
@@ -210,6 +213,7 @@ func TestMountIsNotTransit(t *testing.T) {
 		{"key-value 2", vaultkms.Config{Mount: "secret"}, kms.NotFound},
 		{"key-value 1", vaultkms.Config{Mount: "kv"}, kms.NotFound},
 		{"key-value 1 with a secret where the key would be", vaultkms.Config{Mount: "kv", Name: "decoy"}, kms.NotFound},
+		{"key-value 1 with a secret that looks like a key", vaultkms.Config{Mount: "kv", Name: "lookalike"}, kms.NotFound},
 		{"key-value 1 that takes all", vaultkms.Config{Mount: "kv", Token: vaultkms.Token(s.Token(t, "kv-writer"))}, kms.Internal},
 		{"cubbyhole", vaultkms.Config{Mount: "cubbyhole"}, kms.NotFound},
 		{"system", vaultkms.Config{Mount: "sys"}, kms.NotFound},
@@ -233,12 +237,17 @@ func TestQuota(t *testing.T) {
 	s := startVault(t, "k")
 	key := newKey(t, vaultkms.Config{Address: s.Addr})
 	w := mustWrap(t, key, dataKeys(1), nil)[0]
+	s.Do(t, http.MethodPost, "sys/quotas/config", map[string]any{"enable_rate_limit_response_headers": true})
 	s.Do(t, http.MethodPost, "sys/quotas/rate-limit/transit", map[string]any{"path": "transit/", "rate": 1, "interval": "1h"})
 	wantEventually := func(call func() error) {
 		t.Helper()
 		for range 10 {
 			if err := call(); err != nil {
 				wantError(t, err, kms.Throttled, "rate limit quota")
+				var e *kms.Error
+				if errors.As(err, &e) && (e.RetryAfter <= 0 || e.RetryAfter > time.Hour) {
+					t.Errorf("to be left alone for %v", e.RetryAfter)
+				}
 				return
 			}
 		}

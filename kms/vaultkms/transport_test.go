@@ -2,9 +2,16 @@ package vaultkms_test
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -16,6 +23,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	vault "github.com/hashicorp/vault/api"
 
 	"github.com/waxseal/waxseal/kms"
@@ -336,6 +344,63 @@ func TestTLS(t *testing.T) {
 	})
 }
 
+// A listener that demands a certificate of us, in front of a real Vault.
+func TestClientCertificate(t *testing.T) {
+	s := startVault(t, "k")
+	clientKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "worker"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &clientKey.PublicKey, clientKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(clientKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	certFile, keyFile := filepath.Join(dir, "client.pem"), filepath.Join(dir, "client.key")
+	for path, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "PRIVATE KEY", Bytes: pkcs8}} {
+		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	trusted := x509.NewCertPool()
+	trusted.AddCert(cert)
+	var seen atomic.Value
+	secure := newUnstartedProxy(t, s, func(_ http.ResponseWriter, r *http.Request, _ []byte) bool {
+		seen.Store(r.TLS.PeerCertificates[0].Subject.CommonName)
+		return false
+	})
+	secure.TLS = &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: trusted, MinVersion: tls.VersionTLS12}
+	secure.StartTLS()
+	t.Cleanup(secure.Close)
+	t.Setenv("VAULT_CACERT", writeCA(t, secure.Server))
+
+	t.Run("with one", func(t *testing.T) {
+		t.Setenv("VAULT_CLIENT_CERT", certFile)
+		t.Setenv("VAULT_CLIENT_KEY", keyFile)
+		works(t, newKey(t, vaultkms.Config{Address: secure.URL}))
+		if seen.Load() != "worker" {
+			t.Errorf("the server saw %v", seen.Load())
+		}
+	})
+	t.Run("without", func(t *testing.T) {
+		key := newKey(t, vaultkms.Config{Address: secure.URL})
+		both(t, t.Context(), key, func(t *testing.T, err error) { wantError(t, err, kms.Unavailable, "VAULT_CLIENT_CERT") })
+	})
+}
+
 func TestRedirects(t *testing.T) {
 	s := startVault(t, "k")
 	// to answers everything with a redirect to what target returns.
@@ -446,6 +511,55 @@ func TestNamespaceIsSent(t *testing.T) {
 		if header.Get("X-Team") != "payments" || header.Get("X-Vault-Request") != "true" {
 			t.Errorf("headers %v", header)
 		}
+	}
+}
+
+// A login goes to its own namespace, or the key's; renewals and all about the
+// token go where the login went. Not tested against Vault Enterprise.
+func TestAuthNamespaceIsSent(t *testing.T) {
+	s, roleID, secretID := startAppRole(t, map[string]any{"token_ttl": "2s"})
+	for _, tc := range []struct{ env, config, key, login string }{
+		{"", "", "", ""},
+		{"", "", "team-a", "team-a"},
+		{"", "org", "org/team-a", "org"},
+		{"org", "", "org/team-a", "org"},
+		{"org", "root", "team-a", ""},
+	} {
+		var mu sync.Mutex
+		sent := map[string]string{}
+		renewed := make(chan struct{})
+		var once sync.Once
+		p := newProxy(t, s, func(_ http.ResponseWriter, r *http.Request, _ []byte) bool {
+			mu.Lock()
+			defer mu.Unlock()
+			sent[r.URL.Path] = r.Header.Get("X-Vault-Namespace")
+			if r.URL.Path == "/v1/auth/token/renew-self" {
+				once.Do(func() { close(renewed) })
+			}
+			return false
+		})
+		t.Setenv(vaultkms.EnvAuthNamespace, tc.env)
+		key, err := vaultkms.New(vaultkms.Config{
+			Mount: mount, Name: "k", Address: p.URL, Namespace: tc.key,
+			Auth: vaultkms.Auth{RoleID: roleID, SecretID: vaultkms.Token(secretID), Namespace: tc.config},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		works(t, key)
+		<-renewed
+		if err := key.Close(); err != nil {
+			t.Error(err)
+		}
+		mu.Lock()
+		want := map[string]string{
+			"/v1/auth/approle/login": tc.login, "/v1/auth/token/renew-self": tc.login,
+			"/v1/transit/keys/k": tc.key, "/v1/transit/encrypt/k": tc.key, "/v1/transit/decrypt/k": tc.key,
+		}
+		if diff := cmp.Diff(want, sent); diff != "" {
+			t.Errorf("%+v: namespaces (-want +got):\n%s", tc, diff)
+		}
+		mu.Unlock()
 	}
 }
 

@@ -49,7 +49,7 @@ func (k *Key) Wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]km
 // wrapBatch wraps dataKeys, at most maxBatch, in one request.
 func (k *Key) wrapBatch(ctx context.Context, op string, dataKeys [][]byte, by binding) ([]kms.Wrapped, error) {
 	r, a, err := k.ask(ctx, op, request{
-		method: http.MethodPost, path: k.path(op), body: appendEncrypt(dataKeys, by), limit: maxAnswer(len(dataKeys)),
+		method: http.MethodPost, path: k.path(opWrap), body: appendEncrypt(dataKeys, by), limit: maxAnswer(len(dataKeys)),
 	})
 	if err != nil {
 		return nil, err
