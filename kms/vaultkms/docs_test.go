@@ -33,8 +33,8 @@ func fenced(t testing.TB, markdown, language string) []string {
 }
 
 // setUpByTheBook does what the "Set up" section says, in a folder of its own,
-// and returns the tokens that come out of it.
-func setUpByTheBook(t *testing.T, s *vaulttest.Server) (worker, codecServer vaultkms.Token) {
+// and returns the tokens and the AppRole that come out of it.
+func setUpByTheBook(t *testing.T, s *vaulttest.Server) (worker, codecServer vaultkms.Token, role vaultkms.Auth) {
 	t.Helper()
 	text, err := os.ReadFile(docPath)
 	if err != nil {
@@ -61,7 +61,12 @@ func setUpByTheBook(t *testing.T, s *vaulttest.Server) (worker, codecServer vaul
 			t.Fatal(err)
 		}
 	}
-	script := exec.CommandContext(t.Context(), "/bin/sh", "-eu", "-c", strings.Join(fenced(t, section, "sh"), ""))
+	_, logins, found := strings.Cut(string(text), "\n## Logins\n")
+	if !found {
+		t.Fatal("there is no section Logins")
+	}
+	logins, _, _ = strings.Cut(logins, "\n## ")
+	script := exec.CommandContext(t.Context(), "/bin/sh", "-eu", "-c", strings.Join(append(fenced(t, section, "sh"), fenced(t, logins, "sh")...), ""))
 	script.Dir = dir
 	script.Env = []string{
 		"VAULT_ADDR=" + s.Addr, "VAULT_TOKEN=" + s.RootToken, "HOME=" + dir,
@@ -78,12 +83,13 @@ func setUpByTheBook(t *testing.T, s *vaulttest.Server) (worker, codecServer vaul
 		}
 		return vaultkms.Token(strings.TrimSpace(string(b)))
 	}
-	return token("worker.token"), token("codec-server.token")
+	role = vaultkms.Auth{RoleID: string(token("worker.role-id")), SecretIDFile: filepath.Join(dir, "worker.secret-id")}
+	return token("worker.token"), token("codec-server.token"), role
 }
 
 func TestDocumentedSetUp(t *testing.T) {
 	s := vaulttest.Start(t)
-	workerToken, codecServerToken := setUpByTheBook(t, s)
+	workerToken, codecServerToken, role := setUpByTheBook(t, s)
 	adminToken := vaultkms.Token(s.Token(t, "waxseal-admin"))
 	s.CreateKey(t, mount, "salaries", nil)
 
@@ -112,6 +118,13 @@ func TestDocumentedSetUp(t *testing.T) {
 		t.Errorf("a wrapped data key has %d bytes, the document says 89", got)
 	}
 
+	byRole, err := vaultkms.New(vaultkms.Config{Mount: mount, Name: "payments", Address: s.Addr, Auth: role})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = byRole.Close() })
+	mustUnwrap(t, byRole, mustWrap(t, byRole, plain, ec), ec, plain)
+
 	_, err = codecServer.Wrap(t.Context(), plain, ec)
 	wantError(t, err, kms.Denied, "transit/encrypt/payments")
 	secret := mustWrap(t, open(vaulttest.RootToken, "salaries"), plain[:1], ec)[0]
@@ -129,6 +142,8 @@ func TestDocumentedSetUp(t *testing.T) {
 	admins := []request{
 		{http.MethodPost, "transit/keys/payments/rotate"},
 		{http.MethodPost, "transit/keys/payments/config"},
+		{http.MethodPost, "transit/keys/payments/trim"},
+		{http.MethodPost, "transit/rewrap/payments"},
 	}
 	nobodys := []request{
 		{http.MethodPost, "transit/keys/new"},
@@ -141,7 +156,7 @@ func TestDocumentedSetUp(t *testing.T) {
 	}
 	for name, token := range map[string]vaultkms.Token{"worker": workerToken, "codec server": codecServerToken, "admin": adminToken} {
 		for _, r := range admins {
-			if got, allowed := statusAs(t, s, token, r.method, r.path), name == "admin"; allowed != (got < 300) || !allowed && got != http.StatusForbidden {
+			if got := statusAs(t, s, token, r.method, r.path); (got == http.StatusForbidden) == (name == "admin") {
 				t.Errorf("%s: %s %s: status %d", name, r.method, r.path, got)
 			}
 		}
@@ -155,6 +170,68 @@ func TestDocumentedSetUp(t *testing.T) {
 	if w := mustWrap(t, worker, plain, ec)[0]; w.Version != "2" {
 		t.Errorf("version %q after the rotation", w.Version)
 	}
+	manageByTheBook(t, worker, open(adminToken, "payments"), ec)
+
+	// The doctor needs no right that they do not have.
+	for name, key := range map[string]*vaultkms.Key{"worker": worker, "codec server": codecServer} {
+		if r := mustProbe(t, key); !r.SkewKnown || !strings.Contains(r.Identity, "waxseal-") || r.Key == "" {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+}
+
+// manageByTheBook takes a key through its life as an administrator, with the
+// documented policy. The key has two versions.
+func manageByTheBook(t *testing.T, worker, admin *vaultkms.Key, ec kms.Context) {
+	t.Helper()
+	plain := dataKeys(1)
+	wrapped := mustWrap(t, worker, plain, ec)
+	for _, step := range []struct {
+		do   func() error
+		want string
+	}{
+		{func() error { _, err := admin.Rotate(t.Context()); return err }, "enabled, enabled, enabled"},
+		{func() error { return admin.Disable(t.Context(), "1") }, "disabled, enabled, enabled"},
+		{func() error { return admin.Enable(t.Context(), "1") }, "enabled, enabled, enabled"},
+		{func() error { return admin.Disable(t.Context(), "1") }, "disabled, enabled, enabled"},
+		{func() error { _, err := admin.Destroy(t.Context(), "1", 0); return err }, "destroyed, enabled, enabled"},
+	} {
+		if err := step.do(); err != nil {
+			t.Fatal(err)
+		}
+		if got := states(t, admin); got != step.want {
+			t.Errorf("versions are %s, want %s", got, step.want)
+		}
+		mustUnwrap(t, worker, wrapped, ec, plain)
+	}
+}
+
+// The documented policy is enough to rewrap, where the key is a derived one.
+func TestDocumentedRewrap(t *testing.T) {
+	s := vaulttest.Start(t)
+	s.EnableTransit(t, mount)
+	s.CreateKey(t, mount, "payments", map[string]any{"derived": true})
+	text, err := os.ReadFile(docPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, policy := range fenced(t, string(text), "hcl") {
+		if strings.HasPrefix(policy, "# waxseal-admin.hcl\n") {
+			s.WritePolicy(t, "waxseal-admin", policy)
+		}
+	}
+	worker := newKey(t, vaultkms.Config{Name: "payments", Address: s.Addr})
+	admin := mustDerived(t, vaultkms.Config{Mount: mount, Name: "payments", Address: s.Addr, Token: vaultkms.Token(s.Token(t, "waxseal-admin"))})
+	plain := dataKeys(1)
+	wrapped := mustWrap(t, worker, plain, nil)
+	if _, err := admin.Rotate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	got, err := admin.Rewrap(t.Context(), admin, wrapped, nil)
+	if err != nil || got[0].Err != nil || got[0].Wrapped.Version != "2" {
+		t.Fatalf("%v, %v", got, err)
+	}
+	mustUnwrap(t, worker, []kms.Wrapped{got[0].Wrapped}, nil, plain)
 }
 
 // statusAs makes a request with token and returns the status of the answer.
