@@ -109,8 +109,39 @@ func (e external) Unwrap(ctx context.Context, wrapped []kms.Wrapped, ec kms.Cont
 func (e external) Probe(ctx context.Context) (kms.Report, error) { return e.key.Probe(ctx) }
 
 // The real service, if the environment names a key of it: see docs/kms/gcp.md.
-func TestConformanceReal(t *testing.T) {
+func TestReal(t *testing.T) {
 	kmstest.RunReal(t, "WAXSEAL_TEST_GCP_KEY", kms.NewRegistry(gcpkms.Backend))
+}
+
+// The same as against the real service, against ours: what docs/kms/gcp.md says of
+// it is so.
+func TestRealSuite(t *testing.T) {
+	const variable = "WAXSEAL_TEST_GCP_KEY_OURS"
+	s := startServer(t)
+	if err := s.AddKey(keyName + "-2"); err != nil {
+		t.Fatal(err)
+	}
+	suffix := "?insecure-plaintext=true&endpoint=" + url.QueryEscape(s.Addr())
+	t.Setenv(variable, "gcpkms://"+keyName+suffix+" gcpkms://"+keyName+"-2"+suffix)
+	for _, p := range []string{"create", "update", "destroy", "restore"} {
+		s.Deny("cloudkms.cryptoKeyVersions."+p, "")
+	}
+	s.Deny("cloudkms.cryptoKeys.update", "")
+	kmstest.RunReal(t, variable, kms.NewRegistry(gcpkms.Backend))
+	if n := s.Calls(""); n < 4000 || n > 6500 {
+		t.Errorf("%d requests: say so in the documentation", n)
+	} else {
+		t.Logf("%d requests", n)
+	}
+	for _, p := range []string{"create", "update"} {
+		s.Allow("cloudkms.cryptoKeyVersions."+p, "")
+	}
+	s.Allow("cloudkms.cryptoKeys.update", "")
+	t.Setenv(variable+"_ADMIN", "1")
+	kmstest.RunReal(t, variable, kms.NewRegistry(gcpkms.NewBackend()))
+	if left, err := newKey(t, s).Versions(t.Context()); err != nil || len(left) != 2 {
+		t.Errorf("the trial of rotation left %d versions (error %v): say so in the documentation", len(left)-1, err)
+	}
 }
 
 // world is a server whose keys the suite uses, and how to open them.

@@ -60,3 +60,87 @@ func ExampleKey_Wrap() {
 	// gcpkms://projects/p/locations/global/keyRings/r/cryptoKeys/k@1 32 <nil>
 	// gcpkms://projects/p/locations/global/keyRings/r/cryptoKeys/k@1 32 <nil>
 }
+
+// A program with a key for each namespace has them share connections and tokens.
+func ExampleNewBackend() {
+	registry := kms.NewRegistry(gcpkms.NewBackend())
+	for _, namespace := range []string{"payments-prod", "orders-prod"} {
+		key, err := registry.Open(context.Background(), "gcpkms://projects/acme/locations/europe-west3/keyRings/waxseal/cryptoKeys/"+namespace)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(key.ID())
+	}
+}
+
+// Whoever manages a key rotates it, and ends the life of the version before: first
+// disabled, so that what still needs it shows, and only later destroyed.
+func ExampleKey_Rotate() {
+	ctx := context.Background()
+	const name = "projects/p/locations/global/keyRings/r/cryptoKeys/k"
+	server, err := gcpserver.Start(ctx, "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer server.Close()
+	if err := server.AddKey(name); err != nil {
+		log.Fatal(err)
+	}
+	key, err := gcpkms.New(gcpkms.Config{Name: name, Endpoint: server.Addr(), InsecurePlaintext: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer key.Close()
+
+	made, err := key.Rotate(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("wraps under", made.ID)
+	if err := key.Disable(ctx, "1"); err != nil {
+		log.Fatal(err)
+	}
+	if _, err := key.Destroy(ctx, "1", 0); err != nil { // not before its users had hours to complain
+		log.Fatal(err)
+	}
+	versions, err := key.Versions(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, v := range versions {
+		fmt.Println(v.ID, v.State, v.Primary)
+	}
+	// Output:
+	// wraps under 2
+	// 1 pending destruction false
+	// 2 enabled true
+}
+
+// What is wrong with a key shows before it is missed.
+func ExampleKey_Probe() {
+	ctx := context.Background()
+	const name = "projects/p/locations/global/keyRings/r/cryptoKeys/k"
+	server, err := gcpserver.Start(ctx, "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer server.Close()
+	if err := server.AddKey(name); err != nil {
+		log.Fatal(err)
+	}
+	key, err := gcpkms.New(gcpkms.Config{Name: name, Endpoint: server.Addr(), InsecurePlaintext: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer key.Close()
+
+	report, err := key.Probe(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, w := range report.Warnings {
+		fmt.Println(w)
+	}
+	// Output:
+	// the key has no rotation schedule
+}

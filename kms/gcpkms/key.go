@@ -40,10 +40,10 @@ const (
 	permRestoreVersion = "cloudkms.cryptoKeyVersions.restore"
 )
 
-// maxParallel is how many requests one call has in flight at most. Most gRPC
-// servers take 100 on a connection, which other calls use as well; so many let a
-// batch of 100 data keys take two or three round trips.
-const maxParallel = 50
+// maxParallel is how many requests one call has in flight at most: as many as
+// Google's front ends take at a time on a connection, so that a batch of 100 data
+// keys takes one round trip, and what more there is waits in the client.
+const maxParallel = 100
 
 // errStalled means that our own timeout ended the request, not the caller's context.
 var errStalled = errors.New("gcpkms: no answer in time")

@@ -205,54 +205,6 @@ func TestVersionStates(t *testing.T) {
 	wantError(t, err, "wrap", kms.Disabled)
 }
 
-func TestWrongKind(t *testing.T) {
-	s := startServer(t)
-	const signing = "projects/acme-prod/locations/europe-west3/keyRings/waxseal/cryptoKeys/signing"
-	if err := s.AddKeyLike(signing, &kmspb.CryptoKey{
-		Purpose:         kmspb.CryptoKey_ASYMMETRIC_SIGN,
-		VersionTemplate: &kmspb.CryptoKeyVersionTemplate{Algorithm: kmspb.CryptoKeyVersion_EC_SIGN_P256_SHA256},
-	}); err != nil {
-		t.Fatal(err)
-	}
-	key := newKey(t, s, func(c *gcpkms.Config) { c.Name = signing })
-	_, err := key.Wrap(t.Context(), newDataKeys(1), ec)
-	if kms.ClassOf(err) != kms.Internal || !strings.Contains(err.Error(), "wrong kind") {
-		t.Errorf("wrap: %v", err)
-	}
-	if err := unwrapError(t.Context(), t, key, kms.Wrapped{Blob: []byte(canary)}); kms.ClassOf(err) != kms.Internal || !strings.Contains(err.Error(), "wrong kind") {
-		t.Errorf("unwrap: %v", err)
-	}
-}
-
-func TestNoSuchKey(t *testing.T) {
-	s := startServer(t)
-	const gone = "projects/acme-prod/locations/europe-west3/keyRings/waxseal/cryptoKeys/gone"
-	_, err := newKey(t, s, func(c *gcpkms.Config) { c.Name = gone }).Wrap(t.Context(), newDataKeys(1), ec)
-	if kms.ClassOf(err) != kms.NotFound {
-		t.Errorf("wrap: %v", err)
-	}
-}
-
-// The least that the two roles of docs/kms/gcp.md hold is enough for what their holders do.
-func TestRoles(t *testing.T) {
-	s := startServer(t)
-	key := newKey(t, s)
-	for _, p := range []string{"cryptoKeys.get", "cryptoKeyVersions.get", "cryptoKeyVersions.list", "cryptoKeys.update", "cryptoKeyVersions.create"} {
-		s.Deny("cloudkms."+p, "")
-	}
-	dataKeys := newDataKeys(2) // worker
-	wrapped := mustWrap(t, key, dataKeys)
-	mustUnwrap(t, key, wrapped, dataKeys)
-
-	s.Deny("cloudkms.cryptoKeyVersions.useToEncrypt", keyName) // codec server
-	mustUnwrap(t, key, wrapped, dataKeys)
-	_, err := key.Wrap(t.Context(), dataKeys, ec)
-	wantError(t, err, "wrap", kms.Denied)
-
-	s.Deny("cloudkms.cryptoKeyVersions.useToDecrypt", keyName)
-	wantError(t, unwrapError(t.Context(), t, key, wrapped[0]), "unwrap", kms.Denied)
-}
-
 func TestThrottlingKeepsRetryInfo(t *testing.T) {
 	s := startServer(t)
 	key := newKey(t, s)

@@ -29,17 +29,17 @@ func TestRequestCounts(t *testing.T) {
 		if s.Calls("Encrypt") != n || s.Calls("Decrypt") != n || s.Calls("") != 2*n {
 			t.Errorf("%d data keys: %d Encrypt, %d Decrypt, %d calls", n, s.Calls("Encrypt"), s.Calls("Decrypt"), s.Calls(""))
 		}
-		if got := s.MostInFlight(); got > 50 {
+		if got := s.MostInFlight(); got > 100 {
 			t.Errorf("%d data keys: %d requests at a time", n, got)
 		}
 	}
 }
 
-// Items of one call wait for each other only 50 at a time: 100 take two rounds.
+// Items of one call wait for each other only 100 at a time: 200 take two rounds.
 func TestParallel(t *testing.T) {
 	s := startServer(t)
 	key := newKey(t, s)
-	wrapped := mustWrap(t, key, newDataKeys(100))
+	wrapped := mustWrap(t, key, newDataKeys(200))
 	s.Inject(gcpserver.Fault{Stall: true})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -48,12 +48,12 @@ func TestParallel(t *testing.T) {
 		_, err := key.Unwrap(ctx, wrapped, ec)
 		done <- err
 	}()
-	for s.InFlight() < 50 && len(done) == 0 {
+	for s.InFlight() < 100 && len(done) == 0 {
 		runtime.Gosched()
 	}
 	cancel()
 	wantError(t, <-done, "unwrap", kms.Canceled)
-	if most := s.MostInFlight(); most != 50 {
+	if most := s.MostInFlight(); most != 100 {
 		t.Errorf("%d requests at a time", most)
 	}
 }
@@ -64,7 +64,7 @@ func TestFailureEndsBatch(t *testing.T) {
 		t.Run(code.String(), func(t *testing.T) {
 			s := startServer(t)
 			key := newKey(t, s)
-			dataKeys := newDataKeys(500)
+			dataKeys := newDataKeys(1000)
 			wrapped := mustWrap(t, key, dataKeys)
 			s.ResetCalls()
 			s.Inject(fails(code))
@@ -74,7 +74,7 @@ func TestFailureEndsBatch(t *testing.T) {
 			if got, err := key.Unwrap(t.Context(), wrapped, ec); err == nil || got != nil {
 				t.Errorf("unwrap: %d answers, error %v", len(got), err)
 			}
-			if n := s.Calls(""); n > 2*50*3 {
+			if n := s.Calls(""); n > 2*100*3 {
 				t.Errorf("%d requests for two batches that fail at once", n)
 			}
 		})
@@ -85,7 +85,7 @@ func TestFailureEndsBatch(t *testing.T) {
 func TestFailureInMiddle(t *testing.T) {
 	s := startServer(t)
 	key := newKey(t, s)
-	dataKeys := newDataKeys(200)
+	dataKeys := newDataKeys(400)
 	wrapped := mustWrap(t, key, dataKeys)
 	wrapped[0].Blob = nil // Corrupt without asking
 	s.Inject(gcpserver.Fault{Method: "Decrypt", Times: 100, Latency: time.Millisecond})
@@ -106,7 +106,7 @@ func TestFailureInMiddle(t *testing.T) {
 			t.Errorf("item %d: %v", i+1, u.Err)
 		}
 	}
-	if opened == 0 || throttled == 0 || opened+throttled != 199 {
+	if opened == 0 || throttled == 0 || opened+throttled != 399 {
 		t.Errorf("%d opened, %d throttled", opened, throttled)
 	}
 }

@@ -27,6 +27,15 @@ func addKey(t *testing.T, s *gcpserver.Server, id string, spec *kmspb.CryptoKey)
 	return newKey(t, s, func(c *gcpkms.Config) { c.Name = name })
 }
 
+func asError(t *testing.T, err error) *kms.Error {
+	t.Helper()
+	e, ok := errors.AsType[*kms.Error](err)
+	if !ok {
+		t.Fatalf("error %v (%T), want a *kms.Error", err, err)
+	}
+	return e
+}
+
 // wantSays checks what wantError checks, for any key, and words of text and hint.
 func wantSays(t *testing.T, err error, op string, class kms.Class, words ...string) {
 	t.Helper()

@@ -10,7 +10,7 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// Unwrap implements kms.Key: one request for each wrapped data key, up to 50 at a
+// Unwrap implements kms.Key: one request for each wrapped data key, up to 100 at a
 // time. A failure that is not about one item, such as an outage or a missing
 // permission, is not asked about again: items that were not sent yet get the same
 // error. A blob that cannot be Cloud KMS's is Corrupt without asking.

@@ -10,7 +10,7 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// Wrap implements kms.Key: one request for each data key, up to 50 at a time.
+// Wrap implements kms.Key: one request for each data key, up to 100 at a time.
 // The first that fails ends the others.
 //
 // A request or answer that was damaged on the way, as checksums tell, is
