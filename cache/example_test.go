@@ -161,3 +161,16 @@ func ExampleCache_Close() {
 	// [0 0 0]
 	// cache: closed
 }
+
+func ExampleCache_Fresh() {
+	c := dataKeys(alwaysFail)
+	defer c.Close()
+	c.Put("second", []byte("0123456789abcdef0123456789abcdef")).Release()
+	for _, key := range []string{"first", "second"} { // any of them would do
+		if ref := c.Fresh(key); ref != nil {
+			fmt.Println(key, len(ref.Value()))
+			ref.Release()
+		}
+	}
+	// Output: second 32
+}

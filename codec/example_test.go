@@ -14,7 +14,9 @@ import (
 
 	"github.com/waxseal/waxseal/codec"
 	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/kmstest"
 	"github.com/waxseal/waxseal/kms/localkms"
+	"github.com/waxseal/waxseal/policy"
 )
 
 // writePolicy writes a policy with a local keyring into a new directory.
@@ -111,4 +113,36 @@ func ExampleCodec_Decode() {
 	// Output:
 	// payments "hi" <nil>
 	// denied
+}
+
+// Payloads that lack a recipient make somebody look.
+func ExampleHooks() {
+	p, err := policy.Parse("waxseal.yaml", []byte(`
+keys:
+  near: {uri: "fake://near"}
+  recovery: {uri: "fake://recovery"}
+seal:
+  - match: {namespace: "*"}
+    keys: [near, recovery]
+    recipients: primary
+`))
+	if err != nil {
+		log.Fatal(err)
+	}
+	backend := kmstest.NewBackend()
+	c, err := codec.New(context.Background(), codec.Config{
+		Policy: p, Registry: kms.NewRegistry(backend),
+		Hooks: codec.Hooks{MissingRecipient: func(key string, class kms.Class, n int) {
+			fmt.Printf("%d payloads without %s: %s\n", n, key, class)
+		}},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	backend.Fake("recovery").Disable()
+	if _, err := c.Encode(context.Background(), "payments", []*commonpb.Payload{{Data: []byte("x")}}); err != nil {
+		log.Fatal(err)
+	}
+	// Output: 1 payloads without recovery: disabled
 }

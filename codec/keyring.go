@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"golang.org/x/sync/singleflight"
@@ -38,6 +37,7 @@ type keyring struct {
 
 	mu     sync.Mutex
 	perURI *simplelru.LRU[string, *tenantKey]
+	failed *simplelru.LRU[string, failedOpen] // by URI
 	closed bool
 }
 
@@ -46,8 +46,10 @@ func newKeyring(ctx context.Context, p *policy.Policy, registry *kms.Registry, w
 		policy: p, registry: registry, watchers: w,
 		fixed: make(map[string]kms.Key), names: slices.Sorted(maps.Keys(p.Keys)),
 	}
-	var err error
-	if k.perURI, err = simplelru.NewLRU(maxTemplateKeys, k.putOut); err != nil {
+	var err1, err2 error
+	k.perURI, err1 = simplelru.NewLRU(maxTemplateKeys, k.putOut)
+	k.failed, err2 = simplelru.NewLRU[string, failedOpen](maxTemplateKeys, nil)
+	if err := errors.Join(err1, err2); err != nil {
 		return nil, fmt.Errorf("codec: keyring: %w", err)
 	}
 	k.closing, k.cancel = context.WithCancel(context.Background())
@@ -196,83 +198,6 @@ func (k *keyring) keep(uri string, key *tenantKey) (*tenantKey, error) {
 
 func errClosed(op string) error {
 	return &kms.Error{Op: op, Detail: "the codec is closed", Advice: "this is a bug in the calling program: it uses a codec after Close"}
-}
-
-// keyPatience is how long those who open an envelope wait for keys that are still
-// being opened when they have others to try: a KMS that hangs must not keep
-// envelopes from the recipients that another one opens.
-const keyPatience = 2 * time.Second
-
-// all returns every configured KEK that may be asked about envelopes of a
-// namespace. A namespace that cannot stand in a template is simply not among
-// those that templates make keys for. With an error, it returns those keys that
-// could be had: whether one of the others is the right one cannot be told now.
-func (k *keyring) all(ctx context.Context, namespace string) ([]kms.Key, error) {
-	if len(k.flat) == len(k.names) {
-		return k.flat, nil
-	}
-	keys := slices.Clone(k.flat)
-	toOpen := make(map[string]string) // name by URI
-	for _, name := range k.names {
-		if k.fixed[name] != nil {
-			continue
-		}
-		uri, err := k.policy.Keys[name].Expand(namespace)
-		if err != nil {
-			continue
-		}
-		if key, ok := k.opened(uri); ok {
-			keys = append(keys, key)
-			continue
-		}
-		toOpen[uri] = name
-	}
-	if len(toOpen) == 0 {
-		return keys, nil
-	}
-	return k.openAll(ctx, toOpen, keys)
-}
-
-// openAll opens keys, all at once, and appends them to keys.
-func (k *keyring) openAll(ctx context.Context, nameByURI map[string]string, keys []kms.Key) ([]kms.Key, error) {
-	type outcome struct {
-		key kms.Key
-		err error
-	}
-	ctx, cancel := context.WithCancel(ctx) // what is being opened goes on without us
-	defer cancel()
-	outcomes := make(chan outcome, len(nameByURI))
-	for uri, name := range nameByURI {
-		go func() {
-			key, err := k.tenant(ctx, name, uri)
-			outcomes <- outcome{key, err}
-		}()
-	}
-	patience := time.NewTimer(keyPatience)
-	defer patience.Stop()
-	var problem error
-	for waiting := len(nameByURI); waiting > 0; {
-		var enough <-chan time.Time
-		if len(keys) > 0 {
-			enough = patience.C
-		}
-		select {
-		case o := <-outcomes:
-			waiting--
-			switch {
-			case o.err == nil:
-				keys = append(keys, o.key)
-			case kms.ClassOf(o.err).Transient() || kms.ClassOf(o.err) == kms.Canceled:
-				problem = o.err
-			}
-		case <-enough:
-			return keys, &kms.Error{
-				Class: kms.Unavailable, Op: "open key", Detail: fmt.Sprintf("no answer within %s", keyPatience),
-				Advice: "check that the KMS is up and reachable from here",
-			}
-		}
-	}
-	return keys, problem
 }
 
 // close cancels opens under way, waits for them and closes every key.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/waxseal/waxseal/envelope"
 	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/kmstest"
 	"github.com/waxseal/waxseal/kms/localkms"
 )
 
@@ -69,4 +70,26 @@ func Example() {
 	// 2026-11.csv: "name,iban\n" <nil>
 	// "DE02…"
 	// "FR14…"
+}
+
+// A recovery key whose KMS is out is left out, and that is told.
+func ExampleSealerConfig_recipients() {
+	near, recovery := kmstest.NewFake("near"), kmstest.NewFake("recovery")
+	sealer, err := envelope.NewSealer(envelope.SealerConfig{
+		Keys: []kms.Key{near, recovery}, Recipients: envelope.PrimaryRecipient,
+		MissingRecipient: func(keyID string, class kms.Class, n int) { fmt.Printf("%d without %s: %s\n", n, keyID, class) },
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer sealer.Close()
+	recovery.Always(kmstest.Fail(kms.Unavailable))
+	sealed, err := sealer.Seal(context.Background(), envelope.Claims{Namespace: "payments"}, []byte("x"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(sealed[0].KeyIDs)
+	// Output:
+	// 1 without fake://recovery: unavailable
+	// [fake://near@1]
 }
