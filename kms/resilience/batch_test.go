@@ -17,7 +17,7 @@ import (
 )
 
 func TestBatchesAreSplit(t *testing.T) {
-	for n, calls := range map[int]int{0: 1, 1: 1, 199: 1, 200: 1, 201: 2, 400: 2, 1000: 5, 9999: 50} {
+	for n, calls := range map[int]int{0: 1, 1: 1, 159: 1, 160: 1, 161: 2, 320: 2, 1000: 7, 9999: 63} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				fake := kmstest.NewFake("k")

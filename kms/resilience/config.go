@@ -15,7 +15,7 @@ const (
 	DefaultQueue           = 64
 	DefaultBreakerFailures = 5
 	DefaultBreakerOpenFor  = 5 * time.Second
-	DefaultMaxBatch        = 200
+	DefaultMaxBatch        = 160 // what Vault's backend sends in one request
 )
 
 // Bounds of Config.
