@@ -10,8 +10,14 @@ import (
 )
 
 // maxAhead is the most data keys that wait, wrapped ahead of need, for one
-// encryption context. Each costs one KMS call if it ages out unused.
-const maxAhead = 64
+// encryption context. They are replaced once half of them are gone, so a context
+// under load gets 128 with one request of a KMS that takes many: 8 requests for
+// 1,000 payloads. Each costs one KMS call if it ages out unused.
+const maxAhead = 256
+
+// aheadFor is how long those that are ready should last: a pool that has to fill up
+// sooner keeps more, so that requests get fewer and fuller as demand grows.
+const aheadFor = 500 * time.Millisecond
 
 // sealingKey is a data key, its recipients, and how much it has sealed. Its
 // fields are guarded by the mutex of its pool.
@@ -42,9 +48,12 @@ type pool struct {
 	current *sealingKey   // partly used; nil if there is none
 	ready   []*sealingKey // wrapped ahead, oldest first
 	ahead   int           // how many to keep ready; grows with demand
-	cold    bool          // somebody had to wait once already
+	warm    bool          // the first keys are there
+	waited  bool          // somebody had to wait since it was last decided how many to keep ready
 	filling bool
-	stale   bool // the wrap call under way started before a drain
+	filled  time.Time // when the last wrap call started
+	asked   time.Time // when a key was last asked for
+	stale   bool      // the wrap call under way started before a drain
 	line    []*waiter
 	out     bool // put out: serves those in line, and keeps nothing
 	closed  bool
@@ -72,8 +81,14 @@ func (p *pool) take(ctx context.Context, sizes []int) ([]*sealingKey, error) {
 		p.mu.Unlock()
 		return nil, ErrClosed
 	}
+	now := time.Now()
+	if now.Sub(p.asked) >= p.limits.MaxAge {
+		p.ahead, p.warm = 0, false // unused for as long as a key lives, it is as good as new
+	}
+	p.asked = now
 	p.line = append(p.line, w)
 	p.serve()
+	p.waited = p.waited || len(p.line) > 0
 	p.fill()
 	p.mu.Unlock()
 
@@ -185,7 +200,7 @@ func (p *pool) keyFor(size int64) *sealingKey {
 func (k *sealingKey) aged(now time.Time) bool { return !now.Before(k.until) }
 
 // discardAged retires keys past their age, and keeps fewer ahead when they
-// aged without being used.
+// aged without being used: as many as were.
 func (p *pool) discardAged(now time.Time) {
 	if p.current != nil && p.current.aged(now) {
 		p.retire(p.current)
@@ -199,9 +214,7 @@ func (p *pool) discardAged(now time.Time) {
 		}
 		return false
 	})
-	if len(p.ready) < before {
-		p.ahead /= 2
-	}
+	p.ahead = max(p.ahead-(before-len(p.ready)), 0)
 }
 
 // fill starts a wrap call for those in line and for the keys to keep ready,
@@ -210,24 +223,29 @@ func (p *pool) fill() {
 	if p.filling || p.closed {
 		return
 	}
-	need := p.wanted()
-	if need > 0 {
-		// Demand that repeats doubles what is kept ready; a context seen once costs nothing extra.
-		if p.cold && !p.out {
-			p.ahead = min(max(2*p.ahead, 1), p.most())
-		}
-		p.cold = true
-	} else if len(p.ready) > p.ahead/2 || p.ahead == 0 {
+	need, now := p.wanted(), time.Now()
+	if need == 0 && !p.waited && (len(p.ready) > p.ahead/2 || p.ahead == 0) {
 		return
 	}
-	if need += p.ahead - len(p.ready); need <= 0 {
+	// Demand doubles what is kept ready: somebody who has to wait, unless for the first
+	// keys, because a context seen once costs nothing extra; and keys that were used up
+	// soon. Who came while keys were on their way had to wait as well: a caller that
+	// seals one payload after the other never finds none under way.
+	soon := need == 0 && now.Sub(p.filled) < aheadFor
+	if (p.waited && p.warm || !p.waited && soon) && !p.out {
+		p.ahead = min(max(2*p.ahead, 1), p.most())
+	}
+	p.waited = false
+	// No more than half at once: they are used while more are on their way, and what
+	// does not fit into one request of the KMS makes a second one that is nearly empty.
+	if need += min(p.ahead-len(p.ready), maxAhead/2); need <= 0 {
 		return
 	}
-	p.filling = true
+	p.filling, p.filled = true, now
 	for _, w := range p.line {
 		w.asked = true
 	}
-	p.background(func() { p.filled(p.wrap(need)) })
+	p.background(func() { p.takeIn(p.wrap(need)) })
 }
 
 // wanted is how many new keys serve all in line.
@@ -258,9 +276,9 @@ func (p *pool) most() int {
 	return maxAhead
 }
 
-// filled takes in the outcome of a wrap call. A failure is told to everyone for
+// takeIn takes in the outcome of a wrap call. A failure is told to everyone for
 // whom it was made; those who came later get a call of their own.
-func (p *pool) filled(keys []*sealingKey, err error) {
+func (p *pool) takeIn(keys []*sealingKey, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	stale := p.stale
@@ -283,6 +301,7 @@ func (p *pool) filled(keys []*sealingKey, err error) {
 	p.ready = append(p.ready, keys...)
 	p.serve()
 	p.fill()
+	p.warm = true
 }
 
 // fail ends the wait of those in line whom it concerns.

@@ -154,6 +154,43 @@ func TestWrappedAheadOfNeed(t *testing.T) {
 	})
 }
 
+// TestBusyCallersDoNotWait: whoever seals one payload after the other soon finds
+// data keys ready, and a KMS that takes many at once is asked eight times at most
+// for a thousand.
+func TestBusyCallersDoNotWait(t *testing.T) {
+	for _, callers := range []int{1, 3, 32} {
+		t.Run(fmt.Sprint(callers), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, envelope.SealerConfig{}, "a")
+				r.keys[0].Always(kmstest.Slow(5 * time.Millisecond))
+				seal := func(n int) (requests int, took time.Duration) {
+					before, start := r.keys[0].Counts().Wraps, time.Now()
+					var wg sync.WaitGroup
+					for range callers {
+						wg.Go(func() {
+							for range n / callers {
+								mustSeal(t, r.sealer, claims, "x")
+								pass(time.Millisecond * time.Duration(callers)) // a payload a millisecond, all together
+							}
+						})
+					}
+					wg.Wait()
+					return r.keys[0].Counts().Wraps - before, time.Since(start)
+				}
+				seal(3000) // demand is learned
+				const n = 9600
+				requests, took := seal(n)
+				if requests > 8*n/1000 {
+					t.Errorf("%d requests for %d payloads", requests, n)
+				}
+				if took != n*time.Millisecond {
+					t.Errorf("%d payloads took %s: somebody waited for the KMS", n, took)
+				}
+			})
+		})
+	}
+}
+
 func TestContextSeenOnceCostsOneWrap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		key := kmstest.NewFake("a")
