@@ -12,7 +12,7 @@ import (
 
 // BenchmarkSealCalls reports how many requests the KMS gets for 1,000 payloads, by
 // how many share a data key and by how they are sealed. Each round is a process
-// that starts with no data key in hand; the busy one goes on for 5,000 payloads.
+// that starts with no data key in hand; the busy one has sealed 2,000 before, and seals 5,000 more.
 func BenchmarkSealCalls(b *testing.B) {
 	for _, name := range slices.Sorted(maps.Keys(services)) {
 		for _, maxPayloads := range []int{1, 100, 10_000} {
@@ -27,6 +27,9 @@ func BenchmarkSealCalls(b *testing.B) {
 					requests, rounds := 0, 0
 					for b.Loop() {
 						s := newSealer(b, svc.key, maxPayloads)
+						if tr == busy {
+							tr.run(b, s, 2000)
+						}
 						before := svc.requests()
 						tr.run(b, s, n)
 						requests, rounds = requests+svc.requests()-before, rounds+1

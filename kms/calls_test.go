@@ -8,6 +8,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -137,7 +138,9 @@ func vaultService(t testing.TB) service {
 		ErrorLog:  slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), // a sealer that is closed cancels what is under way
 	}
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		requests.Add(1)
+		if strings.Contains(r.URL.Path, "/transit/") { // and not about our token
+			requests.Add(1)
+		}
 		<-time.After(time.Duration(latency.Load()))
 		forward.ServeHTTP(w, r)
 	}))
@@ -308,8 +311,8 @@ func TestSealCalls(t *testing.T) {
 // first is waited for alone; the others line up meanwhile and get theirs together.
 func TestSealCallsOfPages(t *testing.T) {
 	const (
-		most  = 8  // requests, of a KMS that takes many data keys in one
-		ahead = 64 // data keys that may be made ahead of need
+		most  = 8   // requests, of a KMS that takes many data keys in one
+		ahead = 256 // data keys that may be made ahead of need
 	)
 	for name := range services {
 		t.Run(name, func(t *testing.T) {
