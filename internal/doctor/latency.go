@@ -76,7 +76,7 @@ func (e *examination) latency(ctx context.Context) {
 	}
 }
 
-const slowHint = "use a KMS that is near, or let payloads share data keys (dataKey.maxPayloads): callers wait for this"
+const slowHint = "use a KMS that is near, or let payloads share data keys (dataKey.maxPayloads): whoever has no data key at hand waits this long"
 
 // Short writes a duration in milliseconds, with three digits that count.
 func Short(d time.Duration) string {
