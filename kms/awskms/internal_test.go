@@ -144,6 +144,22 @@ func TestBodyIsReadInOnePiece(t *testing.T) {
 	}
 }
 
+// A request that the SDK should not make is not sent.
+func TestTransportRefusesOddBodies(t *testing.T) {
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://127.0.0.1:1", io.NopCloser(strings.NewReader("x")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.ContentLength = -1
+	answer, err := newTransport(nil, false).Do(r)
+	if !errors.Is(err, errRequest) {
+		t.Errorf("%v", err)
+	}
+	if answer != nil {
+		answer.Body.Close()
+	}
+}
+
 func TestRetryAfterHeader(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	for _, tc := range []struct {

@@ -1,6 +1,7 @@
 package awskms_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 
@@ -107,6 +108,10 @@ func TestBadURIs(t *testing.T) {
 	_, err := awskms.New(t.Context(), awskms.Config{Timeout: -1})
 	wantError(t, err, kms.Internal, "positive one")
 	t.Setenv("AWS_PROFILE", "no-such")
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = awskms.New(ended, awskms.Config{Key: "alias/x", Region: region})
+	wantError(t, err, kms.Canceled, "")
 	_, err = awskms.New(t.Context(), awskms.Config{Key: "alias/x", Region: region})
 	wantError(t, err, kms.Internal, "AWS_PROFILE")
 }

@@ -70,28 +70,27 @@ func (k *Key) rotated(ctx context.Context, before string) (kms.Version, *kms.Err
 	for {
 		versions, err := k.versions(waitCtx, opRotate)
 		switch {
-		case ctx.Err() != nil:
-			return kms.Version{}, k.canceled(opRotate, ctx.Err())
-		case err != nil && !err.Class.Transient() && waitCtx.Err() == nil:
-			return kms.Version{}, err
 		case err == nil:
 			for _, v := range versions {
 				if v.Primary && v.ID != before {
 					return v, nil
 				}
 			}
+		case waitCtx.Err() == nil && !err.Class.Transient():
+			return kms.Version{}, err
 		}
 		select {
 		case <-tick.C:
+			continue
 		case <-waitCtx.Done():
-			if ctx.Err() != nil {
-				return kms.Version{}, k.canceled(opRotate, ctx.Err())
-			}
-			return kms.Version{}, k.fail(opRotate, refusal{
-				class: kms.Unavailable, detail: "AWS KMS has not completed the rotation within " + k.rotation.wait.String(),
-				advice: "look again in some minutes: aws kms get-key-rotation-status tells",
-			}, context.Cause(waitCtx))
 		}
+		if ctx.Err() != nil {
+			return kms.Version{}, k.canceled(opRotate, ctx.Err())
+		}
+		return kms.Version{}, k.fail(opRotate, refusal{
+			class: kms.Unavailable, detail: "AWS KMS has not completed the rotation within " + k.rotation.wait.String(),
+			advice: "look again in some minutes: aws kms get-key-rotation-status tells",
+		}, context.Cause(waitCtx))
 	}
 }
 

@@ -92,9 +92,7 @@ func underlying(r io.Reader) []byte {
 		return nil
 	}
 	var seen alias
-	if _, err := reader.WriteTo(&seen); err != nil {
-		return nil
-	}
+	_, _ = reader.WriteTo(&seen) // alias takes all it is given
 	reader.Reset(seen)
 	return seen
 }

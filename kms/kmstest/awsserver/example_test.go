@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
 
 	"github.com/waxseal/waxseal/kms/kmstest/awsserver"
@@ -111,4 +112,98 @@ func ExampleServer_Replicate() {
 	}
 	fmt.Println(primary.ID() == replica.ID(), primary.ARN() == replica.ARN())
 	// Output: true false
+}
+
+// A fault lasts until it is taken away; a script is over when it was played.
+func ExampleServer_SetFault() {
+	server, err := awsserver.Start(awsserver.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer server.Close()
+	key, err := server.CreateKey(awsserver.KeySpec{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	client := kms.New(kms.Options{
+		BaseEndpoint: aws.String(server.URL()),
+		Region:       awsserver.DefaultRegion,
+		Credentials:  credentials.NewStaticCredentialsProvider(awsserver.DefaultAccessKeyID, awsserver.DefaultSecretAccessKey, ""),
+		Retryer:      aws.NopRetryer{},
+	})
+	describe := func() {
+		_, err := client.DescribeKey(context.Background(), &kms.DescribeKeyInput{KeyId: aws.String(key.ID())})
+		if refused, ok := errors.AsType[smithy.APIError](err); ok {
+			fmt.Println(refused.ErrorCode())
+			return
+		}
+		fmt.Println("answered:", err == nil)
+	}
+	server.SetFault(awsserver.AllOperations, awsserver.Outage())
+	describe()
+	server.SetFault(awsserver.AllOperations, awsserver.Fault{ResetInBody: true})
+	describe()
+	server.SetFault(awsserver.AllOperations, awsserver.Fault{})
+	describe()
+	// Output:
+	// KMSInternalException
+	// answered: false
+	// answered: true
+}
+
+// A machine goes down and comes back, and its keys are as they were.
+func ExampleServer_Stop() {
+	server, err := awsserver.Start(awsserver.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer server.Close()
+	key, err := server.CreateKey(awsserver.KeySpec{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	client := kms.New(kms.Options{
+		BaseEndpoint: aws.String(server.URL()),
+		Region:       awsserver.DefaultRegion,
+		Credentials:  credentials.NewStaticCredentialsProvider(awsserver.DefaultAccessKeyID, awsserver.DefaultSecretAccessKey, ""),
+		Retryer:      aws.NopRetryer{},
+	})
+	server.Stop()
+	_, err = client.DescribeKey(context.Background(), &kms.DescribeKeyInput{KeyId: aws.String(key.ID())})
+	fmt.Println("stopped:", err == nil)
+	if err := server.Resume(); err != nil {
+		log.Fatal(err)
+	}
+	_, err = client.DescribeKey(context.Background(), &kms.DescribeKeyInput{KeyId: aws.String(key.ID())})
+	fmt.Println("resumed:", err == nil)
+	// Output:
+	// stopped: false
+	// resumed: true
+}
+
+// STS, at the same address, tells who one is.
+func ExampleIdentity() {
+	server, err := awsserver.Start(awsserver.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer server.Close()
+	err = server.SetIdentity(awsserver.Identity{
+		AccessKeyID: "ASIAWORKER", SecretAccessKey: "secret", SessionToken: "token",
+		ARN: "arn:aws:sts::111122223333:assumed-role/worker/pod-1",
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	client := sts.New(sts.Options{
+		BaseEndpoint: aws.String(server.URL()),
+		Region:       awsserver.DefaultRegion,
+		Credentials:  credentials.NewStaticCredentialsProvider("ASIAWORKER", "secret", "token"),
+	})
+	who, err := client.GetCallerIdentity(context.Background(), &sts.GetCallerIdentityInput{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(*who.Arn)
+	// Output: arn:aws:sts::111122223333:assumed-role/worker/pod-1
 }

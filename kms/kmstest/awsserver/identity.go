@@ -88,6 +88,9 @@ func (s *Server) SetIdentity(id Identity) error {
 		if err := decoder.Decode(&policy); err != nil {
 			return fmt.Errorf("awsserver: set identity: parse policy: %w", err)
 		}
+		if decoder.More() {
+			return errors.New("awsserver: set identity: something follows the policy")
+		}
 		for _, st := range policy.Statement {
 			if err := st.check(); err != nil {
 				return fmt.Errorf("awsserver: set identity: policy: %w", err)
@@ -112,13 +115,13 @@ func (st statement) check() error {
 		return errors.New("a statement without action or resource")
 	}
 	for _, pattern := range slices.Concat(st.Action, st.Resource) {
-		if strings.Contains(strings.TrimSuffix(pattern, "*"), "*") {
-			return fmt.Errorf("%q has a * that is not at its end", pattern)
+		if strings.ContainsAny(strings.TrimSuffix(pattern, "*"), "*?$") {
+			return fmt.Errorf("%q has a * that is not at its end, a ? or a variable", pattern)
 		}
 	}
 	for operator, tests := range st.Condition {
 		for name := range tests {
-			if operator != conditionEquals || !strings.HasPrefix(name, contextPrefix) {
+			if operator != conditionEquals || !hasPrefixFold(name, contextPrefix) {
 				return fmt.Errorf("condition %s on %s is not understood", operator, name)
 			}
 		}
@@ -142,23 +145,33 @@ func (who *identity) allows(action, arn string, ec map[string]string) bool {
 }
 
 func (st statement) covers(action, arn string, ec map[string]string) bool {
-	if !st.Action.match(action) || !st.Resource.match(arn) {
+	if !st.Action.match(action, hasPrefixFold) || !st.Resource.match(arn, strings.HasPrefix) {
 		return false
 	}
 	for name, values := range st.Condition[conditionEquals] {
-		value, ok := ec[strings.TrimPrefix(name, contextPrefix)]
-		if !ok || !slices.Contains(values, value) {
+		met := false
+		for key, value := range ec {
+			met = met || strings.EqualFold(key, name[len(contextPrefix):]) && slices.Contains(values, value)
+		}
+		if !met {
 			return false
 		}
 	}
 	return true
 }
 
+// hasPrefixFold is strings.HasPrefix for what IAM compares without regard to case:
+// actions and the names of condition keys, those of encryption contexts included.
+func hasPrefixFold(s, prefix string) bool {
+	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
+}
+
 // match reports whether a pattern of l fits s. A * stands for any characters and
 // may come at the end only, as in "arn:aws:kms:*" or "kms:*"; "*" fits everything.
-func (l oneOrMany) match(s string) bool {
+func (l oneOrMany) match(s string, hasPrefix func(s, prefix string) bool) bool {
 	for _, pattern := range l {
-		if prefix, ok := strings.CutSuffix(pattern, "*"); ok && strings.HasPrefix(s, prefix) || pattern == s {
+		prefix, open := strings.CutSuffix(pattern, "*")
+		if hasPrefix(s, prefix) && (open || len(s) == len(prefix)) {
 			return true
 		}
 	}

@@ -29,6 +29,9 @@ const (
 	// to be deleted before its own wait begins.
 	PendingReplicaDeletion = "PendingReplicaDeletion"
 	Unavailable            = "Unavailable"
+	// Updating is the state of keys whose primary moves to another Region: they do
+	// what enabled ones do, and cannot be managed.
+	Updating = "Updating"
 )
 
 // KeySpec says what key to create. The zero value is a symmetric key for
@@ -65,6 +68,8 @@ type Key struct {
 	id     string
 	region string
 	spec   KeySpec
+
+	description string
 
 	// Guarded by server.mu.
 	state    string
@@ -105,6 +110,10 @@ func newMaterial(now time.Time, asked bool) material {
 func (s *Server) CreateKey(spec KeySpec) (*Key, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.create(spec)
+}
+
+func (s *Server) create(spec KeySpec) (*Key, error) {
 	if spec.Region == "" {
 		spec.Region = s.regions[0]
 	}

@@ -48,8 +48,12 @@ func (c *call) describeKey(in *keyInput) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	return map[string]any{"KeyMetadata": k.metadata()}, nil
+}
+
+func (k *Key) metadata() *keyMetadata {
 	m := &keyMetadata{
-		AWSAccountID: k.spec.Account, KeyID: k.id, Arn: k.ARN(), CreationDate: seconds(k.created), Enabled: k.state == Enabled,
+		AWSAccountID: k.spec.Account, Description: k.description, KeyID: k.id, Arn: k.ARN(), CreationDate: seconds(k.created), Enabled: k.state == Enabled,
 		KeyUsage: k.spec.Usage, KeyState: k.state, Origin: "AWS_KMS", KeyManager: "CUSTOMER",
 		KeySpec: k.spec.Spec, CustomerMasterKeySpec: k.spec.Spec, MultiRegion: k.spec.MultiRegion,
 	}
@@ -84,7 +88,7 @@ func (c *call) describeKey(in *keyInput) (any, error) {
 			m.MultiRegionConfiguration.ReplicaKeys = append(m.MultiRegionConfiguration.ReplicaKeys, regional{r.ARN(), r.region})
 		}
 	}
-	return map[string]any{"KeyMetadata": m}, nil
+	return m
 }
 
 type aliasInput struct {
@@ -163,9 +167,12 @@ func (c *call) scheduleKeyDeletion(in *deletionInput) (any, error) {
 	if days < minPendingDays || days > maxPendingDays {
 		return nil, fail("ValidationException", "1 validation error detected: Value at 'pendingWindowInDays' failed to satisfy constraint: between 7 and 30")
 	}
-	k, err := c.switchable(&keyInput{in.KeyID}, "kms:ScheduleKeyDeletion")
+	k, err := c.find(in.KeyID, "kms:ScheduleKeyDeletion", nil)
 	if err != nil {
 		return nil, err
+	}
+	if !isOneOf(k.state, Enabled, Disabled, PendingImport, Unavailable) {
+		return nil, fail("KMSInvalidStateException", k.ARN()+" is "+k.state+".")
 	}
 	if k == k.shared.primary && len(k.shared.replicas) > 0 {
 		k.state, k.window = PendingReplicaDeletion, days

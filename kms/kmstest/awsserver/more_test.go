@@ -275,6 +275,9 @@ func TestStopAndResume(t *testing.T) {
 			t.Errorf("Close: %v", err)
 		}
 	}
+	if s.Resume() == nil {
+		t.Error("resumed what is closed")
+	}
 }
 
 // Latency is for each request, not for one after the other.

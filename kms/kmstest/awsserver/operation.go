@@ -32,6 +32,8 @@ type operation func(c *call, body []byte) (any, error)
 func operations() map[string]operation {
 	return map[string]operation{
 		"Encrypt": handle((*call).encrypt), "Decrypt": handle((*call).decrypt), "ReEncrypt": handle((*call).reEncrypt),
+		"GenerateDataKey": handle((*call).generateDataKey), "GenerateDataKeyWithoutPlaintext": handle((*call).generateDataKeyWithoutPlaintext),
+		"CreateKey": handle((*call).createKey), "ListKeys": handle((*call).listKeys), "ListAliases": handle((*call).listAliases), "DeleteAlias": handle((*call).deleteAlias),
 		"DescribeKey": handle((*call).describeKey), "CreateAlias": handle((*call).createAlias), "UpdateAlias": handle((*call).updateAlias),
 		"EnableKey": handle((*call).enableKey), "DisableKey": handle((*call).disableKey),
 		"ScheduleKeyDeletion": handle((*call).scheduleKeyDeletion), "CancelKeyDeletion": handle((*call).cancelKeyDeletion),
@@ -257,7 +259,7 @@ func (c *call) usable(name, action, algorithm string, ec map[string]string) (*Ke
 	switch {
 	case k.state == Disabled:
 		return nil, fail("DisabledException", k.ARN()+" is disabled.")
-	case k.state != Enabled:
+	case k.state != Enabled && k.state != Updating:
 		return nil, fail("KMSInvalidStateException", k.ARN()+" is "+k.state+".")
 	case k.spec.Spec != SpecSymmetric || k.spec.Usage != "ENCRYPT_DECRYPT":
 		return nil, fail("InvalidKeyUsageException", k.ARN()+" key usage is "+k.spec.Usage+" which is not valid for "+c.operation+" with the algorithm.")

@@ -2,7 +2,6 @@ package awsserver
 
 import (
 	"encoding/hex"
-	"strconv"
 	"time"
 )
 
@@ -44,10 +43,8 @@ func (c *call) rotateKeyOnDemand(in *keyInput) (any, error) {
 }
 
 type rotationsInput struct {
-	KeyID              string `json:"KeyId"`
+	listInput
 	IncludeKeyMaterial string
-	Limit              *int
-	Marker             string
 }
 
 type rotation struct {
@@ -62,38 +59,26 @@ type rotation struct {
 }
 
 func (c *call) listKeyRotations(in *rotationsInput) (any, error) {
-	k, err := c.find(in.KeyID, "kms:ListKeyRotations", nil)
+	k, err := c.rotating(in.KeyID, "kms:ListKeyRotations")
 	if err != nil {
 		return nil, err
 	}
-	limit := 100
-	if in.Limit != nil {
-		limit = *in.Limit
+	all := []rotation{}
+	for i := range k.shared.materials {
+		all = append(all, k.rotation(i))
 	}
-	from, err := strconv.Atoi("0" + in.Marker)
-	switch {
-	case !k.rotatable():
-		return nil, fail("UnsupportedOperationException", "only symmetric keys are rotated.")
-	case limit < 1 || limit > 1000:
-		return nil, fail("ValidationException", "1 validation error detected: Value at 'limit' failed to satisfy constraint: between 1 and 1000")
-	case !isOneOf(in.IncludeKeyMaterial, "", "ROTATIONS_ONLY", "ALL_KEY_MATERIAL"):
+	switch in.IncludeKeyMaterial {
+	case "", "ROTATIONS_ONLY":
+		all = all[1:]
+	case "ALL_KEY_MATERIAL":
+	default:
 		return nil, fail("ValidationException", "1 validation error detected: Value at 'includeKeyMaterial' failed to satisfy constraint: an enum value")
-	case err != nil || from > len(k.shared.materials):
-		return nil, fail("InvalidMarkerException", "the marker is not one that was given")
 	}
-	if in.IncludeKeyMaterial != "ALL_KEY_MATERIAL" {
-		from = max(from, 1)
+	part, answer, err := page(&in.listInput, all)
+	if err != nil {
+		return nil, err
 	}
-	answer := map[string]any{"Truncated": false}
-	until := min(from+limit, len(k.shared.materials))
-	if until < len(k.shared.materials) {
-		answer["Truncated"], answer["NextMarker"] = true, strconv.Itoa(until)
-	}
-	rotations := []rotation{}
-	for i := from; i < until; i++ {
-		rotations = append(rotations, k.rotation(i))
-	}
-	answer["Rotations"] = rotations
+	answer["Rotations"] = part
 	return answer, nil
 }
 

@@ -48,9 +48,9 @@ type Server struct {
 	http    *http.Server
 	serving sync.WaitGroup
 	stop    chan struct{} // closed by Close: lets go of stalled requests
-	closing sync.Once
 
 	mu           sync.Mutex
+	closed       bool
 	listener     net.Listener // nil while stopped
 	conns        map[net.Conn]struct{}
 	keys         map[keyName]*Key
@@ -93,6 +93,7 @@ func Start(cfg Config) (*Server, error) {
 	if err := s.Resume(); err != nil {
 		return nil, err
 	}
+	s.address = s.listener.Addr().String()
 	return s, nil
 }
 
@@ -114,11 +115,14 @@ func (s *Server) Stop() {
 	}
 }
 
-// Resume listens again, at the same address. It fails if that was taken, and does
-// nothing if the server was not stopped.
+// Resume listens again, at the same address. It fails if that was taken or the
+// server closed, and does nothing if it was not stopped.
 func (s *Server) Resume() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.closed {
+		return errors.New("awsserver: resume: the server is closed")
+	}
 	if s.listener != nil {
 		return nil
 	}
@@ -126,7 +130,7 @@ func (s *Server) Resume() error {
 	if err != nil {
 		return fmt.Errorf("awsserver: listen: %w", err)
 	}
-	s.listener, s.address = listener, listener.Addr().String()
+	s.listener = listener
 	s.serving.Go(func() {
 		_ = s.http.Serve(listener) // ends with Stop or Close
 	})
@@ -149,15 +153,20 @@ func (s *Server) follow(conn net.Conn, state http.ConnState) {
 	}
 }
 
-// Close ends the server and every request under way, for good.
+// Close ends the server and every request under way, for good. To close it again
+// does nothing.
 func (s *Server) Close() error {
+	s.mu.Lock()
+	again := s.closed
+	s.closed = true
+	s.mu.Unlock()
 	var err error
-	s.closing.Do(func() {
+	if !again {
 		close(s.stop)
 		if err = s.http.Close(); errors.Is(err, net.ErrClosed) {
 			err = nil // it was stopped before
 		}
-	})
+	}
 	s.serving.Wait()
 	return err
 }

@@ -317,7 +317,9 @@ func TestPolicies(t *testing.T) {
 	for name, bad := range map[string]string{
 		"not JSON": "x", "unknown field": `{"Statement":[{"Effect":"Allow","Action":"*","Resource":"*","Principal":"*"}]}`,
 		"effect": `{"Statement":[{"Effect":"allow","Action":"*","Resource":"*"}]}`, "no action": `{"Statement":[{"Effect":"Allow","Resource":"*"}]}`,
-		"wildcard": `{"Statement":[{"Effect":"Allow","Action":"kms:*crypt","Resource":"*"}]}`,
+		"wildcard":      `{"Statement":[{"Effect":"Allow","Action":"kms:*crypt","Resource":"*"}]}`,
+		"question mark": `{"Statement":[{"Effect":"Allow","Action":"kms:?ncrypt","Resource":"*"}]}`, "variable": `{"Statement":[{"Effect":"Allow","Action":"*","Resource":"${x}"}]}`,
+		"two":      `{"Statement":[]}{"Statement":[]}`,
 		"operator": `{"Statement":[{"Effect":"Allow","Action":"*","Resource":"*","Condition":{"StringLike":{"kms:EncryptionContext:a":"b"}}}]}`,
 	} {
 		if set(bad) == nil {
@@ -327,7 +329,7 @@ func TestPolicies(t *testing.T) {
 	if s.SetIdentity(awsserver.Identity{}) == nil {
 		t.Error("an identity without name was taken")
 	}
-	if err := set(`{"Statement":[{"Effect":"Allow","Action":"kms:*","Resource":"arn:aws:kms:*"},{"Effect":"Deny","Action":["kms:Encrypt"],"Resource":"*"}]}`); err != nil {
+	if err := set(`{"Statement":[{"Effect":"Allow","Action":"kms:*","Resource":"arn:aws:kms:*"},{"Effect":"Deny","Action":["KMS:encrypt"],"Resource":"*"}]}`); err != nil {
 		t.Fatal(err)
 	}
 	c := clientOf(t, s, func(o *kms.Options) { o.Credentials = credentials.NewStaticCredentialsProvider("AKIAP", "x", "") })
