@@ -26,7 +26,8 @@ import (
 const DefaultTimeout = 10 * time.Second
 
 // maxIdleConns is how many connections to AWS KMS stay open between bursts: two
-// calls' worth of parallel requests.
+// calls' worth of parallel requests. With one there would be new ones all the time:
+// an answer is there before its connection is free again.
 const maxIdleConns = 2 * maxParallel
 
 // Config says which key to open and how to reach AWS KMS. Key is required; what

@@ -319,7 +319,7 @@ func TestRefusalEndsBatch(t *testing.T) {
 		if got, err := key.Unwrap(t.Context(), wrapped, nil); err == nil {
 			t.Errorf("%s: %d answers and no error", fault.Code, len(got))
 		}
-		if n := s.Requests()["Decrypt"]; n > 64 {
+		if n := s.Requests()["Decrypt"]; n > 2*parallel {
 			t.Errorf("%s: %d requests for 250 items", fault.Code, n)
 		}
 	}

@@ -40,7 +40,7 @@ func (k *Key) endpoint() string {
 }
 
 // Rewrap implements kms.Rewrapper: one ReEncrypt for each wrapped data key, up to
-// 32 at a time, which names both keys and has the same context on either side. It
+// 50 at a time, which names both keys and has the same context on either side. It
 // needs kms:ReEncryptFrom on source and kms:ReEncryptTo on this key, both for the
 // identity of this key. Errors are as with Unwrap; of those about a key AWS does
 // not say which of the two it means. Wrapped.Version is empty.

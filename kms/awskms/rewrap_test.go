@@ -191,7 +191,7 @@ func TestRewrapRefused(t *testing.T) {
 	}
 	_, err = to.Rewrap(t.Context(), from, many, ec)
 	wantError(t, err, kms.Throttled, "")
-	if n := s.Requests()["ReEncrypt"]; n > 64 {
+	if n := s.Requests()["ReEncrypt"]; n > 2*parallel {
 		t.Errorf("%d requests", n)
 	}
 	madeFrom.Delete()

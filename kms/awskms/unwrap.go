@@ -11,7 +11,7 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// Unwrap implements kms.Key: one Decrypt for each wrapped data key, up to 32 at a
+// Unwrap implements kms.Key: one Decrypt for each wrapped data key, up to 50 at a
 // time. Every request names the key, so that AWS refuses what another one wrapped.
 // What is about the key and not about one blob, such as Denied or Throttled, is
 // not asked again for the rest of the batch.

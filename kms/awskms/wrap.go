@@ -13,7 +13,7 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// Wrap implements kms.Key: one Encrypt for each data key, up to 32 at a time. The
+// Wrap implements kms.Key: one Encrypt for each data key, up to 50 at a time. The
 // first that fails ends the others. AWS does not tell which key material
 // encrypted, so Wrapped.Version is empty. Blobs are of 184 bytes.
 func (k *Key) Wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error) {
