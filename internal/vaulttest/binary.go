@@ -28,22 +28,47 @@ func Binary(t testing.TB) string {
 	return path
 }
 
+// KubernetesPlugin is the version of Vault's Kubernetes auth method that Vault
+// Version ships, and the test build of Vault leaves out.
+const KubernetesPlugin = "0.23.1"
+
+// KubernetesPluginDir returns the folder with that plugin and nothing else, for
+// Plugins; false if nobody has built it there:
+//
+//	GOBIN=$HOME/.cache/waxseal/vault-plugin-auth-kubernetes-0.23.1 go install \
+//	    github.com/hashicorp/vault-plugin-auth-kubernetes/cmd/vault-plugin-auth-kubernetes@v0.23.1
+func KubernetesPluginDir() (string, bool) { return findPlugin(os.Getenv) }
+
+func findPlugin(getenv func(string) string) (string, bool) {
+	const name = "vault-plugin-auth-kubernetes"
+	dir := filepath.Join(cache(getenv), name+"-"+KubernetesPlugin)
+	return dir, isProgram(filepath.Join(dir, name))
+}
+
 func findBinary(getenv func(string) string) (string, error) {
 	path := getenv(BinEnv)
 	if path == "" {
-		root := getenv(CacheEnv)
-		if root == "" {
-			cache := getenv("XDG_CACHE_HOME")
-			if cache == "" {
-				cache = filepath.Join(getenv("HOME"), ".cache")
-			}
-			root = filepath.Join(cache, "waxseal")
-		}
-		path = filepath.Join(root, "vault-"+Version, "vault")
+		path = filepath.Join(cache(getenv), "vault-"+Version, "vault")
 	}
-	info, err := os.Stat(path)
-	if err != nil || info.IsDir() || info.Mode()&0o111 == 0 {
+	if !isProgram(path) {
 		return "", fmt.Errorf("vaulttest: no Vault server at %s: run `make servers`, or set %s", path, BinEnv)
 	}
 	return path, nil
+}
+
+// cache returns the folder that `make servers` fills.
+func cache(getenv func(string) string) string {
+	if root := getenv(CacheEnv); root != "" {
+		return root
+	}
+	root := getenv("XDG_CACHE_HOME")
+	if root == "" {
+		root = filepath.Join(getenv("HOME"), ".cache")
+	}
+	return filepath.Join(root, "waxseal")
+}
+
+func isProgram(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && !info.IsDir() && info.Mode()&0o111 != 0
 }

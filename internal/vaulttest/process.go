@@ -42,14 +42,14 @@ type process struct {
 }
 
 // launch starts bin in development mode and waits until it serves. Its files go
-// to dir.
-func launch(ctx context.Context, bin, dir, rootToken string) (*process, error) {
+// to dir; flags are further ones of its command line.
+func launch(ctx context.Context, bin, dir, rootToken string, flags ...string) (*process, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	var err error
 	for range startTries {
 		var p *process
-		if p, err = spawn(ctx, bin, dir, rootToken); err != nil {
+		if p, err = spawn(ctx, bin, dir, rootToken, flags); err != nil {
 			return nil, err
 		}
 		if err = p.waitReady(ctx); err == nil {
@@ -63,7 +63,7 @@ func launch(ctx context.Context, bin, dir, rootToken string) (*process, error) {
 	return nil, err
 }
 
-func spawn(ctx context.Context, bin, dir, rootToken string) (*process, error) {
+func spawn(ctx context.Context, bin, dir, rootToken string, flags []string) (*process, error) {
 	port, err := freePort(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("vaulttest: find a free port: %w", err)
@@ -87,10 +87,11 @@ func spawn(ctx context.Context, bin, dir, rootToken string) (*process, error) {
 		logPath: logFile.Name(),
 	}
 	// Not CommandContext: the server outlives the context that bounds its start.
-	p.cmd = exec.Command("/bin/sh", "-c", watched, "vaulttest", bin, "server", "-dev", //nolint:gosec,noctx // a test server, from a path the tester chose
-		"-dev-root-token-id="+rootToken,
-		fmt.Sprintf("-dev-listen-address=127.0.0.1:%d", port),
-		"-dev-no-store-token")
+	args := []string{
+		"-c", watched, "vaulttest", bin, "server", "-dev", "-dev-root-token-id=" + rootToken,
+		fmt.Sprintf("-dev-listen-address=127.0.0.1:%d", port), "-dev-no-store-token",
+	}
+	p.cmd = exec.Command("/bin/sh", append(args, flags...)...) //nolint:gosec,noctx // a test server, from a path the tester chose
 	p.cmd.Dir = dir
 	p.cmd.Env = []string{"HOME=" + dir, "PATH=" + os.Getenv("PATH")} // none of the tester's own VAULT_ settings
 	p.cmd.Stdout, p.cmd.Stderr = logFile, logFile

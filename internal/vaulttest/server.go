@@ -25,11 +25,23 @@ type Server struct {
 	process *process
 }
 
+// Option changes how Start starts a server.
+type Option func(flags []string) []string
+
+// Plugins lets the server use the plugins in dir, by their file names.
+func Plugins(dir string) Option {
+	return func(flags []string) []string { return append(flags, "-dev-plugin-dir="+dir) }
+}
+
 // Start starts a Vault server that is unsealed and has a key-value engine at
 // secret/ but no transit engine yet. It is killed when t ends.
-func Start(t testing.TB) *Server {
+func Start(t testing.TB, options ...Option) *Server {
 	t.Helper()
-	p, err := launch(t.Context(), Binary(t), t.TempDir(), RootToken)
+	var flags []string
+	for _, o := range options {
+		flags = o(flags)
+	}
+	p, err := launch(t.Context(), Binary(t), t.TempDir(), RootToken, flags...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,6 +47,13 @@ func TestFindBinary(t *testing.T) {
 			t.Errorf("without %q: %q, %v; want %q", want.without, got, err, want.path)
 		}
 	}
+	plugin := executable("plugins", "vault-plugin-auth-kubernetes-"+KubernetesPlugin, "vault-plugin-auth-kubernetes")
+	if got, ok := findPlugin(func(name string) string { return map[string]string{CacheEnv: filepath.Join(dir, "plugins")}[name] }); !ok || got != filepath.Dir(plugin) {
+		t.Errorf("plugin in %q, %v; want %q", got, ok, filepath.Dir(plugin))
+	}
+	if _, ok := findPlugin(func(string) string { return dir }); ok {
+		t.Error("found a plugin where there is none")
+	}
 	for name, path := range map[string]string{"missing": filepath.Join(dir, "missing"), "directory": dir, "not executable": plain} {
 		_, err := findBinary(func(name string) string { return map[string]string{BinEnv: path}[name] })
 		if err == nil || !strings.Contains(err.Error(), "make servers") || !strings.Contains(err.Error(), path) {

@@ -2,6 +2,7 @@ package vaultkms
 
 import (
 	"os"
+	"strconv"
 	"strings"
 
 	vault "github.com/hashicorp/vault/api"
@@ -85,7 +86,7 @@ func (a Auth) fill(keyNamespace string, viaAgent bool) Auth {
 	var token, appRole, jwt Auth // what the environment has for each method
 	token.Token, token.TokenFile = Token(os.Getenv(vault.EnvVaultToken)), os.Getenv(EnvTokenFile)
 	appRole.RoleID, appRole.SecretID, appRole.SecretIDFile = os.Getenv(EnvRoleID), Token(os.Getenv(EnvSecretID)), os.Getenv(EnvSecretIDFile)
-	appRole.SecretIDWrapped = os.Getenv(EnvSecretIDWrapped) == "true"
+	appRole.SecretIDWrapped, _ = strconv.ParseBool(os.Getenv(EnvSecretIDWrapped)) // check reports what it cannot read
 	jwt.Role, jwt.JWTFile = os.Getenv(EnvRole), or(os.Getenv(EnvJWTFile), serviceAccountToken)
 
 	switch {
@@ -174,6 +175,11 @@ func (a Auth) check(viaAgent bool, bad func(problem, hint string)) {
 		}
 		if a.SecretIDWrapped && a.SecretID == "" && a.SecretIDFile == "" {
 			bad("there is no wrapped secret ID", set)
+		}
+		if text := os.Getenv(EnvSecretIDWrapped); text != "" {
+			if _, err := strconv.ParseBool(text); err != nil {
+				bad(EnvSecretIDWrapped+" is neither true nor false", "set "+EnvSecretIDWrapped+"=true, or leave it out")
+			}
 		}
 		if !a.SecretID.valid() {
 			bad("the secret ID holds a space, a line break or other characters that none has", set+", without a trailing line break")

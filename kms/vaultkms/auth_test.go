@@ -565,6 +565,7 @@ func TestBadAuth(t *testing.T) {
 		{"two secret IDs", nil, vaultkms.Auth{RoleID: "r", SecretID: "s", SecretIDFile: "f"}, "both a secret ID and a file"},
 		{"nothing wrapped", nil, vaultkms.Auth{RoleID: "r", SecretIDWrapped: true}, "no wrapped secret ID"},
 		{"secret ID with line break", nil, vaultkms.Auth{RoleID: "r", SecretID: "hush\n"}, "the secret ID holds"},
+		{"wrapped or not", map[string]string{vaultkms.EnvSecretIDWrapped: "hush-yes"}, vaultkms.Auth{RoleID: "r"}, "neither true nor false"},
 		{"no role", map[string]string{vaultkms.EnvAuthMethod: "kubernetes"}, vaultkms.Auth{}, "no role to log in as"},
 		{"two tokens", nil, vaultkms.Auth{Token: "hush", TokenFile: "f"}, "both a token and a file"},
 		{"token for AppRole", nil, vaultkms.Auth{Method: vaultkms.AuthAppRole, RoleID: "r", Token: "hush"}, "token does not belong"},

@@ -62,3 +62,70 @@ func ExampleKey_Wrap() {
 		fmt.Println(kms.VersionedID(key.ID(), wrapped[i].Version), len(u.DataKey), u.Err)
 	}
 }
+
+// Keys of one address and login share a token: a key for each of ten thousand
+// tenants is one login.
+func ExampleNewBackend() {
+	registry := kms.NewRegistry(vaultkms.NewBackend())
+	for _, tenant := range []string{"acme", "globex"} {
+		key, err := registry.Open(context.Background(), "hashivault://transit/tenant-"+tenant+"?auth=kubernetes&role=worker")
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(key.ID())
+	}
+	// Output:
+	// hashivault://transit/tenant-acme
+	// hashivault://transit/tenant-globex
+}
+
+// A process logs in by AppRole; its secret ID is in a file that may be replaced.
+func ExampleNew_appRole() {
+	key, err := vaultkms.New(vaultkms.Config{
+		Mount: "transit", Name: "payments", Address: "https://vault.example.com:8200",
+		Auth: vaultkms.Auth{Method: vaultkms.AuthAppRole, RoleID: "216c563c", SecretIDFile: "/run/secrets/secret-id"},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer key.Close()
+	fmt.Println(key.ID())
+	// Output: hashivault://transit/payments
+}
+
+// A key that was made with derived=true rewraps inside Vault after a rotation.
+func ExampleNewDerived() {
+	ctx, ec := context.Background(), kms.Context{"namespace": "payments-prod"}
+	key, err := vaultkms.NewDerived(vaultkms.Config{Mount: "transit", Name: "payments"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer key.Close()
+	wrapped, err := key.Wrap(ctx, [][]byte{make([]byte, kms.DataKeySize)}, ec)
+	if err != nil {
+		log.Fatal(err)
+	}
+	version, err := key.Rotate(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	rewrapped, err := key.Rewrap(ctx, key, wrapped, ec)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(rewrapped[0].Wrapped.Version == version.ID)
+}
+
+// What a doctor asks.
+func ExampleKey_Probe() {
+	key, err := vaultkms.New(vaultkms.Config{Mount: "transit", Name: "payments"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer key.Close()
+	report, err := key.Probe(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(report.Identity, report.Key, report.Warnings)
+}

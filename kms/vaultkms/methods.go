@@ -11,7 +11,10 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	vault "github.com/hashicorp/vault/api"
 
 	"github.com/waxseal/waxseal/kms"
 )
@@ -203,6 +206,7 @@ func (r *appRole) unwrap(ctx context.Context, wrapped Token) (Token, error) {
 type jwtLogin struct {
 	client *client
 	auth   Auth
+	worked atomic.Bool // once, at least
 }
 
 func (*jwtLogin) given() bool       { return false }
@@ -213,8 +217,24 @@ func (j *jwtLogin) logIn(ctx context.Context) (lease, error) {
 	if err != nil {
 		return lease{}, err
 	}
-	return j.client.logIn(ctx, j.auth, map[string]string{"role": j.auth.Role, "jwt": string(jwt)},
+	got, err := j.client.logIn(ctx, j.auth, map[string]string{"role": j.auth.Role, "jwt": string(jwt)},
 		"check that the role is bound to this service account and its namespace, that the JWT's audience is the role's, and that Vault can reach or verify the cluster")
+	if err == nil {
+		j.worked.Store(true)
+	} else if e, ok := errors.AsType[*kms.Error](err); ok && j.auth.Method == AuthKubernetes && j.worked.Load() && saysNoMore(err) {
+		// Vault has the same words for a token that the cluster refuses and for a
+		// cluster that it cannot reach. Where the login has worked, the latter is by far
+		// the likelier, and an outage must not pass for a refusal, which is final.
+		e.Class, e.Detail = kms.Unavailable, "login: Vault cannot have the cluster review the service account's token, or the cluster does not know it any more"
+		e.Advice = "check that Vault reaches the cluster's API server, and that the service account is still there"
+	}
+	return got, err
+}
+
+// saysNoMore reports whether all that Vault says is that permission is denied.
+func saysNoMore(err error) bool {
+	said, ok := errors.AsType[*vault.ResponseError](err)
+	return ok && said.StatusCode == http.StatusForbidden && strings.Join(said.Errors, "") == "permission denied"
 }
 
 // logIn sends credentials to a login endpoint.

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -65,6 +66,44 @@ func TestNothingSecretInErrors(t *testing.T) {
 	}
 }
 
+// Likewise for what a login sends.
+func TestNothingSecretInLoginErrors(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "jwt")
+	writeFile(t, file, markedToken)
+	for name, auth := range map[string]vaultkms.Auth{
+		"AppRole":         {RoleID: "r", SecretID: markedToken},
+		"wrapped AppRole": {RoleID: "r", SecretID: markedToken, SecretIDWrapped: true},
+		"Kubernetes":      {Method: vaultkms.AuthKubernetes, Role: "r", JWTFile: file},
+	} {
+		for _, status := range []int{200, 204, 301, 400, 401, 403, 404, 405, 412, 429, 473, 500, 501, 503} {
+			for _, form := range []string{"plain", "errors", "auth", "data"} {
+				server := fakeServer(t, func(w http.ResponseWriter, r *http.Request) {
+					body, _ := io.ReadAll(r.Body)
+					said := r.Header.Get("X-Vault-Token") + string(body)
+					w.Header().Set("Location", "/elsewhere?"+markedToken)
+					w.WriteHeader(status)
+					answer := map[string]any{"errors": []string{said}}
+					switch form {
+					case "plain":
+						_, _ = strings.NewReader(said).WriteTo(w)
+						return
+					case "auth":
+						answer = map[string]any{"auth": map[string]any{"client_token": said + " no token"}}
+					case "data":
+						answer = map[string]any{"data": map[string]any{"creation_path": said, "secret_id": said}}
+					}
+					_ = json.NewEncoder(w).Encode(answer)
+				})
+				key := authKey(t, server.URL, auth)
+				_, err := key.Wrap(t.Context(), [][]byte{markedDataKey()}, nil)
+				wantNoSecret(t, fmt.Sprint(name, status, form), err)
+				_, err = key.Probe(t.Context())
+				wantNoSecret(t, fmt.Sprint("probe: ", name, status, form), err)
+			}
+		}
+	}
+}
+
 func wantNoSecret(t *testing.T, what string, err error) {
 	t.Helper()
 	if err == nil {
@@ -85,6 +124,7 @@ func TestTokenDoesNotPrint(t *testing.T) {
 	t.Setenv("VAULT_TOKEN", markedToken)
 	cfg := vaultkms.Config{Mount: mount, Name: "k", Token: markedToken, Address: "http://127.0.0.1:1"}
 	key := newKey(t, cfg)
+	cfg.Auth = vaultkms.Auth{Token: markedToken, SecretID: markedToken}
 	var logged bytes.Buffer
 	slog.New(slog.NewJSONHandler(&logged, nil)).Info("x", "cfg", cfg, "token", cfg.Token, "key", key)
 	slog.New(slog.NewTextHandler(&logged, nil)).Info("x", "cfg", cfg, "token", cfg.Token, "key", key)
