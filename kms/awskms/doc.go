@@ -7,8 +7,12 @@
 // because AWS KMS has no batches. What is recorded is the key's ARN, whatever
 // the URI said.
 //
-// The package never lets a ciphertext choose the key that opens it, never
-// creates or changes a key, never sends a data key over an unencrypted network,
-// never retries (package kms has a decorator for that) and never logs. No
-// credential, data key or answer of AWS's is in the text of its errors.
+// A Key is also a kms.Rewrapper (ReEncrypt: no data key comes here), a kms.Rotator
+// (RotateKeyOnDemand, ListKeyRotations, and what disables, enables, deletes and
+// restores the whole key) and a kms.Prober (DescribeKey, and STS for who we are).
+//
+// The package never lets a ciphertext choose the key that opens it, never creates
+// a key, never changes one but through kms.Rotator, never sends a data key over an
+// unencrypted network, never retries (package kms/resilience does) and never logs.
+// No credential, data key or answer of AWS's is in the text of its errors.
 package awskms

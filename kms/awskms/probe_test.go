@@ -223,7 +223,7 @@ func TestProbeDenied(t *testing.T) {
 func TestProbeWithoutSTS(t *testing.T) {
 	s := startServer(t)
 	made := createKey(t, s, awsserver.KeySpec{})
-	key := open(t, s, awskms.Config{Key: made.ARN(), Timeout: 200 * time.Millisecond})
+	key := open(t, s, awskms.Config{Key: made.ARN(), Timeout: 2 * time.Second})
 	for name, fault := range map[string]awsserver.Fault{
 		"denied": {Code: "AccessDeniedException"}, "stalled": {Stall: true}, "reset": {Reset: true}, "throttled": awsserver.Throttle(),
 		"a page": {Raw: []byte("<html>hello</html>")}, "no ARN": {Raw: []byte("<GetCallerIdentityResponse><GetCallerIdentityResult><Arn>\x1b[2J</Arn></GetCallerIdentityResult></GetCallerIdentityResponse>")},

@@ -1,6 +1,5 @@
 // Package awsserver is AWS KMS on loopback for tests and development: what
-// speaks to it is the real AWS client, of any language, over HTTP, with signed
-// requests.
+// speaks to it is the real AWS client, over HTTP, with signed requests.
 //
 // It answers the operations that envelope encryption and key rotation need, with
 // the semantics that AWS documents:

@@ -1,6 +1,7 @@
 package awsserver_test
 
 import (
+	"context"
 	"net"
 	"net/http"
 	"strings"
@@ -280,30 +281,48 @@ func TestStopAndResume(t *testing.T) {
 	}
 }
 
-// Latency is for each request, not for one after the other.
+// Latency is for each request, and requests wait at the same time.
 func TestLatency(t *testing.T) {
 	s := start(t)
 	c := clientOf(t, s, nil)
 	key := create(t, s, awsserver.KeySpec{})
-	const latency, requests = 100 * time.Millisecond, 16
+	describe := func(ctx context.Context) error {
+		_, err := c.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: aws.String(key.ID())})
+		return err
+	}
+	const latency = 20 * time.Millisecond
 	s.SetLatency(latency)
 	began := time.Now()
-	done := make(chan error)
-	for range requests {
-		go func() {
-			_, err := c.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: aws.String(key.ID())})
-			done <- err
-		}()
+	if err := describe(t.Context()); err != nil || time.Since(began) < latency {
+		t.Errorf("%v after %v", err, time.Since(began))
 	}
+
+	const requests = 16
+	s.ResetRequests()
+	s.SetLatency(time.Hour)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan error, requests)
 	for range requests {
-		if err := <-done; err != nil {
-			t.Error(err)
+		go func() { done <- describe(ctx) }()
+	}
+	for s.Requests()["DescribeKey"] < requests { // all have come, and none is answered
+		select {
+		case err := <-done:
+			t.Fatal(err)
+		case <-time.After(time.Millisecond):
 		}
 	}
-	if took := time.Since(began); took < latency || took > latency*requests/2 {
-		t.Errorf("%d requests at a time took %v at a latency of %v", requests, took, latency)
+	cancel()
+	for range requests {
+		if err := <-done; err == nil {
+			t.Error("answered an hour early")
+		}
 	}
 	s.SetLatency(0)
+	if err := describe(t.Context()); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestDamageAndClock(t *testing.T) {
