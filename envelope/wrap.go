@@ -90,9 +90,11 @@ func (s *Sealer) wrap(n int, ec kms.Context) ([]*sealingKey, error) {
 // and the keys be wiped. It is not cut short then either: what the KMS is like is
 // for the key's own timeout and breaker to find out.
 func (s *Sealer) ask(kek int, keys []*sealingKey, ec kms.Context, answers chan<- answer) {
+	secret := make([]byte, len(keys)*kms.DataKeySize)
 	plain := make([][]byte, len(keys))
 	for i, k := range keys {
-		plain[i] = append([]byte(nil), k.key.b[:]...)
+		plain[i] = secret[i*kms.DataKeySize:][:kms.DataKeySize:kms.DataKeySize]
+		copy(plain[i], k.key.b[:])
 	}
 	key := s.cfg.Keys[kek]
 	s.work.Go(func() {
@@ -100,9 +102,7 @@ func (s *Sealer) ask(kek int, keys []*sealingKey, ec kms.Context, answers chan<-
 		defer cancel()
 		a := answer{kek: kek, err: &kms.Error{Op: "wrap", KeyID: key.ID(), Detail: "the backend ended its goroutine"}}
 		defer func() {
-			for _, p := range plain {
-				clear(p)
-			}
+			clear(secret)
 			answers <- a
 		}()
 		a.wrapped, a.err = callWrap(ctx, key, plain, ec)

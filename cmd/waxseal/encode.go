@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -10,6 +12,7 @@ import (
 	"github.com/waxseal/waxseal/codec"
 	"github.com/waxseal/waxseal/internal/payloaddoc"
 	"github.com/waxseal/waxseal/internal/terminal"
+	"github.com/waxseal/waxseal/kms"
 )
 
 // batch is how many payloads go through the codec at a time: enough for one
@@ -76,6 +79,8 @@ func (a *app) encode(ctx context.Context, keys *source, namespace string, args [
 	keys.made = func(path string) {
 		a.say(severityNote, "made a new keyring, "+path+": what is sealed under it opens with this file alone")
 	}
+	lacking := make(missingRecipients)
+	keys.hooks.MissingRecipient = lacking.add
 	c, err := keys.forSealing(ctx)
 	if err != nil {
 		return err
@@ -94,11 +99,32 @@ func (a *app) encode(ctx context.Context, keys *source, namespace string, args [
 		progress.Add(len(found))
 	}
 	progress.Stop()
+	for _, text := range lacking.tell() {
+		a.say(severityWarning, text)
+	}
 	result, err := doc.Replace(changed(doc.Found, sealed))
 	if err != nil {
 		return err
 	}
 	return a.write(out, result)
+}
+
+// missingRecipients counts payloads that were sealed without a key that their rule
+// names, by what there is to say about it. The codec tells in the goroutine that
+// seals.
+type missingRecipients map[string]int
+
+func (m missingRecipients) add(key string, class kms.Class, n int) {
+	m[fmt.Sprintf("left out key %q (%s), which will not open what was sealed", key, class)] += n
+}
+
+// tell returns a sentence for each, sorted.
+func (m missingRecipients) tell() []string {
+	var out []string
+	for _, what := range slices.Sorted(maps.Keys(m)) {
+		out = append(out, fmt.Sprintf("%s; payloads concerned: %d", what, m[what]))
+	}
+	return out
 }
 
 func payloadsOf(found []payloaddoc.Found) []*commonpb.Payload {
