@@ -76,7 +76,7 @@ func (cfg Config) open(connect func(Config) (*connection, func() error, error)) 
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	k := &Key{id: keyID(cfg.Name), name: cfg.Name, endpoint: cfg.Endpoint, timeout: cfg.Timeout}
+	k := &Key{id: keyID(cfg.Name), name: cfg.Name, endpoint: cfg.Endpoint, timeout: cfg.Timeout, generation: maxGeneration}
 	if k.endpoint == "" {
 		k.endpoint = DefaultEndpoint
 	}

@@ -97,6 +97,13 @@ func TestCredentials(t *testing.T) {
 	}
 }
 
+// Options that contradict each other are the program's to mend.
+func TestClientOptions(t *testing.T) {
+	_, err := gcpkms.New(gcpkms.Config{Name: keyName, ClientOptions: []option.ClientOption{option.WithoutAuthentication(), option.WithAPIKey(canary)}})
+	wantSays(t, err, "open", kms.Denied, "check the client options")
+	wantNoCanary(t, err)
+}
+
 // Without insecure-plaintext, what answers has to prove with TLS who it is.
 func TestTLSRequired(t *testing.T) {
 	s := startServer(t)

@@ -37,7 +37,7 @@ type connection struct {
 
 // dial makes a client, which connects when it is first used, with up to so many
 // connections. Without TLS it is one: emulators have no limits worth spreading over.
-func (cfg Config) dial(connections int) (*connection, error) {
+func (cfg Config) dial(connections int) (made *connection, err error) {
 	dialOptions := []grpc.DialOption{
 		grpc.WithDisableRetry(),
 		grpc.WithDisableServiceConfig(),
@@ -51,7 +51,7 @@ func (cfg Config) dial(connections int) (*connection, error) {
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Minute, Timeout: deadAfter}),
 	}
 	quiet := slog.New(slog.DiscardHandler)
-	made := new(connection)
+	var who identity
 	var options []option.ClientOption
 	if cfg.InsecurePlaintext {
 		conn, err := grpc.NewClient(cfg.Endpoint, append(dialOptions, grpc.WithNoProxy(), grpc.WithTransportCredentials(insecure.NewCredentials()))...)
@@ -59,15 +59,23 @@ func (cfg Config) dial(connections int) (*connection, error) {
 			return nil, err
 		}
 		options = []option.ClientOption{option.WithGRPCConn(conn)}
+		defer func() {
+			if made == nil {
+				_ = conn.Close() // nothing was sent
+			}
+		}()
 	} else {
-		options = append(slices.Clone(cfg.ClientOptions), option.WithGRPCConnectionPool(connections))
+		options = slices.Clone(cfg.ClientOptions)
+		if connections > 1 {
+			options = append(options, option.WithGRPCConnectionPool(connections))
+		}
 		if len(cfg.ClientOptions) == 0 {
 			// Google's client looks for them by itself, and keeps to itself whose they are.
 			creds, err := credentials.DetectDefault(&credentials.DetectOptions{Scopes: gcp.DefaultAuthScopes(), Logger: quiet})
 			if err != nil {
 				return nil, err
 			}
-			made.who = identityOf(creds.JSON())
+			who = identityOf(creds.JSON())
 		}
 		if cfg.Endpoint != "" {
 			options = append(options, option.WithEndpoint(cfg.Endpoint))
@@ -84,6 +92,5 @@ func (cfg Config) dial(connections int) (*connection, error) {
 		return nil, err
 	}
 	client.CallOptions = &gcp.KeyManagementCallOptions{} // its retries, and its timeouts of 60 s
-	made.client = client
-	return made, nil
+	return &connection{client: client, who: who}, nil
 }

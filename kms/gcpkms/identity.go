@@ -48,7 +48,9 @@ func identityOf(file []byte) identity {
 		}
 		return identity{text: "authorized user (gcloud auth application-default login)"}
 	case "impersonated_service_account":
-		return identity{text: impersonated + ", impersonated"}
+		if impersonated != "" {
+			return identity{text: impersonated + ", impersonated"}
+		}
 	case "external_account", "external_account_authorized_user":
 		if impersonated != "" {
 			return identity{text: impersonated + ", by federation from " + f.Audience}

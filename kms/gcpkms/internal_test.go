@@ -2,6 +2,7 @@ package gcpkms
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -284,5 +285,17 @@ func TestSkew(t *testing.T) {
 		if diff := got - tc.want; known != tc.known || diff < -time.Second || diff > time.Second || (tc.want == 0) != (got == 0) {
 			t.Errorf("%s after %v: %v, %v, want %v", tc.date, tc.took, got, known, tc.want)
 		}
+	}
+}
+
+// A version that never gets ready does not hold Rotate for ever.
+func TestAwaitEnabledEnds(t *testing.T) {
+	k := &Key{name: "projects/p/locations/l/keyRings/r/cryptoKeys/k", generation: 10 * time.Millisecond}
+	_, err := k.awaitEnabled(t.Context(), &kmspb.CryptoKeyVersion{State: kmspb.CryptoKeyVersion_PENDING_GENERATION})
+	if kms.ClassOf(err) != kms.Unavailable || !strings.Contains(err.Error(), "not ready after 10ms") || !errors.Is(err, errStalled) {
+		t.Errorf("error %v", err)
+	}
+	if bare := errors.New("bare"); !errors.Is(k.halfRotated("2", bare), bare) {
+		t.Error("an error of another type is not passed on")
 	}
 }

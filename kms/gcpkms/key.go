@@ -53,6 +53,7 @@ var errStalled = errors.New("gcpkms: no answer in time")
 type Key struct {
 	id, name, endpoint string
 	timeout            time.Duration
+	generation         time.Duration // that Rotate waits for a version at most
 	conn               *connection
 	release            func() error
 }

@@ -185,3 +185,29 @@ func TestProbeFails(t *testing.T) {
 	_, err = key.Probe(t.Context())
 	wantSays(t, err, "probe", kms.Denied, "API is not enabled")
 }
+
+// A key without versions neither seals nor opens; one whose only version is not the
+// primary opens.
+func TestProbeWithoutPrimary(t *testing.T) {
+	s := startServer(t)
+	name := keyName + "-empty"
+	addEmptyKey(t, s, name)
+	key := newKey(t, s, func(c *gcpkms.Config) { c.Name = name })
+	_, err := key.Probe(t.Context())
+	wantSays(t, err, "probe", kms.Disabled, "no enabled version", "gcloud kms keys versions create --primary --key=payments-empty")
+	if versions, err := key.Versions(t.Context()); err != nil || len(versions) != 0 {
+		t.Errorf("versions %v, error %v", versions, err)
+	}
+	s.Inject(gcpserver.Fault{Method: "UpdateCryptoKeyPrimaryVersion", Code: codes.Unavailable})
+	_, err = key.Rotate(t.Context())
+	wantSays(t, err, "rotate", kms.Unavailable, "version 1 was made")
+	s.ClearFaults()
+	r := mustProbe(t, key)
+	if r.Key != "encrypt decrypt key, protection level software, GOOGLE_SYMMETRIC_ENCRYPTION" || len(r.Warnings) != 2 || !strings.Contains(r.Warnings[0], "no primary version") {
+		t.Errorf("%+v", r)
+	}
+	if err := key.MakePrimary(t.Context(), "1"); err != nil {
+		t.Fatal(err)
+	}
+	mustWrap(t, key, newDataKeys(1))
+}

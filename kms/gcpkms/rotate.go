@@ -95,7 +95,7 @@ func (k *Key) externalAdvice(key *kmspb.CryptoKey, err error) error {
 
 // awaitEnabled waits until a version that was just made is ready.
 func (k *Key) awaitEnabled(ctx context.Context, v *kmspb.CryptoKeyVersion) (*kmspb.CryptoKeyVersion, error) {
-	waiting, cancel := context.WithTimeoutCause(ctx, maxGeneration, errStalled)
+	waiting, cancel := context.WithTimeoutCause(ctx, k.generation, errStalled)
 	defer cancel()
 	name := v.Name
 	for pause := firstPoll; v.State == kmspb.CryptoKeyVersion_PENDING_GENERATION; pause = min(2*pause, lastPoll) {
@@ -108,7 +108,7 @@ func (k *Key) awaitEnabled(ctx context.Context, v *kmspb.CryptoKeyVersion) (*kms
 				return nil, k.canceled(opRotate, ctx.Err())
 			}
 			return nil, k.fail(opRotate, refusal{
-				class: kms.Unavailable, detail: "it is not ready after " + maxGeneration.String(), advice: "check Google Cloud's status",
+				class: kms.Unavailable, detail: "it is not ready after " + k.generation.String(), advice: "check Google Cloud's status",
 			}, errStalled)
 		}
 		var err error

@@ -3,6 +3,7 @@ package gcpkms_test
 import (
 	"context"
 	"errors"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -105,6 +106,22 @@ func TestRotateWaits(t *testing.T) {
 	if err := key.MakePrimary(t.Context(), "3"); err != nil {
 		t.Error(err)
 	}
+}
+
+// A version that cannot be made after all is told of.
+func TestRotateGenerationFails(t *testing.T) {
+	s := startServer(t)
+	key := newKey(t, s)
+	s.SetGenerationTime(time.Hour)
+	done := make(chan error, 1)
+	go func() {
+		_, err := key.Rotate(t.Context())
+		done <- err
+	}()
+	for s.SetState(keyName, 2, kmspb.CryptoKeyVersion_GENERATION_FAILED) != nil { // until it is there
+		runtime.Gosched()
+	}
+	wantSays(t, <-done, "rotate", kms.Disabled, "version 2 was made", "could not be made", "versions describe")
 }
 
 // What goes wrong half-way names the version that was made.

@@ -217,7 +217,9 @@ func (s *service) DestroyCryptoKeyVersion(ctx context.Context, req *kmspb.Destro
 		if err := v.in(kmspb.CryptoKeyVersion_ENABLED, kmspb.CryptoKeyVersion_DISABLED); err != nil {
 			return err
 		}
-		v.state, v.destroyAt = kmspb.CryptoKeyVersion_DESTROY_SCHEDULED, time.Now().Add(v.key.destroyAfter)
+		now := time.Now()
+		v.state, v.destroyAt = kmspb.CryptoKeyVersion_DESTROY_SCHEDULED, now.Add(v.key.destroyAfter)
+		v.settle(now)
 		return nil
 	})
 }

@@ -234,3 +234,38 @@ func TestKeysFromElsewhere(t *testing.T) {
 		t.Errorf("%v, error %v", k, err)
 	}
 }
+
+// Answers about keys can be of another key, and lists without end.
+func TestAdminHarm(t *testing.T) {
+	s, c := start(t)
+	ctx := t.Context()
+	s.Inject(gcpserver.Fault{Harm: gcpserver.WrongKeyName})
+	const wrong = ring + "/cryptoKeys/not-k"
+	k, err := c.GetCryptoKey(ctx, &kmspb.GetCryptoKeyRequest{Name: key})
+	if err != nil || k.Name != wrong || k.Primary.Name != wrong+"/cryptoKeyVersions/1" {
+		t.Errorf("%v, error %v", k, err)
+	}
+	v, err := c.GetCryptoKeyVersion(ctx, &kmspb.GetCryptoKeyVersionRequest{Name: first})
+	if err != nil || v.Name != wrong+"/cryptoKeyVersions/1" {
+		t.Errorf("%v, error %v", v, err)
+	}
+	list := c.ListCryptoKeyVersions(ctx, &kmspb.ListCryptoKeyVersionsRequest{Parent: key})
+	if v, err = list.Next(); err != nil || v.Name != wrong+"/cryptoKeyVersions/1" {
+		t.Errorf("%v, error %v", v, err)
+	}
+	if _, err := list.Next(); err == nil {
+		t.Error("the list goes on")
+	}
+	s.ClearFaults()
+	s.Inject(gcpserver.Fault{Harm: gcpserver.EndlessList})
+	list = c.ListCryptoKeyVersions(ctx, &kmspb.ListCryptoKeyVersionsRequest{Parent: key})
+	for range 10 {
+		if v, err := list.Next(); err != nil || v.Name != first {
+			t.Errorf("%v, error %v", v, err)
+		}
+	}
+	s.ClearFaults()
+	if v, err = c.GetCryptoKeyVersion(ctx, &kmspb.GetCryptoKeyVersionRequest{Name: first}); err != nil || v.Name != first {
+		t.Errorf("%v, error %v", v, err)
+	}
+}

@@ -42,8 +42,8 @@ func (s *Server) SetDown(down bool) {
 
 // AnswerInstead has h answer at the server's address from now on, over HTTP/1.1
 // and over HTTP/2 without TLS, as a login page or a proxy on the way does; nil has
-// the server answer again. Either way every connection is cut first. Requests that
-// h answers are not counted.
+// the server answer again, if something else does. Every connection is cut first.
+// Requests that h answers are not counted.
 func (s *Server) AnswerInstead(h http.Handler) {
 	var to *impostor
 	if h != nil {
@@ -53,6 +53,9 @@ func (s *Server) AnswerInstead(h http.Handler) {
 	former := s.listener.instead
 	s.listener.instead = to
 	s.listener.mu.Unlock()
+	if to == nil && former == nil {
+		return
+	}
 	s.listener.drop()
 	if former != nil {
 		former.close()
