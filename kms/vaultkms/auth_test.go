@@ -224,6 +224,27 @@ func TestAppRoleSecretIDs(t *testing.T) {
 			s.Do(t, http.MethodPost, "sys/wrapping/lookup", map[string]any{"token": wrapped}) // it was not used up
 		}
 	})
+	t.Run("what is unwrapped is none", func(t *testing.T) {
+		wrapped := s.Wrapped(t, http.MethodPost, secretIDPath)
+		p := newProxy(t, s, nil)
+		p.setAlter(func(path string, answer map[string]any) {
+			if path == "/v1/sys/wrapping/unwrap" {
+				answer["data"] = map[string]any{"else": 1}
+			}
+		})
+		key := authKey(t, p.URL, vaultkms.Auth{RoleID: roleID, SecretID: vaultkms.Token(wrapped), SecretIDWrapped: true})
+		_, err := key.Wrap(t.Context(), dataKeys(1), nil)
+		wantError(t, err, kms.Denied, "")
+	})
+	t.Run("Vault goes down between looking and unwrapping", func(t *testing.T) {
+		wrapped := s.Wrapped(t, http.MethodPost, secretIDPath)
+		p := newProxy(t, s, func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
+			return r.URL.Path == "/v1/sys/wrapping/unwrap" && refuse(w, http.StatusServiceUnavailable, "Vault is sealed")
+		})
+		key := authKey(t, p.URL, vaultkms.Auth{RoleID: roleID, SecretID: vaultkms.Token(wrapped), SecretIDWrapped: true})
+		_, err := key.Wrap(t.Context(), dataKeys(1), nil)
+		wantError(t, err, kms.Unavailable, "unseal Vault")
+	})
 	t.Run("none is demanded", func(t *testing.T) {
 		open, _ := s.AppRole(t, "approle", "open", map[string]any{"token_policies": "worker"})
 		s.Do(t, http.MethodPost, "auth/approle/role/open", map[string]any{"bind_secret_id": false, "token_bound_cidrs": "127.0.0.0/8"})
@@ -253,6 +274,7 @@ func TestLoginIsRefused(t *testing.T) {
 		{"file is missing", vaultkms.Auth{RoleID: roleID, SecretIDFile: missing}, kms.Unavailable, "the file is there"},
 		{"file is empty", vaultkms.Auth{RoleID: roleID, SecretIDFile: empty}, kms.Unavailable, "the file is there"},
 		{"file holds words", vaultkms.Auth{RoleID: roleID, SecretIDFile: words}, kms.Denied, "nothing else"},
+		{"file cannot be", vaultkms.Auth{RoleID: roleID, SecretIDFile: filepath.Join(words, "below")}, kms.Denied, "readable"},
 		{"file is a folder", vaultkms.Auth{RoleID: roleID, SecretIDFile: t.TempDir()}, kms.Unavailable, "readable"},
 		{"token's file is missing", vaultkms.Auth{TokenFile: missing}, kms.Unavailable, "the file is there"},
 		{"no JWT", vaultkms.Auth{Method: vaultkms.AuthKubernetes, Role: "worker", JWTFile: missing}, kms.Unavailable, "the file is there"},
@@ -273,6 +295,24 @@ func TestLoginIsRefused(t *testing.T) {
 		s.Stop()
 		both(t, t.Context(), key, func(t *testing.T, err error) { wantError(t, err, kms.Unavailable, "VAULT_ADDR") })
 	})
+}
+
+// A token that Vault gives and then does not take, for another namespace's say.
+func TestLoginsTokenIsNotTaken(t *testing.T) {
+	s, roleID, secretID := startAppRole(t, nil)
+	var seen tokens
+	p := newProxy(t, s, func(w http.ResponseWriter, r *http.Request, body []byte) bool {
+		seen.watch(w, r, body)
+		return strings.HasPrefix(r.URL.Path, "/v1/transit/") && refuse(w, http.StatusForbidden, "2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n")
+	})
+	key := authKey(t, p.URL, vaultkms.Auth{RoleID: roleID, SecretID: vaultkms.Token(secretID)})
+	for range 20 {
+		_, err := key.Wrap(t.Context(), dataKeys(1), nil)
+		wantError(t, err, kms.Denied, "auth namespace")
+	}
+	if _, logins := seen.counts(); logins != 1 {
+		t.Errorf("%d logins", logins)
+	}
 }
 
 // Ten callers, and then a thousand more: the endpoint is asked once.

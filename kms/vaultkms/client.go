@@ -45,6 +45,8 @@ type client struct {
 	timeout   time.Duration
 	redirects bool
 	insecure  bool
+	// authNamespace is where our token is from.
+	authNamespace string
 }
 
 // request is what to ask.
@@ -59,6 +61,8 @@ type request struct {
 	token Token
 	// once says that it does harm to send the request twice.
 	once bool
+	// forward asks a node that is behind to forward the request.
+	forward bool
 	// silent says that an answer without a body is a good one.
 	silent bool
 }
@@ -78,7 +82,7 @@ type reply struct {
 //
 // The request goes out again in three cases only: the token that we got was
 // refused and there is another (once), the node is behind what we have seen
-// (maxStale times), or a connection that lay idle was closed (see once).
+// (maxStale times) or cannot make sense of it (once), or a connection that lay idle was closed (see once).
 func (c *client) send(ctx context.Context, req request) (*reply, error) {
 	sent := &secretBody{buf: req.body}
 	defer sent.wipe()
@@ -111,11 +115,23 @@ func (c *client) send(ctx context.Context, req request) (*reply, error) {
 			return nil, err
 		}
 		switch {
-		case r.status == http.StatusPreconditionFailed && stale < maxStale:
+		case r.status == http.StatusBadRequest && req.forward && strings.Contains(string(r.body), forwardToActive):
+			c.index.noForward.Store(true)
+			req.forward = false
+			continue
+		case r.status == http.StatusBadRequest && stale < maxStale && refuses(string(r.body)):
+			c.index.forget()
+			stale = maxStale
+			continue
+		case r.status == http.StatusPreconditionFailed && stale == maxStale:
+			c.index.forget()
+		case r.status == http.StatusPreconditionFailed:
 			stale++
+			if req.forward = !c.index.noForward.Load(); req.forward && stale == 1 {
+				continue // the active node is not behind
+			}
 			select {
 			case <-time.After(staleWait):
-				clear(r.body)
 				continue
 			case <-ctx.Done():
 				return r, nil
@@ -160,7 +176,7 @@ func (c *client) exchange(ctx context.Context, req request, sent *secretBody) (*
 	if req.body != nil {
 		header.Set("Content-Type", "application/json")
 	}
-	c.index.demand(header)
+	c.index.demand(header, req.forward)
 
 	target := template.URL
 	for hop := 0; ; hop++ {

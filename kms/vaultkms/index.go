@@ -3,7 +3,9 @@ package vaultkms
 import (
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	vault "github.com/hashicorp/vault/api"
@@ -27,6 +29,8 @@ const (
 type index struct {
 	mu     sync.Mutex
 	states []string
+
+	noForward atomic.Bool // the server does not allow it
 }
 
 // seen takes the state out of an answer.
@@ -42,17 +46,35 @@ func (x *index) seen(header http.Header) {
 	}
 }
 
-// demand adds the state to a request, and asks a node that does not have it to
-// forward the request to the active one. Where forwarding is not allowed
-// (allow_forwarding_via_header) the node answers 412 instead.
-func (x *index) demand(header http.Header) {
+// forget drops the state: a cluster that never reaches it, or cannot read it, is
+// another one than told of it, after a restore or a failover.
+func (x *index) forget() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	header.Del(vault.HeaderIndex)
+	x.states = nil
+}
+
+// refuses reports whether an answer of 400 is about the state that a request
+// demands. Vault signs states, so a cluster does not take another's.
+func refuses(message string) bool {
+	return strings.Contains(message, "state header") || strings.Contains(message, vault.HeaderIndex)
+}
+
+// demand adds the state to a request. forward asks a node that does not have it
+// to forward the request to the active one.
+func (x *index) demand(header http.Header, forward bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	for _, state := range x.states {
 		header.Add(vault.HeaderIndex, state)
 	}
-	if len(x.states) > 0 {
-		header.Set(vault.HeaderInconsistent, "forward-active-node")
+	if forward {
+		header.Set(vault.HeaderInconsistent, forwardToActive)
 	}
 }
+
+// forwardToActive is refused with a status of 400 by a server whose configuration
+// does not allow it (allow_forwarding_via_header), which is the default. So it is
+// asked for only after a node has said that it is behind, and no more once it
+// was refused.
+const forwardToActive = "forward-active-node"

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/kms/vaultkms"
 )
@@ -55,8 +57,8 @@ func TestIndexIsDemanded(t *testing.T) {
 		if got := strings.Join(header.Values("X-Vault-Index"), " "); got != step.want {
 			t.Errorf("told %d: index %q, want %q", step.tell, got, step.want)
 		}
-		if forward := header.Get("X-Vault-Inconsistent"); (forward == "forward-active-node") != (step.want != "") {
-			t.Errorf("told %d: %q", step.tell, forward)
+		if header.Get("X-Vault-Inconsistent") != "" { // most servers refuse it
+			t.Errorf("told %d: asked to forward without need", step.tell)
 		}
 	}
 	// What cannot be one, because it is far too long, is not repeated.
@@ -70,6 +72,47 @@ func TestIndexIsDemanded(t *testing.T) {
 	far := newKey(t, vaultkms.Config{Address: s2.URL})
 	for range 2 {
 		_ = unwrapError(t, far, kms.Wrapped{Blob: []byte(someBlob)}, nil)
+	}
+}
+
+// A standby that is behind is asked to forward. The Vault of these tests refuses
+// that, as any does whose configuration does not allow it, and is not asked again.
+func TestForwardingIsNotAllowed(t *testing.T) {
+	s := startVault(t, "k")
+	var behind atomic.Int64
+	var forwards []string
+	p := newProxy(t, s, func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
+		if strings.HasPrefix(r.URL.Path, "/v1/transit/encrypt/") {
+			forwards = append(forwards, r.Header.Get("X-Vault-Inconsistent"))
+		}
+		return behind.Add(-1) >= 0 && refuse(w, http.StatusPreconditionFailed, "required index state not present")
+	})
+	key := newKey(t, vaultkms.Config{Address: p.URL})
+	works(t, key)
+	for _, want := range [][]string{{"", "forward-active-node", ""}, {"", ""}} {
+		forwards = nil
+		behind.Store(1)
+		works(t, key)
+		if diff := cmp.Diff(want, forwards); diff != "" {
+			t.Errorf("asked to forward (-want +got):\n%s", diff)
+		}
+	}
+}
+
+// A standby that forwards when it is asked to answers at the second request.
+func TestForwardingIsAllowed(t *testing.T) {
+	s := startVault(t, "k")
+	p := newProxy(t, s, func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
+		forwarded := r.Header.Get("X-Vault-Inconsistent") == "forward-active-node"
+		r.Header.Del("X-Vault-Inconsistent")
+		return !forwarded && refuse(w, http.StatusPreconditionFailed, "required index state not present")
+	})
+	key := newKey(t, vaultkms.Config{Address: p.URL})
+	for range 2 {
+		works(t, key)
+	}
+	if diff := cmp.Diff(map[string]int{keyPath: 2, encryptPath: 4, decryptPath: 4}, p.take()); diff != "" {
+		t.Errorf("requests (-want +got):\n%s", diff)
 	}
 }
 
@@ -90,7 +133,7 @@ func TestNodeThatIsBehind(t *testing.T) {
 	key := newKey(t, vaultkms.Config{Address: p.URL})
 	works(t, key)
 	p.take()
-	for _, tc := range []struct{ behind, requests int }{{1, 2}, {3, 4}} {
+	for _, tc := range []struct{ behind, requests int }{{1, 3}, {3, 4}} {
 		mu.Lock()
 		behind = tc.behind
 		mu.Unlock()
@@ -106,6 +149,38 @@ func TestNodeThatIsBehind(t *testing.T) {
 	wantError(t, err, kms.Unavailable, "allow_forwarding_via_header")
 	if got := p.take()[encryptPath]; got != 4 {
 		t.Errorf("%d requests", got)
+	}
+}
+
+// After a failover or a restore another cluster answers, which does not take the
+// other's state, or never reaches it. That must not last.
+func TestStateOfAnotherCluster(t *testing.T) {
+	s := startVault(t, "k")
+	for name, refusal := range map[string]struct {
+		status  int
+		message string
+	}{
+		"cannot read it":   {http.StatusBadRequest, "invalid state header HMAC (mismatch)"},
+		"never reaches it": {http.StatusPreconditionFailed, "required index state not present"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var moved atomic.Bool
+			p := newProxy(t, s, func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
+				if moved.Load() {
+					return r.Header.Get("X-Vault-Index") != "" && refuse(w, refusal.status, refusal.message)
+				}
+				w.Header().Set("X-Vault-Index", state(1))
+				return false
+			})
+			key := newKey(t, vaultkms.Config{Address: p.URL})
+			works(t, key)
+			moved.Store(true)
+			if refusal.status == http.StatusPreconditionFailed {
+				_, err := key.Wrap(t.Context(), dataKeys(1), nil)
+				wantError(t, err, kms.Unavailable, "")
+			}
+			works(t, key)
+		})
 	}
 }
 

@@ -91,8 +91,15 @@ func (k *Key) rights(ctx context.Context) (usable, known bool) {
 }
 
 func (k *Key) probeToken(ctx context.Context, report *kms.Report) {
-	r, a, err := k.ask(ctx, opProbe, request{method: http.MethodGet, path: "auth/token/lookup-self", limit: maxAnswerRest})
+	r, err := k.client.send(ctx, request{
+		method: http.MethodGet, path: "auth/token/lookup-self", namespace: k.client.authNamespace, limit: maxAnswerRest,
+	})
 	if err != nil || r.status != http.StatusOK {
+		return
+	}
+	defer clear(r.body) // it repeats the token
+	a, err := parseAnswer(r.body)
+	if err != nil {
 		return
 	}
 	token := a.Data

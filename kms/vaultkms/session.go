@@ -40,6 +40,8 @@ func connect(s settings, conf *vault.Config) (*client, error) {
 		timeout:   s.timeout,
 		redirects: !conf.DisableRedirects,
 		insecure:  s.insecure,
+
+		authNamespace: s.auth.Namespace,
 	}
 	if method := newMethod(c, s.auth); method != nil {
 		c.login = newLogin(method, s.timeout)

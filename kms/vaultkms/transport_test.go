@@ -397,7 +397,15 @@ func TestClientCertificate(t *testing.T) {
 	})
 	t.Run("without", func(t *testing.T) {
 		key := newKey(t, vaultkms.Config{Address: secure.URL})
-		both(t, t.Context(), key, func(t *testing.T, err error) { wantError(t, err, kms.Unavailable, "VAULT_CLIENT_CERT") })
+		// The server hangs up while it says why: some do not hear it.
+		for range 100 {
+			_, err := key.Wrap(t.Context(), dataKeys(1), nil)
+			wantError(t, err, kms.Unavailable, "")
+			if e, ok := errors.AsType[*kms.Error](err); ok && strings.Contains(e.Hint(), "VAULT_CLIENT_CERT") {
+				return
+			}
+		}
+		t.Error("never said that it is about a certificate")
 	})
 }
 
