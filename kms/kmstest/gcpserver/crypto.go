@@ -2,7 +2,6 @@ package gcpserver
 
 import (
 	"context"
-	"crypto/rand"
 	"hash/crc32"
 	"slices"
 	"strings"
@@ -81,10 +80,8 @@ func (s *service) Encrypt(ctx context.Context, req *kmspb.EncryptRequest) (*kmsp
 	if err := v.usable(); err != nil {
 		return nil, err
 	}
-	out := slices.Concat([]byte{formatByte}, v.id[:], make([]byte, nonceSize))
-	nonce := out[1+versionIDSize:]
-	rand.Read(nonce) // never fails: crypto/rand ends the process instead
-	out = v.aead.Seal(out, nonce, req.Plaintext, bound(out[:1+versionIDSize], aad))
+	header := slices.Concat([]byte{formatByte}, v.id[:])
+	out := slices.Concat(header, v.aead.Seal(nil, nil, req.Plaintext, slices.Concat(header, aad))) // with its nonce in front
 	resp := &kmspb.EncryptResponse{
 		Name: v.name(), Ciphertext: out, CiphertextCrc32C: checksum(out),
 		VerifiedPlaintextCrc32C: plainOK, VerifiedAdditionalAuthenticatedDataCrc32C: aadOK,
@@ -121,7 +118,7 @@ func (s *service) Decrypt(ctx context.Context, req *kmspb.DecryptRequest) (*kmsp
 	}
 	const header = 1 + versionIDSize
 	in := req.Ciphertext
-	if len(in) < header+nonceSize || in[0] != formatByte {
+	if len(in) < header || in[0] != formatByte {
 		return nil, status.Error(codes.InvalidArgument, "Decryption failed: the ciphertext is invalid.")
 	}
 	at := slices.IndexFunc(k.versions, func(v *version) bool { return string(v.id[:]) == string(in[1:header]) })
@@ -132,7 +129,7 @@ func (s *service) Decrypt(ctx context.Context, req *kmspb.DecryptRequest) (*kmsp
 	if err := v.usable(); err != nil {
 		return nil, err
 	}
-	plaintext, err := v.aead.Open(nil, in[header:header+nonceSize], in[header+nonceSize:], bound(in[:header], aad))
+	plaintext, err := v.aead.Open(nil, nil, in[header:], slices.Concat(in[:header], aad))
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, "Decryption failed: the ciphertext is invalid.")
 	}
@@ -142,9 +139,6 @@ func (s *service) Decrypt(ctx context.Context, req *kmspb.DecryptRequest) (*kmsp
 	f.harmDecryptAnswer(resp)
 	return resp, nil
 }
-
-// bound is what a ciphertext authenticates besides itself.
-func bound(header, aad []byte) []byte { return slices.Concat(header, aad) }
 
 // takes checks that k encrypts and decrypts, and takes that much.
 func (k *cryptoKey) takes(plaintext, aad int) error {

@@ -1,6 +1,6 @@
 // Package gcpserver is Google Cloud KMS on loopback for tests and development:
 // the service's own gRPC interface, so that the real client libraries of any
-// language talk to it, with real cryptography behind it.
+// language talk to it, with real cryptography behind it, also under GODEBUG=fips140=only.
 //
 // Start returns a running Server, AddKey puts keys into it, and a client reaches
 // it at Server.Addr over plaintext gRPC. Symmetric keys encrypt with AES-256-GCM,
