@@ -198,7 +198,7 @@ func ofRotation(code string) (refusal, bool) {
 		}, true
 	case "UnsupportedOperationException", "UnsupportedOperation":
 		return refusal{
-			detail:      "AWS KMS does not rotate such a key: it is a replica, its material is imported, or it is in a custom key store",
+			detail:      "AWS KMS does not rotate such a key: it is a replica, its material is imported and no new one waits, or it is in a custom key store",
 			advice:      "of a multi-Region key rotate the primary; otherwise make a new key, seal under it and rewrap to it",
 			unsupported: true,
 		}, true

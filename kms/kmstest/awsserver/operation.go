@@ -213,6 +213,13 @@ func (c *call) find(name, action string, ec map[string]string) (*Key, error) {
 	}
 	k := c.server.keys[keyName{c.region, short}]
 	if strings.HasPrefix(short, "alias/") {
+		switch {
+		case takesAliases(action):
+		case short == name:
+			return nil, fail("NotFoundException", "Invalid keyId "+name)
+		default:
+			return nil, fail("InvalidArnException", "Invalid arn "+name)
+		}
 		k = c.server.aliases[keyName{c.region, short}]
 	}
 	if k != nil && k.spec.Account != account {
@@ -236,7 +243,14 @@ func (c *call) find(name, action string, ec map[string]string) (*Key, error) {
 // acrossAccounts reports whether an action can be permitted to another account,
 // as the API reference says of each operation.
 func acrossAccounts(action string) bool {
-	return isOneOf(action, "kms:Encrypt", "kms:Decrypt", "kms:ReEncryptFrom", "kms:ReEncryptTo", "kms:DescribeKey", "kms:GetKeyRotationStatus")
+	return action == "kms:GetKeyRotationStatus" || action != "kms:DeleteAlias" && takesAliases(action)
+}
+
+// takesAliases reports whether an operation's key may be named by an alias, as the
+// API reference says of each. Those that manage a key want its ID or ARN.
+func takesAliases(action string) bool {
+	return isOneOf(action, "kms:Encrypt", "kms:Decrypt", "kms:ReEncryptFrom", "kms:ReEncryptTo", "kms:DescribeKey",
+		"kms:GenerateDataKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:DeleteAlias")
 }
 
 func (c *call) forbidden(action string) error {

@@ -84,6 +84,10 @@ func TestKeysAndAliases(t *testing.T) {
 	}
 	_, err = c.DeleteAlias(t.Context(), &kms.DeleteAliasInput{AliasName: aws.String("alias/a")})
 	wantCode(t, "delete twice", err, "NotFoundException")
+	for name, code := range map[string]string{"alias/b": "NotFoundException", "arn:aws:kms:eu-west-1:111122223333:alias/b": "InvalidArnException"} {
+		_, err = c.DisableKey(t.Context(), &kms.DisableKeyInput{KeyId: &name}) // a key is managed by its ID or ARN
+		wantCode(t, name, err, code)
+	}
 	_, err = c.ListAliases(t.Context(), &kms.ListAliasesInput{KeyId: aws.String("none")})
 	wantCode(t, "aliases of nothing", err, "NotFoundException")
 	_, err = c.ListAliases(t.Context(), &kms.ListAliasesInput{Limit: aws.Int32(0)})
@@ -169,7 +173,9 @@ func TestFaults(t *testing.T) {
 	for name, fault := range map[string]awsserver.Fault{"stall": {Stall: true}, "stall in the answer": {StallInBody: true}, "latency": {Latency: time.Hour}} {
 		s.Script("Decrypt", fault)
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		if _, err := decrypt(ctx); err == nil || ctx.Err() == nil {
+		// After headers the client may give up by itself: it finds its request's body
+		// closed while it still looks for the end of it.
+		if _, err := decrypt(ctx); err == nil || ctx.Err() == nil && !fault.StallInBody {
 			t.Errorf("%s: %v", name, err)
 		}
 		cancel()
