@@ -9,6 +9,5 @@ import (
 // CheckOutgoing is what a guard without headers to seal says of a request.
 func CheckOutgoing(req proto.Message) error {
 	g := &guard{codec: &Codec{policy: policy.Default("fake://a")}, namespace: "n"}
-	_, err := g.check("Method", "n", req)
-	return err
+	return g.check("Method", "n", req)
 }

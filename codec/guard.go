@@ -7,6 +7,8 @@ import (
 	"path"
 
 	commonpb "go.temporal.io/api/common/v1"
+	failurepb "go.temporal.io/api/failure/v1"
+	nexuspb "go.temporal.io/api/nexus/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/converter"
 	"google.golang.org/grpc"
@@ -20,22 +22,17 @@ import (
 
 // guard is the last look before a request leaves: a gRPC client interceptor
 // that walks every payload of every request and refuses a request with one that
-// is not sealed. What may leave in plaintext, and why:
-//
-//   - search attributes: the server indexes their values;
-//   - references into external storage, if the client uses external storage:
-//     the SDK makes them after the codec ran, and the blobs are sealed.
+// is not sealed. guard_plain.go lists what may leave in plaintext, and why.
 //
 // Headers it seals itself where the namespace's rule says sealHeaders, because
 // context propagators write them past the data converter; elsewhere a plaintext
 // header is refused like any other payload. Sealed headers in answers it opens
 // whatever the rule says now.
 //
-// So does it with what a workflow carries over from before it had the plugin: see
-// sealCarried.
-//
-// Failure messages are the failure converter's, but for those of queries, which
-// the SDK sends past it: see sealQueryFailures. No other text is looked at.
+// So does it with what a workflow or a schedule carries over from before it had
+// the plugin (see carried), and with failures, whose messages and stack traces
+// count as payloads (see plainText); the messages of failed queries are bare
+// strings (see sealQueryFailures). No other text is looked at.
 type guard struct {
 	codec     *Codec
 	namespace string
@@ -102,58 +99,65 @@ func onTheWire(err error) error {
 	return status.Error(code, err.Error())
 }
 
-// outgoing returns the request to send: req itself, or a copy with its headers,
-// the messages of failed queries and what a workflow carries over sealed, since
-// the caller may send req or its header map again.
+// outgoing returns the request to send: req itself, or a copy in which the
+// guard sealed what it is there to seal, since the caller may send req or its
+// header map again.
 func (g *guard) outgoing(ctx context.Context, method string, req proto.Message) (proto.Message, error) {
 	namespace := g.namespaceOf(req)
-	req, err := g.sealCarried(ctx, method, namespace, g.sealQueryFailures(ctx, namespace, req))
-	if err != nil {
-		return nil, err
-	}
-	seal, err := g.check(method, namespace, req)
-	if err != nil || !seal {
+	req = g.sealQueryFailures(ctx, namespace, req)
+	err := g.check(method, namespace, req)
+	if !errors.Is(err, errToSeal) {
 		return req, err
 	}
 	req = proto.Clone(req)
-	err = editPayloads(req, func(parent proto.Message, p *commonpb.Payload) error {
-		if _, header := parent.(*commonpb.Header); !header {
-			return nil
-		}
-		sealed, err := g.codec.Encode(ctx, namespace, []*commonpb.Payload{p})
-		if err != nil {
-			return err
-		}
-		proto.Reset(p)
-		proto.Merge(p, sealed[0])
-		return nil
-	})
-	if err != nil {
-		return nil, onTheWire(fmt.Errorf("codec: seal headers of %s: %w", method, err))
+	if err := g.sealRest(ctx, method, namespace, req); err != nil {
+		return nil, err
 	}
-	_, err = g.check(method, namespace, req)
+	err = g.check(method, namespace, req)
+	if errors.Is(err, errToSeal) {
+		return nil, status.Errorf(codes.InvalidArgument, "waxseal: refused to send %s: it holds a failure or a payload that could not be sealed in place", method)
+	}
 	return req, err
 }
 
-// check refuses what must not leave, and reports whether there are headers to
-// seal. It leaves req alone.
-func (g *guard) check(method, namespace string, req proto.Message) (sealHeaders bool, err error) {
-	var refused error
-	err = eachPayload(req, func(parent proto.Message, p *commonpb.Payload) error {
-		if wellFormed(p) || g.storage && isStorageReference(p) && len(p.GetExternalPayloads()) > 0 {
+// errToSeal is what check finds where the guard is to seal something first.
+var errToSeal = errors.New("codec: something to seal")
+
+// check refuses what must not leave; it is errToSeal if nothing must be refused
+// but something is to be sealed. It leaves req alone.
+func (g *guard) check(method, namespace string, req proto.Message) error {
+	var over []proto.Message
+	toSeal, listed := false, false
+	err := walker{
+		payload: func(parent proto.Message, p *commonpb.Payload) error {
+			if g.mayLeave(p) {
+				return nil
+			}
+			if !listed {
+				over, listed = carried(req), true
+			}
+			if p != nil && g.seals(namespace, over, parent) {
+				toSeal = true
+				return nil
+			}
+			return refusal(method, parent)
+		},
+		failure: func(_ proto.Message, f *failurepb.Failure) error {
+			toSeal = toSeal || g.isPlain(f)
 			return nil
-		}
-		if _, header := parent.(*commonpb.Header); header && g.codec.sealsHeaders(namespace) {
-			sealHeaders = true
+		},
+		nexusFailure: func(_ proto.Message, f *nexuspb.Failure) error {
+			toSeal = toSeal || g.isPlainNexus(f)
 			return nil
-		}
-		refused = refusal(method, parent)
-		return refused
-	})
-	if err != nil && refused == nil {
-		return false, status.Errorf(codes.InvalidArgument, "waxseal: refused to send %s: it holds a message of a type that is not known here, which may hold payloads (use the client of the same go.temporal.io/api that Waxseal was built with)", method)
+		},
+	}.walk(req)
+	switch {
+	case errors.Is(err, errOpaque):
+		return status.Errorf(codes.InvalidArgument, "waxseal: refused to send %s: it holds a message of a type that is not known here, which may hold payloads (use the client of the same go.temporal.io/api that Waxseal was built with)", method)
+	case err == nil && toSeal:
+		return errToSeal
 	}
-	return sealHeaders, refused
+	return err
 }
 
 // refusal is an error that the SDK does not retry.

@@ -3,8 +3,11 @@ package codec
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	commonpb "go.temporal.io/api/common/v1"
+	failurepb "go.temporal.io/api/failure/v1"
+	nexuspb "go.temporal.io/api/nexus/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"google.golang.org/protobuf/proto"
 )
@@ -12,46 +15,73 @@ import (
 // A workflow that was started before its workers had the plugin has a plaintext
 // memo, and failures of its activities may have plaintext details. The SDK sends
 // both again as they are: the memo when the workflow continues as new, the
-// failure when the workflow fails with it. Refusing them would leave every such
-// workflow stuck, so the guard seals them.
+// failure when the workflow fails with it. So does whoever updates a schedule
+// that is as old: its input and memo come back as they were told. Refusing them
+// would leave every such workflow and schedule stuck, so the guard seals them.
 
-// sealCarried returns req, or a copy in which what the SDK carried over from
-// the history of a workflow is sealed.
-func (g *guard) sealCarried(ctx context.Context, method, namespace string, req proto.Message) (proto.Message, error) {
-	r, ok := req.(*workflowservice.RespondWorkflowTaskCompletedRequest)
-	if !ok || len(carriedPlaintext(r)) == 0 {
-		return req, nil
+// carried returns the messages in a request whose payloads may be what the
+// server told before, sent again.
+func carried(req proto.Message) (in []proto.Message) {
+	switch r := req.(type) {
+	case *workflowservice.RespondWorkflowTaskCompletedRequest:
+		for _, command := range r.GetCommands() {
+			if memo := command.GetContinueAsNewWorkflowExecutionCommandAttributes().GetMemo(); memo != nil {
+				in = append(in, memo)
+			}
+		}
+	case *workflowservice.UpdateScheduleRequest:
+		if start := r.GetSchedule().GetAction().GetStartWorkflow(); start != nil {
+			in = append(in, start)
+			if memo := start.GetMemo(); memo != nil {
+				in = append(in, memo)
+			}
+		}
 	}
-	r = proto.CloneOf(r)
-	carried := carriedPlaintext(r)
-	sealed, err := g.codec.Encode(ctx, namespace, carried)
+	return in
+}
+
+// seals reports whether the guard is to seal the payloads that stand right in
+// parent, instead of refusing them.
+func (g *guard) seals(namespace string, carried []proto.Message, parent proto.Message) bool {
+	if _, header := parent.(*commonpb.Header); header {
+		return g.codec.sealsHeaders(namespace)
+	}
+	return slices.Contains(carried, parent)
+}
+
+// sealRest seals, in place and together, what others left in plaintext and the
+// guard is there for: headers, failures, and what is carried over.
+func (g *guard) sealRest(ctx context.Context, method, namespace string, req proto.Message) error {
+	over := carried(req)
+	err := walker{
+		edit: true,
+		payload: func(parent proto.Message, p *commonpb.Payload) error {
+			if p == nil || g.mayLeave(p) || !g.seals(namespace, over, parent) {
+				return nil
+			}
+			return g.sealInPlace(ctx, namespace, p)
+		},
+		failure:      func(_ proto.Message, f *failurepb.Failure) error { return g.sealFailure(ctx, namespace, f) },
+		nexusFailure: func(_ proto.Message, f *nexuspb.Failure) error { return g.sealNexusFailure(ctx, namespace, f) },
+	}.walk(req)
 	if err != nil {
-		return nil, onTheWire(fmt.Errorf("codec: seal what %s carries over: %w", method, err))
+		return onTheWire(fmt.Errorf("codec: seal headers, failures and what is carried over in %s: %w", method, err))
 	}
-	for i, p := range carried {
+	return nil
+}
+
+// sealInPlace seals payloads that are nobody else's.
+func (g *guard) sealInPlace(ctx context.Context, namespace string, payloads ...*commonpb.Payload) error {
+	if len(payloads) == 0 {
+		return nil
+	}
+	sealed, err := g.codec.Encode(ctx, namespace, payloads)
+	if err != nil {
+		return err
+	}
+	for i, p := range payloads {
 		proto.Reset(p)
 		proto.Merge(p, sealed[i])
 	}
-	return r, nil
-}
-
-// carriedPlaintext returns the payloads that may be the history's own and are
-// not sealed.
-func carriedPlaintext(r *workflowservice.RespondWorkflowTaskCompletedRequest) []*commonpb.Payload {
-	var found []*commonpb.Payload
-	collect := func(_ proto.Message, p *commonpb.Payload) error {
-		if p != nil && !ClaimsSealed(p) && !isStorageReference(p) {
-			found = append(found, p)
-		}
-		return nil
-	}
-	for _, command := range r.GetCommands() {
-		if memo := command.GetContinueAsNewWorkflowExecutionCommandAttributes().GetMemo(); memo != nil {
-			_ = eachPayload(memo, collect) // neither it nor a failure holds an Any, which alone fails
-		}
-		if failure := command.GetFailWorkflowExecutionCommandAttributes().GetFailure(); failure != nil {
-			_ = eachPayload(failure, collect)
-		}
-	}
-	return found
+	return nil
 }

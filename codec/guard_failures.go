@@ -1,0 +1,137 @@
+package codec
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	commonpb "go.temporal.io/api/common/v1"
+	failurepb "go.temporal.io/api/failure/v1"
+	nexuspb "go.temporal.io/api/nexus/v1"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/waxseal/waxseal/kms"
+)
+
+// Failures are sealed by the failure converter. Some pass it by: those that a
+// program sends with bare gRPC, those that were in a history before the plugin
+// was, and what a Nexus service of another make said, which the SDK turns into
+// plaintext details and passes on. The guard seals their messages, stack traces
+// and payloads; a failure tells of trouble, and refusing it would hide that.
+
+// plainText reports whether a link of a failure says something in plaintext.
+func plainText(f *failurepb.Failure) bool {
+	switch {
+	case f.GetStackTrace() != "":
+		return true
+	case f.GetEncodedAttributes() != nil:
+		return f.GetMessage() != encodedMessage && f.GetMessage() != ""
+	default:
+		return f.GetMessage() != "" && !isUnsealable(f.GetMessage())
+	}
+}
+
+// isUnsealable reports whether a message is one that unsealable made.
+func isUnsealable(message string) bool {
+	if !strings.HasPrefix(message, "waxseal: ") {
+		return false
+	}
+	return slices.ContainsFunc(kms.Classes(), func(class kms.Class) bool { return message == unsealable(&kms.Error{Class: class}) })
+}
+
+// isPlain reports whether anything in a failure is in plaintext.
+func (g *guard) isPlain(f *failurepb.Failure) bool {
+	for link := f; link != nil; link = link.GetCause() {
+		if plainText(link) {
+			return true
+		}
+	}
+	plain := false
+	err := eachPayload(f, func(_ proto.Message, p *commonpb.Payload) error {
+		plain = plain || !g.mayLeave(p)
+		return nil
+	})
+	return plain || err != nil
+}
+
+// sealFailure seals a failure in place, with all its causes. A text that cannot
+// be sealed is withheld; a payload that cannot is an error.
+func (g *guard) sealFailure(ctx context.Context, namespace string, f *failurepb.Failure) error {
+	converter := &failureConverter{dc: g.converter(ctx, namespace)}
+	for link := f; link != nil; link = link.GetCause() {
+		if plainText(link) {
+			converter.seal(link)
+		}
+	}
+	var plain []*commonpb.Payload
+	if err := eachPayload(f, func(_ proto.Message, p *commonpb.Payload) error {
+		if p != nil && !ClaimsSealed(p) && !isStorageReference(p) {
+			plain = append(plain, p)
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	return g.sealInPlace(ctx, namespace, plain...)
+}
+
+// nexusType is what the metadata of a Nexus failure say of one that holds a
+// Temporal failure.
+const nexusType = "temporal.api.failure.v1.Failure"
+
+// unpack returns the Temporal failure that a Nexus failure holds as JSON; false
+// if it holds something else, which cannot be looked into.
+func unpack(f *nexuspb.Failure) (*failurepb.Failure, bool) {
+	inner := new(failurepb.Failure)
+	if f.GetMetadata()["type"] != nexusType || len(f.GetMetadata()) > 1 || protojson.Unmarshal(f.GetDetails(), inner) != nil {
+		return nil, false
+	}
+	if inner.GetMessage() != "" && f.GetMessage() != "" {
+		return nil, false // two of them: whichever is dropped may be the one that is read
+	}
+	if f.GetMessage() != "" {
+		inner.Message = f.GetMessage()
+	}
+	if f.GetStackTrace() != "" {
+		inner.StackTrace = f.GetStackTrace()
+	}
+	return inner, true
+}
+
+// isPlainNexus is isPlain for a Nexus failure, in whose JSON a failure or
+// anything else may be.
+func (g *guard) isPlainNexus(f *nexuspb.Failure) bool {
+	for link := f; link != nil; link = link.GetCause() {
+		if link.GetMessage() == "" && link.GetStackTrace() == "" && len(link.GetMetadata()) == 0 && len(link.GetDetails()) == 0 {
+			continue
+		}
+		inner, ok := unpack(link)
+		if !ok || g.isPlain(inner) {
+			return true
+		}
+	}
+	return false
+}
+
+// sealNexusFailure is sealFailure for a Nexus failure. One that holds no
+// Temporal failure stays as it is, to be refused: there is no telling who reads
+// it, and how.
+func (g *guard) sealNexusFailure(ctx context.Context, namespace string, f *nexuspb.Failure) error {
+	for link := f; link != nil; link = link.GetCause() {
+		inner, ok := unpack(link)
+		if !ok || !g.isPlain(inner) {
+			continue
+		}
+		if err := g.sealFailure(ctx, namespace, inner); err != nil {
+			return err
+		}
+		link.Message, link.StackTrace, inner.Message = inner.GetMessage(), "", ""
+		details, err := protojson.Marshal(inner)
+		if err != nil {
+			return err
+		}
+		link.Details = details
+	}
+	return nil
+}

@@ -1,0 +1,36 @@
+package codec
+
+import (
+	commonpb "go.temporal.io/api/common/v1"
+	"google.golang.org/protobuf/proto"
+)
+
+// This file is the list of all payloads that a guard lets leave in plaintext.
+// docs/what-is-encrypted.md gives users the same reasons. Whatever is not named
+// here is refused unless it is sealed.
+
+// Why payloads may stay plain.
+const (
+	plainAttributes = "the server indexes and compares them"
+	plainReferences = "the SDK makes them after the codec ran; the blobs they point to were sealed before"
+)
+
+// whyPlain says why all payloads in a message may leave in plaintext; empty if
+// they may not.
+func whyPlain(m proto.Message) string {
+	if _, ok := m.(*commonpb.SearchAttributes); ok {
+		return plainAttributes
+	}
+	return ""
+}
+
+// whyPlain says why one payload may leave in plaintext; empty if it may not.
+func (g *guard) whyPlain(p *commonpb.Payload) string {
+	if g.storage && isStorageReference(p) && len(p.GetExternalPayloads()) > 0 {
+		return plainReferences
+	}
+	return ""
+}
+
+// mayLeave reports whether a payload may leave as it is.
+func (g *guard) mayLeave(p *commonpb.Payload) bool { return wellFormed(p) || g.whyPlain(p) != "" }
