@@ -231,6 +231,7 @@ func (l *login) start(anew bool) {
 			l.current, l.failure, l.until = lease{}, errClosed, time.Now().Add(time.Hour)
 		case err != nil:
 			l.failed(err, loggedIn)
+		case !loggedIn && l.current.token != old.token: // refused meanwhile: whoever waits logs in
 		default:
 			l.took(got, loggedIn)
 		}

@@ -16,19 +16,20 @@ import (
 // fakeLogin is a loginMethod without a Vault: what login does with time is tested
 // on synctest's clock, what Vault says to it elsewhere.
 type fakeLogin struct {
-	mu       sync.Mutex
-	logins   int
-	renewals int
-	lookups  int
-	takes    time.Duration
-	ttl      time.Duration
-	renewTTL func(n int) time.Duration
-	isGiven  bool
-	dirty    atomic.Bool
-	fixed    bool // never renewable
-	err      error
-	renewErr error
-	lookErr  error
+	mu         sync.Mutex
+	logins     int
+	renewals   int
+	lookups    int
+	takes      time.Duration
+	renewTakes time.Duration
+	ttl        time.Duration
+	renewTTL   func(n int) time.Duration
+	isGiven    bool
+	dirty      atomic.Bool
+	fixed      bool // never renewable
+	err        error
+	renewErr   error
+	lookErr    error
 }
 
 func (f *fakeLogin) given() bool       { return f.isGiven }
@@ -55,6 +56,7 @@ func (f *fakeLogin) logIn(ctx context.Context) (lease, error) {
 }
 
 func (f *fakeLogin) renew(_ context.Context, token Token) (lease, error) {
+	elapse(f.renewTakes)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.renewals++
@@ -357,6 +359,26 @@ func TestReplaceHoldsBack(t *testing.T) {
 		elapse(rememberTransient)
 		if _, err := l.replace(t.Context(), "token-2", true); kms.ClassOf(err) != kms.Unavailable {
 			t.Errorf("%v", err)
+		}
+	})
+}
+
+// A token that is refused while it is being renewed is replaced all the same.
+func TestRefusedWhileRenewed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeLogin{ttl: time.Hour, renewTakes: 5 * time.Second}
+		l := f.start(t)
+		wantToken(t, l, "token-1")
+		l.accepted.Store(true)
+		l.mu.Lock()
+		l.start(false)
+		l.mu.Unlock()
+		synctest.Wait()
+		if got, err := l.replace(t.Context(), "token-1", true); err != nil || got != "token-2" {
+			t.Errorf("%s, %v", string(got), err)
+		}
+		if logins, renewals, _ := f.take(); logins != 2 || renewals != 1 {
+			t.Errorf("%d logins, %d renewals", logins, renewals)
 		}
 	})
 }
