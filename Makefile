@@ -45,7 +45,7 @@ test: servers ## run all tests of all modules; installs and builds what they nee
 	echo "make test: all passed"
 
 check: lint ## formatting, linters, vet, and the tests with the race detector
-	@$(INSTALL) vault
+	@$(INSTALL) vault vault-kubernetes
 	go test -race -timeout 20m $(TESTFLAGS) ./...
 
 lint: ## formatting, golangci-lint and go vet, in all modules

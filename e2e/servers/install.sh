@@ -10,9 +10,11 @@ Usage:
   install.sh path NAME    prints where NAME's program is, installed or not
 
 NAME:
-  all            everything that `make test` needs: vault temporal temporal-cli chromium
+  all            everything that `make test` needs: vault vault-kubernetes temporal temporal-cli chromium
   lint           everything that `make check` needs: golangci-lint gofumpt
   vault          Vault server (about 5 minutes to build the first time)
+  vault-kubernetes
+                 Vault's login for Kubernetes, which that server leaves out (a minute or two)
   temporal       Temporal server and Web UI in one process (about 5 minutes)
   temporal-cli   the temporal command (about 4 minutes)
   chromium       a Chromium or Chrome, from the system's package manager when there is none
@@ -32,6 +34,7 @@ required() { awk -v m="$1" '$1 == m { sub(/^v/, "", $2); print $2; exit }' "$2";
 
 vault_version=$(required github.com/hashicorp/vault "$here/vault/go.mod")
 temporal_version=$(required go.temporal.io/server "$here/temporal/go.mod")
+vault_kubernetes_version=0.23.1 # the one that Vault 1.21.4 ships; internal/vaulttest names it too
 cli_version=1.5.1
 golangci_version=2.15.0
 gofumpt_version=0.12.0
@@ -73,6 +76,7 @@ find_browser() {
 program() {
   case $1 in
   vault) echo "$cache/vault-$vault_version/vault" ;;
+  vault-kubernetes) echo "$cache/vault-plugin-auth-kubernetes-$vault_kubernetes_version/vault-plugin-auth-kubernetes" ;;
   temporal) echo "$cache/temporal-$temporal_version-$(temporal_key)/temporal-server" ;;
   temporal-cli) echo "$cache/temporal-cli-$cli_version/temporal" ;;
   golangci-lint) echo "$cache/golangci-lint-$golangci_version/golangci-lint" ;;
@@ -87,6 +91,7 @@ program() {
 build() {
   case $1 in
   vault) bash "$here/vault/build.sh" "$2" "$3" ;;
+  vault-kubernetes) go_install "$3" github.com/hashicorp/vault-plugin-auth-kubernetes/cmd/vault-plugin-auth-kubernetes@v"$vault_kubernetes_version" ;;
   temporal) cd "$here/temporal" && go build -v -buildvcs=false -ldflags='-s -w' -o "$3" . ;;
   temporal-cli) go_install "$3" github.com/temporalio/cli/cmd/temporal@v"$cli_version" ;;
   golangci-lint) go_install "$3" github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v"$golangci_version" ;;
@@ -176,9 +181,10 @@ install_chromium() {
 
 get() {
   case $1 in
-  all) for n in vault temporal temporal-cli chromium; do get $n; done ;;
+  all) for n in vault vault-kubernetes temporal temporal-cli chromium; do get $n; done ;;
   lint) for n in golangci-lint gofumpt; do get $n; done ;;
   vault) install vault "Vault $vault_version" "about 5 minutes" ;;
+  vault-kubernetes) install vault-kubernetes "Vault's Kubernetes login $vault_kubernetes_version" "a minute or two" ;;
   temporal) install temporal "the Temporal server $temporal_version with its Web UI" "about 5 minutes" ;;
   temporal-cli) install temporal-cli "the temporal command $cli_version" "about 4 minutes" ;;
   golangci-lint) install golangci-lint "golangci-lint $golangci_version" "about 5 minutes" ;;

@@ -29,20 +29,28 @@ func Binary(t testing.TB) string {
 }
 
 // KubernetesPlugin is the version of Vault's Kubernetes auth method that Vault
-// Version ships, and the test build of Vault leaves out.
+// Version ships, and the test build of Vault leaves out; the install script
+// builds it.
 const KubernetesPlugin = "0.23.1"
 
 // KubernetesPluginDir returns the folder with that plugin and nothing else, for
-// Plugins; false if nobody has built it there:
-//
-//	GOBIN=$HOME/.cache/waxseal/vault-plugin-auth-kubernetes-0.23.1 go install \
-//	    github.com/hashicorp/vault-plugin-auth-kubernetes/cmd/vault-plugin-auth-kubernetes@v0.23.1
-func KubernetesPluginDir() (string, bool) { return findPlugin(os.Getenv) }
+// Plugins. It fails the test if there is none.
+func KubernetesPluginDir(t testing.TB) string {
+	t.Helper()
+	dir, err := findPlugin(os.Getenv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
 
-func findPlugin(getenv func(string) string) (string, bool) {
+func findPlugin(getenv func(string) string) (string, error) {
 	const name = "vault-plugin-auth-kubernetes"
 	dir := filepath.Join(cache(getenv), name+"-"+KubernetesPlugin)
-	return dir, isProgram(filepath.Join(dir, name))
+	if !isProgram(filepath.Join(dir, name)) {
+		return "", fmt.Errorf("vaulttest: no Kubernetes plugin in %s: run `make servers`", dir)
+	}
+	return dir, nil
 }
 
 func findBinary(getenv func(string) string) (string, error) {

@@ -48,11 +48,11 @@ func TestFindBinary(t *testing.T) {
 		}
 	}
 	plugin := executable("plugins", "vault-plugin-auth-kubernetes-"+KubernetesPlugin, "vault-plugin-auth-kubernetes")
-	if got, ok := findPlugin(func(name string) string { return map[string]string{CacheEnv: filepath.Join(dir, "plugins")}[name] }); !ok || got != filepath.Dir(plugin) {
-		t.Errorf("plugin in %q, %v; want %q", got, ok, filepath.Dir(plugin))
+	if got, err := findPlugin(func(name string) string { return map[string]string{CacheEnv: filepath.Join(dir, "plugins")}[name] }); err != nil || got != filepath.Dir(plugin) {
+		t.Errorf("plugin in %q, %v; want %q", got, err, filepath.Dir(plugin))
 	}
-	if _, ok := findPlugin(func(string) string { return dir }); ok {
-		t.Error("found a plugin where there is none")
+	if _, err := findPlugin(func(string) string { return dir }); err == nil || !strings.Contains(err.Error(), "make servers") {
+		t.Errorf("a plugin where there is none: error %v does not say what to do", err)
 	}
 	for name, path := range map[string]string{"missing": filepath.Join(dir, "missing"), "directory": dir, "not executable": plain} {
 		_, err := findBinary(func(name string) string { return map[string]string{BinEnv: path}[name] })

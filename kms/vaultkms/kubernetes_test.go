@@ -97,15 +97,9 @@ func (c *cluster) forget(token string) {
 }
 
 // TestKubernetes runs Vault's own Kubernetes method in a real Vault, which asks a
-// cluster of ours. The plugin takes a build of its own: without it only
-// TestServiceAccountLogin runs, whose requests are the same.
+// cluster of ours.
 func TestKubernetes(t *testing.T) {
-	dir, ok := vaulttest.KubernetesPluginDir()
-	if !ok {
-		t.Logf("nothing was run: Vault's Kubernetes plugin is not in %s", dir)
-		return
-	}
-	s := vaulttest.Start(t, vaulttest.Plugins(dir))
+	s := vaulttest.Start(t, vaulttest.Plugins(vaulttest.KubernetesPluginDir(t)))
 	s.EnableTransit(t, mount)
 	s.CreateKey(t, mount, "k", nil)
 	s.WritePolicy(t, "worker", workerPolicy)
