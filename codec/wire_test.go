@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 
+	"go.temporal.io/sdk/client"
+
 	"github.com/waxseal/waxseal/kms/kmstest"
 )
 
@@ -58,7 +60,7 @@ func (y *tally) add(c *call, how result, problems []string) {
 }
 
 // Clients and workers make 10,000 calls with secrets in everything that is not
-// to be seen, over KMSs that fail at random. A server that keeps every byte it
+// to be seen, over KMSs that fail at random. A server that looks at every byte it
 // is sent sees no secret; those of calls that succeed come out of envelopes.
 func TestNoPlaintextOnTheWire(t *testing.T) {
 	seed := wireSeed(t)
@@ -113,6 +115,23 @@ func TestNoPlaintextOnTheWire(t *testing.T) {
 	}
 	if total != wireCalls() {
 		t.Errorf("%d calls, want %d", total, wireCalls())
+	}
+}
+
+// Without the plugin the server sees what it must not see with it.
+func TestTheWireServerSeesPlaintext(t *testing.T) {
+	s := newSecrets(rand.New(rand.NewPCG(1, 2)))
+	server := startWireServer(t, s, openerOf(t, []*kmstest.Fake{kmstest.NewFake("a")}))
+	cl, err := client.DialContext(t.Context(), client.Options{HostPort: server.addr, Namespace: "n"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cl.Close)
+	if err := cl.SignalWorkflow(t.Context(), "w", "", "s", []byte(s.of(1, "signal"))); err != nil {
+		t.Fatal(err)
+	}
+	if len(server.leaks) != 2 || !strings.HasPrefix(server.leaks[0], "SignalWorkflowExecution: in the open") || !strings.Contains(server.leaks[1], "input: sealed false") {
+		t.Errorf("it noticed %q", server.leaks)
 	}
 }
 
