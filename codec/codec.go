@@ -71,6 +71,7 @@ func New(ctx context.Context, cfg Config) (*Codec, error) {
 	}
 	opener, err := envelope.NewOpener(envelope.OpenerConfig{
 		Keys: keys.all, CacheEntries: cfg.CacheEntries, Fresh: cfg.Fresh, Stale: cfg.Stale, Hooks: w.cache(),
+		UnwrapTimeout: kmsTimeout(cfg.Policy, envelope.DefaultUnwrapTimeout),
 	})
 	if err != nil {
 		keys.close()
@@ -80,6 +81,16 @@ func New(ctx context.Context, cfg Config) (*Codec, error) {
 		policy: cfg.Policy, callTimeout: cfg.CallTimeout, watchers: w,
 		keys: keys, opener: opener, sealers: newSealers(keys, opener, w),
 	}, nil
+}
+
+// kmsTimeout is how long KMSs have for a wrap or an unwrap with all its attempts:
+// usual, but always enough for one attempt to run into its own timeout. Otherwise the
+// key's breaker would never hear that its KMS hangs.
+func kmsTimeout(p *policy.Policy, usual time.Duration) time.Duration {
+	for _, key := range p.Keys {
+		usual = max(usual, key.Resilience.Timeout*3/2)
+	}
+	return usual
 }
 
 // Close waits for calls to the KMS that are under way, wipes data keys and
@@ -130,8 +141,12 @@ var errCallTimeout = errors.New("codec: no answer within the call timeout")
 // it means: the KMS was too slow.
 func (c *Codec) timedOut(ctx context.Context, op string, err error) error {
 	if kms.ClassOf(err) == kms.Canceled && errors.Is(context.Cause(ctx), errCallTimeout) {
+		var keyID string
+		if e, ok := errors.AsType[*kms.Error](err); ok {
+			keyID = e.KeyID // who was waited for
+		}
 		return &kms.Error{
-			Class: kms.Unavailable, Op: op, Detail: fmt.Sprintf("no answer within %s", c.callTimeout),
+			Class: kms.Unavailable, Op: op, KeyID: keyID, Detail: fmt.Sprintf("no answer within %s", c.callTimeout),
 			Advice: "check that the KMS is up and reachable from here", Err: err,
 		}
 	}

@@ -76,11 +76,36 @@ func newKeyring(ctx context.Context, p *policy.Policy, registry *kms.Registry, w
 		// Otherwise a start must not depend on all KMSs: that is what several are for.
 		problems = append(problems, out...)
 	}
+	problems = append(problems, k.twice()...)
 	if err := errors.Join(problems...); err != nil {
 		k.close()
 		return nil, err
 	}
 	return k, nil
+}
+
+// twice returns what is wrong with rules that name one KEK by two names, an alias
+// and what it stands for: they look like they had a second way to recover. Left
+// to the first payload, it would be the first workflow that fails.
+func (k *keyring) twice() []error {
+	var problems []error
+	for _, rule := range k.policy.Seal {
+		names := make(map[string]string) // by ID
+		for _, name := range rule.Keys {
+			key, ok := k.fixed[name]
+			if !ok {
+				continue
+			}
+			if other, ok := names[key.ID()]; ok {
+				problems = append(problems, &kms.Error{
+					Op: "open key", KeyID: key.ID(), Detail: fmt.Sprintf("rule %d names it twice, as %q and as %q", rule.Index+1, other, name),
+					Advice: "name another key, or leave one of the two out",
+				})
+			}
+			names[key.ID()] = name
+		}
+	}
+	return problems
 }
 
 // openURI opens a key and decorates it.

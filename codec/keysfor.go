@@ -63,22 +63,30 @@ func (k *keyring) all(ctx context.Context, namespace string) ([]kms.Key, error) 
 			continue
 		}
 		if err := k.recentlyFailed(uri); err != nil {
-			problem = err
+			problem = k.worse(problem, name, err)
 			continue
 		}
 		toOpen[uri] = name
 	}
 	if len(toOpen) > 0 {
-		var err error
-		if keys, err = k.openAll(ctx, toOpen, keys); err != nil {
-			problem = err
-		}
+		return k.openAll(ctx, toOpen, keys, problem)
 	}
 	return keys, problem
 }
 
-// openAll opens keys, all at once, and appends them to keys.
-func (k *keyring) openAll(ctx context.Context, nameByURI map[string]string, keys []kms.Key) ([]kms.Key, error) {
+// worse adds to problem that the key of that name could not be opened. What waiting
+// may cure is told first. That a template gives a namespace no key is no problem: the
+// namespace may be a stranger's choice, and the key not be meant to exist.
+func (k *keyring) worse(problem error, name string, err error) error {
+	transient := kms.ClassOf(err).Transient() || kms.ClassOf(err) == kms.Canceled
+	if transient || problem == nil && !k.policy.Keys[name].Templated() {
+		return err
+	}
+	return problem
+}
+
+// openAll opens keys, all at once, and appends them to keys. It adds to problem.
+func (k *keyring) openAll(ctx context.Context, nameByURI map[string]string, keys []kms.Key, problem error) ([]kms.Key, error) {
 	type outcome struct {
 		uri string
 		key kms.Key
@@ -95,7 +103,6 @@ func (k *keyring) openAll(ctx context.Context, nameByURI map[string]string, keys
 	}
 	patience := time.NewTimer(keyPatience)
 	defer patience.Stop()
-	var problem error
 	for waiting := len(nameByURI); waiting > 0; {
 		var enough <-chan time.Time
 		if len(keys) > 0 {
@@ -104,16 +111,16 @@ func (k *keyring) openAll(ctx context.Context, nameByURI map[string]string, keys
 		select {
 		case o := <-outcomes:
 			waiting--
+			name := nameByURI[o.uri]
 			delete(nameByURI, o.uri)
-			switch class := kms.ClassOf(o.err); {
-			case o.err == nil:
+			if o.err == nil {
 				keys = append(keys, o.key)
-			case class.Transient():
-				k.remember(o.uri, o.err)
-				problem = o.err
-			case class == kms.Canceled:
-				problem = o.err
+				continue
 			}
+			if kms.ClassOf(o.err) != kms.Canceled {
+				k.remember(o.uri, o.err)
+			}
+			problem = k.worse(problem, name, o.err)
 		case <-enough:
 			for uri, name := range nameByURI {
 				problem = &kms.Error{

@@ -145,6 +145,7 @@ func (s *sealers) forRule(ctx context.Context, rule *policy.Rule, namespace stri
 		Compress:         rule.Compression == "zstd",
 		NamedByContainer: true,
 		Opener:           s.opener,
+		WrapTimeout:      kmsTimeout(s.keys.policy, envelope.DefaultWrapTimeout),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("codec: rule %d: %w", rule.Index+1, err)
@@ -154,26 +155,45 @@ func (s *sealers) forRule(ctx context.Context, rule *policy.Rule, namespace stri
 	return made.Sealer, nil
 }
 
-// keysFor returns the KEKs of a rule, in order. Where the rule seals without those
-// that cannot wrap, one that cannot be opened is not complete, and no error.
+// keysFor returns the KEKs of a rule, in order, opened all at the same time. Where
+// the rule seals without those that cannot wrap, one that cannot be opened is not
+// complete, and no error.
 func (s *sealers) keysFor(ctx context.Context, rule *policy.Rule, namespace string) (keks []kms.Key, complete bool, err error) {
-	keks, complete = make([]kms.Key, len(rule.Keys)), true
+	keks = make([]kms.Key, len(rule.Keys))
+	errs := make([]error, len(rule.Keys))
+	required := func(i int) bool { return i == 0 || rule.Recipients != policy.RecipientsPrimary }
+	needed, failed := context.WithCancel(ctx)
+	defer failed()
+	hurried, cancel := context.WithTimeout(needed, unopenedPatience)
+	defer cancel()
+	var wg sync.WaitGroup
 	for i, name := range rule.Keys {
-		if i == 0 || rule.Recipients != policy.RecipientsPrimary {
-			if keks[i], err = s.keys.named(ctx, name, namespace); err != nil {
-				return nil, false, err
+		wg.Go(func() {
+			if !required(i) {
+				keks[i], errs[i] = s.keys.named(hurried, name, namespace)
+				return
 			}
-			continue
-		}
-		hurried, cancel := context.WithTimeout(ctx, unopenedPatience)
-		keks[i], err = s.keys.named(hurried, name, namespace)
-		if err != nil {
-			if ctx.Err() == nil && kms.ClassOf(err) == kms.Canceled {
-				err = &kms.Error{Class: kms.Unavailable, Op: "open key", Detail: fmt.Sprintf("key %q: no answer within %s", name, unopenedPatience), Err: err}
+			if keks[i], errs[i] = s.keys.named(needed, name, namespace); errs[i] != nil {
+				failed()
 			}
-			keks[i], complete = unopenedKey{name, err}, false
+		})
+	}
+	wg.Wait()
+	complete = true
+	for i, name := range rule.Keys {
+		switch {
+		case errs[i] == nil:
+		case !required(i):
+			if ctx.Err() == nil && kms.ClassOf(errs[i]) == kms.Canceled {
+				errs[i] = &kms.Error{Class: kms.Unavailable, Op: "open key", Detail: fmt.Sprintf("key %q: no answer within %s", name, unopenedPatience), Err: errs[i]}
+			}
+			keks[i], complete = unopenedKey{name, errs[i]}, false
+		case err == nil || kms.ClassOf(err) == kms.Canceled: // because of another one
+			err = errs[i]
 		}
-		cancel()
+	}
+	if err != nil {
+		return nil, false, err
 	}
 	return keks, complete, nil
 }

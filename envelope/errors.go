@@ -22,7 +22,9 @@ func corrupt(detail string, cause error) error {
 	return openError(kms.Corrupt, "", detail, "the envelope was altered or cut short; fetch it again from where it is stored", cause)
 }
 
-// callerGaveUp turns the error of a caller's own context into one with a Class.
-func callerGaveUp(ctx context.Context, op string) error {
-	return &kms.Error{Class: kms.Canceled, Op: op, Detail: "the caller gave up", Err: context.Cause(ctx)}
+// callerGaveUp turns the error of a caller's own context into one with a Class. It
+// names the KEK that was waited for, if there is one: whose caller has less time
+// than the KEK's own timeouts would learn of it by no other error.
+func callerGaveUp(ctx context.Context, op, keyID string) error {
+	return &kms.Error{Class: kms.Canceled, Op: op, KeyID: keyID, Detail: "the caller gave up", Err: context.Cause(ctx)}
 }

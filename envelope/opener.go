@@ -47,7 +47,8 @@ type OpenerConfig struct {
 	// UnwrapTimeout bounds one unwrap of a batch, DefaultUnwrapTimeout if zero.
 	UnwrapTimeout time.Duration
 	// FailoverAfter is how long one recipient's KEK may take before the next one's
-	// is asked as well, DefaultFailoverAfter if zero. One that fails is followed at once.
+	// is asked as well, DefaultFailoverAfter if zero; no more than half of what is left
+	// until the caller's deadline. One that fails is followed at once.
 	FailoverAfter time.Duration
 	// MaxPlaintext bounds a plaintext in bytes after decompression,
 	// format.MaxPlaintext if zero.

@@ -23,7 +23,7 @@ type opening struct {
 	env   *format.Envelope
 	ec    kms.Context
 	left  []candidate // not asked yet, in order
-	asked int         // lookups that have not arrived
+	asked []string    // KEKs whose lookups have not arrived, in the order in which they were asked
 	errs  []error
 	done  bool
 

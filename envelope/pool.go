@@ -39,8 +39,10 @@ type sealingKey struct {
 // the next call wraps for all of them together.
 type pool struct {
 	limits DataKeyLimits
-	// wrap makes n data keys. It runs on a context of the pool's own.
-	wrap func(n int) ([]*sealingKey, error)
+	// wrap makes n data keys. It runs on a context of the pool's own, and keeps
+	// pending up to date.
+	wrap    func(n int, pending *pending) ([]*sealingKey, error)
+	pending pending
 	// background is called once around each goroutine, so that Close can wait.
 	background func(func())
 
@@ -113,7 +115,7 @@ func (p *pool) take(ctx context.Context, sizes []int) ([]*sealingKey, error) {
 	for _, k := range w.got {
 		p.drop(k)
 	}
-	return nil, callerGaveUp(ctx, "seal")
+	return nil, callerGaveUp(ctx, "seal", p.pending.first())
 }
 
 // release gives a data key back after it has sealed what it was taken for.
@@ -245,7 +247,7 @@ func (p *pool) fill() {
 	for _, w := range p.line {
 		w.asked = true
 	}
-	p.background(func() { p.takeIn(p.wrap(need)) })
+	p.background(func() { p.takeIn(p.wrap(need, &p.pending)) })
 }
 
 // wanted is how many new keys serve all in line.

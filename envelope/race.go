@@ -3,6 +3,7 @@ package envelope
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/waxseal/waxseal/cache"
@@ -82,8 +83,27 @@ func (r *race) leave() {
 	}
 }
 
+// patience is how long a KEK that is asked now may take before the next one is
+// asked: FailoverAfter, but no more than half of the time that the caller has left.
+func (r *race) patience() time.Duration {
+	after := r.opener.cfg.FailoverAfter
+	if deadline, ok := r.ctx.Deadline(); ok {
+		after = min(after, time.Until(deadline)/2)
+	}
+	return after
+}
+
+// without takes the first id out of ids.
+func without(ids []string, id string) []string {
+	if i := slices.Index(ids, id); i >= 0 {
+		return slices.Delete(ids, i, i+1)
+	}
+	return ids
+}
+
 // ask asks the next recipient of each item, those of one KEK together.
 func (r *race) ask(items []*opening) {
+	patience := r.patience()
 	var lookups []*lookup
 	byKEK := make(map[string]*lookup)
 	othersWait := make(map[*lookup]bool)
@@ -92,13 +112,13 @@ func (r *race) ask(items []*opening) {
 		p.left = p.left[1:]
 		l, ok := byKEK[c.key.ID()]
 		if !ok {
-			l = &lookup{until: time.Now().Add(r.opener.cfg.FailoverAfter)}
+			l = &lookup{until: time.Now().Add(patience)}
 			byKEK[c.key.ID()] = l
 			lookups = append(lookups, l)
 		}
 		l.items, l.asked = append(l.items, p), append(l.asked, c)
-		othersWait[l] = othersWait[l] || len(p.left) > 0 || p.asked > 0 || p.stale != nil
-		p.asked++
+		othersWait[l] = othersWait[l] || len(p.left) > 0 || len(p.asked) > 0 || p.stale != nil
+		p.asked = append(p.asked, c.key.ID())
 	}
 	for _, l := range lookups {
 		if othersWait[l] {
@@ -128,17 +148,18 @@ func (r *race) takeIn(a arrival) []*opening {
 	var next []*opening
 	a.here = true
 	for i, p := range a.items {
-		p.asked--
+		first := p.asked[0]
+		p.asked = without(p.asked, a.asked[i].key.ID())
 		if p.done {
 			a.outcomes[i].Ref.Release()
 			continue
 		}
-		r.try(p, a.asked[i], a.outcomes[i])
+		r.try(p, a.asked[i], a.outcomes[i], first)
 		switch {
 		case p.done:
 		case len(p.left) > 0:
 			next = append(next, p)
-		case p.asked > 0:
+		case len(p.asked) > 0:
 		case p.stale != nil:
 			r.useStale(p)
 		default:
@@ -151,10 +172,11 @@ func (r *race) takeIn(a arrival) []*opening {
 	return next
 }
 
-// try uses one data key, or notes the lack of it.
-func (r *race) try(p *opening, c candidate, got cache.Outcome[*dataKey]) {
+// try uses one data key, or notes the lack of it. first is the KEK that has been
+// waited for the longest.
+func (r *race) try(p *opening, c candidate, got cache.Outcome[*dataKey], first string) {
 	switch {
-	case got.Err == nil && got.Stale && (len(p.left) > 0 || p.asked > 0):
+	case got.Err == nil && got.Stale && (len(p.left) > 0 || len(p.asked) > 0):
 		p.stale.Release()
 		p.stale, p.staleOne = got.Ref, c
 	case got.Err == nil:
@@ -162,7 +184,7 @@ func (r *race) try(p *opening, c candidate, got cache.Outcome[*dataKey]) {
 	case r.ctx.Err() != nil && p.stale != nil:
 		r.useStale(p)
 	case r.ctx.Err() != nil:
-		p.settle(nil, callerGaveUp(r.ctx, "open envelope"))
+		p.settle(nil, callerGaveUp(r.ctx, "open envelope", first))
 	case errors.Is(got.Err, cache.ErrClosed):
 		p.settle(nil, openError(kms.Internal, "", "the opener is closed", "", ErrClosed))
 	default:
@@ -195,7 +217,7 @@ func (r *race) impatient(l *lookup) []*opening {
 func (r *race) useStale(p *opening) {
 	ref := p.stale
 	p.stale = nil
-	if !r.opener.use(r.ctx, p, p.staleOne, ref) && len(p.left) == 0 && p.asked == 0 {
+	if !r.opener.use(r.ctx, p, p.staleOne, ref) && len(p.left) == 0 && len(p.asked) == 0 {
 		p.fail()
 	}
 }

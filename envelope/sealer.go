@@ -219,7 +219,7 @@ func (s *Sealer) poolFor(ec kms.Context) (*pool, error) {
 	}
 	p := &pool{
 		limits:     s.cfg.Limits,
-		wrap:       func(n int) ([]*sealingKey, error) { return s.wrap(n, ec) },
+		wrap:       func(n int, pending *pending) ([]*sealingKey, error) { return s.wrap(n, ec, pending) },
 		background: func(f func()) { s.work.Go(f) },
 	}
 	s.pools.Add(id, p)

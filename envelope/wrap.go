@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/waxseal/waxseal/envelope/format"
@@ -29,6 +31,9 @@ const (
 	// primaryGrace is how long after the first KEK the others may answer. Farther
 	// regions take some 300 ms; callers have seconds in all.
 	primaryGrace = time.Second
+	// tellingGrace is how long after a KEK's failure that waiting may cure the others
+	// may fail in a worse way, where all must wrap. There is nothing else to wait for.
+	tellingGrace = time.Second
 	// incompleteAge is how long a data key seals that lacks a recipient. However far
 	// its sharing is meant to go, a KEK that fails for a moment should not be
 	// missing from all that follows in the next minutes; and while it is out, one
@@ -49,8 +54,36 @@ type answer struct {
 	err     error
 }
 
+// pending is which KEKs a wrap waits for.
+type pending struct {
+	mu     sync.Mutex
+	keyIDs []string
+}
+
+func (p *pending) set(keyIDs []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.keyIDs = slices.Clone(keyIDs)
+}
+
+func (p *pending) remove(keyID string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.keyIDs = slices.DeleteFunc(p.keyIDs, func(id string) bool { return id == keyID })
+}
+
+// first returns the first KEK that is waited for, empty if there is none.
+func (p *pending) first() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.keyIDs) == 0 {
+		return ""
+	}
+	return p.keyIDs[0]
+}
+
 // wrap makes n data keys and wraps them under the KEKs, all KEKs at the same time.
-func (s *Sealer) wrap(n int, ec kms.Context) ([]*sealingKey, error) {
+func (s *Sealer) wrap(n int, ec kms.Context, pending *pending) ([]*sealingKey, error) {
 	keys := make([]*sealingKey, n)
 	for i := range keys {
 		keys[i] = &sealingKey{key: newDataKey()}
@@ -59,7 +92,9 @@ func (s *Sealer) wrap(n int, ec kms.Context) ([]*sealingKey, error) {
 	for i := range s.cfg.Keys {
 		s.ask(i, keys, ec, answers)
 	}
-	got, err := s.collect(answers)
+	pending.set(s.keyIDs)
+	defer pending.set(nil)
+	got, err := s.collect(answers, pending)
 	if err != nil {
 		for _, k := range keys {
 			k.key.wipe()
@@ -107,38 +142,44 @@ func (s *Sealer) ask(kek int, keys []*sealingKey, ec kms.Context, answers chan<-
 		}()
 		a.wrapped, a.err = callWrap(ctx, key, plain, ec)
 		if a.err != nil {
-			a.err = s.explain(ctx, a.err)
+			a.err = s.explain(ctx, key.ID(), a.err)
 		}
 	})
 }
 
 // collect waits for as many answers as are needed. It returns one for each KEK,
 // nil for one that is missing.
-func (s *Sealer) collect(answers <-chan answer) ([]*answer, error) {
+func (s *Sealer) collect(answers <-chan answer, pending *pending) ([]*answer, error) {
 	got := make([]*answer, len(s.cfg.Keys))
-	errs := make([]error, len(s.cfg.Keys))
 	optional := s.cfg.Recipients == PrimaryRecipient
+	var failed error // of a KEK that must wrap
 	var graceOver <-chan time.Time
 	for waiting := len(got); waiting > 0; {
 		select {
 		case a := <-answers:
 			waiting--
-			got[a.kek], errs[a.kek] = &a, a.err
-			if !optional || a.kek > 0 {
+			got[a.kek] = &a
+			pending.remove(s.keyIDs[a.kek])
+			grace := primaryGrace
+			switch {
+			case optional && a.kek > 0:
+				continue
+			case a.err != nil && (optional || !kms.ClassOf(a.err).Transient()):
+				return nil, a.err // whatever the others say
+			case a.err != nil && failed == nil:
+				failed, grace = a.err, tellingGrace
+			case !optional:
 				continue
 			}
-			if a.err != nil {
-				return nil, a.err
-			}
-			grace := time.NewTimer(primaryGrace)
-			defer grace.Stop()
-			graceOver = grace.C
+			timer := time.NewTimer(grace)
+			defer timer.Stop()
+			graceOver = timer.C
 		case <-graceOver:
 			waiting = 0
 		}
 	}
-	if !optional {
-		return got, mostTelling(errs)
+	if failed != nil {
+		return nil, failed
 	}
 	return got, nil
 }
@@ -197,31 +238,15 @@ func callWrap(ctx context.Context, kek kms.Key, plain [][]byte, ec kms.Context) 
 
 // explain turns the end of our own timeout, which no caller asked for, into
 // what it means: the KMS did not answer.
-func (s *Sealer) explain(ctx context.Context, err error) error {
+func (s *Sealer) explain(ctx context.Context, keyID string, err error) error {
 	if s.ctx.Err() != nil {
 		return &kms.Error{Op: "wrap", Detail: "the sealer is closed", Err: ErrClosed}
 	}
 	if kms.ClassOf(err) == kms.Canceled && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return &kms.Error{
-			Class: kms.Unavailable, Op: "wrap", Detail: fmt.Sprintf("no answer within %s", s.cfg.WrapTimeout),
+			Class: kms.Unavailable, Op: "wrap", KeyID: keyID, Detail: fmt.Sprintf("no answer within %s", s.cfg.WrapTimeout),
 			Advice: "check that the KMS is up and reachable from here", Err: err,
 		}
 	}
 	return err
-}
-
-// mostTelling returns the error to act on: one that waiting may cure only if
-// there is nothing worse to mend first.
-func mostTelling(errs []error) error {
-	var transient error
-	for _, err := range errs {
-		if err == nil {
-			continue
-		}
-		if !kms.ClassOf(err).Transient() {
-			return err
-		}
-		transient = err
-	}
-	return transient
 }

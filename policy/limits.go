@@ -63,7 +63,8 @@ const (
 	DefaultTimeout = 2 * time.Second
 	// MinTimeout is shorter than a round trip across an ocean.
 	MinTimeout = 50 * time.Millisecond
-	// MaxTimeout is where opening and sealing give up by themselves.
+	// MaxTimeout is more than any caller waits; package codec gives KMSs half as much
+	// again for a call with all its attempts.
 	MaxTimeout = 10 * time.Second
 
 	// DefaultAttempts is the first and two retries.

@@ -1,0 +1,205 @@
+package codec_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	commonpb "go.temporal.io/api/common/v1"
+
+	"github.com/waxseal/waxseal/codec"
+	"github.com/waxseal/waxseal/envelope"
+	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/kmstest"
+	"github.com/waxseal/waxseal/policy"
+)
+
+// Where all recipients must wrap, one that refuses decides, and whoever waits for
+// another one is not left to find out by a timeout that tells nothing.
+func TestRefusalIsToldAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		backend := kmstest.NewBackend()
+		c, _ := newWatchedCodec(t, twoKeys, backend)
+		backend.Fake("near").Always(kmstest.Stall())
+		backend.Fake("far").Always(kmstest.Fail(kms.Denied))
+		start := time.Now()
+		_, err := c.Encode(t.Context(), "n", []*commonpb.Payload{payload(t, 1)})
+		wantClass(t, err, kms.Denied)
+		if took := time.Since(start); took > 0 {
+			t.Errorf("it took %s: %v", took, err)
+		}
+	})
+}
+
+// A KMS that hangs is named, though its own timeouts are not over when the
+// caller's is.
+func TestHangingKeyIsNamed(t *testing.T) {
+	for _, victim := range []string{"near", "far"} {
+		t.Run(victim, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				backend := kmstest.NewBackend()
+				c, _ := newWatchedCodec(t, twoKeys, backend)
+				backend.Fake(victim).Always(kmstest.Stall())
+				start := time.Now()
+				_, err := c.Encode(t.Context(), "n", []*commonpb.Payload{payload(t, 1)})
+				wantClass(t, err, kms.Unavailable)
+				if took := time.Since(start); took > codec.DefaultCallTimeout || !strings.Contains(err.Error(), "fake://"+victim) {
+					t.Errorf("after %s: %v", took, err)
+				}
+			})
+		})
+	}
+	t.Run("opening", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			backend := kmstest.NewBackend()
+			maker, _ := newWatchedCodec(t, twoKeys, backend)
+			sealed := encode(t, maker, "n", payload(t, 1))
+			c, _ := newWatchedCodec(t, twoKeys, backend)
+			backend.Fake("near").Always(kmstest.Stall())
+			backend.Fake("far").Always(kmstest.Stall())
+			err := c.Decode(t.Context(), "n", sealed)[0].Err
+			wantClass(t, err, kms.Unavailable)
+			if !strings.Contains(err.Error(), "fake://near") {
+				t.Error(err)
+			}
+		})
+	})
+}
+
+// Whoever has less time than FailoverAfter gets to the second recipient too.
+func TestFailoverOfAHurriedCaller(t *testing.T) {
+	for _, within := range []time.Duration{200 * time.Millisecond, time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			backend := kmstest.NewBackend()
+			maker, _ := newWatchedCodec(t, twoKeys, backend)
+			sealed := encode(t, maker, "n", payload(t, 1))
+			c, _ := newWatchedCodec(t, twoKeys, backend)
+			backend.Fake("near").Always(kmstest.Stall())
+			ctx, cancel := context.WithTimeout(t.Context(), within)
+			defer cancel()
+			if err := c.Decode(ctx, "n", sealed)[0].Err; err != nil {
+				t.Errorf("with %s: %v", within, err)
+			}
+		})
+	}
+}
+
+// The longest timeout that a policy may set is not beyond what opening and
+// sealing wait: the breaker would never hear that the KMS hangs.
+func TestLongestTimeoutOpensTheBreaker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		backend := kmstest.NewBackend()
+		yaml := twoKeys + "resilience: {timeout: 10s, breaker: {failures: 2}}\n"
+		maker, _ := newWatchedCodec(t, yaml, backend)
+		var sealed []*commonpb.Payload
+		for i := range 4 {
+			sealed = append(sealed, encode(t, maker, "n", payload(t, i))...)
+		}
+		for op, ask := range map[string]func(c *codec.Codec, i int){
+			"unwrap": func(c *codec.Codec, i int) { c.Decode(t.Context(), "n", sealed[i:i+1]) },
+			"wrap": func(c *codec.Codec, i int) {
+				_, _ = c.Encode(t.Context(), "primary", []*commonpb.Payload{payload(t, i)})
+			},
+		} {
+			c, s := newWatchedCodec(t, yaml, backend)
+			backend.Fake("near").Always(kmstest.Stall())
+			for i := range sealed {
+				ask(c, i)
+				<-time.After(15 * time.Second)
+			}
+			if s.count("breaker", "near", "closed", "open") == 0 {
+				t.Errorf("%s: the breaker did not open: %v", op, s.n)
+			}
+			backend.Fake("near").Heal()
+		}
+	})
+}
+
+// Two names for one KEK in a rule are one way to recover: that is found out at the
+// start and not when the first workflow fails.
+func TestOneKEKTwiceInARule(t *testing.T) {
+	o := &opener{open: func(_ context.Context, u *url.URL) (kms.Key, error) { return kmstest.NewFake("same"), nil }}
+	_, err := codec.New(t.Context(), codec.Config{Policy: mustParse(t, twoKeys), Registry: kms.NewRegistry(o)})
+	if err == nil || !strings.Contains(err.Error(), "fake://same") || !strings.Contains(err.Error(), `"near"`) {
+		t.Errorf("got %v", err)
+	}
+	if opened, closed := o.counts(); opened != closed {
+		t.Errorf("%d keys opened, %d closed", opened, closed)
+	}
+}
+
+// Keys that hang when they are opened are waited for together.
+func TestManyKeysHangWhenOpened(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		yaml := `keys: {k0: {uri: "fake://{namespace}-0"}`
+		names := "k0"
+		for i := 1; i < 8; i++ {
+			yaml += fmt.Sprintf(`, k%d: {uri: "fake://{namespace}-%d"}`, i, i)
+			names += fmt.Sprintf(", k%d", i)
+		}
+		yaml += "}\nseal: [{match: {namespace: \"*\"}, keys: [" + names + "], recipients: primary}]\n"
+		c, s := newWatchedCodec(t, yaml, &opener{open: func(ctx context.Context, u *url.URL) (kms.Key, error) {
+			if u.Host != "n-0" {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			return newFake(ctx, u)
+		}})
+		start := time.Now()
+		if _, err := c.Encode(t.Context(), "n", []*commonpb.Payload{payload(t, 1)}); err != nil {
+			t.Fatalf("after %s: %v", time.Since(start), err)
+		}
+		if took := time.Since(start); took > time.Second {
+			t.Errorf("it took %s", took)
+		}
+		if n := s.count("missing", "k7", "unavailable"); n != 1 {
+			t.Errorf("%v", s.n)
+		}
+	})
+}
+
+// A configured key that cannot be opened is not one that is not configured.
+func TestKeyThatCannotBeOpenedLater(t *testing.T) {
+	backend := kmstest.NewBackend()
+	maker, _ := newWatchedCodec(t, `{keys: {far: {uri: "fake://far"}}, seal: [{match: {namespace: "*"}, keys: [far]}]}`, backend)
+	sealed := encode(t, maker, "primary", payload(t, 1))
+	for _, class := range []kms.Class{kms.Unavailable, kms.Denied, kms.NotFound, kms.Internal} {
+		t.Run(class.String(), func(t *testing.T) {
+			tries := 0
+			c, _ := newWatchedCodec(t, twoKeys, &opener{open: func(ctx context.Context, u *url.URL) (kms.Key, error) {
+				switch {
+				case u.Host == "near":
+					return newFake(ctx, u)
+				case tries == 0:
+					tries++
+					return nil, &kms.Error{Class: kms.Unavailable, Op: "open"}
+				default:
+					return nil, &kms.Error{Class: class, Op: "open"}
+				}
+			}})
+			err := c.Decode(t.Context(), "primary", sealed)[0].Err
+			wantClass(t, err, class)
+			if errors.Is(err, envelope.ErrNotConfigured) {
+				t.Error(err)
+			}
+			// Whether it is sealed already cannot be told: sealing it twice is a guess.
+			if _, err := c.Encode(t.Context(), "primary", sealed); err == nil {
+				t.Error("sealed a second time")
+			}
+		})
+	}
+}
+
+func mustParse(t *testing.T, yaml string) *policy.Policy {
+	t.Helper()
+	p, err := policy.Parse("test.yaml", []byte(yaml))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
