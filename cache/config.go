@@ -35,7 +35,7 @@ type Config[V any] struct {
 	Fresh time.Duration
 
 	// Stale is for how long after its fresh lifetime a value may serve while
-	// loads fail with the verdict ServeStale. 0 turns that off.
+	// loads fail with the verdict ServeStale or ServeStaleOnce. 0 turns that off.
 	Stale time.Duration
 
 	// Jitter spreads the fresh lifetime of each entry evenly over
@@ -84,6 +84,10 @@ const (
 	// remembers the failure for NegativeFor. It is the verdict for a key that
 	// was revoked.
 	Evict
+	// ServeStaleOnce is ServeStale for a failure that is not remembered: the next
+	// caller loads again. It is the verdict for a load that asked nobody, and so
+	// neither learned anything nor cost the backend anything.
+	ServeStaleOnce
 )
 
 // String returns the verdict in words, such as "serve stale".
@@ -95,6 +99,8 @@ func (v Verdict) String() string {
 		return "serve stale"
 	case Evict:
 		return "evict"
+	case ServeStaleOnce:
+		return "serve stale once"
 	default:
 		return "unknown"
 	}

@@ -100,14 +100,14 @@ func TestNewAcceptsTheLimits(t *testing.T) {
 
 func TestNames(t *testing.T) {
 	var got []string
-	for v := cache.Fail; v <= cache.Evict+1; v++ {
+	for v := cache.Fail; v <= cache.ServeStaleOnce+1; v++ {
 		got = append(got, v.String())
 	}
 	for r := cache.Reason(0); r <= cache.Closed; r++ {
 		got = append(got, r.String())
 	}
 	want := []string{
-		"fail", "serve stale", "evict", "unknown",
+		"fail", "serve stale", "evict", "serve stale once", "unknown",
 		"unknown", "capacity", "expired", "refused", "removed", "replaced", "closed",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -12,7 +12,7 @@
 //     loaded wait for that load; [Cache.GetMany] makes one call for all the keys that
 //     nobody is loading. A load runs on a context of its own: a caller that gives up
 //     gets its context's error and the others still get the value.
-//   - A [Verdict] for every failed load: [Fail], [ServeStale] or [Evict]. It alone
+//   - A [Verdict] for every failed load: [Fail], [ServeStale], [ServeStaleOnce] or [Evict]. It alone
 //     decides whether a value past its fresh lifetime may still serve.
 //   - A value is wiped exactly once, and never while a [Ref] to it is held.
 //
@@ -24,7 +24,7 @@
 //  4. a failure remembered: the stale value if there is one, else that error;
 //  5. the caller's context has ended: its error;
 //  6. otherwise a load. Success: the new value. Failure: the stale value if the
-//     verdict is ServeStale and the entry is within Fresh+Stale, else the error.
+//     verdict is ServeStale or ServeStaleOnce and the entry is within Fresh+Stale, else the error.
 //
 // Package envelope calls it with unwrapped data keys. It imports no other
 // package of this module, starts no goroutine that outlives Close (and none but

@@ -215,10 +215,34 @@ func TestPutAndRemoveForgetFailures(t *testing.T) {
 	})
 }
 
+// A failure of a load that asked nobody serves what is stale, and is forgotten.
+func TestServeStaleOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newKit(t, func(c *cache.Config[*secret]) {
+			c.Classify = func(error) cache.Verdict { return cache.ServeStaleOnce }
+		})
+		old := k.put("a")
+		advance(30 * time.Minute)
+		for n := range int64(2) {
+			if got, err := k.get(t, "a", errDown); err != nil || got != old {
+				t.Errorf("Get: %v, %v, want the stale value", got, err)
+			}
+			if _, err := k.get(t, "b", errDown); !errors.Is(err, errDown) {
+				t.Errorf("Get: %v, want the error of the load", err)
+			}
+			if loads := k.loads.Load(); loads != 2*(n+1) {
+				t.Errorf("%d loads", loads)
+			}
+		}
+		k.must(t, "b")
+		wantWiped(t, old, 0)
+	})
+}
+
 func TestUnknownVerdictFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t, func(c *cache.Config[*secret]) {
-			c.Classify = func(error) cache.Verdict { return cache.Evict + 1 }
+			c.Classify = func(error) cache.Verdict { return cache.ServeStaleOnce + 1 }
 		})
 		old := k.put("a")
 		advance(30 * time.Minute)

@@ -17,7 +17,7 @@ type Outcome[V any] struct {
 	// Ref is the caller's hold on the value; release it.
 	Ref *Ref[V]
 	// Stale says that the value is past its fresh lifetime, and serves because the
-	// load failed with the verdict ServeStale.
+	// load failed with the verdict ServeStale or ServeStaleOnce.
 	Stale bool
 	// Err is why there is no value.
 	Err error

@@ -178,8 +178,10 @@ func (c *Cache[K, V]) fail(f *flight[K, V], err error, verdict Verdict, now time
 	delete(c.flights, f.key)
 	e := c.live(f.key, now)
 	switch verdict {
-	case ServeStale:
-		c.remember(f.key, err, now)
+	case ServeStale, ServeStaleOnce:
+		if verdict == ServeStale {
+			c.remember(f.key, err, now)
+		}
 		if e != nil {
 			f.stale = true
 			c.settle(f, &e.box, nil)

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -202,4 +204,62 @@ func mustParse(t *testing.T, yaml string) *policy.Policy {
 		t.Fatal(err)
 	}
 	return p
+}
+
+// What was never asked tells nothing about a data key: once there is room in the
+// queue, or the KMS is back, it is asked.
+func TestWhatWasNotAskedIsNotRemembered(t *testing.T) {
+	const one = `
+keys: {near: {uri: "fake://near"}}
+seal: [{match: {namespace: "*"}, keys: [near]}]
+resilience: {concurrency: 1, queue: 1, attempts: 1, breaker: {failures: 1, openFor: 1s}}
+`
+	for _, tc := range []struct {
+		name  string
+		fault kmstest.Fault
+		asked int // and failed
+	}{
+		{"a full queue", kmstest.Slow(10 * time.Millisecond), 0},
+		{"an open breaker", kmstest.Fail(kms.Unavailable), 1},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				backend := kmstest.NewBackend()
+				maker, _ := newWatchedCodec(t, one, backend)
+				sealed := make([]*commonpb.Payload, 10)
+				for i := range sealed {
+					sealed[i] = encode(t, maker, "n", payload(t, i))[0]
+				}
+				c, _ := newWatchedCodec(t, one, backend)
+				backend.Fake("near").Always(tc.fault)
+				open := func() int {
+					var failed atomic.Int64
+					var wg sync.WaitGroup
+					for _, p := range sealed {
+						wg.Go(func() {
+							if err := c.Decode(t.Context(), "n", []*commonpb.Payload{p})[0].Err; err != nil {
+								failed.Add(1)
+							}
+						})
+					}
+					wg.Wait()
+					return int(failed.Load())
+				}
+				if n := open(); n < len(sealed)/2 {
+					t.Fatalf("%d failed: the test shows nothing", n)
+				}
+				<-time.After(1100 * time.Millisecond)
+				backend.Fake("near").Heal()
+				failed := 0
+				for _, p := range sealed {
+					if c.Decode(t.Context(), "n", []*commonpb.Payload{p})[0].Err != nil {
+						failed++
+					}
+				}
+				if failed != tc.asked {
+					t.Errorf("%d fail still, want those that were asked, %d", failed, tc.asked)
+				}
+			})
+		})
+	}
 }

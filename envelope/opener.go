@@ -131,6 +131,9 @@ func orDefault[T int | time.Duration](v, otherwise T) T {
 func verdict(err error) cache.Verdict {
 	switch kms.ClassOf(err) {
 	case kms.Unavailable, kms.Throttled:
+		if errors.Is(err, kms.ErrNotAsked) {
+			return cache.ServeStaleOnce
+		}
 		return cache.ServeStale
 	case kms.Denied, kms.Disabled, kms.NotFound, kms.Corrupt:
 		return cache.Evict

@@ -57,6 +57,11 @@ func (c Class) String() string {
 // Transient reports whether the same call may succeed a little later.
 func (c Class) Transient() bool { return c == Unavailable || c == Throttled }
 
+// ErrNotAsked is in the chain of the error of a call that never got to its KMS,
+// because its queue is full or it is being left alone. It says nothing about what
+// the call was for, and need not be remembered: the next call may be made.
+var ErrNotAsked = errors.New("kms: not asked")
+
 // Error is a failed key operation. Its text names the operation, the key and
 // the class; it never holds a data key, a payload, a token or what a KMS
 // answered word for word.

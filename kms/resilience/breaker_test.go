@@ -46,7 +46,7 @@ func TestBreakerOpensTriesAndCloses(t *testing.T) {
 		pass(1960 * time.Millisecond)
 		err := wrapOnce(t.Context(), k)
 		wantError(t, err, kms.Unavailable, "wrap", "not asked: it has not been answering (scripted fault); it will be tried again in 3s")
-		if !errors.Is(err, fakeCause(t, err)) || !strings.Contains(hint(err), "a test asked for it") {
+		if !errors.Is(err, fakeCause(t, err)) || !errors.Is(err, kms.ErrNotAsked) || !strings.Contains(hint(err), "a test asked for it") {
 			t.Errorf("%v lost its cause or its hint %q", err, hint(err))
 		}
 		if fake.Counts().Wraps != asked {

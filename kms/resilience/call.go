@@ -125,6 +125,7 @@ func (k *Key) enter(ctx context.Context, op string) error {
 			Class: kms.Throttled, Op: op, KeyID: k.ID(),
 			Detail: fmt.Sprintf("not asked: %d calls are under way and %d wait", k.cfg.Concurrency, k.cfg.Queue),
 			Advice: "let payloads share data keys (dataKey.maxPayloads), allow more calls at one time, or see why the KMS is slow",
+			Err:    kms.ErrNotAsked,
 		}
 	}
 	if k.bulkhead.AcquirePermit(ctx) != nil {
@@ -213,7 +214,7 @@ func (k *Key) leftAlone(op string, r *refused) error {
 	k.rejected(op, BreakerOpen)
 	e := &kms.Error{
 		Class: kms.Unavailable, Op: op, KeyID: k.ID(), Detail: "not asked: it has not been answering",
-		Advice: "check that the KMS is up and reachable from here", Err: r.cause,
+		Advice: "check that the KMS is up and reachable from here", Err: errors.Join(kms.ErrNotAsked, r.cause),
 	}
 	if cause, ok := errors.AsType[*kms.Error](r.cause); ok {
 		if cause.Detail != "" {

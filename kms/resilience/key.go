@@ -49,8 +49,8 @@ var (
 // kms.As and used undecorated: managing a key is not retried.
 //
 // Errors keep Class, Op, KeyID and Hint. Those made here are Unavailable for a
-// timeout and an open breaker, Throttled for a full queue, Canceled where the
-// caller gave up, and Internal for a backend that panicked or broke the promises
+// timeout and an open breaker, Throttled for a full queue (both with kms.ErrNotAsked
+// in the chain, but for the timeout), Canceled where the caller gave up, and Internal for a backend that panicked or broke the promises
 // of kms.Key.
 func New(key kms.Key, cfg Config) (kms.Key, error) {
 	problems := cfg.Validate()

@@ -34,6 +34,9 @@ func TestQueue(t *testing.T) {
 		// The queue is full: whoever comes now is refused at once.
 		err := wrapOnce(t.Context(), k)
 		wantError(t, err, kms.Throttled, "wrap", "not asked: 32 calls are under way and 64 wait")
+		if !errors.Is(err, kms.ErrNotAsked) {
+			t.Errorf("%v is not kms.ErrNotAsked", err)
+		}
 		if time.Since(start) != 0 || len(s.rejected) != 1 || s.rejected[0] != resilience.QueueFull {
 			t.Errorf("after %s, rejections %v", time.Since(start), s.rejected)
 		}
