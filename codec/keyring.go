@@ -53,29 +53,7 @@ func newKeyring(ctx context.Context, p *policy.Policy, registry *kms.Registry, w
 		return nil, fmt.Errorf("codec: keyring: %w", err)
 	}
 	k.closing, k.cancel = context.WithCancel(context.Background())
-	var problems []error
-	var out []error // KMSs that did not answer
-	for _, name := range k.names {
-		if p.Keys[name].Templated() {
-			continue
-		}
-		key, err := k.openURI(ctx, name, p.Keys[name].URI)
-		if err != nil {
-			err = fmt.Errorf("key %q: %w", name, err)
-			if kms.ClassOf(err).Transient() {
-				out = append(out, err)
-			} else {
-				problems = append(problems, err)
-			}
-			continue
-		}
-		k.fixed[name] = key
-		k.flat = append(k.flat, key)
-	}
-	if len(k.flat) == 0 {
-		// Otherwise a start must not depend on all KMSs: that is what several are for.
-		problems = append(problems, out...)
-	}
+	problems := k.openFixed(ctx)
 	problems = append(problems, k.twice()...)
 	if err := errors.Join(problems...); err != nil {
 		k.close()
@@ -109,7 +87,12 @@ func (k *keyring) twice() []error {
 }
 
 // openURI opens a key and decorates it.
-func (k *keyring) openURI(ctx context.Context, name, uri string) (*guardedKey, error) {
+func (k *keyring) openURI(ctx context.Context, name, uri string) (guarded *guardedKey, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			guarded, err = nil, &kms.Error{Op: "open key", Detail: fmt.Sprintf("key %q: the backend panicked with a %T", name, v), Advice: "this is a bug in the backend: please report it"}
+		}
+	}()
 	key, err := k.registry.Open(ctx, uri)
 	if err != nil {
 		return nil, err
@@ -162,13 +145,17 @@ func (k *keyring) tenant(ctx context.Context, name, uri string) (kms.Key, error)
 		}
 		return r.Val.(kms.Key), nil
 	case <-ctx.Done():
-		return nil, &kms.Error{Class: kms.Canceled, Op: "open key", Detail: "the caller gave up", Err: context.Cause(ctx)}
+		var shown string
+		if u, err := kms.ParseURI(uri); err == nil {
+			shown = kms.Redact(u)
+		}
+		return nil, &kms.Error{Class: kms.Canceled, Op: "open key", KeyID: shown, Detail: "the caller gave up", Err: context.Cause(ctx)}
 	}
 }
 
 // open opens a key made from a template and keeps it. It is on a time of its
 // own: the caller who began it may give up while others wait for it.
-func (k *keyring) open(ctx context.Context, name, uri string) (key kms.Key, err error) {
+func (k *keyring) open(ctx context.Context, name, uri string) (kms.Key, error) {
 	k.mu.Lock()
 	if k.closed {
 		k.mu.Unlock()
@@ -177,11 +164,6 @@ func (k *keyring) open(ctx context.Context, name, uri string) (key kms.Key, err 
 	k.work.Add(1)
 	k.mu.Unlock()
 	defer k.work.Done()
-	defer func() {
-		if v := recover(); v != nil {
-			key, err = nil, &kms.Error{Op: "open key", Detail: fmt.Sprintf("key %q: the backend panicked with a %T", name, v), Advice: "this is a bug in the backend: please report it"}
-		}
-	}()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), DefaultCallTimeout)
 	defer cancel()
 	defer context.AfterFunc(k.closing, cancel)()

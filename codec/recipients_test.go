@@ -308,6 +308,51 @@ func TestKMSOutAtTheStart(t *testing.T) {
 	})
 }
 
+// A KMS that hangs when a process starts holds it up for two seconds at most, and
+// neither holds up what another key opens then nor leaves a key open for good.
+func TestKMSThatHangsAtTheStart(t *testing.T) {
+	for name, late := range map[string]error{"and fails": kmstest.Err(kms.Unavailable), "and answers too late": nil} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				hang := make(chan struct{})
+				o := moody(func(ctx context.Context, host string) error {
+					select {
+					case <-hang:
+						if host == "far" {
+							<-ctx.Done()
+							return late
+						}
+					default:
+					}
+					return nil
+				})
+				whole, _ := newWatchedCodec(t, twoKeys, o)
+				sealed := encode(t, whole, "n", payload(t, 1))
+				close(hang)
+
+				start := time.Now()
+				c, _ := newWatchedCodec(t, twoKeys, o)
+				if d := c.Decode(t.Context(), "n", sealed)[0]; d.Err != nil {
+					t.Error(d.Err)
+				}
+				if d := time.Since(start); d != 2*time.Second {
+					t.Errorf("started and opened after %s", d)
+				}
+				_, err := c.Encode(t.Context(), "n", []*commonpb.Payload{payload(t, 1)})
+				wantClass(t, err, kms.Unavailable)
+				if err == nil || !strings.Contains(err.Error(), "far") {
+					t.Errorf("it does not name the key: %v", err)
+				}
+				c.Close()
+				whole.Close()
+				if opened, closed := o.counts(); opened != closed {
+					t.Errorf("%d keys opened, %d closed", opened, closed)
+				}
+			})
+		})
+	}
+}
+
 // A key that cannot be opened, because its KMS hangs, keeps neither what another
 // key opens nor what the rule seals without it.
 func TestKeyThatHangsWhenItIsOpened(t *testing.T) {
