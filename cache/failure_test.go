@@ -239,6 +239,33 @@ func TestServeStaleOnce(t *testing.T) {
 	})
 }
 
+// Stale serves what may still serve, and asks nobody.
+func TestStale(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newKit(t, func(*cache.Config[*secret]) {})
+		if ref := k.Stale("a"); ref != nil {
+			t.Error("a value that is not there serves")
+		}
+		old := k.put("a")
+		for range 2 {
+			ref := k.Stale("a")
+			if ref == nil || ref.Value() != old {
+				t.Fatal("the value does not serve")
+			}
+			ref.Release()
+			advance(30 * time.Minute)
+		}
+		advance(24 * time.Hour)
+		if ref := k.Stale("a"); ref != nil {
+			t.Error("an expired value serves")
+		}
+		wantWiped(t, old, 1)
+		if k.loads.Load() != 0 {
+			t.Errorf("%d loads", k.loads.Load())
+		}
+	})
+}
+
 func TestUnknownVerdictFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t, func(c *cache.Config[*secret]) {

@@ -67,6 +67,24 @@ func (c *Cache[K, V]) Fresh(key K) *Ref[V] {
 	return ref
 }
 
+// Stale returns a Ref to the value of key if it is within its fresh or its stale
+// lifetime, and nil otherwise: it loads nothing and waits for nothing. It counts as
+// a StaleHit, and is for those whose time is over before a load of the key is.
+func (c *Cache[K, V]) Stale(key K) *Ref[V] {
+	now := time.Now()
+	c.mu.Lock()
+	e := c.live(key, now)
+	if e != nil {
+		e.hold(1)
+	}
+	c.unlock()
+	if e == nil {
+		return nil
+	}
+	repeat(c.config.Hooks.StaleHit, 1)
+	return new(Ref[V]).to(&e.box)
+}
+
 // GetMany returns one Outcome for each key, in order; keys may repeat. It calls
 // load at most once, with the keys that are neither in the cache nor being
 // loaded, each once, and waits for the loads of others where there are some.

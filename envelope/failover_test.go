@@ -392,3 +392,42 @@ func TestRecipientsOfAnotherEnvelope(t *testing.T) {
 		t.Errorf("%d unwraps", n)
 	}
 }
+
+// A KMS that hangs takes longer to be found out than callers have: a stale data key
+// serves those whose time is over, and them alone.
+func TestStaleDataKeyOutlastsAHang(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, envelope.SealerConfig{}, "a")
+		item := items(mustSeal(t, r.sealer, claims, "x")...)[0]
+		open := func(within time.Duration) envelope.Opened {
+			ctx, cancel := context.WithTimeout(t.Context(), within)
+			defer cancel()
+			return r.opener.Open(ctx, item)[0]
+		}
+		pass(6 * time.Minute)
+		r.keys[0].Always(kmstest.Stall())
+		wantClass(t, open(0).Err, kms.Canceled)
+		if n := r.keys[0].Counts().Unwraps; n != 0 {
+			t.Errorf("%d unwraps for a caller whose time was over", n)
+		}
+		for range 2 { // the second joins the unwrap of the first
+			if got := open(4 * time.Second); got.Err != nil || string(got.Plaintext) != "x" {
+				t.Errorf("%q, %v", got.Plaintext, got.Err)
+			}
+		}
+		pass(time.Hour)
+		wantClass(t, open(4*time.Second).Err, kms.Canceled)
+	})
+	t.Run("not one that was revoked", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, envelope.SealerConfig{}, "a", "b")
+			item := items(mustSeal(t, r.sealer, claims, "x")...)[0]
+			pass(6 * time.Minute)
+			r.keys[0].Always(kmstest.Fail(kms.Denied))
+			r.keys[1].Always(kmstest.Stall())
+			ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+			defer cancel()
+			wantClass(t, r.opener.Open(ctx, item)[0].Err, kms.Canceled)
+		})
+	})
+}

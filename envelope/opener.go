@@ -164,7 +164,8 @@ func (o *Opener) Close() { o.cache.Close() }
 // soon as one fails, and after FailoverAfter without an answer, while that one is
 // waited for still. The first that opens wins. A stale data key serves only if no
 // other recipient has opened the envelope FailoverAfter later: a key that was
-// revoked must not go on opening for longer than it needs to.
+// revoked must not go on opening for longer than it needs to. It also serves when
+// ctx ends before a KEK that was asked has answered.
 //
 // Classes: Corrupt for an envelope that is malformed, altered or cut short;
 // Denied, with ErrNotConfigured in the chain, for one whose keys are not

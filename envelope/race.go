@@ -19,6 +19,7 @@ type race struct {
 	opener *Opener
 	ctx    context.Context // the caller's
 	asking context.Context // ends with the race
+	late   bool            // the caller's time was over before it began
 	end    context.CancelFunc
 
 	arrivals chan arrival
@@ -42,7 +43,7 @@ type arrival struct {
 }
 
 func newRace(ctx context.Context, o *Opener) *race {
-	r := &race{opener: o, ctx: ctx, arrivals: make(chan arrival)}
+	r := &race{opener: o, ctx: ctx, late: ctx.Err() != nil, arrivals: make(chan arrival)}
 	r.asking, r.end = context.WithCancel(ctx)
 	return r
 }
@@ -183,6 +184,7 @@ func (r *race) try(p *opening, c candidate, got cache.Outcome[*dataKey], first s
 		r.opener.use(r.ctx, p, c, got.Ref)
 	case r.ctx.Err() != nil && p.stale != nil:
 		r.useStale(p)
+	case r.ctx.Err() != nil && r.outlasted(p, c):
 	case r.ctx.Err() != nil:
 		p.settle(nil, callerGaveUp(r.ctx, "open envelope", first))
 	case errors.Is(got.Err, cache.ErrClosed):
@@ -190,6 +192,17 @@ func (r *race) try(p *opening, c candidate, got cache.Outcome[*dataKey], first s
 	default:
 		p.errs = append(p.errs, got.Err)
 	}
+}
+
+// outlasted opens p with the stale data key of c, whose KEK has not answered in all
+// the time that the caller had, and reports whether it could. Its attempts may go on
+// for longer, and end as what the caller has just found it to be, unavailable.
+func (r *race) outlasted(p *opening, c candidate) bool {
+	if r.late {
+		return false // it was not even asked
+	}
+	ref := r.opener.cache.Stale(c.id)
+	return ref != nil && r.opener.use(r.ctx, p, c, ref)
 }
 
 // impatient is called when l has had its time: it opens with stale data keys what
