@@ -32,7 +32,7 @@ func ReadParams(uri *url.URL, scheme string, known ...string) *Params {
 	}
 	for name, values := range p.values {
 		if !slices.Contains(known, name) {
-			p.Bad("unknown parameter %q", name)
+			p.Bad("unknown parameter %q (known are %s)", name, strings.Join(known, ", "))
 		}
 		if len(values) != 1 || values[0] == "" {
 			p.Bad("parameter %q needs one value", name)

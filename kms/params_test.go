@@ -17,12 +17,12 @@ func TestParams(t *testing.T) {
 		{"off", "x:///k?fips=false", ""},
 		{"another scheme", "y:///k", "the scheme is not x"},
 		{"user", "x://me:SECRET@h/k", "a user name or password does not belong in a key URI"},
-		{"unknown", "x:///k?regoin=SECRET", `unknown parameter "regoin"`},
+		{"unknown", "x:///k?regoin=SECRET", `unknown parameter "regoin" (known are region, fips)`},
 		{"twice", "x:///k?region=SECRET&region=b", `parameter "region" needs one value`},
 		{"empty", "x:///k?region=", `parameter "region" needs one value`},
 		{"no flag", "x:///k?fips=SECRET", `parameter "fips" is neither true nor false`},
 		{"broken", "x:///k?region=%zzSECRET", "what follows ? cannot be parsed"},
-		{"all at once", "x:///k?b=1&a=1", `unknown parameter "a"; unknown parameter "b"`},
+		{"all at once", "x:///k?b=1&a=1", `unknown parameter "a" (known are region, fips); unknown parameter "b" (known are region, fips)`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			u, err := url.Parse(tt.uri)
