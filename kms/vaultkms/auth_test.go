@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -234,7 +235,7 @@ func TestAppRoleSecretIDs(t *testing.T) {
 		})
 		key := authKey(t, p.URL, vaultkms.Auth{RoleID: roleID, SecretID: vaultkms.Token(wrapped), SecretIDWrapped: true})
 		_, err := key.Wrap(t.Context(), dataKeys(1), nil)
-		wantError(t, err, kms.Denied, "")
+		wantError(t, err, kms.Unavailable, "is Vault's")
 	})
 	t.Run("Vault goes down between looking and unwrapping", func(t *testing.T) {
 		wrapped := s.Wrapped(t, http.MethodPost, secretIDPath)
@@ -273,8 +274,8 @@ func TestLoginIsRefused(t *testing.T) {
 		{"wrong wrapping token", vaultkms.Auth{RoleID: roleID, SecretID: "hvs.wrong", SecretIDWrapped: true}, kms.Denied, "wrapped anew"},
 		{"file is missing", vaultkms.Auth{RoleID: roleID, SecretIDFile: missing}, kms.Unavailable, "the file is there"},
 		{"file is empty", vaultkms.Auth{RoleID: roleID, SecretIDFile: empty}, kms.Unavailable, "the file is there"},
-		{"file holds words", vaultkms.Auth{RoleID: roleID, SecretIDFile: words}, kms.Denied, "nothing else"},
-		{"file cannot be", vaultkms.Auth{RoleID: roleID, SecretIDFile: filepath.Join(words, "below")}, kms.Denied, "readable"},
+		{"file holds words", vaultkms.Auth{RoleID: roleID, SecretIDFile: words}, kms.Unavailable, "nothing else"},
+		{"file cannot be", vaultkms.Auth{RoleID: roleID, SecretIDFile: filepath.Join(words, "below")}, kms.Unavailable, "readable"},
 		{"file is a folder", vaultkms.Auth{RoleID: roleID, SecretIDFile: t.TempDir()}, kms.Unavailable, "readable"},
 		{"token's file is missing", vaultkms.Auth{TokenFile: missing}, kms.Unavailable, "the file is there"},
 		{"no JWT", vaultkms.Auth{Method: vaultkms.AuthKubernetes, Role: "worker", JWTFile: missing}, kms.Unavailable, "the file is there"},
@@ -466,6 +467,58 @@ func TestServiceAccountLogin(t *testing.T) {
 	}
 }
 
+// Vault has one status for a JWT that it refuses and for an issuer whose keys it
+// cannot get. The latter is an outage and must not pass for a refusal, which is
+// final.
+func TestIssuerIsDown(t *testing.T) {
+	s := startVault(t, "k")
+	s.WritePolicy(t, "worker", workerPolicy)
+	issuer := newSigner(t)
+	var down atomic.Bool
+	var server *httptest.Server
+	server = fakeServer(t, func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case down.Load():
+			w.WriteHeader(http.StatusBadGateway)
+		case r.URL.Path == "/.well-known/openid-configuration":
+			fmt.Fprintf(w, `{"issuer":%q,"jwks_uri":%q,"authorization_endpoint":"http://127.0.0.1/a","id_token_signing_alg_values_supported":["ES256"]}`, server.URL, server.URL+"/keys")
+		default:
+			point, err := issuer.key.PublicKey.Bytes()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			fmt.Fprintf(w, `{"keys":[{"kty":"EC","crv":"P-256","alg":"ES256","x":%q,"y":%q}]}`,
+				base64.RawURLEncoding.EncodeToString(point[1:33]), base64.RawURLEncoding.EncodeToString(point[33:]))
+		}
+	})
+	file := filepath.Join(t.TempDir(), "token")
+	writeFile(t, file, issuer.token(t, "payments", "worker", time.Now().Add(time.Hour)))
+	for name, config := range map[string]map[string]any{
+		"keys":      {"jwks_url": server.URL + "/keys"},
+		"discovery": {"oidc_discovery_url": server.URL, "bound_issuer": "https://kubernetes.default.svc.cluster.local"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			down.Store(false)
+			s.EnableAuth(t, name, "jwt")
+			s.Do(t, http.MethodPost, "auth/"+name+"/config", config)
+			s.Do(t, http.MethodPost, "auth/"+name+"/role/worker", map[string]any{
+				"role_type": "jwt", "user_claim": "sub", "bound_audiences": []string{"vault"}, "token_policies": "worker",
+			})
+			// Written once more: Vault drops the keys that it has kept.
+			s.Do(t, http.MethodPost, "auth/"+name+"/config", config)
+			down.Store(true)
+			auth := vaultkms.Auth{Method: vaultkms.AuthJWT, Mount: name, Role: "worker", JWTFile: file}
+			both(t, t.Context(), authKey(t, s.Addr, auth), func(t *testing.T, err error) { wantError(t, err, kms.Unavailable, "issuer") })
+			server.CloseClientConnections()
+			down.Store(false)
+			if name == "keys" {
+				works(t, authKey(t, s.Addr, auth))
+			}
+		})
+	}
+}
+
 // A Vault agent writes another token into its sink; whoever uses it follows, at
 // once if the old one is refused.
 func TestTokenFile(t *testing.T) {
@@ -622,6 +675,43 @@ func TestBadAuth(t *testing.T) {
 			wantError(t, err, kms.Internal, "")
 			if err != nil && (!strings.Contains(err.Error(), tc.says) || strings.Contains(err.Error(), "hush")) {
 				t.Errorf("%q does not say %q, or quotes a secret", err, tc.says)
+			}
+		})
+	}
+}
+
+// What answers a login and is no Vault has not refused it.
+func TestLoginIsAnsweredByAStranger(t *testing.T) {
+	for _, tc := range []struct {
+		name, body string
+		status     int
+		class      kms.Class
+		hint       string
+	}{
+		{"portal", `{"login":"https://portal.example"}`, 200, kms.Unavailable, "proxy in front"},
+		{"token that is none", `{"auth":{"client_token":"two words"}}`, 200, kms.Unavailable, "proxy in front"},
+		{"gateway", `{"message":"Forbidden"}`, 403, kms.Unavailable, "proxy in front"},
+		{"gateway that wants a login", `{"message":"Unauthorized"}`, 401, kms.Unavailable, "proxy in front"},
+		{"gateway that finds fault", `{"message":"Bad Request"}`, 400, kms.Unavailable, "proxy in front"},
+		{"ingress", `{"status":404}`, 404, kms.Unavailable, "proxy in front"},
+		{"Vault", `{"errors":["invalid role or secret ID"]}`, 400, kms.Denied, "secret ID"},
+		{"Vault that wants a second factor", `{"auth":{"client_token":"","mfa_requirement":{"mfa_request_id":"x"}}}`, 200, kms.Denied, "multi-factor"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			server := fakeServer(t, func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(tc.status)
+				fmt.Fprint(w, tc.body)
+			})
+			for name, auth := range map[string]vaultkms.Auth{
+				"plain":   {RoleID: "r", SecretID: "s"},
+				"wrapped": {RoleID: "r", SecretID: "s", SecretIDWrapped: true},
+			} {
+				if name == "wrapped" && tc.class == kms.Denied {
+					continue
+				}
+				t.Run(name, func(t *testing.T) {
+					both(t, t.Context(), authKey(t, server.URL, auth), func(t *testing.T, err error) { wantError(t, err, tc.class, tc.hint) })
+				})
 			}
 		})
 	}

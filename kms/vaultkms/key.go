@@ -73,10 +73,10 @@ func (k *Key) ask(ctx context.Context, op string, req request) (*reply, *answer,
 	}
 	defer clear(r.body)
 	a, err := parseAnswer(r.body)
-	if err == nil {
+	if err == nil && a.isVaults(r.status) {
 		return r, a, nil
 	}
-	// Vault answers JSON. What does not comes from something on the way, and must
+	// Vault answers JSON of its own. What does not comes from something on the way, and must
 	// not pass for Vault's word that a key is gone or forbidden, which is final.
 	a = new(answer)
 	switch {

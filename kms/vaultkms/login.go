@@ -35,6 +35,11 @@ const (
 	// ambiguousAfter: a 403 that does not blame the token is a policy's word, mostly.
 	// A token younger than this is not replaced for one.
 	ambiguousAfter = time.Minute
+
+	// Tokens that Vault blames are replaced at once, so many in a row, and then one
+	// in each perBlame.
+	maxBlames = 4
+	perBlame  = 5 * time.Second
 )
 
 // errClosed means that the Key was closed.
@@ -93,6 +98,7 @@ type login struct {
 	current lease
 	first   time.Duration // the ttl that the last login gave
 	since   time.Time     // when the last login was
+	blames  time.Time     // ahead of now by one perBlame for each token that Vault blamed lately
 	expires time.Time     // zero for never
 	used    bool          // since current was got
 	flight  chan struct{} // closed when the request under way is over; nil if none is
@@ -157,11 +163,17 @@ func (l *login) replace(ctx context.Context, refused Token, sure bool) (Token, e
 		return l.token(ctx)
 	case l.method.given() && !l.method.changed(true),
 		!sure && young < ambiguousAfter,
-		!l.accepted.Load() && young < rememberFinal && !l.method.given(): // another would fare no better
+		// Another would fare no better: Vault has never taken this one, or it takes
+		// what we get for one key and not for another, in another namespace.
+		!l.method.given() && (!l.accepted.Load() && young < rememberFinal || sure && time.Until(l.blames) > maxBlames*perBlame):
 		l.mu.Unlock()
 		return refused, nil
 	case sure:
 		l.current = lease{}
+		if now := time.Now(); l.blames.Before(now) {
+			l.blames = now
+		}
+		l.blames = l.blames.Add(perBlame)
 		l.mu.Unlock()
 		return l.token(ctx)
 	}
@@ -311,7 +323,7 @@ func (l *login) failed(err error, loggingIn bool) {
 		return
 	}
 	wait := retryRenewal
-	if !l.expires.IsZero() {
+	if time.Now().Before(l.expires) {
 		wait = min(wait, time.Until(l.expires)/3)
 	}
 	l.arm(max(wait, rememberTransient))
@@ -341,9 +353,10 @@ func (l *login) arm(wait time.Duration) {
 		if l.closed || l.flight != nil || l.current.token == "" {
 			return
 		}
-		// A token that nobody used since it was got is left to end, where another
-		// login costs no more than asking: an idle process goes quiet.
-		if l.used || l.method.given() {
+		// A token that cannot be renewed, and that nobody used since it was got, is left
+		// to end: an idle process goes quiet. One that can is kept, for what to log in
+		// with may be used up by now: a secret ID for one login, a JWT of this morning.
+		if l.used || l.current.renewable || l.method.given() {
 			l.start(false)
 		}
 	})

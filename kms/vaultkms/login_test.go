@@ -236,24 +236,38 @@ func TestRenewalFailsForNow(t *testing.T) {
 	})
 }
 
-// An idle process goes quiet, and logs in when it is wanted again.
-func TestIdleLoginIsLeftToEnd(t *testing.T) {
+// What to log in with may be used up: a process that sits idle keeps its token.
+func TestIdleTokenIsRenewed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeLogin{ttl: time.Hour}
 		l := f.start(t)
 		wantToken(t, l, "token-1")
+		f.set(func() { f.err = classed(kms.Denied) }) // a secret ID for one login
 		elapse(48 * time.Hour)
-		if logins, renewals, _ := f.take(); logins != 1 || renewals > 1 {
+		wantToken(t, l, "token-1")
+		if _, renewals, _ := f.take(); renewals < 48 || renewals > 80 {
+			t.Errorf("%d renewals in 48 hours", renewals)
+		}
+	})
+}
+
+// A token that cannot be renewed takes a login for another: an idle process goes
+// quiet, and logs in when it is wanted again.
+func TestIdleLoginIsLeftToEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeLogin{ttl: time.Hour, fixed: true}
+		l := f.start(t)
+		wantToken(t, l, "token-1")
+		elapse(48 * time.Hour)
+		if logins, renewals, _ := f.take(); logins > 2 || renewals != 0 {
 			t.Errorf("%d logins, %d renewals while idle", logins, renewals)
 		}
-		wantToken(t, l, "token-2")
+		wantToken(t, l, "token-3")
 		// One that is used again before its end is looked after again.
-		elapse(40 * time.Minute)
-		wantToken(t, l, "token-2")
-		elapse(19 * time.Minute)
-		wantToken(t, l, "token-2")
-		elapse(19 * time.Minute)
-		wantToken(t, l, "token-2")
+		elapse(30 * time.Minute)
+		wantToken(t, l, "token-3")
+		elapse(13 * time.Minute)
+		wantToken(t, l, "token-4")
 	})
 }
 
@@ -461,6 +475,47 @@ func TestGivenTokenChanges(t *testing.T) {
 		elapse(rememberTransient)
 		if got, err := l.replace(t.Context(), "token-2", true); err != nil || got != "token-4" {
 			t.Errorf("%s, %v", string(got), err)
+		}
+	})
+}
+
+// Vault refuses a token for good: nobody asks it to renew that every second.
+func TestGivenTokenHasEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeLogin{ttl: time.Hour, isGiven: true}
+		l := f.start(t)
+		wantToken(t, l, "token-1")
+		elapse(time.Second) // it is looked up
+		f.set(func() { f.renewErr = classed(kms.Denied) })
+		elapse(2 * time.Hour)
+		f.take()
+		elapse(time.Hour)
+		if _, renewals, _ := f.take(); renewals > 120 {
+			t.Errorf("%d renewals in the hour after its end", renewals)
+		}
+	})
+}
+
+// Keys that share a login need not be in one namespace: where Vault takes its token
+// for the one and never for the other, the other must not have it replaced all the
+// time.
+func TestTokenIsTakenHereAndNotThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeLogin{ttl: time.Hour}
+		l := f.start(t)
+		for range 600 {
+			token, err := l.token(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			l.accepted.Store(true) // the one key
+			if _, err := l.replace(t.Context(), token, true); err != nil {
+				t.Fatal(err) // the other
+			}
+			elapse(100 * time.Millisecond)
+		}
+		if logins, _, _ := f.take(); logins < 10 || logins > 2+maxBlames+int(time.Minute/perBlame) {
+			t.Errorf("%d logins in a minute", logins)
 		}
 	})
 }

@@ -106,20 +106,21 @@ func (f *tokenFile) changed(atOnce bool) bool {
 }
 
 // readSecretFile reads a file that holds one secret, and white space at its end.
-// One that is not there is Unavailable: who writes it may not have started yet.
+// One that cannot be read, or holds something else, is Unavailable and nothing
+// worse: who writes it may be about to, and it is no word of Vault's.
 func readSecretFile(what, path string) (Token, error) {
-	fail := func(class kms.Class, detail string, err error) error {
+	fail := func(detail string, err error) error {
 		return &kms.Error{
-			Class: class, Op: opLogin, Detail: what + " cannot be read from its file: " + detail,
+			Class: kms.Unavailable, Op: opLogin, Detail: what + " cannot be read from its file: " + detail,
 			Advice: "check that the file is there, is readable for this process, and holds nothing else", Err: err,
 		}
 	}
 	f, err := os.Open(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return "", fail(kms.Unavailable, "there is none", err)
+		return "", fail("there is none", err)
 	case err != nil:
-		return "", fail(kms.Denied, "it cannot be opened", err)
+		return "", fail("it cannot be opened", err)
 	}
 	defer func() { _ = f.Close() }() // it was only read
 	content, err := io.ReadAll(io.LimitReader(f, maxSecretFile+1))
@@ -127,11 +128,11 @@ func readSecretFile(what, path string) (Token, error) {
 	secret := Token(bytes.TrimSpace(content))
 	switch {
 	case err != nil:
-		return "", fail(kms.Unavailable, "reading it failed", err)
+		return "", fail("reading it failed", err)
 	case secret == "":
-		return "", fail(kms.Unavailable, "it is empty", nil)
+		return "", fail("it is empty", nil)
 	case len(content) > maxSecretFile || !secret.valid():
-		return "", fail(kms.Denied, "it holds more than one word", nil)
+		return "", fail("it holds more than one word", nil)
 	}
 	return secret, nil
 }
@@ -183,7 +184,10 @@ func (r *appRole) unwrap(ctx context.Context, wrapped Token) (Token, error) {
 	if err != nil {
 		return "", err
 	}
-	if path := info.Data.CreationPath; !strings.Contains("/"+path, "/auth/"+r.auth.Mount+"/role/") || !strings.HasSuffix(path, "secret-id") {
+	switch path := info.Data.CreationPath; {
+	case path == "":
+		return "", r.client.notALogin()
+	case !strings.Contains("/"+path, "/auth/"+r.auth.Mount+"/role/") || !strings.HasSuffix(path, "secret-id"):
 		return "", &kms.Error{
 			Class: kms.Denied, Op: opLogin, Detail: "the wrapped secret ID is not one that auth/" + r.auth.Mount + " made",
 			Advice: "find out who put it there, and have the secret ID wrapped anew",
@@ -196,7 +200,7 @@ func (r *appRole) unwrap(ctx context.Context, wrapped Token) (Token, error) {
 		return "", err
 	}
 	if got.Data.SecretID == "" {
-		return "", notALogin("Vault unwrapped something else than a secret ID")
+		return "", r.client.notALogin()
 	}
 	r.wrapped, r.unwrapped = wrapped, got.Data.SecretID
 	return r.unwrapped, nil
@@ -219,9 +223,15 @@ func (j *jwtLogin) logIn(ctx context.Context) (lease, error) {
 	}
 	got, err := j.client.logIn(ctx, j.auth, map[string]string{"role": j.auth.Role, "jwt": string(jwt)},
 		"check that the role is bound to this service account and its namespace, that the JWT's audience is the role's, and that Vault can reach or verify the cluster")
-	if err == nil {
+	e, ok := errors.AsType[*kms.Error](err)
+	switch {
+	case err == nil:
 		j.worked.Store(true)
-	} else if e, ok := errors.AsType[*kms.Error](err); ok && j.auth.Method == AuthKubernetes && j.worked.Load() && saysNoMore(err) {
+	case !ok:
+	case lacksKeys(err):
+		e.Class, e.Detail = kms.Unavailable, "login: Vault cannot get the keys of who issued the JWT"
+		e.Advice = "check that Vault reaches the issuer: jwks_url or oidc_discovery_url in auth/" + j.auth.Mount + "/config"
+	case j.auth.Method == AuthKubernetes && j.worked.Load() && saysNoMore(err):
 		// Vault has the same words for a token that the cluster refuses and for a
 		// cluster that it cannot reach. Where the login has worked, the latter is by far
 		// the likelier, and an outage must not pass for a refusal, which is final.
@@ -237,6 +247,18 @@ func saysNoMore(err error) bool {
 	return ok && said.StatusCode == http.StatusForbidden && strings.Join(said.Errors, "") == "permission denied"
 }
 
+// lacksKeys reports whether the JWT method says that it has nothing to check a
+// signature with, because an issuer whose keys it fetches does not answer. It does
+// with the status of a JWT that it refuses.
+func lacksKeys(err error) bool {
+	said, ok := errors.AsType[*vault.ResponseError](err)
+	if !ok || said.StatusCode != http.StatusBadRequest {
+		return false
+	}
+	message := strings.Join(said.Errors, "\n")
+	return strings.Contains(message, "error configuring token validator") || strings.Contains(message, "fetching keys")
+}
+
 // logIn sends credentials to a login endpoint.
 func (c *client) logIn(ctx context.Context, auth Auth, credentials map[string]string, advice string) (lease, error) {
 	for name, value := range credentials {
@@ -250,7 +272,7 @@ func (c *client) logIn(ctx context.Context, auth Auth, credentials map[string]st
 	if err != nil {
 		return lease{}, err
 	}
-	return a.lease()
+	return c.lease(a)
 }
 
 // renew extends the time of token by its own increment.
@@ -260,7 +282,7 @@ func (c *client) renew(namespace string) func(ctx context.Context, token Token) 
 		if err != nil {
 			return lease{}, err
 		}
-		return a.lease()
+		return c.lease(a)
 	}
 }
 
@@ -276,18 +298,24 @@ func (c *client) look(namespace string) func(ctx context.Context, token Token) (
 }
 
 // lease is the token that a login or a renewal answered with.
-func (a *answer) lease() (lease, error) {
+func (c *client) lease(a *answer) (lease, error) {
 	switch {
-	case a.Auth.Token == "":
-		return lease{}, notALogin("Vault answered without a token, as it does where a second factor is wanted")
-	case !a.Auth.Token.valid():
-		return lease{}, notALogin("Vault answered with what is no token")
+	case a.Auth.Token == "" && len(a.Auth.SecondFactor) > 0:
+		return lease{}, &kms.Error{
+			Class: kms.Denied, Op: opLogin, Detail: "login: Vault wants a second factor",
+			Advice: "take the login's mount out of multi-factor authentication: nobody is here to give one",
+		}
+	case a.Auth.Token == "", !a.Auth.Token.valid():
+		return lease{}, c.notALogin()
 	}
 	return lease{token: a.Auth.Token, ttl: seconds(a.Auth.Duration), renewable: a.Auth.Renewable}, nil
 }
 
-func notALogin(detail string) error {
-	return &kms.Error{Class: kms.Denied, Op: opLogin, Detail: detail, Advice: "check that the login method and its mount are those that Vault has, without multi-factor authentication"}
+// notALogin is about a good answer without what Vault gives in it. It must not pass
+// for a refusal of Vault's.
+func (c *client) notALogin() error {
+	r := c.notVault()
+	return &kms.Error{Class: r.class, Op: opLogin, Detail: "login: " + r.detail, Advice: r.advice, Err: errAnswer}
 }
 
 // seconds is a duration that Vault tells, which is never negative.
@@ -325,6 +353,9 @@ func (c *client) askLogin(ctx context.Context, req request, advice string) (*ans
 	}
 	defer clear(r.body)
 	a, parseErr := parseAnswer(r.body)
+	if parseErr == nil && !a.isVaults(r.status) {
+		parseErr = errAnswer
+	}
 	switch {
 	case parseErr == nil && r.status == http.StatusOK:
 		return a, nil

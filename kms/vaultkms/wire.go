@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"net/http"
 	"strconv"
 
 	"github.com/waxseal/waxseal/kms"
@@ -140,6 +141,8 @@ func maxAnswer(n int) int64 { return maxAnswerRest + int64(n)*maxAnswerItem }
 type answer struct {
 	Errors  []string `json:"errors"`
 	Standby *bool    `json:"standby"`
+	// LeaseID is in answers of engines, good or bad, if an empty one.
+	LeaseID *string `json:"lease_id"`
 	// Of the server's health.
 	ServerTime int64  `json:"server_time_utc"` // seconds since 1970
 	Version    string `json:"version"`
@@ -163,7 +166,16 @@ type answer struct {
 		Token     Token `json:"client_token"`
 		Duration  int64 `json:"lease_duration"` // in seconds
 		Renewable bool  `json:"renewable"`
+		// SecondFactor is there in place of a token where one is wanted.
+		SecondFactor json.RawMessage `json:"mfa_requirement"`
 	} `json:"auth"`
+}
+
+// isVaults reports whether an answer of this status can be Vault's: its refusals
+// have a list of errors, if an empty one, or are an engine's full answer. What
+// stands in front of Vault may refuse in JSON as well.
+func (a *answer) isVaults(status int) bool {
+	return status < http.StatusBadRequest || meansTheSameFromAnyone(status) || a.Errors != nil || a.LeaseID != nil || len(a.Data.Results) > 0
 }
 
 // result is the outcome for one item of a batch. Plaintext is decoded from
