@@ -79,6 +79,9 @@ func New(ctx context.Context, cfg Config) (*Key, error) {
 	if n.region == "" {
 		n.region = cfg.Region
 	}
+	if cfg.Timeout == 0 {
+		cfg.Timeout = DefaultTimeout
+	}
 	loaded, err := cfg.load(ctx, n.region)
 	if err != nil {
 		return nil, err
@@ -86,9 +89,6 @@ func New(ctx context.Context, cfg Config) (*Key, error) {
 	n.region = loaded.Region
 	if !regionForm.MatchString(n.region) {
 		return nil, cfg.failed("there is no Region, or it is not one of AWS's", "add ?region=eu-west-1 to the key URI, name the key by its ARN, or set AWS_REGION", nil)
-	}
-	if cfg.Timeout == 0 {
-		cfg.Timeout = DefaultTimeout
 	}
 	transport := newTransport(loaded.HTTPClient, cfg.InsecurePlainHTTP)
 	credentials := loaded.Credentials
@@ -131,7 +131,9 @@ func New(ctx context.Context, cfg Config) (*Key, error) {
 
 // load reads the environment and the shared configuration files.
 func (cfg Config) load(ctx context.Context, region string) (aws.Config, error) {
-	client := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
+	// The timeout is for those who give credentials: all callers share one request to
+	// them, which no caller's context ends.
+	client := awshttp.NewBuildableClient().WithTimeout(cfg.Timeout).WithTransportOptions(func(t *http.Transport) {
 		t.MaxIdleConnsPerHost = maxIdleConns
 		t.DisableCompression = true // an inflater would hold data keys that nobody wipes
 	})
@@ -251,6 +253,9 @@ func exposed(u *url.URL) bool {
 // those of the request itself.
 type namedCredentials struct{ aws.CredentialsProvider }
 
+// errNoProvider means that the configuration leaves nobody to ask for credentials.
+var errNoProvider = errors.New("awskms: no provider")
+
 // credentialsError means that there is nothing to sign a request with.
 type credentialsError struct{ cause error }
 
@@ -260,7 +265,7 @@ func (e *credentialsError) Unwrap() error { return e.cause }
 // Retrieve implements aws.CredentialsProvider.
 func (c namedCredentials) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	if c.CredentialsProvider == nil {
-		return aws.Credentials{}, &credentialsError{errors.New("awskms: no provider")}
+		return aws.Credentials{}, &credentialsError{errNoProvider}
 	}
 	got, err := c.CredentialsProvider.Retrieve(ctx)
 	if err != nil {

@@ -84,6 +84,9 @@ func (k *Key) explained(ctx, askCtx context.Context, op, action string, err erro
 		status := 0
 		if errors.As(err, &response) {
 			status = response.HTTPStatusCode()
+			if r, ok := wrongClock(answered.ErrorCode(), response.Response.Header, time.Now()); ok {
+				return k.fail(op, r, err)
+			}
 		}
 		return k.fail(op, k.reason(op, action, answered.ErrorCode(), status), err)
 	case errors.As(err, &untrusted):
@@ -107,6 +110,10 @@ func withoutDescribing(failed *kms.Error) bool {
 	var answered smithy.APIError
 	if failed.Class == kms.Denied {
 		return errors.As(failed, &answered) && answered.ErrorCode() == codeAccessDenied
+	}
+	var none *credentialsError
+	if errors.As(failed, &none) && ofCredentials(none.cause).detail == noCredentials(failed.Class).detail {
+		return false // most likely nobody thought of them
 	}
 	return failed.Class.Transient()
 }

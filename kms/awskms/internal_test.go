@@ -12,6 +12,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/credentials/ssocreds"
 	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/smithy-go"
 	"github.com/aws/smithy-go/middleware"
@@ -93,8 +94,10 @@ func TestCredentialErrors(t *testing.T) {
 		class kms.Class
 		hint  string
 	}{
-		{"none", errors.New("none"), kms.Denied, "AWS_ACCESS_KEY_ID"},
-		{"no metadata service", of("ec2imds", errors.New("unreachable")), kms.Denied, "AWS_ACCESS_KEY_ID"},
+		{"no provider", errNoProvider, kms.Denied, "AWS_ACCESS_KEY_ID"},
+		{"a provider of one's own fails", errors.New("none"), kms.Unavailable, "network"},
+		{"metadata service is not to be asked", of("ec2imds", errors.New("disabled")), kms.Denied, "AWS_ACCESS_KEY_ID"},
+		{"SSO session is not valid", &ssocreds.InvalidTokenError{}, kms.Denied, "aws sso login"},
 		{"STS down", of("STS", errors.New("unreachable")), kms.Unavailable, "STS"},
 		{"STS throttles", of("STS", &smithy.GenericAPIError{Code: "Throttling"}), kms.Throttled, "at once"},
 		{"STS denies", of("STS", &smithy.GenericAPIError{Code: "AccessDenied"}), kms.Denied, "trust policy"},

@@ -3,8 +3,11 @@ package awskms
 import (
 	"errors"
 	"net/http"
+	"os"
 	"strings"
+	"time"
 
+	"github.com/aws/aws-sdk-go-v2/credentials/ssocreds"
 	"github.com/aws/smithy-go"
 
 	"github.com/waxseal/waxseal/kms"
@@ -24,7 +27,11 @@ func (k *Key) reason(op, action, code string, status int) refusal {
 		if status != http.StatusBadRequest {
 			return notKMS()
 		}
-	case kms.Internal, kms.Unavailable, kms.Throttled, kms.Denied, kms.Canceled:
+	case kms.Denied:
+		if status < http.StatusBadRequest || status >= http.StatusInternalServerError {
+			return notKMS()
+		}
+	case kms.Internal, kms.Unavailable, kms.Throttled, kms.Canceled:
 	}
 	return r
 }
@@ -52,14 +59,14 @@ func (k *Key) meaning(op, action, code string, status int) refusal {
 			class: kms.Denied, detail: "neither IAM nor the key's policy lets this identity do it",
 			advice: "grant " + action + " on the key to this identity (aws sts get-caller-identity)" + mind(op),
 		}
-	case "ExpiredTokenException", "ExpiredToken", "RequestExpired":
+	case "ExpiredTokenException", "ExpiredToken":
 		return expiredCredentials()
 	case "UnrecognizedClientException", "InvalidClientTokenId", "InvalidAccessKeyId":
 		return refusal{
 			class: kms.Denied, detail: "AWS does not know the credentials: they were deleted, are of another partition, or lack their session token",
 			advice: "check with aws sts get-caller-identity; set AWS_SESSION_TOKEN with temporary credentials",
 		}
-	case "InvalidSignatureException", "SignatureDoesNotMatch", "IncompleteSignature", "IncompleteSignatureException",
+	case "InvalidSignatureException", "SignatureDoesNotMatch", "RequestExpired", "RequestTimeTooSkewed", "IncompleteSignature", "IncompleteSignatureException",
 		"MissingAuthenticationToken", "MissingAuthenticationTokenException":
 		return refusal{
 			class: kms.Denied, detail: "AWS does not take the signature: the secret, the clock or the Region is wrong",
@@ -151,6 +158,28 @@ func notKMS() refusal {
 	}
 }
 
+// clockTolerance is how far AWS lets the time of a signature be off.
+const clockTolerance = 5 * time.Minute
+
+// wrongClock says that AWS refused a signature, with an answer that came at now, for
+// the time it was made at: AWS says the same of a wrong secret. The SDK signs the
+// next request by AWS's clock, so this is no refusal of what we are.
+func wrongClock(code string, answer http.Header, now time.Time) (refusal, bool) {
+	switch code {
+	case "InvalidSignatureException", "SignatureDoesNotMatch", "RequestExpired", "RequestTimeTooSkewed":
+	default:
+		return refusal{}, false
+	}
+	date, err := http.ParseTime(answer.Get("Date"))
+	if err != nil || date.Sub(now).Abs() < clockTolerance {
+		return refusal{}, false
+	}
+	return refusal{
+		class: kms.Unavailable, detail: "this machine's clock differs from AWS's by " + date.Sub(now).Abs().Round(time.Minute).String(),
+		advice: "set this machine's clock, and have it kept right",
+	}, true
+}
+
 func expiredCredentials() refusal {
 	return refusal{
 		class: kms.Denied, detail: "the credentials have expired",
@@ -158,28 +187,65 @@ func expiredCredentials() refusal {
 	}
 }
 
-// ofCredentials says why there is nothing to sign with. An error code is the word
-// of the service that gives credentials. Without one it was not reached, which
-// passes, unless it is the metadata service, which most machines do not have.
+// ofCredentials says why there is nothing to sign with. That is a refusal only where
+// the service that gives credentials says so, with an error code of its own and the
+// status of a refusal, and where there is nobody to ask. Everything else passes: a
+// service that is down or not reached, a page of somebody else's, a file that is not
+// there for the moment.
 func ofCredentials(cause error) refusal {
-	var answered smithy.APIError
 	var operation *smithy.OperationError
+	var response interface{ HTTPStatusCode() int }
+	var session *ssocreds.InvalidTokenError
+	status, code := 0, ""
+	if errors.As(cause, &response) {
+		status = response.HTTPStatusCode()
+	}
+	if answered, ok := errors.AsType[smithy.APIError](cause); ok {
+		code = answered.ErrorCode()
+	}
+	machine := errors.As(cause, &operation) && operation.Service() == "ec2imds"
 	switch {
-	case errors.As(cause, &answered):
-		switch code := answered.ErrorCode(); code {
-		case "ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded":
-			return refusal{class: kms.Throttled, detail: "the service that gives credentials refused for quota", advice: "start fewer processes at once"}
-		case "ExpiredTokenException", "ExpiredToken", "UnauthorizedException":
-			return expiredCredentials()
+	case errors.Is(cause, errNoProvider), machine && (status == http.StatusNotFound || metadataDisabled()):
+		return noCredentials(kms.Denied)
+	case errors.As(cause, &session):
+		return expiredCredentials()
+	}
+	switch code {
+	case "ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded":
+		return refusal{class: kms.Throttled, detail: "the service that gives credentials refused for quota", advice: "start fewer processes at once"}
+	case "ExpiredTokenException", "ExpiredToken", "UnauthorizedException":
+		return expiredCredentials()
+	case "", "UnknownError", "IDPCommunicationError", "RequestTimeout", "RequestTimeoutException": // "UnknownError" is the SDK's own
+	default:
+		if status == 0 || status >= http.StatusBadRequest && status < http.StatusInternalServerError {
+			return refusal{class: kms.Denied, detail: "AWS gave no credentials for the configured role or profile", advice: "check AWS_PROFILE, AWS_ROLE_ARN and the role's trust policy"}
 		}
-		return refusal{class: kms.Denied, detail: "AWS gave no credentials for the configured role or profile", advice: "check AWS_PROFILE, AWS_ROLE_ARN and the role's trust policy"}
-	case errors.As(cause, &operation) && operation.Service() != "ec2imds":
-		return refusal{class: kms.Unavailable, detail: "the service that gives credentials could not be reached", advice: "check that the network lets us through to AWS STS or SSO"}
+	}
+	if machine {
+		return noCredentials(kms.Unavailable)
 	}
 	return refusal{
-		class: kms.Denied, detail: "there are no AWS credentials",
+		class: kms.Unavailable, detail: "the service that gives credentials could not be reached or gave none, or a file for it cannot be read",
+		advice: "check that the network lets us through to AWS STS, SSO or the container's agent, and that the file AWS_WEB_IDENTITY_TOKEN_FILE names is there",
+	}
+}
+
+// noCredentials is what is left to say where only the metadata service of the machine
+// could have given some, which most machines do not have.
+func noCredentials(class kms.Class) refusal {
+	r := refusal{
+		class: class, detail: "there are no AWS credentials",
 		advice: "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run where a role is attached",
 	}
+	if class.Transient() {
+		r.detail += ", and no metadata service answers"
+	}
+	return r
+}
+
+// metadataDisabled reports whether the SDK leaves the metadata service alone.
+func metadataDisabled() bool {
+	return strings.EqualFold(os.Getenv("AWS_EC2_METADATA_DISABLED"), "true")
 }
 
 // ofRotation says what codes mean that have a meaning of their own when a key is
