@@ -56,7 +56,8 @@ type Config struct {
 // New does not reach Cloud KMS. Each key has a connection of its own; NewBackend
 // is for programs that open many. A Config that cannot be used gives an *kms.Error
 // of class Internal that lists everything wrong with it; credentials that are
-// missing or cannot be read give one of class Denied.
+// missing or cannot be read give one of class Unavailable, as they may be there in a
+// moment.
 func New(cfg Config) (*Key, error) {
 	return cfg.open(func(cfg Config) (*connection, func() error, error) {
 		conn, err := cfg.dial(1)

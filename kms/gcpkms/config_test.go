@@ -91,7 +91,7 @@ func TestCredentials(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("GOOGLE_APPLICATION_CREDENTIALS", file)
 			_, err := gcpkms.New(gcpkms.Config{Name: keyName})
-			wantError(t, err, "open", kms.Denied)
+			wantError(t, err, "open", kms.Unavailable)
 			wantNoCanary(t, err)
 		})
 	}
@@ -100,7 +100,7 @@ func TestCredentials(t *testing.T) {
 // Options that contradict each other are the program's to mend.
 func TestClientOptions(t *testing.T) {
 	_, err := gcpkms.New(gcpkms.Config{Name: keyName, ClientOptions: []option.ClientOption{option.WithoutAuthentication(), option.WithAPIKey(canary)}})
-	wantSays(t, err, "open", kms.Denied, "check the client options")
+	wantSays(t, err, "open", kms.Unavailable, "check the client options")
 	wantNoCanary(t, err)
 }
 

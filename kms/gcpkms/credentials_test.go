@@ -82,6 +82,8 @@ func TestFederatedCredentials(t *testing.T) {
 		{"good token", 200, `{"access_token": "` + canary + `", "issued_token_type": "urn:ietf:params:oauth:token-type:access_token", "token_type": "Bearer", "expires_in": 3600}`, kms.Canceled},
 		{"refused", 400, `{"error": "invalid_grant", "error_description": "` + canary + `"}`, kms.Denied},
 		{"token service down", 503, canary, kms.Unavailable},
+		{"firewall's page", 403, "<html>" + canary, kms.Unavailable},
+		{"portal", 200, "<html>" + canary, kms.Unavailable},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var asked atomic.Int64

@@ -63,12 +63,14 @@ func (k *Key) refused(ctx, callCtx context.Context, c call, err error) (failed *
 }
 
 // noClient reports that the client could not be set up, which credentials are all
-// there is to, unless the program passes options of its own.
+// there is to, unless the program passes options of its own. It is no word of
+// Google's, and must not pass for one: a file may be there in a moment, and so may
+// the metadata server.
 func (k *Key) noClient(options bool, cause error) *kms.Error {
 	advice := "set GOOGLE_APPLICATION_CREDENTIALS to a readable credentials file, run gcloud auth application-default login, " +
 		"or run as a service account"
 	if options {
 		advice += "; or check the client options"
 	}
-	return k.fail(opOpen, refusal{class: kms.Denied, detail: "there are no usable Google credentials", advice: advice}, cause)
+	return k.fail(opOpen, refusal{class: kms.Unavailable, detail: "there are no usable Google credentials", advice: advice}, cause)
 }

@@ -166,30 +166,35 @@ func TestRetryAfter(t *testing.T) {
 
 // What Google's library says of a token service decides whether data keys may be
 // used for longer: an outage is not a revocation.
-func TestTokenUnavailable(t *testing.T) {
+func TestTokenRefused(t *testing.T) {
 	for said, want := range map[string]bool{
-		"due to error: auth: cannot fetch token: 503\nResponse: down":                                   true,
-		"due to error: auth: cannot fetch token: 500\nResponse: ":                                       true,
-		"due to error: auth: cannot fetch token: 429\nResponse: ":                                       true,
-		"due to error: auth: cannot fetch token: 408\nResponse: ":                                       true,
-		"due to error: auth: cannot fetch token: 400\nResponse: EOF, i/o timeout":                       false,
-		"due to error: auth: cannot fetch token: 401\nResponse: status code 503":                        false,
-		"due to error: auth: \"invalid_grant\" \"Invalid JWT: dial tcp\"":                               false,
-		"due to error: auth: \"invalid_client\"":                                                        false,
-		"due to error: auth: \"internal_failure\" \"Backend Error\"":                                    true,
-		"due to error: auth: \"temporarily_unavailable\"":                                               true,
-		"due to error: credentials: status code 503: down":                                              true,
-		"due to error: credentials: status code 403: denied":                                            false,
-		"due to error: credentials: cannot fetch token: compute: Received 503 `down`":                   true,
-		"due to error: credentials: cannot fetch token: compute: Received 404 `no`":                     false,
-		"due to error: Post \"https://oauth2.googleapis.com/token\": dial tcp: lookup x: no such host":  true,
-		"due to error: Post \"https://x\": read tcp 10.0.0.1:1->10.0.0.2:443: connection reset by peer": true,
-		"due to error: Post \"https://x\": net/http: TLS handshake timeout":                             true,
-		"due to error: Post \"https://x\": context deadline exceeded":                                   true,
-		"due to error: credentials: failed to open credential file \"/run/token\": no such file":        false,
-		"due to error: unable to transfer credentials PerRPCCredentials: connection has no security":    false,
+		"due to error: auth: cannot fetch token: 503\nResponse: down":                                                  false,
+		"due to error: auth: cannot fetch token: 500\nResponse: ":                                                      false,
+		"due to error: auth: cannot fetch token: 429\nResponse: ":                                                      false,
+		"due to error: auth: cannot fetch token: 408\nResponse: ":                                                      false,
+		"due to error: auth: cannot fetch token: 400\nResponse: {\"x\":\"EOF, i/o timeout\"}":                          true,
+		"due to error: auth: cannot fetch token: 401\nResponse: {\"x\":\"status code 503\"}":                           true,
+		"due to error: auth: \"invalid_grant\" \"Invalid JWT: dial tcp\"":                                              true,
+		"due to error: auth: \"invalid_client\"":                                                                       true,
+		"due to error: auth: \"internal_failure\" \"Backend Error\"":                                                   false,
+		"due to error: auth: \"temporarily_unavailable\"":                                                              false,
+		"due to error: credentials: status code 503: down":                                                             false,
+		"due to error: credentials: status code 403: {\"error\":\"access_denied\"}":                                    true,
+		"due to error: credentials: cannot fetch token: compute: Received 503 `down`":                                  false,
+		"due to error: credentials: cannot fetch token: compute: Received 404 `no`":                                    true,
+		"due to error: Post \"https://oauth2.googleapis.com/token\": dial tcp: lookup x: no such host":                 false,
+		"due to error: Post \"https://x\": read tcp 10.0.0.1:1->10.0.0.2:443: connection reset by peer":                false,
+		"due to error: Post \"https://x\": net/http: TLS handshake timeout":                                            false,
+		"due to error: Post \"https://x\": context deadline exceeded":                                                  false,
+		"due to error: credentials: failed to open credential file \"/run/token\": no such file":                       false,
+		"due to error: unable to transfer credentials PerRPCCredentials: connection has no security":                   true,
+		"due to error: auth: cannot fetch token: 403\nResponse: <html>Forbidden</html>":                                false,
+		"due to error: credentials: status code 403: <html>":                                                           false,
+		"due to error: credentials: status code 407: ":                                                                 false,
+		"due to error: credentials: failed to unmarshal response body from Secure Token Server: invalid character '<'": false,
+		"due to error: auth: cannot parse json: invalid character '<'":                                                 false,
 	} {
-		if got := tokenUnavailable(said); got != want {
+		if got := tokenRefused(said); got != want {
 			t.Errorf("%s: %v, want %v", said, got, want)
 		}
 	}

@@ -59,7 +59,7 @@ func TestErrorTable(t *testing.T) {
 		{codes.Unavailable, "", kms.Unavailable, kms.Unavailable},
 		{codes.DataLoss, "", kms.Unavailable, kms.Unavailable},
 		{codes.Unauthenticated, "", kms.Denied, kms.Denied},
-		{codes.Unauthenticated, "transport: per-RPC creds failed due to error: invalid_grant", kms.Denied, kms.Denied},
+		{codes.Unauthenticated, `transport: per-RPC creds failed due to error: auth: "invalid_grant"`, kms.Denied, kms.Denied},
 		{codes.Unauthenticated, "transport: per-RPC creds failed due to error: dial tcp 192.0.2.1:443: i/o timeout", kms.Unavailable, kms.Unavailable},
 		{codes.Code(42), "", kms.Internal, kms.Internal},
 	} {

@@ -96,7 +96,7 @@ func TestSharedRefusals(t *testing.T) {
 	t.Setenv("GOOGLE_APPLICATION_CREDENTIALS", filepath.Join(t.TempDir(), "gone.json"))
 	for range 2 { // a failure is not remembered
 		_, err := registry.Open(t.Context(), "gcpkms://"+keyName)
-		wantError(t, err, "open", kms.Denied)
+		wantError(t, err, "open", kms.Unavailable)
 	}
 	file := filepath.Join(t.TempDir(), "user.json")
 	if err := os.WriteFile(file, []byte(`{"type": "authorized_user", "client_id": "c", "client_secret": "s", "refresh_token": "r"}`), 0o600); err != nil {

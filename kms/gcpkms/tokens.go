@@ -12,13 +12,13 @@ import (
 
 // unauthenticated tells credentials that are bad from a token that could not be
 // fetched for the moment. The client reports the latter with the same code and a
-// text of its own, which decides: an HTTP status or OAuth error of the token
-// service's (RFC 6749, 5.2) before signs of a network that fails.
+// text of its own, which decides: only an OAuth error of the token service's (RFC
+// 6749, 5.2), or its HTTP status with an answer of its kind, is a refusal.
 func (k *Key) unauthenticated(st *status.Status) refusal {
-	if said, ok := strings.CutPrefix(st.Message(), "transport: per-RPC creds failed"); ok && tokenUnavailable(said) {
+	if said, ok := strings.CutPrefix(st.Message(), "transport: per-RPC creds failed"); ok && !tokenRefused(said) {
 		return refusal{
-			class: kms.Unavailable, detail: "Google's token service cannot be reached, or is not available",
-			advice: "check the network to oauth2.googleapis.com, sts.googleapis.com or the metadata server",
+			class: kms.Unavailable, detail: "Google's token service cannot be reached, or is not available, or a file for it cannot be read",
+			advice: "check the network to oauth2.googleapis.com, sts.googleapis.com or the metadata server, and the files that the credentials name",
 		}
 	}
 	return refusal{
@@ -29,24 +29,21 @@ func (k *Key) unauthenticated(st *status.Status) refusal {
 
 // The texts in which Google's library reports what a token service answered.
 var (
-	tokenStatus = regexp.MustCompile(`(?:cannot fetch token: |status code |compute: Received )([1-5][0-9]{2})\b`)
+	tokenStatus = regexp.MustCompile(`(cannot fetch token: |status code |compute: Received )([1-5][0-9]{2})\b(?:\nResponse: |: )?(\s*\{)?`)
 	tokenError  = regexp.MustCompile(`auth: "([a-z_]+)"`)
 )
 
-func tokenUnavailable(said string) bool {
+// tokenRefused reports whether what Google's library said is that a token service
+// refused our credentials. Everything else may pass: a service that fails or is not
+// reached, a page of somebody else's, a file that is not there for the moment.
+func tokenRefused(said string) bool {
 	if m := tokenStatus.FindStringSubmatch(said); m != nil {
-		return m[1][0] == '5' || m[1] == "429" || m[1] == "408"
+		refused := m[2][0] == '4' && m[2] != "429" && m[2] != "408"
+		// The metadata server answers in plain text, the others in JSON.
+		return refused && (m[1] == "compute: Received " || m[3] != "")
 	}
 	if m := tokenError.FindStringSubmatch(said); m != nil {
-		return slices.Contains([]string{"internal_failure", "server_error", "temporarily_unavailable"}, m[1])
+		return !slices.Contains([]string{"internal_failure", "server_error", "temporarily_unavailable"}, m[1])
 	}
-	for _, sign := range []string{
-		"dial tcp", "read tcp", "write tcp", "proxyconnect", "connection re", "i/o timeout", "deadline exceeded", "TLS handshake",
-		"EOF", "no such host", "server misbehaving", "network is unreachable",
-	} {
-		if strings.Contains(said, sign) {
-			return true
-		}
-	}
-	return false
+	return strings.Contains(said, "connection has no security") // our own settings
 }
