@@ -340,7 +340,7 @@ func TestKMSThatHangsAtTheStart(t *testing.T) {
 				}
 				_, err := c.Encode(t.Context(), "n", []*commonpb.Payload{payload(t, 1)})
 				wantClass(t, err, kms.Unavailable)
-				if err == nil || !strings.Contains(err.Error(), "far") {
+				if late != nil && (err == nil || !strings.Contains(err.Error(), "far")) { // too late is at the same moment as the caller's end
 					t.Errorf("it does not name the key: %v", err)
 				}
 				c.Close()
