@@ -175,7 +175,7 @@ func (k *keyring) open(ctx context.Context, name, uri string) (kms.Key, error) {
 				Advice: "check that the KMS is up and reachable from here", Err: err,
 			}
 		}
-		return nil, err
+		return nil, fmt.Errorf("key %q: %w", name, err) // what the backend says may not name it
 	}
 	t := &tenantKey{guardedKey: guarded}
 	t.again = func(ctx context.Context) (kms.Key, error) { return k.tenant(ctx, name, uri) }
