@@ -112,7 +112,7 @@ func (k *Key) mixedUp(op string) *kms.Error {
 // some item of the batch is to blame, or may be.
 func (k *Key) refused(op string, r *reply, a *answer) (err *kms.Error, blame bool) {
 	message := strings.Join(a.Errors, "\n")
-	why, known := k.reason(message)
+	why, known := k.reason(op, message)
 	if !known || r.status == http.StatusForbidden || r.status >= http.StatusInternalServerError {
 		why = k.statusReason(op, r.status, message, a.Standby != nil)
 	}
@@ -122,7 +122,7 @@ func (k *Key) refused(op string, r *reply, a *answer) (err *kms.Error, blame boo
 
 // refusedItem classifies the refusal of one item of a batch.
 func (k *Key) refusedItem(op string, r *reply, message string) *kms.Error {
-	why, known := k.reason(message)
+	why, known := k.reason(op, message)
 	if !known {
 		why = refusal{detail: "Vault refused this item for a reason that we do not know", advice: "look for the request in Vault's log"}
 		if r.status >= http.StatusInternalServerError {

@@ -242,7 +242,7 @@ func (k *Key) factsIn(op, path, capability string, r *reply, a *answer) (keyFact
 		}
 		return keyFacts{}, k.notUnderstood(op)
 	case k.isMissing(r, a):
-		return keyFacts{}, k.fail(op, k.noKey(), nil)
+		return keyFacts{}, k.fail(op, k.noKey(op), nil)
 	}
 	refused, _ := k.refused(op, r, a)
 	if r.status == http.StatusForbidden && !blamesToken(strings.Join(a.Errors, "\n")) {

@@ -16,7 +16,7 @@ const damaged = "open it with the key and in the namespace it was sealed under; 
 
 // reason says what a message of Vault's means, if it is one we know. The texts
 // are those of Vault 1.21 and OpenBao 2.4, unchanged for years.
-func (k *Key) reason(message string) (why refusal, known bool) {
+func (k *Key) reason(op, message string) (why refusal, known bool) {
 	has := func(s string) bool { return strings.Contains(message, s) }
 	switch {
 	case has("message authentication failed"):
@@ -32,12 +32,13 @@ func (k *Key) reason(message string) (why refusal, known bool) {
 	case has("disallowed by policy (too old)"):
 		return refusal{
 			class: kms.Disabled, item: true, detail: "the key's min_decryption_version forbids the version that wrapped",
-			advice: "lower min_decryption_version in " + k.mount + "/keys/" + k.name + "/config for as long as old payloads are needed",
+			advice: "lower min_decryption_version in " + k.mount + "/keys/" + k.name + "/config for as long as old payloads are needed; " +
+				"of a version that was trimmed away, only a backup of the key has a copy",
 		}, true
 	case has("invalid ciphertext"):
 		return refusal{class: kms.Corrupt, item: true, detail: "Vault does not take the wrapped data key as one of its own", advice: damaged}, true
 	case has("encryption key not found"), has("unknown key type"):
-		return k.noKey(), true
+		return k.noKey(op), true
 	case has("non-AEAD cipher suite"), has("not supported for key type"):
 		return k.wrongType(typeIn(message)), true
 	case wantsContext(message):
@@ -157,11 +158,16 @@ func (k *Key) denied(op string) refusal {
 	return r
 }
 
-func (k *Key) noKey() refusal {
-	return refusal{
-		class: kms.NotFound, detail: "Vault has no such key",
-		advice: "create it: vault write -f " + k.mount + "/keys/" + k.name + " type=aes256-gcm96",
+func (k *Key) noKey(op string) refusal {
+	r := refusal{class: kms.NotFound, detail: "Vault has no such key"}
+	switch op {
+	case opUnwrap, opRewrap:
+		// It was there once. Another one of its name would only hide the loss.
+		r.advice = "check mount, name and Vault namespace; if the key was deleted, restore it from a backup: a new one of that name opens nothing that the old one wrapped"
+	default:
+		r.advice = "create it: vault write -f " + k.mount + "/keys/" + k.name + " type=aes256-gcm96"
 	}
+	return r
 }
 
 func (k *Key) noEngine() refusal {

@@ -143,8 +143,12 @@ func TestDeletedKey(t *testing.T) {
 			s.DeleteKey(t, mount, "k")
 			for _, key := range []*vaultkms.Key{used, fresh} {
 				_, err := key.Wrap(t.Context(), dataKeys(1), nil)
-				wantError(t, err, tc.wrap, "")
-				wantError(t, unwrapError(t, key, w, kms.Context{"n": "v"}), kms.NotFound, "vault write -f transit/keys/k")
+				hint := ""
+				if tc.wrap == kms.NotFound {
+					hint = "vault write -f transit/keys/k"
+				}
+				wantError(t, err, tc.wrap, hint)
+				wantError(t, unwrapError(t, key, w, kms.Context{"n": "v"}), kms.NotFound, "restore it from a backup")
 			}
 			if s.HasKey(t, mount, "k") {
 				t.Fatal("the key was made again")
