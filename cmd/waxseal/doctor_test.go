@@ -133,7 +133,8 @@ func TestDoctorAWS(t *testing.T) {
 	wantTold(t, told, doctor.Clock, "warn", "ahead of ours")
 	server.SetClock(-time.Hour)
 	told, code = examineURI(t, uri)
-	wantFailing(t, told, code, kms.Denied, "clock", doctor.Opens, doctor.Description, doctor.Wraps)
+	wantHealthy(t, told, code) // the SDK signs by AWS's clock once it was refused for the time
+	wantTold(t, told, doctor.Clock, "warn", "behind ours")
 	server.SetClock(0)
 
 	key.SetState(awsserver.Disabled)
