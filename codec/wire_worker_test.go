@@ -74,7 +74,13 @@ func (l *lane) taskQueue() string { return fmt.Sprint("tasks-", l.n) }
 
 func (l *lane) startWorker(t *testing.T) {
 	t.Helper()
-	w := worker.New(l.client, l.taskQueue(), worker.Options{MaxConcurrentWorkflowTaskPollers: 2, MaxConcurrentActivityTaskPollers: 1, MaxConcurrentNexusTaskPollers: 1})
+	w := worker.New(l.client, l.taskQueue(), worker.Options{
+		MaxConcurrentWorkflowTaskPollers: 2, MaxConcurrentActivityTaskPollers: 1, MaxConcurrentNexusTaskPollers: 1,
+		// A failure that is sealed while an update is rejected counts as workflow code.
+		// Where that takes a second, as with 32 lanes and the race detector it may, the
+		// SDK gives the task up but not its coroutine, and the two then race.
+		DeadlockDetectionTimeout: time.Minute,
+	})
 	w.RegisterWorkflowWithOptions(l.workflow, workflow.RegisterOptions{Name: "Wire"})
 	w.RegisterActivityWithOptions(l.activity, activity.RegisterOptions{Name: "Activity"})
 	service := nexus.NewService("service")
