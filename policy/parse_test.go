@@ -116,19 +116,20 @@ func TestParse(t *testing.T) {
     accept: ["billing-*", shared]
     requireSealed: true
     sealHeaders: true
+    holdWorkflows: true
     claims: [taskQueue, workflowId, workflowType, activityType]
-  - {match: {namespace: "*"}, keys: [main], recipients: all, requireSealed: false, compression: none, accept: [], claims: [], dataKey: {}}
+  - {match: {namespace: "*"}, keys: [main], recipients: all, requireSealed: false, holdWorkflows: false, compression: none, accept: [], claims: [], dataKey: {}}
 `,
 			seal: []Rule{
 				{
 					Line: 6, Match: Match{Namespace: "payments-*", WorkflowType: "Order", ActivityType: "Charge*", TaskQueue: "q?"},
 					Keys: []string{"recovery", "main"}, Recipients: RecipientsPrimary,
 					DataKey:     DataKey{MaxPayloads: 1000, MaxAge: 90 * time.Second, MaxBytes: 64 << 20},
-					Compression: "zstd", Accept: []string{"billing-*", "shared"}, RequireSealed: true, SealHeaders: true,
+					Compression: "zstd", Accept: []string{"billing-*", "shared"}, RequireSealed: true, SealHeaders: true, HoldWorkflows: true,
 					Claims: []string{"taskQueue", "workflowId", "workflowType", "activityType"},
 				},
 				func() Rule {
-					r := plainRule(15)
+					r := plainRule(16)
 					r.Index, r.Compression, r.Recipients = 1, "none", "all"
 					return r
 				}(),

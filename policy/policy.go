@@ -54,6 +54,9 @@ type Rule struct {
 	RequireSealed bool
 	// SealHeaders seals header fields too.
 	SealHeaders bool
+	// HoldWorkflows has workflow code wait, its task retried, while a KMS answers
+	// that a key is denied, disabled or not found, which fails the workflow otherwise.
+	HoldWorkflows bool
 	// Claims are the facts besides the namespace that are recorded in
 	// envelopes: any of workflowId, workflowType, activityType, taskQueue.
 	Claims []string

@@ -105,6 +105,9 @@ func (r *reader) rule(n ast.Node, out *Rule, defined []string) bool {
 	if e, ok := f["sealHeaders"]; ok && e.value != nil {
 		out.SealHeaders = r.boolean(e, "sealHeaders of "+what)
 	}
+	if e, ok := f["holdWorkflows"]; ok && e.value != nil {
+		out.HoldWorkflows = r.boolean(e, "holdWorkflows of "+what)
+	}
 	if e, ok := f["claims"]; ok && e.value != nil {
 		out.Claims, _ = r.texts(e, "claims of "+what, "claims: [workflowId]", func(at position, s string) bool {
 			return r.oneOf(at, s, "claim", claimNames)

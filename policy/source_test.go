@@ -88,7 +88,7 @@ func TestNearest(t *testing.T) {
 	fields := ruleFields.fields
 	for name, want := range map[string]string{
 		"macth": "match", "key": "keys", "datakey": "dataKey", "data-key": "dataKey", "DATAKEY": "dataKey", "requiresealed": "requireSealed",
-		"requireSeald": "requireSealed", "compresion": "compression", "accepts": "accept", "claim": "claims",
+		"requireSeald": "requireSealed", "compresion": "compression", "accepts": "accept", "holdWorkflow": "holdWorkflows", "holdworkflows": "holdWorkflows", "claim": "claims",
 		"x": "", "": "", "keyring": "", "namespace": "", strings.Repeat("match", 100): "",
 	} {
 		if got := nearest(name, fields); got != want {
