@@ -23,6 +23,10 @@ type Config struct {
 	Registry *kms.Registry
 	// CallTimeout bounds a call whose caller set no deadline, DefaultCallTimeout if zero.
 	CallTimeout time.Duration
+	// WorkflowWait bounds how long one workflow task waits for KMSs in all, before it
+	// is failed so that the server tries it again; DefaultWorkflowWait if zero. It
+	// must stay well below the task timeout, which is 10 s by default.
+	WorkflowWait time.Duration
 	// CacheEntries, Fresh and Stale configure the data-key cache; see
 	// envelope.OpenerConfig for the meaning of zero.
 	CacheEntries int
@@ -38,6 +42,7 @@ type Config struct {
 type Codec struct {
 	policy      *policy.Policy
 	callTimeout time.Duration
+	waits       *waits
 	watchers    *watchers
 	keys        *keyring
 	opener      *envelope.Opener
@@ -64,6 +69,12 @@ func New(ctx context.Context, cfg Config) (*Codec, error) {
 	if cfg.CallTimeout == 0 {
 		cfg.CallTimeout = DefaultCallTimeout
 	}
+	if cfg.WorkflowWait < 0 {
+		return nil, errors.New("codec: new: WorkflowWait must not be negative")
+	}
+	if cfg.WorkflowWait == 0 {
+		cfg.WorkflowWait = DefaultWorkflowWait
+	}
 	w := &watchers{config: cfg.Hooks}
 	keys, err := newKeyring(ctx, cfg.Policy, cfg.Registry, w)
 	if err != nil {
@@ -78,7 +89,7 @@ func New(ctx context.Context, cfg Config) (*Codec, error) {
 		return nil, fmt.Errorf("codec: new: %w", err)
 	}
 	return &Codec{
-		policy: cfg.Policy, callTimeout: cfg.CallTimeout, watchers: w,
+		policy: cfg.Policy, callTimeout: cfg.CallTimeout, waits: newWaits(cfg.WorkflowWait), watchers: w,
 		keys: keys, opener: opener, sealers: newSealers(keys, opener, w),
 	}, nil
 }
@@ -132,21 +143,19 @@ func (c *Codec) withDeadline(ctx context.Context) (context.Context, context.Canc
 	if _, ok := ctx.Deadline(); ok {
 		return context.WithCancel(ctx)
 	}
-	return context.WithTimeoutCause(ctx, c.callTimeout, errCallTimeout)
+	return context.WithTimeoutCause(ctx, c.callTimeout, &lateError{after: c.callTimeout})
 }
-
-var errCallTimeout = errors.New("codec: no answer within the call timeout")
 
 // timedOut turns the end of our own deadline, which no caller set, into what
 // it means: the KMS was too slow.
 func (c *Codec) timedOut(ctx context.Context, op string, err error) error {
-	if kms.ClassOf(err) == kms.Canceled && errors.Is(context.Cause(ctx), errCallTimeout) {
+	if late, ok := errors.AsType[*lateError](context.Cause(ctx)); ok && kms.ClassOf(err) == kms.Canceled {
 		var keyID string
 		if e, ok := errors.AsType[*kms.Error](err); ok {
 			keyID = e.KeyID // who was waited for
 		}
 		return &kms.Error{
-			Class: kms.Unavailable, Op: op, KeyID: keyID, Detail: fmt.Sprintf("no answer within %s", c.callTimeout),
+			Class: kms.Unavailable, Op: op, KeyID: keyID, Detail: fmt.Sprintf("no answer within %s", late.after),
 			Advice: "check that the KMS is up and reachable from here", Err: err,
 		}
 	}

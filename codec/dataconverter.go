@@ -2,13 +2,10 @@ package codec
 
 import (
 	"context"
-	"fmt"
 
 	commonpb "go.temporal.io/api/common/v1"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/workflow"
-
-	"github.com/waxseal/waxseal/kms"
 )
 
 // dataConverter converts with parent and seals the outcome. Unlike the SDK's
@@ -33,9 +30,10 @@ var (
 // detector: do not wrap it in another converter that hides this. It does not see
 // headers, nor what the SDK sends when a conversion fails: NewPlugin does.
 //
-// In workflow code an Unavailable or Throttled KMS makes it panic with a
-// *TransientError: an error there would fail the workflow for good, while a panic
-// fails the workflow task, which the server retries.
+// In workflow code an Unavailable or Throttled KMS, and with holdWorkflows one that
+// refuses, makes it panic with a *HeldError after Config.WorkflowWait at most: an
+// error there would fail the workflow for good, while a panic fails the workflow
+// task, which the server retries.
 func NewDataConverter(c *Codec, namespace string, parent converter.DataConverter) converter.DataConverter {
 	return wrapConverter(c, site{namespace: namespace}, parent)
 }
@@ -55,25 +53,10 @@ func wrapConverter(c *Codec, s site, parent converter.DataConverter) converter.D
 	return workflow.DataConverterWithoutDeadlockDetection(&dataConverter{parent: parent, codec: payloadCodec{codec: c, site: s}})
 }
 
-// TransientError is what a workflow task is failed with while the KMS is
-// unavailable or throttling, so that the server retries it.
-type TransientError struct {
-	// Err is the failure; its Class is Unavailable or Throttled.
-	Err error
-}
-
-// Error implements error. It names the key and the class and nothing secret.
-func (e *TransientError) Error() string {
-	return fmt.Sprintf("waxseal: workflow task held, the workflow goes on when the KMS answers again: %v", e.Err)
-}
-
-// Unwrap returns the failure.
-func (e *TransientError) Unwrap() error { return e.Err }
-
-// hold panics with what may pass by itself, if workflow code is running.
+// hold panics with what is to hold the workflow task up, if workflow code is running.
 func (d *dataConverter) hold(err error) error {
-	if err != nil && d.codec.site.workflow != nil && kms.ClassOf(err).Transient() {
-		panic(&TransientError{Err: err}) //nolint:forbidigo // it fails the workflow task, where an error would fail the workflow
+	if err != nil && d.codec.site.workflow != nil && d.codec.codec.holds(d.codec.site.owner(), err) {
+		panic(&HeldError{Err: err}) //nolint:forbidigo // it fails the workflow task, where an error would fail the workflow
 	}
 	return err
 }

@@ -154,43 +154,6 @@ seal:
 	}
 }
 
-func TestOutageInWorkflowCodePanics(t *testing.T) {
-	c, backend := newCodec(t, onePolicy)
-	dc := codec.NewDataConverter(c, "n", nil)
-	for _, tc := range []struct {
-		class kms.Class
-		panic bool
-	}{{kms.Unavailable, true}, {kms.Throttled, true}, {kms.Denied, false}, {kms.Disabled, false}, {kms.NotFound, false}, {kms.Internal, false}} {
-		t.Run(tc.class.String(), func(t *testing.T) {
-			backend.Fake("a").Always(kmstest.Fail(tc.class))
-			defer backend.Fake("a").Heal()
-			var recovered any
-			var failed error
-			err := runWorkflow(t, dc, func(ctx workflow.Context) error {
-				defer func() { recovered = recover() }()
-				_, failed = dc.(workflow.ContextAware).WithWorkflowContext(ctx).ToPayload("CANARY")
-				return nil
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			held, ok := recovered.(*codec.TransientError)
-			if ok != tc.panic || (failed == nil) != tc.panic {
-				t.Fatalf("panic %v, error %v", recovered, failed)
-			}
-			if ok && (kms.ClassOf(held) != tc.class || !strings.Contains(held.Error(), "fake://a") || strings.Contains(held.Error(), "CANARY")) {
-				t.Errorf("panic says %v", held)
-			}
-		})
-	}
-	t.Run("outside workflow code", func(t *testing.T) {
-		backend.Fake("a").Always(kmstest.Fail(kms.Unavailable))
-		defer backend.Fake("a").Heal()
-		_, err := dc.(workflow.ContextAware).WithContext(t.Context()).ToPayload("x")
-		wantClass(t, err, kms.Unavailable)
-	})
-}
-
 func TestCallersContextEndsTheCall(t *testing.T) {
 	c, backend := newCodec(t, onePolicy)
 	backend.Fake("a").Always(kmstest.Stall())

@@ -102,6 +102,6 @@ func (c *Codec) passThrough(facts policy.Facts, p *commonpb.Payload) error {
 	}
 	return &kms.Error{
 		Class: kms.Denied, Op: "open payload", Detail: "the payload is not sealed, and the namespace's rule requires it to be",
-		Advice: "if plaintext from before the migration is still around, turn requireSealed off until it is gone",
+		Advice: "if plaintext from before the migration is still around, turn requireSealed off until it is gone", Err: errPlaintext,
 	}
 }

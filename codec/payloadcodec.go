@@ -32,13 +32,17 @@ func (p *payloadCodec) Encode(payloads []*commonpb.Payload) ([]*commonpb.Payload
 	if p.site.replay {
 		return payloads, nil // a replayer discards what it encodes; see newReplayConverter
 	}
-	return p.codec.encode(p.site.context(), p.site.facts(), payloads)
+	ctx, done := p.codec.at(p.site)
+	defer done()
+	return p.codec.encode(ctx, p.site.facts(), payloads)
 }
 
 // Decode implements converter.PayloadCodec.
 func (p *payloadCodec) Decode(payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
+	ctx, done := p.codec.at(p.site)
+	defer done()
 	out := make([]*commonpb.Payload, len(payloads))
-	for i, d := range p.codec.decode(p.site.context(), p.site.facts(), payloads) {
+	for i, d := range p.codec.decode(ctx, p.site.facts(), payloads) {
 		if d.Err != nil {
 			return nil, d.Err
 		}

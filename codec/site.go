@@ -26,8 +26,17 @@ type site struct {
 	replay bool
 }
 
-// context returns the context for KMS calls. Workflow code has none: its
-// workflow.Context must not be waited on, and our own deadline bounds the call.
+// at returns the context for KMS calls at a site; the caller calls done. Workflow
+// code has none, since its workflow.Context must not be waited on: there it is
+// bounded by what the workflow task may still wait.
+func (c *Codec) at(s site) (_ context.Context, done func()) {
+	if s.workflow == nil {
+		return s.context(), func() {}
+	}
+	return c.waits.bound(s.context(), runOf(s.workflow))
+}
+
+// context returns the caller's context; our own deadline bounds a call without.
 func (s site) context() context.Context {
 	if s.ctx != nil {
 		return s.ctx
@@ -67,6 +76,17 @@ func (s site) facts() policy.Facts {
 	return f
 }
 
+// owner returns the facts of the workflow that waits if something is to be held.
+func (s site) owner() policy.Facts {
+	if s.replay {
+		return policy.Facts{}
+	}
+	if running := s.running(); running.Namespace != "" {
+		return running
+	}
+	return s.facts()
+}
+
 // running returns the facts of the workflow or activity whose code this is.
 func (s site) running() policy.Facts {
 	if s.workflow != nil {
@@ -86,13 +106,29 @@ func (s site) running() policy.Facts {
 	return f
 }
 
-func runningWorkflow(ctx workflow.Context) (f policy.Facts) {
-	// The SDK also passes contexts that lack the workflow's interceptors, and has
-	// no way to ask; GetInfo panics on those. Nothing is known then.
-	defer func() { _ = recover() }()
-	info := workflow.GetInfo(ctx)
+func runningWorkflow(ctx workflow.Context) policy.Facts {
+	info := infoOf(ctx)
+	if info == nil {
+		return policy.Facts{}
+	}
 	return policy.Facts{
 		Namespace: info.Namespace, WorkflowID: info.WorkflowExecution.ID,
 		WorkflowType: info.WorkflowType.Name, TaskQueue: info.TaskQueueName,
 	}
+}
+
+// runOf returns the run ID of a workflow, empty if it is not known.
+func runOf(ctx workflow.Context) string {
+	info := infoOf(ctx)
+	if info == nil {
+		return ""
+	}
+	return info.WorkflowExecution.RunID
+}
+
+func infoOf(ctx workflow.Context) (info *workflow.Info) {
+	// The SDK also passes contexts that lack the workflow's interceptors, and has
+	// no way to ask; GetInfo panics on those. Nothing is known then.
+	defer func() { _ = recover() }()
+	return workflow.GetInfo(ctx)
 }
