@@ -28,8 +28,8 @@ seal:
 const testNamespace = "default-test-namespace"
 
 // inWorkflow calls f in workflow code with the converter that the SDK would use
-// there, and returns what f returned and what it panicked with.
-func inWorkflow(t *testing.T, dc converter.DataConverter, f func(converter.DataConverter) error) (failed error, panicked any) {
+// there, and returns what f panicked with and what it returned.
+func inWorkflow(t *testing.T, dc converter.DataConverter, f func(converter.DataConverter) error) (panicked any, failed error) {
 	t.Helper()
 	if err := runWorkflow(t, dc, func(ctx workflow.Context) error {
 		defer func() { panicked = recover() }()
@@ -38,7 +38,7 @@ func inWorkflow(t *testing.T, dc converter.DataConverter, f func(converter.DataC
 	}); err != nil {
 		t.Fatal(err)
 	}
-	return failed, panicked
+	return panicked, failed
 }
 
 func TestWhatHoldsAWorkflow(t *testing.T) {
@@ -71,7 +71,7 @@ func TestWhatHoldsAWorkflow(t *testing.T) {
 					c, backend := newCodec(t, tc.policy)
 					dc := codec.NewDataConverter(c, testNamespace, nil)
 					backend.Fake("a").Always(kmstest.Fail(class))
-					failed, panicked := inWorkflow(t, dc, convert)
+					panicked, failed := inWorkflow(t, dc, convert)
 					held, ok := panicked.(*codec.HeldError)
 					if ok != want || (failed == nil) != want {
 						t.Fatalf("%s: panic %v, error %v", name, panicked, failed)
@@ -124,7 +124,7 @@ func TestHoldWorkflowsHoldsForNoPolicy(t *testing.T) {
 		}, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			failed, panicked := inWorkflow(t, codec.NewDataConverter(c, testNamespace, nil), tc.convert)
+			panicked, failed := inWorkflow(t, codec.NewDataConverter(c, testNamespace, nil), tc.convert)
 			held, ok := panicked.(*codec.HeldError)
 			if ok != tc.held || (failed == nil) != tc.held {
 				t.Fatalf("panic %v, error %v", panicked, failed)
@@ -154,7 +154,7 @@ func TestWorkflowWait(t *testing.T) {
 	t.Cleanup(c.Close)
 	sealed := sealedElsewhere(t, "fake://a")
 	backend.Fake("a").Always(kmstest.Stall())
-	_, panicked := inWorkflow(t, codec.NewDataConverter(c, testNamespace, nil), func(dc converter.DataConverter) error {
+	panicked, _ := inWorkflow(t, codec.NewDataConverter(c, testNamespace, nil), func(dc converter.DataConverter) error {
 		return dc.FromPayload(sealed, new(string))
 	})
 	held, ok := panicked.(*codec.HeldError)
