@@ -25,7 +25,8 @@ type Claims struct {
 	Others map[string]string
 }
 
-func claimsOf(h format.Header) Claims {
+// ClaimsOf returns the claims that an envelope's header holds.
+func ClaimsOf(h format.Header) Claims {
 	c := Claims{Namespace: h.Namespace}
 	if len(h.Claims) > 0 {
 		c.Others = make(map[string]string, len(h.Claims))
@@ -49,9 +50,11 @@ func (c Claims) header(compression format.Compression) (format.Header, error) {
 	return h, nil
 }
 
-// context is the encryption context. It is injective: Namespace is never empty
-// and no other claim has its name.
-func (c Claims) context() kms.Context {
+// EncryptionContext returns the claims as the KMS binds them to the data key:
+// AWS KMS's encryption context, the additional authenticated data of the others.
+// It is injective: Namespace is never empty and no other claim has its name. The
+// result is the caller's.
+func (c Claims) EncryptionContext() kms.Context {
 	ec := make(kms.Context, 1+len(c.Others))
 	maps.Copy(ec, c.Others)
 	ec[namespaceClaim] = c.Namespace

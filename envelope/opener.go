@@ -193,7 +193,7 @@ func (o *Opener) prepare(ctx context.Context, item *Item, out *Opened) *opening 
 		out.Err = corrupt(err.Error(), err)
 		return nil
 	}
-	out.Claims = claimsOf(env.Header)
+	out.Claims = ClaimsOf(env.Header)
 	if out.KeyIDs, out.Err = recipientKeyIDs(env, item.KeyIDs); out.Err != nil {
 		return nil
 	}
@@ -203,7 +203,7 @@ func (o *Opener) prepare(ctx context.Context, item *Item, out *Opened) *opening 
 		}
 	}
 	configured, keysErr := o.cfg.Keys(ctx, out.Claims.Namespace)
-	p := &opening{out: out, env: env, ec: out.Claims.context()}
+	p := &opening{out: out, env: env, ec: out.Claims.EncryptionContext()}
 	if keysErr != nil {
 		p.errs = append(p.errs, keysErr)
 	}

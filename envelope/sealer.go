@@ -189,7 +189,7 @@ func (s *Sealer) tellMissing(keys []*sealingKey) {
 
 func (s *Sealer) take(ctx context.Context, claims Claims, sizes []int) (*pool, []*sealingKey, error) {
 	for {
-		p, err := s.poolFor(claims.context())
+		p, err := s.poolFor(claims.EncryptionContext())
 		if err != nil {
 			return nil, nil, err
 		}

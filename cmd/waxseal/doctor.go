@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/waxseal/waxseal/codec"
+	"github.com/waxseal/waxseal/envelope"
 	"github.com/waxseal/waxseal/envelope/format"
 	"github.com/waxseal/waxseal/internal/doctor"
 	"github.com/waxseal/waxseal/internal/payloaddoc"
@@ -179,15 +180,12 @@ func (e *examination) subjects(rules *policy.Policy, samples []doctor.Sample) ([
 			}
 			keys = append(keys, doctor.Key{
 				Name: name, Namespace: namespace, URI: shownURI(uri), Open: opener(backends, uri),
-				Context: kms.Context{namespaceClaim: namespace}, Samples: samples,
+				Context: envelope.Claims{Namespace: namespace}.EncryptionContext(), Samples: samples,
 			})
 		}
 	}
 	return keys, nil
 }
-
-// namespaceClaim is the namespace's name in encryption contexts (docs/format.md).
-const namespaceClaim = "namespace"
 
 // shownURI is a URI without its query, where people put what they should not.
 func shownURI(uri string) string {
@@ -238,10 +236,7 @@ func (e *examination) samples(ctx context.Context) ([]doctor.Sample, error) {
 		if !isSealed(found) || err != nil || len(names) != len(env.Recipients) {
 			continue
 		}
-		ec := kms.Context{namespaceClaim: env.Header.Namespace}
-		for _, c := range env.Header.Claims {
-			ec[c.Name] = c.Value
-		}
+		ec := envelope.ClaimsOf(env.Header).EncryptionContext()
 		for i, r := range env.Recipients {
 			id, version := kms.SplitVersionedID(names[i])
 			samples = append(samples, doctor.Sample{
