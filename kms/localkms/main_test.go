@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"github.com/waxseal/waxseal/kms"
 )
 
@@ -25,7 +27,7 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	m.Run()
+	goleak.VerifyTestMain(m)
 }
 
 // tempPath returns the path of a keyring that does not exist, in a folder that
