@@ -58,7 +58,7 @@ func (d *dataConverter) hold(err error) error {
 	if err != nil && d.codec.site.workflow != nil && d.codec.codec.holds(d.codec.site.owner(), err) {
 		panic(&HeldError{Err: err}) //nolint:forbidigo // it fails the workflow task, where an error would fail the workflow
 	}
-	return err
+	return d.codec.site.tell(err)
 }
 
 func (d *dataConverter) encode(payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
@@ -121,7 +121,10 @@ func (d *dataConverter) FromPayloads(payloads *commonpb.Payloads, valuePtrs ...a
 	return d.parent.FromPayloads(&commonpb.Payloads{Payloads: opened}, valuePtrs...)
 }
 
-// ToString implements converter.DataConverter.
+// ToString implements converter.DataConverter. What FromPayload would not read, an
+// envelope of a namespace that the rule does not accept above all, stands as the
+// error that FromPayload would return. Where no namespace is known there is none
+// that could be foreign.
 func (d *dataConverter) ToString(payload *commonpb.Payload) string {
 	opened, err := d.decode([]*commonpb.Payload{payload})
 	if err != nil {
@@ -137,6 +140,12 @@ func (d *dataConverter) ToStrings(payloads *commonpb.Payloads) []string {
 		return nil
 	}
 	out := make([]string, len(payloads.GetPayloads()))
+	if opened, err := d.codec.Decode(payloads.GetPayloads()); err == nil { // in one go, as a rule
+		for i, p := range opened {
+			out[i] = d.parent.ToString(p)
+		}
+		return out
+	}
 	for i, p := range payloads.GetPayloads() {
 		out[i] = d.ToString(p)
 	}

@@ -63,7 +63,7 @@ func (c *Codec) decode(ctx context.Context, facts policy.Facts, payloads []*comm
 		d := &out[at[n]]
 		d.Namespace = opened.Claims.Namespace
 		if opened.Err != nil {
-			d.Err = fmt.Errorf("codec: open payload: %w", c.timedOut(ctx, "open payload", opened.Err))
+			d.Err = &callError{op: "open payload", err: c.timedOut(ctx, "open payload", opened.Err)}
 			continue
 		}
 		original := new(commonpb.Payload)

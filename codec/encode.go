@@ -32,7 +32,7 @@ func (c *Codec) encode(ctx context.Context, facts policy.Facts, payloads []*comm
 	defer cancel()
 	out := make([]*commonpb.Payload, len(payloads))
 	if err := c.keepSealed(ctx, facts, payloads, out); err != nil {
-		return nil, c.timedOut(ctx, "seal payload", err)
+		return nil, &callError{op: "seal payload", err: c.timedOut(ctx, "seal payload", err)}
 	}
 	var todo []int
 	var plaintexts [][]byte
@@ -56,7 +56,7 @@ func (c *Codec) encode(ctx context.Context, facts policy.Facts, payloads []*comm
 	}
 	sealed, err := c.sealers.seal(ctx, rule, claimsFor(rule, facts), plaintexts)
 	if err != nil {
-		return nil, fmt.Errorf("codec: seal payload: %w", c.timedOut(ctx, "seal payload", err))
+		return nil, &callError{op: "seal payload", err: c.timedOut(ctx, "seal payload", err)}
 	}
 	for n, i := range todo {
 		out[i] = sealedPayload(sealed[n].Envelope, sealed[n].KeyIDs)
@@ -90,7 +90,7 @@ func (c *Codec) keepSealed(ctx context.Context, facts policy.Facts, payloads, ou
 			out[at[n]] = claiming[n]
 		case notOurs(d.Err):
 		default:
-			return fmt.Errorf("codec: tell whether payload %d is sealed already: %w", at[n], d.Err)
+			return fmt.Errorf("tell whether payload %d is sealed already: %w", at[n], d.Err)
 		}
 	}
 	return nil

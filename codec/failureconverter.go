@@ -1,7 +1,7 @@
 package codec
 
 import (
-	"strings"
+	"errors"
 
 	commonpb "go.temporal.io/api/common/v1"
 	failurepb "go.temporal.io/api/failure/v1"
@@ -12,27 +12,36 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// maxStackTrace is how many bytes of a stack trace are kept, beginning and end.
-// The server cuts a failure of more than 4 KiB and then drops its encoded
-// attributes, message and all; trimmed to this, a sealed failure stays below.
-const maxStackTrace = 1536
-
 // NewFailureConverter returns a failure converter that seals the message and
 // the stack trace of every error, and its details, with dc, which must be a
-// converter of this package. Stack traces are trimmed in the middle to 1,536
-// bytes so that a sealed failure survives the server's limit of 4 KiB for the
-// last failure of a pending activity.
+// converter of this package.
 //
-// If sealing fails, the failure is sent with a fixed message instead of its own,
-// which tells the kms.Class of the error that sealing met: type, retryability and
-// cause chain stay, nothing else that is readable leaves.
+// The server keeps a failure of an activity that is to be tried again only up to
+// 4 KiB; of a larger one it drops what is sealed. So what an activity fails with
+// is cut to that, unless it is not retryable: stack traces first, from the
+// innermost outwards, then messages in the middle. Details are never cut; where
+// they, and what sealing adds to each link of the chain, leave no room, nothing is
+// cut, and a pending activity then shows nothing of it. Elsewhere messages are
+// whole, and stack traces have at most 1,536 bytes.
+//
+// If sealing fails, the failure is sent with a fixed message in place of its own,
+// and without details; the message tells the kms.Class of the error that sealing
+// met. Type, retryability and cause chain stay, nothing else that is readable leaves.
+//
+// A failure that does not open becomes an error whose message says why. If an
+// activity that may be tried any number of times fails because a KMS is
+// unavailable or throttles, and not with a delay of its own, it is to be tried
+// again after 5 s, whatever its retry policy says by then.
 func NewFailureConverter(dc converter.DataConverter) converter.FailureConverter {
 	return &failureConverter{dc: dc, inner: temporal.NewDefaultFailureConverter(temporal.DefaultFailureConverterOptions{DataConverter: dc})}
 }
 
 type failureConverter struct {
 	dc    converter.DataConverter
-	inner converter.FailureConverter
+	inner converter.FailureConverter // opens
+	// activity says that what it converts is what an activity failed with, which
+	// the server may keep until the activity is tried again.
+	activity bool
 }
 
 var _ converter.FailureConverterWithSerializationContext = (*failureConverter)(nil)
@@ -50,38 +59,65 @@ func unsealable(err error) string {
 
 // ErrorToFailure implements converter.FailureConverter.
 func (f *failureConverter) ErrorToFailure(err error) *failurepb.Failure {
-	failure := f.inner.ErrorToFailure(err)
+	details := &detailsConverter{DataConverter: f.dc}
+	failure := temporal.NewDefaultFailureConverter(temporal.DefaultFailureConverterOptions{DataConverter: details}).ErrorToFailure(err)
 	if failure == nil {
 		return nil
 	}
 	// An error that came from the server holds its failure, which is shared.
 	failure = proto.CloneOf(failure)
-	for link := failure; link != nil; link = link.GetCause() {
-		f.seal(link)
+	limit := 0
+	if f.activity {
+		retrySoon(failure, err)
+		limit = limitOf(failure)
+	}
+	chain := f.unsealed(failure)
+	if details.withheld != nil {
+		chain.withhold(details.withheld)
+	} else if err := chain.seal(f.dc, limit); err != nil {
+		chain.withhold(err)
 	}
 	return failure
 }
 
-// seal replaces message and stack trace by their sealed form, once.
+// seal replaces message and stack trace of one link by their sealed form, once.
 func (f *failureConverter) seal(link *failurepb.Failure) {
-	if link.GetEncodedAttributes() != nil {
-		// The SDK's own conversion writes the opened message beside the sealed one.
-		link.Message, link.StackTrace = encodedMessage, ""
-		return
-	}
-	link.StackTrace = trimStackTrace(link.GetStackTrace())
-	if err := converter.EncodeCommonFailureAttributes(f.dc, link); err != nil {
-		link.Message, link.StackTrace, link.EncodedAttributes = unsealable(err), "", (*commonpb.Payload)(nil)
+	chain := &failureChain{failure: link}
+	chain.add(link)
+	if err := chain.seal(f.dc, 0); err != nil {
+		chain.withhold(err)
 	}
 }
 
-func trimStackTrace(s string) string {
-	if len(s) <= maxStackTrace {
-		return s
+// unsealed returns the links of a failure that are to be sealed.
+func (f *failureConverter) unsealed(failure *failurepb.Failure) *failureChain {
+	chain := &failureChain{failure: failure}
+	for link := failure; link != nil; link = link.GetCause() {
+		chain.add(link)
 	}
-	const cut = "\n[…]\n"
-	half := (maxStackTrace - len(cut)) / 2
-	return strings.ToValidUTF8(s[:half]+cut+s[len(s)-half:], "")
+	return chain
+}
+
+// detailsConverter seals the details of errors. The SDK panics where that fails,
+// with the error: in whoever completes an activity, or in a worker that then says
+// nothing of a failure. So it returns none in place of those that cannot be sealed.
+// A value that cannot be converted is a mistake of the program and still panics.
+type detailsConverter struct {
+	converter.DataConverter
+	withheld error // why details could not be sealed
+}
+
+// ToPayloads implements converter.DataConverter.
+func (d *detailsConverter) ToPayloads(values ...any) (*commonpb.Payloads, error) {
+	if d.withheld != nil {
+		return nil, nil // the rest would wait for the same KMS, to no end
+	}
+	out, err := d.DataConverter.ToPayloads(values...)
+	if _, ours := errors.AsType[*callError](err); ours {
+		d.withheld = err
+		return nil, nil
+	}
+	return out, err
 }
 
 // FailureToError implements converter.FailureConverter. The SDK's own
@@ -92,10 +128,38 @@ func (f *failureConverter) FailureToError(failure *failurepb.Failure) error {
 	if failure == nil {
 		return nil
 	}
-	return f.inner.FailureToError(proto.CloneOf(failure))
+	failure = proto.CloneOf(failure)
+	f.explain(failure)
+	return f.inner.FailureToError(failure)
+}
+
+// explain says in place of the messages that do not open why they do not. Sealed
+// ones stay with the failure, which is what is sent again.
+func (f *failureConverter) explain(failure *failurepb.Failure) {
+	var sealed []*failurepb.Failure
+	var all commonpb.Payloads
+	var values []any
+	for link := failure; link != nil; link = link.GetCause() {
+		if link.GetEncodedAttributes() != nil {
+			sealed, all.Payloads, values = append(sealed, link), append(all.Payloads, link.GetEncodedAttributes()), append(values, new(said))
+		}
+	}
+	if len(sealed) == 0 || f.dc.FromPayloads(&all, values...) == nil { // in one go, as a rule
+		return
+	}
+	for _, link := range sealed {
+		if err := f.dc.FromPayload(link.GetEncodedAttributes(), new(said)); err != nil {
+			link.Message = encodedMessage + " (" + err.Error() + ")"
+		}
+	}
 }
 
 // WithSerializationContext implements converter.FailureConverterWithSerializationContext.
 func (f *failureConverter) WithSerializationContext(sc converter.SerializationContext) converter.FailureConverter {
-	return NewFailureConverter(converter.WithDataConverterSerializationContext(f.dc, sc))
+	dc := converter.WithDataConverterSerializationContext(f.dc, sc)
+	in, ok := sc.(converter.ActivitySerializationContext)
+	return &failureConverter{
+		dc: dc, inner: temporal.NewDefaultFailureConverter(temporal.DefaultFailureConverterOptions{DataConverter: dc}),
+		activity: ok && !in.IsLocal,
+	}
 }

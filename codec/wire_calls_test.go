@@ -63,7 +63,7 @@ func clientCalls() map[string]func(context.Context, *call) error {
 		},
 		"complete activity":          func(ctx context.Context, c *call) error { return c.completeActivity(ctx, c.secret("result"), nil) },
 		"fail activity":              func(ctx context.Context, c *call) error { return c.completeActivity(ctx, nil, c.failure()) },
-		"fail activity with details": func(ctx context.Context, c *call) error { return c.completeActivity(ctx, nil, c.detailedFailure()) },
+		"fail activity with details": func(ctx context.Context, c *call) error { return c.completeActivity(ctx, nil, c.detailed()) },
 		"cancel activity": func(ctx context.Context, c *call) error {
 			return c.completeActivity(ctx, nil, temporal.NewCanceledError(c.secret("details")))
 		},
@@ -175,11 +175,6 @@ func (c *call) updateOptions() client.UpdateWorkflowOptions {
 // failure is an error with causes.
 func (c *call) failure() error {
 	return fmt.Errorf("%s: %w", c.perhaps("message"), temporal.NewApplicationErrorWithCause(c.perhaps("cause"), "Type", errors.New(c.perhaps("root"))))
-}
-
-// detailedFailure is an error with details.
-func (c *call) detailedFailure() error {
-	return temporal.NewApplicationErrorWithCause(c.perhaps("message"), "Type", c.failure(), c.secretsOf("details", 2)...)
 }
 
 func (c *call) completeActivity(ctx context.Context, result any, err error) error {

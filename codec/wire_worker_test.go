@@ -213,7 +213,7 @@ func (c *call) workflowContext(ctx workflow.Context) workflow.Context {
 	return ctx
 }
 
-// detailed is detailedFailure where the details may be left out.
+// detailed is an error with details, which are left out where they cannot be sealed.
 func (c *call) detailed() error {
 	return temporal.NewApplicationErrorWithCause(c.perhaps("message"), "Type", c.failure(), c.perhaps("details"))
 }

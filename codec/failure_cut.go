@@ -1,0 +1,121 @@
+package codec
+
+import (
+	"slices"
+	"unicode/utf8"
+)
+
+const (
+	// minTrace and minMessage are bytes below which a stack trace is dropped rather
+	// than cut, and a message is not cut.
+	minTrace, minMessage = 128, 64
+
+	traceMark, messageMark = "\n[…]\n", "[…]"
+)
+
+// cutAll cuts what the links of a failure say, outermost first, to room bytes of
+// JSON in all: stack traces to what the messages leave, those inside before those
+// outside; and messages, the longest first, only when there is no stack trace left.
+// It reports false if that leaves less than minMessage of one.
+func cutAll(texts []said, room int) ([]said, bool) {
+	out := slices.Clone(texts)
+	sizes := make([]int, len(out))
+	for i, text := range out {
+		sizes[i] = jsonSize(text.Message)
+		room -= sizes[i]
+	}
+	if room < 0 {
+		limit := level(sizes, room)
+		if limit < minMessage {
+			return nil, false
+		}
+		for i, text := range out {
+			out[i] = said{Message: cut(text.Message, messageMark, limit)}
+		}
+		return out, true
+	}
+	for i := range out {
+		trace := &out[i].StackTrace
+		if jsonSize(*trace) > room {
+			if *trace = cut(*trace, traceMark, room); room < minTrace {
+				*trace = ""
+			}
+		}
+		room -= jsonSize(*trace)
+	}
+	return out, true
+}
+
+// level returns the size that nothing may exceed for sizes to be less by what room
+// is below zero.
+func level(sizes []int, room int) int {
+	down := slices.Sorted(slices.Values(sizes))
+	slices.Reverse(down)
+	for i, size := range down {
+		next := 0
+		if i+1 < len(down) {
+			next = down[i+1]
+		}
+		gain := (size - next) * (i + 1)
+		if room+gain >= 0 {
+			return size - (i-room)/(i+1)
+		}
+		room += gain
+	}
+	return 0
+}
+
+// cut takes as much as need be out of the middle of s for it to have size bytes as
+// JSON, and leaves a mark there.
+func cut(s, mark string, size int) string {
+	if jsonSize(s) <= size {
+		return s
+	}
+	room := size - jsonSize(mark)
+	var head, tail int
+	for left := (room + 1) / 2; ; {
+		r, n := utf8.DecodeRuneInString(s[head:])
+		if left -= jsonSizeOf(r, n); left < 0 {
+			break
+		}
+		head += n
+	}
+	for left := room / 2; ; {
+		r, n := utf8.DecodeLastRuneInString(s[:len(s)-tail])
+		if left -= jsonSizeOf(r, n); left < 0 {
+			break
+		}
+		tail += n
+	}
+	return s[:head] + mark + s[len(s)-tail:]
+}
+
+// jsonSize returns how many bytes the SDK's JSON has for a string, quotes not counted.
+func jsonSize(s string) (size int) {
+	for len(s) > 0 {
+		r, n := utf8.DecodeRuneInString(s)
+		size += jsonSizeOf(r, n)
+		s = s[n:]
+	}
+	return size
+}
+
+// jsonSizeOf returns the same for a rune that has n bytes in a string.
+func jsonSizeOf(r rune, n int) int {
+	const escaped = len(`\u003c`)
+	switch {
+	case r == '"', r == '\\', r == '\n', r == '\r', r == '\t', r == '\b', r == '\f':
+		return 2
+	case r < ' ', r == '<', r == '>', r == '&', r == '\u2028', r == '\u2029', r == utf8.RuneError && n == 1:
+		return escaped
+	default:
+		return n
+	}
+}
+
+func jsonSizes(texts []said) (size int) {
+	for _, text := range texts {
+		size += jsonSize(text.Message) + jsonSize(text.StackTrace)
+	}
+	return size
+}
