@@ -11,11 +11,11 @@ import (
 
 // texts that JSON has in all ways that there are.
 var awkward = map[string]string{
-	"plain":        strings.Repeat("abcdefghij", 100),
-	"a trace":      strings.Repeat("main.f(...)\n\t/src/main.go:12 +0x1d\n", 30),
-	"escapes":      strings.Repeat("\"\\\r\b\f\x00\x1f<&>\u2028\u2029\x7f", 80),
-	"wide":         strings.Repeat("Grüße, 世界 🌍 ", 60),
-	"broken UTF-8": strings.Repeat("a\xffé\xc3\xe4\xb8\xf0\x9f", 90),
+	"plain":         strings.Repeat("abcdefghij", 100),
+	"a trace":       strings.Repeat("main.f(...)\n\t/src/main.go:12 +0x1d\n", 30),
+	"escapes":       strings.Repeat("\"\\\r\b\f\x00\x1f<&>\u2028\u2029\x7f", 80),
+	"wide":          strings.Repeat("Grüße, 世界 🌍 ", 60),
+	"broken UTF-8":  strings.Repeat("a\xffé\xc3\xe4\xb8\xf0\x9f", 90),
 	"a real \uFFFD": strings.Repeat("\uFFFD", 300),
 }
 

@@ -1,0 +1,537 @@
+package codec_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	commonpb "go.temporal.io/api/common/v1"
+	failurepb "go.temporal.io/api/failure/v1"
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/workflow"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/waxseal/waxseal/codec"
+	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/kmstest"
+)
+
+// pendingLimit is the server's, see the documentation of NewFailureConverter.
+const pendingLimit = 4096
+
+// inActivity is the failure converter that the SDK uses for an activity.
+func inActivity(c *codec.Codec) converter.FailureConverter {
+	return converter.WithFailureConverterSerializationContext(
+		codec.NewFailureConverter(codec.NewDataConverter(c, "n", nil)),
+		converter.ActivitySerializationContext{Namespace: "n", WorkflowID: "w", WorkflowType: "W", ActivityType: "A", TaskQueue: "q"})
+}
+
+// link is one of a failure: what it says and the name of its type.
+type link struct{ message, trace string }
+
+// chained returns an error that is converted to a failure with these links.
+func chained(links ...link) error {
+	var f *failurepb.Failure
+	for i, l := range slices.Backward(links) {
+		f = &failurepb.Failure{
+			Message: l.message, StackTrace: l.trace, Source: "GoSDK", Cause: f,
+			FailureInfo: &failurepb.Failure_ApplicationFailureInfo{ApplicationFailureInfo: &failurepb.ApplicationFailureInfo{Type: fmt.Sprint("Type", i)}},
+		}
+	}
+	return temporal.GetDefaultFailureConverter().FailureToError(f)
+}
+
+// opened returns what the links of a sealed failure say.
+func opened(t *testing.T, c *codec.Codec, f *failurepb.Failure) (out []link) {
+	t.Helper()
+	dc := codec.NewDataConverter(c, "n", nil)
+	for l := f; l != nil; l = l.GetCause() {
+		var said struct {
+			Message    string `json:"message"`
+			StackTrace string `json:"stack_trace"`
+		}
+		if err := dc.FromPayload(l.GetEncodedAttributes(), &said); err != nil || l.GetEncodedAttributes() == nil {
+			t.Fatalf("%s does not open: %v", l, err)
+		}
+		if l.GetMessage() != "Encoded failure" || l.GetStackTrace() != "" {
+			t.Errorf("in plaintext: %s", l)
+		}
+		out = append(out, link{said.Message, said.StackTrace})
+	}
+	return out
+}
+
+// isCut reports whether got is want with something taken out of its middle.
+func isCut(got, want string) bool {
+	head, tail, ok := strings.Cut(got, "[…]")
+	return ok && len(got) < len(want) && strings.HasPrefix(want, strings.TrimSuffix(head, "\n")) && strings.HasSuffix(want, strings.TrimPrefix(tail, "\n"))
+}
+
+func trace(n int) string {
+	var b strings.Builder
+	for i := 0; b.Len() < n; i++ {
+		fmt.Fprintf(&b, "main.level%d(0x%x, ...)\n\t/src/github.com/acme/orders/file%d.go:%d +0x%x\n", i, i*7919, i, i*31, i*17)
+	}
+	return b.String()[:n]
+}
+
+// noise is text that does not compress well.
+func noise(n int) string {
+	var b strings.Builder
+	for x := uint32(1); b.Len() < n; x = x*1664525 + 1013904223 {
+		fmt.Fprintf(&b, "%x", x>>8)
+	}
+	return b.String()[:n]
+}
+
+// pendingPolicies make envelopes of several sizes; the rules seal namespace n.
+var pendingPolicies = map[string]string{
+	"one key":     onePolicy,
+	"three keys":  `{keys: {a: {uri: "fake://a"}, b: {uri: "fake://b"}, c: {uri: "fake://` + strings.Repeat("c", 200) + `"}}, seal: [{match: {namespace: "*"}, keys: [a, b, c]}]}`,
+	"compression": `{keys: {a: {uri: "fake://a"}}, seal: [{match: {namespace: "*"}, keys: [a], compression: zstd, claims: [workflowId, activityType]}]}`,
+}
+
+func TestAPendingFailureFits(t *testing.T) {
+	for name, policy := range pendingPolicies {
+		for _, tc := range []struct {
+			name  string
+			links []link
+			check func(t *testing.T, got, want []link)
+		}{
+			{"short", []link{{"outer", trace(300)}, {"inner", ""}}, wantWhole},
+			{"a long stack trace", []link{{"message", trace(30_000)}}, func(t *testing.T, got, want []link) {
+				if got[0].message != want[0].message || !isCut(got[0].trace, want[0].trace) || len(got[0].trace) < 1536 {
+					t.Errorf("a trace of %d bytes: %q", len(got[0].trace), got[0].trace)
+				}
+			}},
+			{"stack traces all the way", []link{{"a", trace(2000)}, {"b", trace(2000)}, {"c", trace(2000)}, {"d", trace(2000)}, {"e", trace(2000)}}, func(t *testing.T, got, want []link) {
+				for i := range got {
+					if got[i].message != want[i].message || i > 0 && len(got[i].trace) > len(got[i-1].trace) {
+						t.Errorf("link %d: %q and %d bytes of trace", i, got[i].message, len(got[i].trace))
+					}
+				}
+				if len(got[0].trace) < 500 {
+					t.Errorf("%d bytes are left of the outermost trace", len(got[0].trace))
+				}
+			}},
+			{"a long message", []link{{noise(100_000), trace(2000)}, {"why", trace(2000)}}, func(t *testing.T, got, want []link) {
+				if !isCut(got[0].message, want[0].message) || len(got[0].message) < 1500 || got[1].message != "why" || got[0].trace+got[1].trace != "" {
+					t.Errorf("%d bytes of message, %+v", len(got[0].message), got)
+				}
+			}},
+			{"text of many bytes as JSON", []link{{strings.Repeat("<&>\"\n\x01", 2000), ""}}, func(t *testing.T, got, want []link) {
+				if !isCut(got[0].message, want[0].message) || len(got[0].message) < 400 {
+					t.Errorf("%q", got[0].message)
+				}
+			}},
+		} {
+			t.Run(name+"/"+tc.name, func(t *testing.T) {
+				c, _ := newCodec(t, policy)
+				f := inActivity(c).ErrorToFailure(chained(tc.links...))
+				if n := proto.Size(f); n > pendingLimit || n < pendingLimit*3/4 && tc.name != "short" && name != "compression" {
+					t.Errorf("%d bytes", n)
+				}
+				tc.check(t, opened(t, c, f), tc.links)
+			})
+		}
+	}
+}
+
+func wantWhole(t *testing.T, got, want []link) {
+	t.Helper()
+	if d := cmp.Diff(want, got, cmp.AllowUnexported(link{})); d != "" {
+		t.Error(d)
+	}
+}
+
+// What the server keeps as it is is not cut, but for stack traces.
+func TestOtherFailuresAreWhole(t *testing.T) {
+	c, _ := newCodec(t, onePolicy)
+	bare := codec.NewFailureConverter(codec.NewDataConverter(c, "n", nil))
+	in := func(sc converter.SerializationContext) converter.FailureConverter {
+		return converter.WithFailureConverterSerializationContext(bare, sc)
+	}
+	message := noise(100_000)
+	retryable, final := chained(link{message, trace(5000)}), temporal.NewNonRetryableApplicationError(message, "Final", errors.New("cause"))
+	for name, tc := range map[string]struct {
+		fc  converter.FailureConverter
+		err error
+	}{
+		"no context":                {bare, retryable},
+		"a workflow":                {in(converter.WorkflowSerializationContext{Namespace: "n", WorkflowID: "w"}), retryable},
+		"a local activity":          {in(converter.ActivitySerializationContext{Namespace: "n", IsLocal: true}), retryable},
+		"an activity's last word":   {inActivity(c), final},
+		"details leave no room":     {inActivity(c), temporal.NewApplicationError(message, "Type", noise(5000))},
+		"the chain leaves no room":  {inActivity(c), deep(30, message)},
+		"an activity that told all": {inActivity(c), bare.FailureToError(bare.ErrorToFailure(retryable))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := opened(t, c, tc.fc.ErrorToFailure(tc.err))
+			if !strings.HasSuffix(got[0].message, message) {
+				t.Errorf("%d bytes of message", len(got[0].message))
+			}
+			if n := len(got[0].trace); n > 1536 || errors.Is(tc.err, retryable) && n < 1400 {
+				t.Errorf("%d bytes of stack trace", n)
+			}
+		})
+	}
+}
+
+func deep(n int, message string) error {
+	err := errors.New(message)
+	for range n {
+		err = fmt.Errorf("x: %w", err)
+	}
+	return err
+}
+
+// A failure that is found too large when the KMS goes away is sent as it is.
+func TestAKMSThatFailsBetweenTwoTries(t *testing.T) {
+	c, _ := newCodec(t, onePolicy)
+	dc := &odd{DataConverter: codec.NewDataConverter(c, "n", nil), fail: 2}
+	fc := converter.WithFailureConverterSerializationContext(codec.NewFailureConverter(dc), converter.ActivitySerializationContext{Namespace: "n"})
+	f := fc.ErrorToFailure(chained(link{noise(100_000), ""}))
+	if n := proto.Size(f); n <= pendingLimit || dc.calls != 2 {
+		t.Errorf("%d bytes after %d calls", n, dc.calls)
+	}
+	if got := opened(t, c, f); !isCut(got[0].message, noise(100_000)) {
+		t.Errorf("it says %q", got[0].message)
+	}
+}
+
+// odd is a converter that somebody put around ours.
+type odd struct {
+	converter.DataConverter
+	calls, fail int  // the fail-th call fails
+	one         bool // puts all values into one payload
+	none        bool // makes no payload
+}
+
+func (o *odd) ToPayloads(values ...any) (*commonpb.Payloads, error) {
+	o.calls++
+	switch {
+	case o.calls == o.fail:
+		return nil, &kms.Error{Class: kms.Throttled}
+	case o.one:
+		return o.DataConverter.ToPayloads(values)
+	}
+	return o.DataConverter.ToPayloads(values...)
+}
+
+func (o *odd) ToPayload(value any) (*commonpb.Payload, error) {
+	if o.calls++; o.calls == o.fail {
+		return nil, &kms.Error{Class: kms.Throttled}
+	}
+	if o.none {
+		return nil, nil
+	}
+	return o.DataConverter.ToPayload(value)
+}
+
+func TestFailuresWithAnOddDataConverter(t *testing.T) {
+	c, _ := newCodec(t, onePolicy)
+	dc := codec.NewDataConverter(c, "n", nil)
+	links := []link{{"CANARY outer", "CANARY trace"}, {"CANARY inner", ""}}
+	wantWhole(t, opened(t, c, codec.NewFailureConverter(&odd{DataConverter: dc, one: true}).ErrorToFailure(chained(links...))), links)
+	for want, o := range map[string]*odd{
+		"(internal)":  {DataConverter: dc, one: true, none: true},
+		"(throttled)": {DataConverter: dc, one: true, fail: 3},
+	} {
+		f := codec.NewFailureConverter(o).ErrorToFailure(chained(links...))
+		if strings.Contains(f.String(), "CANARY") || !strings.Contains(f.GetMessage(), want) || f.GetCause().GetMessage() != f.GetMessage() || f.GetEncodedAttributes() != nil {
+			t.Errorf("%s: %s", want, f)
+		}
+	}
+}
+
+// One that cannot be had for long enough is asked once for all of a failure.
+func TestAFailureIsSealedInOneGo(t *testing.T) {
+	c, backend := newCodec(t, onePolicy)
+	fc := codec.NewFailureConverter(codec.NewDataConverter(c, "n", nil))
+	fc.ErrorToFailure(errors.New("warm"))
+	cold := newCodecOn(t, onePolicy, backend)
+	backend.Fake("a").Always(kmstest.Fail(kms.Denied))
+	before := backend.Fake("a").Counts().Wraps
+	_ = codec.NewFailureConverter(codec.NewDataConverter(cold, "n", nil)).ErrorToFailure(
+		temporal.NewApplicationErrorWithCause("m", "T", temporal.NewApplicationError("m", "T", 1), 2))
+	if n := backend.Fake("a").Counts().Wraps - before; n != 1 {
+		t.Errorf("the KMS was asked %d times", n)
+	}
+}
+
+// What an error is stays when what it says cannot be sealed.
+func TestDetailsAreWithheld(t *testing.T) {
+	for _, class := range []kms.Class{kms.Unavailable, kms.Throttled, kms.Denied, kms.NotFound, kms.Disabled, kms.Corrupt, kms.Internal} {
+		t.Run(class.String(), func(t *testing.T) {
+			c, backend := newCodec(t, onePolicy)
+			backend.Fake("a").Always(kmstest.Fail(class))
+			err := temporal.NewApplicationErrorWithOptions("CANARY", "Outer", temporal.ApplicationErrorOptions{
+				NonRetryable: true, NextRetryDelay: time.Minute, Category: temporal.ApplicationErrorCategoryBenign, Details: []any{"CANARY", 1},
+				Cause: fmt.Errorf("CANARY: %w", temporal.NewTimeoutError(3, temporal.NewCanceledError("CANARY"), "CANARY")),
+			})
+			for name, fc := range map[string]converter.FailureConverter{
+				"activity": inActivity(c), "elsewhere": codec.NewFailureConverter(codec.NewDataConverter(c, "n", nil)),
+			} {
+				f := fc.ErrorToFailure(err)
+				var links []string
+				for l := f; l != nil; l = l.GetCause() {
+					links = append(links, fmt.Sprintf("%T", l.GetFailureInfo()))
+					if !strings.Contains(l.GetMessage(), "could not be sealed ("+class.String()+")") {
+						t.Errorf("%s: %s", name, l)
+					}
+				}
+				info := f.GetApplicationFailureInfo()
+				if strings.Contains(f.String(), "CANARY") || !info.GetNonRetryable() || info.GetType() != "Outer" || info.GetNextRetryDelay().AsDuration() != time.Minute || info.GetCategory() != 1 || info.GetDetails() != nil {
+					t.Errorf("%s: %s", name, f)
+				}
+				want := []string{"*failure.Failure_ApplicationFailureInfo", "*failure.Failure_ApplicationFailureInfo", "*failure.Failure_TimeoutFailureInfo", "*failure.Failure_CanceledFailureInfo"}
+				if d := cmp.Diff(want, links); d != "" {
+					t.Errorf("%s: %s", name, d)
+				}
+			}
+		})
+	}
+}
+
+// A value that cannot be converted is no matter of sealing: the SDK's way stays.
+func TestDetailsThatCannotBeConverted(t *testing.T) {
+	c, _ := newCodec(t, onePolicy)
+	defer func() {
+		if err, ok := recover().(error); !ok || !strings.Contains(err.Error(), "unable to encode") {
+			t.Errorf("panic: %v", err)
+		}
+	}()
+	inActivity(c).ErrorToFailure(temporal.NewApplicationError("m", "T", make(chan int)))
+}
+
+// What cannot be opened says why, and is sent on as it came.
+func TestFailuresThatDoNotOpen(t *testing.T) {
+	c, _ := newCodec(t, onePolicy)
+	theirs := codec.NewFailureConverter(codec.NewDataConverter(c, "theirs", nil)).ErrorToFailure(
+		temporal.NewApplicationErrorWithCause("CANARY outer", "Outer", errors.New("CANARY inner"), "CANARY details"))
+	mixed := codec.NewFailureConverter(codec.NewDataConverter(c, "n", nil)).ErrorToFailure(errors.New("ours"))
+	mixed.Cause = proto.CloneOf(theirs)
+	altered := proto.CloneOf(theirs)
+	altered.EncodedAttributes.Data = altered.EncodedAttributes.Data[:20]
+	fc := codec.NewFailureConverter(codec.NewDataConverter(c, "n", nil))
+	for name, tc := range map[string]struct {
+		f    *failurepb.Failure
+		want []string
+	}{
+		"another namespace":          {theirs, []string{`Encoded failure (`, `sealed for namespace "theirs", not for "n")`, "type: Outer"}},
+		"a cause of another":         {mixed, []string{"ours", `sealed for namespace "theirs", not for "n")`}},
+		"altered, and another's too": {altered, []string{"corrupt", `sealed for namespace "theirs"`}},
+	} {
+		before := proto.CloneOf(tc.f)
+		err := fc.FailureToError(tc.f)
+		if !proto.Equal(before, tc.f) {
+			t.Errorf("%s: mutated", name)
+		}
+		for _, want := range tc.want {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %q lacks %q", name, err, want)
+			}
+		}
+		var details string
+		if app, ok := errors.AsType[*temporal.ApplicationError](err); strings.Contains(err.Error(), "CANARY") || ok && app.HasDetails() && app.Details(&details) == nil {
+			t.Errorf("%s: %v, details %q", name, err, details)
+		}
+		if again := fc.ErrorToFailure(err); !proto.Equal(again, before) {
+			t.Errorf("%s: it is sent on as %s", name, again)
+		}
+		if again := inActivity(c).ErrorToFailure(err); !proto.Equal(again, before) {
+			t.Errorf("%s: an activity sends it on as %s", name, again)
+		}
+	}
+}
+
+// TestErrorsComeBack converts errors there and back, twice.
+func TestErrorsComeBack(t *testing.T) {
+	c, _ := newCodec(t, onePolicy)
+	fc := inActivity(c)
+	sentinel := errors.New("sentinel")
+	for name, tc := range map[string]struct {
+		err   error
+		check func(err error) bool
+	}{
+		"wrapped": {fmt.Errorf("a: %w", fmt.Errorf("b: %w", sentinel)), func(err error) bool {
+			first, _ := errors.AsType[*temporal.ApplicationError](err)
+			second, _ := errors.AsType[*temporal.ApplicationError](errors.Unwrap(first))
+			third, _ := errors.AsType[*temporal.ApplicationError](errors.Unwrap(second))
+			return first.Type() == "wrapError" && first.Message() == "a: b: sentinel" && second.Message() == "b: sentinel" && third.Message() == "sentinel" && third.Type() == ""
+		}},
+		"joined": {errors.Join(errors.New("one"), temporal.NewApplicationError("two", "Two")), func(err error) bool {
+			app, ok := errors.AsType[*temporal.ApplicationError](err)
+			return ok && app.Type() == "joinError" && strings.Contains(app.Message(), "one\ntwo")
+		}},
+		"application": {temporal.NewApplicationErrorWithOptions("m", "T", temporal.ApplicationErrorOptions{
+			NextRetryDelay: time.Minute, Category: temporal.ApplicationErrorCategoryBenign, Details: []any{"d", 7}, Cause: sentinel,
+		}), func(err error) bool {
+			app, ok := errors.AsType[*temporal.ApplicationError](err)
+			var s string
+			var n int
+			return ok && app.Type() == "T" && app.NextRetryDelay() == time.Minute && app.Category() == temporal.ApplicationErrorCategoryBenign &&
+				app.Details(&s, &n) == nil && s == "d" && n == 7 && strings.Contains(errors.Unwrap(app).Error(), "sentinel")
+		}},
+		"canceled": {temporal.NewCanceledError("d"), func(err error) bool {
+			canceled, ok := errors.AsType[*temporal.CanceledError](err)
+			var s string
+			return ok && temporal.IsCanceledError(err) && canceled.Details(&s) == nil && s == "d"
+		}},
+		"timeout": {temporal.NewTimeoutError(3, temporal.NewApplicationError("m", "T"), "beat"), func(err error) bool {
+			timeout, ok := errors.AsType[*temporal.TimeoutError](err)
+			var s string
+			return ok && timeout.TimeoutType() == 3 && timeout.LastHeartbeatDetails(&s) == nil && s == "beat" && strings.Contains(errors.Unwrap(timeout).Error(), "type: T")
+		}},
+		"panic": {panicError(t, "frame"), func(err error) bool {
+			p, ok := errors.AsType[*temporal.PanicError](err)
+			return ok && p.Error() == "boom" && p.StackTrace() == "frame"
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			once := fc.FailureToError(fc.ErrorToFailure(tc.err))
+			for _, err := range []error{once, fc.FailureToError(fc.ErrorToFailure(once)), fc.FailureToError(fc.ErrorToFailure(fmt.Errorf("around: %w", once)))} {
+				if !tc.check(err) {
+					if inner := errors.Unwrap(err); inner == nil || !tc.check(inner) {
+						t.Errorf("%#v: %v", err, err)
+					}
+				}
+			}
+		})
+	}
+}
+
+// fromActivity opens a payload in an activity, and returns the error.
+func fromActivity(t *testing.T, dc converter.DataConverter, p *commonpb.Payload) (failed error) {
+	t.Helper()
+	var suite testsuite.WorkflowTestSuite
+	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.DiscardHandler)))
+	env := suite.NewTestWorkflowEnvironment()
+	env.RegisterActivityWithOptions(func(ctx context.Context) error {
+		failed = dc.(workflow.ContextAware).WithContext(ctx).FromPayload(p, new(string))
+		return nil
+	}, activity.RegisterOptions{Name: "Open"})
+	env.RegisterWorkflowWithOptions(func(ctx workflow.Context) error {
+		ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: 10 * time.Second})
+		return workflow.ExecuteActivity(ctx, "Open").Get(ctx, nil)
+	}, workflow.RegisterOptions{Name: "Order"})
+	env.ExecuteWorkflow("Order")
+	if err := env.GetWorkflowError(); err != nil {
+		t.Fatal(err)
+	}
+	return failed
+}
+
+// An activity that fails because a KMS is out is tried again soon.
+func TestRetrySoon(t *testing.T) {
+	c, backend := newCodec(t, onePolicy)
+	dc := codec.NewDataConverter(c, testNamespace, nil)
+	errOf := func(class kms.Class) error {
+		backend.Fake("a").Always(kmstest.Fail(class))
+		err := fromActivity(t, dc, sealedElsewhere(t, "fake://a"))
+		wantClass(t, err, class)
+		return err
+	}
+	out, denied, throttled := errOf(kms.Unavailable), errOf(kms.Denied), errOf(kms.Throttled)
+	outside := dc.FromPayload(sealedElsewhere(t, "fake://a"), new(string))
+	wantClass(t, outside, kms.Throttled)
+	backend.Fake("a").Heal()
+	with := func(o temporal.ApplicationErrorOptions) error {
+		o.Cause = out
+		return temporal.NewApplicationErrorWithOptions("m", "T", o)
+	}
+	activities := inActivity(c)
+	for name, tc := range map[string]struct {
+		fc   converter.FailureConverter
+		err  error
+		want time.Duration
+	}{
+		"unavailable":                {activities, fmt.Errorf("unable to decode: %w", out), 5 * time.Second},
+		"throttled":                  {activities, throttled, 5 * time.Second},
+		"joined with others":         {activities, errors.Join(errors.New("x"), out), 5 * time.Second},
+		"as the cause of a failure":  {activities, with(temporal.ApplicationErrorOptions{}), 5 * time.Second},
+		"with a delay of its own":    {activities, with(temporal.ApplicationErrorOptions{NextRetryDelay: time.Minute}), time.Minute},
+		"not retryable":              {activities, with(temporal.ApplicationErrorOptions{NonRetryable: true}), 0},
+		"denied":                     {activities, denied, 0},
+		"a program's own use of kms": {activities, fmt.Errorf("files: %w", &kms.Error{Class: kms.Unavailable}), 0},
+		"met outside an activity":    {activities, outside, 0},
+		"not an application failure": {activities, temporal.NewTimeoutError(3, out), 0},
+		"another failure":            {activities, errors.New("x"), 0},
+		"a workflow's failure":       {codec.NewFailureConverter(dc), out, 0},
+	} {
+		if got := tc.fc.ErrorToFailure(tc.err).GetApplicationFailureInfo().GetNextRetryDelay().AsDuration(); got != tc.want {
+			t.Errorf("%s: to be tried again after %s, want %s", name, got, tc.want)
+		}
+	}
+}
+
+// TestToString reads what is not for the reader, or not to be read now.
+func TestToString(t *testing.T) {
+	c, backend := newCodec(t, `
+keys: {a: {uri: "fake://a"}}
+seal:
+  - {match: {namespace: "n"}, keys: [a], accept: [friend], requireSealed: true}
+  - {match: {namespace: "*"}, keys: [a]}
+`)
+	in := func(namespace string) *commonpb.Payload {
+		return encode(t, c, namespace, payload(t, "CANARY "+namespace))[0]
+	}
+	plain, nameless := payload(t, "CANARY plain"), in("n")
+	delete(nameless.GetMetadata(), codec.MetadataKeyIDs)
+	n := codec.NewDataConverter(c, "n", nil)
+	moved := converter.WithDataConverterSerializationContext(codec.NewDataConverter(c, "theirs", nil), converter.WorkflowSerializationContext{Namespace: "n", WorkflowID: "w"})
+	for name, tc := range map[string]struct {
+		dc   converter.DataConverter
+		p    *commonpb.Payload
+		want string
+	}{
+		"its own":                               {n, in("n"), `"CANARY n"`},
+		"another namespace's":                   {n, in("theirs"), `sealed for namespace "theirs", not for "n"`},
+		"one that is accepted":                  {n, in("friend"), `"CANARY friend"`},
+		"the other way round":                   {codec.NewDataConverter(c, "friend", nil), in("n"), `sealed for namespace "n", not for "friend"`},
+		"the context's namespace":               {moved, in("n"), `"CANARY n"`},
+		"the client's, elsewhere":               {moved, in("theirs"), `sealed for namespace "theirs", not for "n"`},
+		"plaintext where it must be sealed":     {n, plain, "not sealed"},
+		"plaintext elsewhere":                   {codec.NewDataConverter(c, "theirs", nil), plain, `"CANARY plain"`},
+		"no key named":                          {n, nameless, "corrupt"},
+		"null":                                  {n, nil, "null"},
+		"no namespace is known: none's foreign": {codec.NewDataConverter(c, "", nil), in("theirs"), `"CANARY theirs"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := tc.dc.ToString(tc.p)
+			if !strings.Contains(got, tc.want) || strings.Contains(got, "CANARY") != strings.Contains(tc.want, "CANARY") {
+				t.Errorf("%q, want %q", got, tc.want)
+			}
+			// It says what FromPayload does.
+			if tc.p != nil && (tc.dc.FromPayload(tc.p, new(string)) == nil) != strings.HasPrefix(got, `"`) {
+				t.Errorf("FromPayload says %v", tc.dc.FromPayload(tc.p, new(string)))
+			}
+			own := in("n")
+			list := tc.dc.ToStrings(&commonpb.Payloads{Payloads: []*commonpb.Payload{tc.p, own, tc.p}})
+			if d := cmp.Diff([]string{got, tc.dc.ToString(own), got}, list); d != "" {
+				t.Error(d)
+			}
+		})
+	}
+	if got := n.ToStrings(nil); got != nil {
+		t.Errorf("of nothing: %q", got)
+	}
+	if got := n.ToStrings(&commonpb.Payloads{Payloads: []*commonpb.Payload{in("n"), in("n")}}); !cmp.Equal(got, []string{`"CANARY n"`, `"CANARY n"`}) {
+		t.Errorf("all at once: %q", got)
+	}
+	theirs := sealedElsewhere(t, "fake://a")
+	backend.Fake("a").Always(kmstest.Fail(kms.Denied))
+	if got := codec.NewDataConverter(c, testNamespace, nil).ToString(theirs); !strings.Contains(got, "denied") || strings.Contains(got, "CANARY") {
+		t.Errorf("while the KMS refuses: %q", got)
+	}
+}
