@@ -49,6 +49,13 @@ func (k *countedKey) madeAt(number uint32) time.Time {
 	return time.Unix(0, k.made[number])
 }
 
+// count returns how many data keys were wrapped.
+func (k *countedKey) count() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.made)
+}
+
 // repeats returns how many data keys came more than once.
 func (k *countedKey) repeats() int {
 	k.mu.Lock()

@@ -14,6 +14,10 @@ const (
 	MaxPayloadsPerDataKey = 1_000_000
 	MaxDataKeyAge         = time.Hour
 	MaxBytesPerDataKey    = 64 << 30
+	// MaxSealGrace is as long as a data key may seal at all, and as long as one that
+	// was unwrapped serves past its fresh lifetime (DefaultStale): what is sealed in an
+	// outage after that could not even be opened again here until its end.
+	MaxSealGrace = time.Hour
 )
 
 // Defaults of DataKeyLimits.
@@ -23,8 +27,8 @@ const (
 )
 
 // DataKeyLimits says when a data key has sealed enough and a new one is made,
-// whichever comes first. Zero fields take the defaults: a data key of its own
-// for every payload.
+// whichever comes first. Zero fields but SealGrace take the defaults: a data
+// key of its own for every payload.
 type DataKeyLimits struct {
 	// MaxPayloads is how many payloads one data key seals, 1 to 1,000,000.
 	MaxPayloads int
@@ -33,6 +37,14 @@ type DataKeyLimits struct {
 	// MaxBytes is how many plaintext bytes one data key seals, up to 64 GiB. A
 	// single payload larger than this still gets a data key, of its own.
 	MaxBytes int64
+	// SealGrace is how much longer than MaxAge a data key in hand seals while the KMS
+	// is unavailable or throttling and so gives no new one, up to 1 h; zero is not at
+	// all. Neither MaxPayloads nor MaxBytes is ever exceeded for it: what it gives is what
+	// is left of the data keys in hand, one payload each for up to 256 that wait
+	// wrapped ahead of need if MaxPayloads is 1. A data key that lacks a recipient has
+	// no grace. A KMS that answers Denied, Disabled or NotFound ends it at once, and with
+	// it all data keys in hand.
+	SealGrace time.Duration
 }
 
 func (l DataKeyLimits) withDefaults() DataKeyLimits {
@@ -58,6 +70,9 @@ func (l DataKeyLimits) validate() error {
 	}
 	if l.MaxBytes < 1 || l.MaxBytes > MaxBytesPerDataKey {
 		problems = append(problems, fmt.Errorf("maxBytes must be 1 to %d", int64(MaxBytesPerDataKey)))
+	}
+	if l.SealGrace < 0 || l.SealGrace > MaxSealGrace {
+		problems = append(problems, fmt.Errorf("sealGrace must be up to %s", MaxSealGrace))
 	}
 	return errors.Join(problems...)
 }

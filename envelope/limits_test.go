@@ -205,6 +205,30 @@ func TestAgeUnderConcurrency(t *testing.T) {
 	}
 }
 
+// Data keys that age while a slow KMS makes the rest are asked for again with it, so
+// that a call gets all of them at once and does not wait for ever.
+func TestKeysAgeWhileTheRestIsMade(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, key := newLimited(t, envelope.DataKeyLimits{MaxPayloads: 1, MaxAge: time.Second})
+		const seals = 1000
+		for range seals {
+			mustSeal(t, s, claims, "x")
+		}
+		synctest.Wait()
+		inHand := key.Counts().WrapItems - seals
+		key.Always(kmstest.Slow(3 * time.Second))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		start := time.Now()
+		if _, err := s.Seal(ctx, claims, make([][]byte, inHand+1)...); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(start); took != 6*time.Second {
+			t.Errorf("it took %s, want two wraps", took)
+		}
+	})
+}
+
 // What the model says is what the documentation says.
 func TestModel(t *testing.T) {
 	for _, tc := range []struct {

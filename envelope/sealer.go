@@ -37,6 +37,10 @@ type SealerConfig struct {
 	MissingRecipient func(keyID string, class kms.Class, n int)
 	// Limits says how far a data key is shared.
 	Limits DataKeyLimits
+	// SealedInGrace, if set, is told after each Seal that n envelopes were sealed under
+	// data keys past their age (DataKeyLimits.SealGrace), because a KEK (its ID, without
+	// version) gave no new ones, and how it failed. It must not block.
+	SealedInGrace func(keyID string, class kms.Class, n int)
 	// Compress tries zstd before sealing and keeps the result if it is smaller.
 	// The length of a compressed envelope tells something about its content:
 	// leave it off where an attacker can choose part of a plaintext.
@@ -147,10 +151,11 @@ func (s *Sealer) Seal(ctx context.Context, claims Claims, plaintexts ...[]byte) 
 	if len(plaintexts) == 0 {
 		return []Sealed{}, ctx.Err()
 	}
-	p, keys, err := s.take(ctx, claims, sizes)
+	p, got, err := s.take(ctx, claims, sizes)
 	if err != nil {
 		return nil, err
 	}
+	keys := got.keys
 	defer p.release(keys)
 	out := make([]Sealed, len(plaintexts))
 	for i, plaintext := range plaintexts {
@@ -165,6 +170,9 @@ func (s *Sealer) Seal(ctx context.Context, claims Claims, plaintexts ...[]byte) 
 		out[i] = Sealed{Envelope: b, KeyIDs: keys[i].keyIDs}
 	}
 	s.tellMissing(keys)
+	if got.aged > 0 && s.cfg.SealedInGrace != nil {
+		s.cfg.SealedInGrace(got.why.keyID, got.why.class, got.aged)
+	}
 	return out, nil
 }
 
@@ -173,11 +181,11 @@ func (s *Sealer) tellMissing(keys []*sealingKey) {
 	if s.cfg.MissingRecipient == nil || s.cfg.Recipients == AllRecipients {
 		return
 	}
-	var envelopes map[missingRecipient]int
+	var envelopes map[failure]int
 	for _, k := range keys {
 		for _, m := range k.missing {
 			if envelopes == nil {
-				envelopes = make(map[missingRecipient]int)
+				envelopes = make(map[failure]int)
 			}
 			envelopes[m]++
 		}
@@ -187,17 +195,17 @@ func (s *Sealer) tellMissing(keys []*sealingKey) {
 	}
 }
 
-func (s *Sealer) take(ctx context.Context, claims Claims, sizes []int) (*pool, []*sealingKey, error) {
+func (s *Sealer) take(ctx context.Context, claims Claims, sizes []int) (*pool, grant, error) {
 	for {
 		p, err := s.poolFor(claims.EncryptionContext())
 		if err != nil {
-			return nil, nil, err
+			return nil, grant{}, err
 		}
-		keys, err := p.take(ctx, sizes)
+		got, err := p.take(ctx, sizes)
 		if errors.Is(err, ErrClosed) && !s.isClosed() {
 			continue // the pool was the least recently used just now; take another
 		}
-		return p, keys, err
+		return p, got, err
 	}
 }
 
@@ -218,7 +226,7 @@ func (s *Sealer) poolFor(ec kms.Context) (*pool, error) {
 		return p, nil
 	}
 	p := &pool{
-		limits:     s.cfg.Limits,
+		hand:       hand{limits: s.cfg.Limits},
 		wrap:       func(n int, pending *pending) ([]*sealingKey, error) { return s.wrap(n, ec, pending) },
 		background: func(f func()) { s.work.Go(f) },
 	}

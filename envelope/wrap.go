@@ -41,12 +41,6 @@ const (
 	incompleteAge = 5 * time.Second
 )
 
-// missingRecipient is a KEK that did not wrap a data key, and why.
-type missingRecipient struct {
-	keyID string
-	class kms.Class
-}
-
 // answer is what one KEK made of a batch of data keys.
 type answer struct {
 	kek     int // which one
@@ -103,13 +97,15 @@ func (s *Sealer) wrap(n int, ec kms.Context, pending *pending) ([]*sealingKey, e
 	}
 	// Age counts from here: keys that a slow KMS returns past their age would be
 	// thrown away unused, and asked for again, for ever.
-	life, missing := s.cfg.Limits.MaxAge, s.missing(got)
+	life, grace, missing := s.cfg.Limits.MaxAge, s.cfg.Limits.SealGrace, s.missing(got)
 	if missing != nil {
-		life = min(life, incompleteAge)
+		// What is sealed under the one KEK that is out, and would be lost with it, is
+		// what the missing recipient was named to prevent.
+		life, grace = min(life, incompleteAge), 0
 	}
 	until := time.Now().Add(life)
 	for i, k := range keys {
-		k.until, k.missing = until, missing
+		k.until, k.graceUntil, k.missing = until, until.Add(grace), missing
 		s.record(k, i, got)
 	}
 	if s.cfg.Opener != nil {
@@ -185,14 +181,14 @@ func (s *Sealer) collect(answers <-chan answer, pending *pending) ([]*answer, er
 }
 
 // missing returns the KEKs that did not wrap; nil if all did.
-func (s *Sealer) missing(got []*answer) []missingRecipient {
-	var out []missingRecipient
+func (s *Sealer) missing(got []*answer) []failure {
+	var out []failure
 	for i, a := range got {
 		switch {
 		case a == nil:
-			out = append(out, missingRecipient{keyID: s.keyIDs[i], class: kms.Unavailable})
+			out = append(out, failure{keyID: s.keyIDs[i], class: kms.Unavailable})
 		case a.err != nil:
-			out = append(out, missingRecipient{keyID: s.keyIDs[i], class: kms.ClassOf(a.err)})
+			out = append(out, failure{keyID: s.keyIDs[i], class: kms.ClassOf(a.err)})
 		}
 	}
 	return out
