@@ -20,6 +20,9 @@ type Hooks struct {
 	// MissingRecipient: n payloads were sealed without a recipient that their rule
 	// names, because key failed so. Only with recipients: primary.
 	MissingRecipient func(key string, class kms.Class, n int)
+	// SealedInGrace: n payloads were sealed under data keys past their maxAge, within
+	// sealGrace, because the KMS of key failed so to wrap new ones.
+	SealedInGrace func(key string, class kms.Class, n int)
 	// KMSCall: the KMS was asked to op ("wrap", "unwrap"), took so long, and err is
 	// what failed, nil if nothing did.
 	KMSCall func(key, op string, err error, took time.Duration)
@@ -83,6 +86,14 @@ func (w *watchers) missingRecipient(key string, class kms.Class, n int) {
 	w.each(func(h *Hooks) {
 		if h.MissingRecipient != nil {
 			h.MissingRecipient(key, class, n)
+		}
+	})
+}
+
+func (w *watchers) sealedInGrace(key string, class kms.Class, n int) {
+	w.each(func(h *Hooks) {
+		if h.SealedInGrace != nil {
+			h.SealedInGrace(key, class, n)
 		}
 	})
 }

@@ -15,6 +15,7 @@ import (
 // docs/worker.md lists them, and a test compares.
 const (
 	metricMissingRecipients = "waxseal_missing_recipients"
+	metricSealedInGrace     = "waxseal_sealed_in_grace"
 	metricKMSCalls          = "waxseal_kms_calls"
 	metricKMSLatency        = "waxseal_kms_latency"
 	metricKMSRetries        = "waxseal_kms_retries"
@@ -111,6 +112,9 @@ func metricsHooks(handler client.MetricsHandler) *Hooks {
 		},
 		MissingRecipient: func(key string, class kms.Class, n int) {
 			m.count(metricMissingRecipients, n, tags{{"key", key}, {"class", class.String()}})
+		},
+		SealedInGrace: func(key string, class kms.Class, n int) {
+			m.count(metricSealedInGrace, n, tags{{"key", key}, {"class", class.String()}})
 		},
 		KMSCall: func(key, op string, err error, took time.Duration) {
 			m.count(metricKMSCalls, 1, tags{{"key", key}, {"op", op}, {"class", classOf(err)}})

@@ -52,6 +52,7 @@ func (s *seen) count(words ...string) int {
 func (s *seen) hooks() codec.Hooks {
 	return codec.Hooks{
 		MissingRecipient: func(key string, class kms.Class, n int) { s.add(n, "missing", key, class.String()) },
+		SealedInGrace:    func(key string, class kms.Class, n int) { s.add(n, "grace", key, class.String()) },
 		KMSCall: func(key, op string, err error, took time.Duration) {
 			class := "ok"
 			if err != nil {

@@ -139,8 +139,10 @@ func (s *sealers) forRule(ctx context.Context, rule *policy.Rule, namespace stri
 	made.Sealer, err = envelope.NewSealer(envelope.SealerConfig{
 		Keys: keks, Recipients: recipients,
 		MissingRecipient: func(keyID string, class kms.Class, n int) { s.watchers.missingRecipient(names[keyID], class, n) },
+		SealedInGrace:    func(keyID string, class kms.Class, n int) { s.watchers.sealedInGrace(names[keyID], class, n) },
 		Limits: envelope.DataKeyLimits{
 			MaxPayloads: rule.DataKey.MaxPayloads, MaxAge: rule.DataKey.MaxAge, MaxBytes: rule.DataKey.MaxBytes,
+			SealGrace: rule.DataKey.SealGrace,
 		},
 		Compress:         rule.Compression == "zstd",
 		NamedByContainer: true,

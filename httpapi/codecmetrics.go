@@ -33,6 +33,9 @@ func CodecMetrics(registry *prometheus.Registry) (codec.Hooks, error) {
 	missing := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "waxseal_missing_recipients_total", Help: "Payloads sealed without a recipient that their rule names, by the key and class of its failure.",
 	}, []string{"key", "class"})
+	inGrace := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "waxseal_sealed_in_grace_total", Help: "Payloads sealed under data keys past their age, by the key that gave no new ones and the class of its failure.",
+	}, []string{"key", "class"})
 	calls := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "waxseal_kms_calls_total", Help: "Attempts to have a KMS wrap or unwrap data keys, by class of failure or ok.",
 	}, []string{"key", "op", "class"})
@@ -54,7 +57,7 @@ func CodecMetrics(registry *prometheus.Registry) (codec.Hooks, error) {
 	evictions := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "waxseal_cache_evictions_total", Help: "Data keys that left the cache, by reason.",
 	}, []string{"reason"})
-	for _, c := range []prometheus.Collector{missing, calls, seconds, retries, rejected, open, lookups, evictions} {
+	for _, c := range []prometheus.Collector{missing, inGrace, calls, seconds, retries, rejected, open, lookups, evictions} {
 		if err := registry.Register(c); err != nil {
 			return codec.Hooks{}, fmt.Errorf("httpapi: register codec metrics: %w", err)
 		}
@@ -69,6 +72,7 @@ func CodecMetrics(registry *prometheus.Registry) (codec.Hooks, error) {
 			Evicted: func(reason cache.Reason) { evictions.WithLabelValues(reason.String()).Inc() },
 		},
 		MissingRecipient: func(key string, class kms.Class, n int) { missing.WithLabelValues(key, class.String()).Add(float64(n)) },
+		SealedInGrace:    func(key string, class kms.Class, n int) { inGrace.WithLabelValues(key, class.String()).Add(float64(n)) },
 		KMSCall: func(key, op string, err error, took time.Duration) {
 			class := "ok"
 			if err != nil {

@@ -98,6 +98,7 @@ func TestDocsLimits(t *testing.T) {
 		fmt.Sprintf("| pattern | %d bytes |", MaxPattern),
 		fmt.Sprintf("| %d | 1 to %d |", DefaultMaxPayloads, MaxMaxPayloads),
 		fmt.Sprintf("| %s | %s to %s |", short(DefaultMaxAge), short(MinMaxAge), short(MaxMaxAge)),
+		fmt.Sprintf("| %s | 0 to %s |", short(DefaultSealGrace), short(MaxSealGrace)),
 		fmt.Sprintf("| %dGiB | 1 to %dGiB |", DefaultMaxBytes>>30, MaxMaxBytes>>30),
 		fmt.Sprintf("| %s | %s to %s |", short(DefaultTimeout), short(MinTimeout), short(MaxTimeout)),
 		fmt.Sprintf("| %d | 1 to %d |", DefaultAttempts, MaxAttempts),

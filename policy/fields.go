@@ -38,7 +38,7 @@ var (
 		example: `{namespace: "payments-*"}`,
 	}
 	dataKeyFields = object{
-		where: "dataKey", fields: []string{"maxPayloads", "maxAge", "maxBytes"},
+		where: "dataKey", fields: []string{"maxPayloads", "maxAge", "maxBytes", "sealGrace"},
 		example: `{maxPayloads: 1000, maxAge: 5m}`,
 	}
 

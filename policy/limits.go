@@ -53,6 +53,13 @@ const (
 	DefaultMaxBytes = MaxMaxBytes
 	// MaxMaxBytes is the most bytes of plaintext one data key may seal: 64 GiB.
 	MaxMaxBytes = int64(64) << 30
+
+	// DefaultSealGrace is how long data keys in hand seal past their age in an outage
+	// when the file does not say: longer than most outages of a KMS.
+	DefaultSealGrace = 15 * time.Minute
+	// MaxSealGrace is as much as MaxMaxAge, and as long as unwrapped data keys serve in
+	// an outage to open: what is sealed later could not be opened before its end.
+	MaxSealGrace = time.Hour
 )
 
 // Limits and defaults of resilience: how a KMS is called. The defaults are those

@@ -81,7 +81,7 @@ func plainKey(name, uri string) Key {
 func plainRule(line int) Rule {
 	return Rule{
 		Line: line, Match: Match{Namespace: "*"}, Keys: []string{"main"},
-		DataKey: DataKey{MaxPayloads: 1, MaxAge: 5 * time.Minute, MaxBytes: 64 << 30},
+		DataKey: DataKey{MaxPayloads: 1, MaxAge: 5 * time.Minute, MaxBytes: 64 << 30, SealGrace: 15 * time.Minute},
 	}
 }
 
@@ -111,7 +111,7 @@ func TestParse(t *testing.T) {
   - match: {namespace: "payments-*", workflowType: Order, activityType: "Charge*", taskQueue: "q?"}
     keys: [recovery, main]
     recipients: primary
-    dataKey: {maxPayloads: 1000, maxAge: 90s, maxBytes: 64MiB}
+    dataKey: {maxPayloads: 1000, maxAge: 90s, maxBytes: 64MiB, sealGrace: 30m}
     compression: zstd
     accept: ["billing-*", shared]
     requireSealed: true
@@ -124,7 +124,7 @@ func TestParse(t *testing.T) {
 				{
 					Line: 6, Match: Match{Namespace: "payments-*", WorkflowType: "Order", ActivityType: "Charge*", TaskQueue: "q?"},
 					Keys: []string{"recovery", "main"}, Recipients: RecipientsPrimary,
-					DataKey:     DataKey{MaxPayloads: 1000, MaxAge: 90 * time.Second, MaxBytes: 64 << 20},
+					DataKey:     DataKey{MaxPayloads: 1000, MaxAge: 90 * time.Second, MaxBytes: 64 << 20, SealGrace: 30 * time.Minute},
 					Compression: "zstd", Accept: []string{"billing-*", "shared"}, RequireSealed: true, SealHeaders: true, HoldWorkflows: true,
 					Claims: []string{"taskQueue", "workflowId", "workflowType", "activityType"},
 				},
@@ -158,16 +158,20 @@ func TestParse(t *testing.T) {
 			seal: []Rule{plainRule(4)},
 		},
 		{
-			name: "the largest data key limits", text: keysSection + rule + "dataKey: {maxPayloads: 1000000, maxAge: 1h, maxBytes: 64GiB}",
-			seal: withDataKey(DataKey{MaxPayloads: 1_000_000, MaxAge: time.Hour, MaxBytes: 64 << 30}),
+			name: "the largest data key limits", text: keysSection + rule + "dataKey: {maxPayloads: 1000000, maxAge: 1h, maxBytes: 64GiB, sealGrace: 1h}",
+			seal: withDataKey(DataKey{MaxPayloads: 1_000_000, MaxAge: time.Hour, MaxBytes: 64 << 30, SealGrace: time.Hour}),
 		},
 		{
-			name: "the smallest data key limits", text: keysSection + rule + "dataKey: {maxPayloads: 1, maxAge: 1s, maxBytes: 1}",
+			name: "the smallest data key limits", text: keysSection + rule + "dataKey: {maxPayloads: 1, maxAge: 1s, maxBytes: 1, sealGrace: 0}",
 			seal: withDataKey(DataKey{MaxPayloads: 1, MaxAge: time.Second, MaxBytes: 1}),
 		},
 		{
+			name: "no grace, with a unit", text: keysSection + rule + "dataKey: {sealGrace: 0s}",
+			seal: withDataKey(DataKey{MaxPayloads: 1, MaxAge: 5 * time.Minute, MaxBytes: 64 << 30}),
+		},
+		{
 			name: "sizes and durations in other words", text: keysSection + rule + `dataKey: {maxBytes: "512 KiB", maxAge: "1m30s"}`,
-			seal: withDataKey(DataKey{MaxPayloads: 1, MaxAge: 90 * time.Second, MaxBytes: 512 << 10}),
+			seal: withDataKey(DataKey{MaxPayloads: 1, MaxAge: 90 * time.Second, MaxBytes: 512 << 10, SealGrace: 15 * time.Minute}),
 		},
 		{
 			name: "eight keys in a rule",
@@ -407,7 +411,8 @@ func checkPolicy(t *testing.T, p *Policy) {
 		if r.Recipients == RecipientsPrimary && len(r.Keys) < 2 {
 			t.Errorf("rule %d: %+v", i, r)
 		}
-		if d := r.DataKey; d.MaxPayloads < 1 || d.MaxPayloads > MaxMaxPayloads || d.MaxAge < MinMaxAge || d.MaxAge > MaxMaxAge || d.MaxBytes < 1 || d.MaxBytes > MaxMaxBytes {
+		if d := r.DataKey; d.MaxPayloads < 1 || d.MaxPayloads > MaxMaxPayloads || d.MaxAge < MinMaxAge || d.MaxAge > MaxMaxAge || d.MaxBytes < 1 || d.MaxBytes > MaxMaxBytes ||
+			d.SealGrace < 0 || d.SealGrace > MaxSealGrace {
 			t.Errorf("rule %d: %+v", i, d)
 		}
 	}

@@ -78,6 +78,9 @@ type DataKey struct {
 	MaxAge time.Duration
 	// MaxBytes is 1 to MaxMaxBytes, of plaintext.
 	MaxBytes int64
+	// SealGrace is how much longer than MaxAge a data key in hand seals while its KMS
+	// gives no new one: up to MaxSealGrace, and 0 for not at all.
+	SealGrace time.Duration
 }
 
 // Facts are what is known about a payload where it is sealed. An empty string
@@ -107,7 +110,7 @@ func Default(keyURI string) *Policy {
 }
 
 func defaultDataKey() DataKey {
-	return DataKey{MaxPayloads: DefaultMaxPayloads, MaxAge: DefaultMaxAge, MaxBytes: DefaultMaxBytes}
+	return DataKey{MaxPayloads: DefaultMaxPayloads, MaxAge: DefaultMaxAge, MaxBytes: DefaultMaxBytes, SealGrace: DefaultSealGrace}
 }
 
 func compile(keys map[string]Key, rules []Rule) *Policy {

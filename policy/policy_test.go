@@ -140,7 +140,7 @@ func TestDefault(t *testing.T) {
 		Keys: map[string]Key{"default": plainKey("default", "local:///var/lib/waxseal/keyring#default")},
 		Seal: []Rule{{
 			Match: Match{Namespace: "*"}, Keys: []string{"default"},
-			DataKey: DataKey{MaxPayloads: 1, MaxAge: 5 * time.Minute, MaxBytes: 64 << 30},
+			DataKey: DataKey{MaxPayloads: 1, MaxAge: 5 * time.Minute, MaxBytes: 64 << 30, SealGrace: 15 * time.Minute},
 		}},
 	}
 	if diff := cmp.Diff(want.Keys, p.Keys); diff != "" {

@@ -197,6 +197,9 @@ func (r *reader) dataKey(e entry, rule string, out *DataKey) {
 	if e := f["maxBytes"]; e.value != nil {
 		out.MaxBytes = r.size(e, "maxBytes", MaxMaxBytes)
 	}
+	if e := f["sealGrace"]; e.value != nil {
+		out.SealGrace = r.duration(e, "sealGrace", 0, MaxSealGrace)
+	}
 }
 
 func (r *reader) oneOf(at position, s, what string, values []string) bool {

@@ -116,9 +116,13 @@ func decimal(s string) (int64, bool) {
 	return n, true
 }
 
-// duration reads a duration such as 5m between least and most.
+// duration reads a duration such as 5m between least and most. Of those that may be
+// nothing, 0 needs no unit.
 func (r *reader) duration(e entry, what string, least, most time.Duration) time.Duration {
 	at := nodePosition(e.value)
+	if n, ok := e.value.(*ast.IntegerNode); ok && least == 0 && n.Token.Value == "0" {
+		return 0
+	}
 	s, ok := e.value.(*ast.StringNode)
 	if !ok {
 		r.fail(at, "write a number and a unit: 90s, 5m or 1h", "%s must be a duration with a unit, not %s", what, describe(e.value))
