@@ -172,11 +172,19 @@ func (o *Opener) Close() { o.cache.Close() }
 // configured; Canceled if ctx ended; otherwise the KMS's. With several
 // recipients that is one that waiting may cure, if there is such.
 func (o *Opener) Open(ctx context.Context, items ...Item) []Opened {
+	return o.open(ctx, items, false)
+}
+
+// open opens each item, or with keyOnly has its data key in the cache.
+func (o *Opener) open(ctx context.Context, items []Item, keyOnly bool) []Opened {
 	out := make([]Opened, len(items))
 	var pending []*opening
 	for i := range items {
 		p := o.prepare(ctx, &items[i], &out[i])
-		if p != nil && !o.fromCache(ctx, p) {
+		if p == nil {
+			continue
+		}
+		if p.keyOnly = keyOnly; !o.fromCache(ctx, p) {
 			pending = append(pending, p)
 		}
 	}
