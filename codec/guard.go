@@ -33,6 +33,9 @@ import (
 // the plugin (see carried), and with failures, whose messages and stack traces
 // count as payloads (see plainText); the messages of failed queries are bare
 // strings (see sealQueryFailures). No other text is looked at.
+//
+// It opens workflow tasks ahead of the SDK, and holds those that it cannot open
+// for now (see openTasks).
 type guard struct {
 	codec     *Codec
 	namespace string
@@ -40,6 +43,8 @@ type guard struct {
 	parent converter.DataConverter
 	// storage says that the client offloads payloads to external storage.
 	storage bool
+	// tasks are those that the SDK works on; nil remembers none.
+	tasks *tasks
 }
 
 // unary implements grpc.UnaryClientInterceptor.
@@ -56,10 +61,19 @@ func (g *guard) unary(ctx context.Context, method string, req, reply any, cc *gr
 	if err != nil {
 		return err
 	}
+	send := func(ctx context.Context, method string, req, reply any) error {
+		return invoke(ctx, method, req, reply, cc, opts...)
+	}
+	if err := g.holdCompletion(ctx, out, send); err != nil {
+		return err
+	}
 	if err := invoke(ctx, method, out, reply, cc, opts...); err != nil {
 		return g.openQueryFailure(ctx, req, err)
 	}
 	if in, ok := reply.(proto.Message); ok {
+		if err := g.openTasks(ctx, out, in, send); err != nil {
+			return err
+		}
 		return onTheWire(g.codec.openHeaders(ctx, g.namespace, in))
 	}
 	return nil

@@ -2,7 +2,6 @@ package codec
 
 import (
 	"context"
-	"slices"
 	"strings"
 
 	commonpb "go.temporal.io/api/common/v1"
@@ -34,10 +33,31 @@ func plainText(f *failurepb.Failure) bool {
 
 // isUnsealable reports whether a message is one that unsealable made.
 func isUnsealable(message string) bool {
+	_, ok := unsealableClass(message)
+	return ok
+}
+
+// unsealableClass returns why the message that unsealable made a message of was
+// withheld, if it did.
+func unsealableClass(message string) (kms.Class, bool) {
 	if !strings.HasPrefix(message, "waxseal: ") {
-		return false
+		return 0, false
 	}
-	return slices.ContainsFunc(kms.Classes(), func(class kms.Class) bool { return message == unsealable(&kms.Error{Class: class}) })
+	for _, class := range kms.Classes() {
+		if message == unsealable(&kms.Error{Class: class}) {
+			return class, true
+		}
+	}
+	return 0, false
+}
+
+// withheld returns why the message of a link of a failure was withheld, or nil.
+func withheld(f *failurepb.Failure) error {
+	class, ok := unsealableClass(f.GetMessage())
+	if !ok || f.GetEncodedAttributes() != nil {
+		return nil
+	}
+	return &kms.Error{Class: class, Op: "seal failure", Advice: "waxseal doctor, with this worker's policy file and credentials, tells why"}
 }
 
 // isPlain reports whether anything in a failure is in plaintext.

@@ -59,7 +59,7 @@ func (p *Plugin) ConfigureClient(_ context.Context, o client.PluginConfigureClie
 	if namespace == "" {
 		namespace = client.DefaultNamespace
 	}
-	g := &guard{codec: p.codec, namespace: namespace, parent: opts.DataConverter, storage: len(opts.ExternalStorage.Drivers) > 0}
+	g := &guard{codec: p.codec, namespace: namespace, parent: opts.DataConverter, storage: len(opts.ExternalStorage.Drivers) > 0, tasks: newTasks()}
 	opts.DataConverter = NewDataConverter(p.codec, namespace, opts.DataConverter)
 	opts.FailureConverter = NewFailureConverter(opts.DataConverter)
 	p.codec.reportTo(opts.MetricsHandler)

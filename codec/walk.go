@@ -5,6 +5,7 @@ import (
 
 	commonpb "go.temporal.io/api/common/v1"
 	failurepb "go.temporal.io/api/failure/v1"
+	historypb "go.temporal.io/api/history/v1"
 	nexuspb "go.temporal.io/api/nexus/v1"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -23,6 +24,8 @@ type walker struct {
 	// is nexusFailure.
 	failure      func(parent proto.Message, f *failurepb.Failure) error
 	nexusFailure func(parent proto.Message, f *nexuspb.Failure) error
+	// event, if set, is called for every event of a history instead of what is in it.
+	event func(e *historypb.HistoryEvent) error
 	// edit says that they change what they are called for, in a message that is
 	// nobody else's.
 	edit bool
@@ -90,6 +93,11 @@ func (w walker) visit(parent proto.Message, child protoreflect.Message) error {
 	case *nexuspb.Failure:
 		if w.nexusFailure != nil {
 			return w.nexusFailure(parent, m)
+		}
+		return w.walk(m)
+	case *historypb.HistoryEvent:
+		if w.event != nil {
+			return w.event(m)
 		}
 		return w.walk(m)
 	case *anypb.Any:
