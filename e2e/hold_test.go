@@ -35,8 +35,6 @@ const (
 	// branches is what the workflow returns if it took all the branches that it
 	// took the first time.
 	branches = "in version=1 side=7 mutable=8 local=9 failed=CANARY refused detail=13 activity=12 updates=10 signal=11"
-	// unversioned is what it is without its version marker.
-	unversioned = "in version=-1"
 )
 
 // branchy goes one way or the other by all that a history can tell it.
@@ -276,48 +274,108 @@ func TestReplayInAnOutage(t *testing.T) {
 	}
 }
 
-// waitHeld waits for a failed workflow task that says why.
+// waitHeld waits until the workflow's task was tried again for want of the KMS. The
+// history has the failure of a task only if it was the first: that says why.
 func (h *holding) waitHeld(t *testing.T, run client.WorkflowRun, class kms.Class) {
 	t.Helper()
-	var failed []*historypb.HistoryEvent
-	if err := eventually(t.Context(), "a workflow task failed", func() (_ bool, err error) {
-		failed, err = h.events(t.Context(), run, enumspb.EVENT_TYPE_WORKFLOW_TASK_FAILED)
-		return len(failed) > 0, err
+	if err := eventually(t.Context(), "a workflow task was held", func() (bool, error) {
+		d, err := h.bare.DescribeWorkflowExecution(t.Context(), run.GetID(), run.GetRunID())
+		return h.backend.Fake("a").Counts().FailedUnwraps > 0 && d.GetPendingWorkflowTask().GetAttempt() > 2, err
 	}); err != nil {
 		t.Fatal(err)
 	}
-	said := failed[0].GetWorkflowTaskFailedEventAttributes().GetFailure().GetMessage()
-	for _, want := range []string{"waxseal: workflow task held", "fake://a", class.String()} {
-		if !strings.Contains(said, want) {
-			t.Errorf("the failed task says %q, without %q", said, want)
-		}
+	failed, err := h.events(t.Context(), run, enumspb.EVENT_TYPE_WORKFLOW_TASK_FAILED)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if strings.Contains(said, "CANARY") {
-		t.Errorf("it tells a secret: %q", said)
+	for _, e := range failed {
+		said := e.GetWorkflowTaskFailedEventAttributes().GetFailure().GetMessage()
+		for _, want := range []string{"waxseal: workflow task held", "fake://a", class.String()} {
+			if !strings.Contains(said, want) {
+				t.Errorf("the failed task says %q, without %q", said, want)
+			}
+		}
+		if strings.Contains(said, "CANARY") {
+			t.Errorf("it tells a secret: %q", said)
+		}
 	}
 }
 
-// TestReplayWithoutTheGuard is the control of TestReplayInAnOutage: with the
-// converters alone, a marker that does not open sends the workflow astray.
-func TestReplayWithoutTheGuard(t *testing.T) {
-	h := newHolding(t, holdPlain)
-	first := h.sealing(t)
-	run := h.begin(t, first)
-	if err := first.SignalWorkflow(t.Context(), run.GetID(), "", "go on", 11); err != nil {
-		t.Fatal(err)
-	}
-	// All that the SDK opens outside workflow code fails, and all that it opens in
-	// workflow code does not.
-	c := h.unguarded(t)
-	h.backend.Fake("a").Always(kmstest.Fail(kms.Unavailable))
-	t.Cleanup(h.work(t, c))
-	if err := eventually(t.Context(), "a workflow task failed", func() (bool, error) {
-		failed, err := h.events(t.Context(), run, enumspb.EVENT_TYPE_WORKFLOW_TASK_FAILED)
-		for _, e := range failed {
-			t.Log(e.GetWorkflowTaskFailedEventAttributes().GetCause(), e.GetWorkflowTaskFailedEventAttributes().GetFailure().GetMessage())
+// TestMarkerThatDoesNotOpen has the KMS fail for the first three payloads that a
+// cold worker opens, which are those of the version marker. The control, with the
+// converters and without the guard, goes astray.
+func TestMarkerThatDoesNotOpen(t *testing.T) {
+	const onlyOnce = `{keys: {a: {uri: "fake://a", resilience: {attempts: 1}}}, seal: [{match: {namespace: "*"}, keys: [a]}]}`
+	start := func(t *testing.T) (*holding, client.WorkflowRun) {
+		h := newHolding(t, onlyOnce)
+		first := h.sealing(t)
+		run := h.begin(t, first)
+		if err := first.SignalWorkflow(t.Context(), run.GetID(), "", "go on", 11); err != nil {
+			t.Fatal(err)
 		}
-		return len(failed) > 0, err
-	}); err != nil {
-		t.Fatal(err)
+		asked := h.backend.Fake("a").Counts().Unwraps
+		h.backend.Fake("a").Each(func(c kmstest.Call) (f kmstest.Fault) {
+			if c.Op == kmstest.OpUnwrap && c.N <= asked+3 {
+				f = kmstest.Fail(kms.Unavailable)
+			}
+			return f
+		})
+		return h, run
+	}
+	t.Run("with the guard", func(t *testing.T) {
+		h, run := start(t)
+		t.Cleanup(h.work(t, h.sealing(t)))
+		var got string
+		if err := run.Get(t.Context(), &got); err != nil || got != branches {
+			t.Errorf("the workflow ended with %q, %v", got, err)
+		}
+		if h.backend.Fake("a").Counts().FailedUnwraps == 0 {
+			t.Error("nothing failed to open")
+		}
+	})
+	t.Run("without", func(t *testing.T) {
+		h, run := start(t)
+		t.Cleanup(h.work(t, h.unguarded(t)))
+		if err := eventually(t.Context(), "a workflow task failed", func() (bool, error) {
+			failed, err := h.events(t.Context(), run, enumspb.EVENT_TYPE_WORKFLOW_TASK_FAILED)
+			if len(failed) > 0 && failed[0].GetWorkflowTaskFailedEventAttributes().GetCause() != enumspb.WORKFLOW_TASK_FAILED_CAUSE_NON_DETERMINISTIC_ERROR {
+				t.Fatalf("the task failed with %v", failed[0])
+			}
+			return len(failed) > 0, err
+		}); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// TestRefusalFailsTheWorkflow: without holdWorkflows, denied is final.
+func TestRefusalFailsTheWorkflow(t *testing.T) {
+	for _, tc := range []struct {
+		name, policy string
+		want         enumspb.WorkflowExecutionStatus
+	}{
+		{"by default", holdPlain, enumspb.WORKFLOW_EXECUTION_STATUS_FAILED},
+		{"holdWorkflows", holdRefusals, enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			h := newHolding(t, tc.policy)
+			run, err := h.sealing(t).ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{
+				ID: "branchy", TaskQueue: holdQueue, WorkflowTaskTimeout: 2 * time.Second,
+			}, holdWorkflow, "in")
+			if err != nil {
+				t.Fatal(err)
+			}
+			h.backend.Fake("a").Always(kmstest.Fail(kms.Denied))
+			t.Cleanup(h.work(t, h.sealing(t)))
+			if err := eventually(t.Context(), "a workflow task is done", func() (bool, error) {
+				failed, err := h.events(t.Context(), run, enumspb.EVENT_TYPE_WORKFLOW_TASK_FAILED)
+				return len(failed) > 0 || h.status(t, run) != enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING, err
+			}); err != nil {
+				t.Fatal(err)
+			}
+			if got := h.status(t, run); got != tc.want {
+				t.Errorf("the workflow is %v, want %v", got, tc.want)
+			}
+		})
 	}
 }
