@@ -8,6 +8,7 @@ import (
 	enumspb "go.temporal.io/api/enums/v1"
 	failurepb "go.temporal.io/api/failure/v1"
 	historypb "go.temporal.io/api/history/v1"
+	querypb "go.temporal.io/api/query/v1"
 	sdkpb "go.temporal.io/api/sdk/v1"
 	"google.golang.org/protobuf/proto"
 
@@ -22,7 +23,8 @@ const warmChunk = 256
 // toOpen tells which sealed payloads of a workflow task, or of a page of its
 // history, the SDK is going to open. must are those that it opens outside workflow
 // code, where no panic holds the task, and takes what does not open for nothing:
-// markers, failures and headers. may are those that workflow code opens as a rule.
+// markers, failures and headers; and the arguments of queries, where a panic ends the
+// task without an answer. may are those that workflow code opens as a rule.
 // What it only passes on, such as the inputs of activities, is in neither: this
 // worker need not even be allowed to open it.
 func toOpen(msg proto.Message) (must, may []*commonpb.Payload, err error) {
@@ -31,7 +33,7 @@ func toOpen(msg proto.Message) (must, may []*commonpb.Payload, err error) {
 			*list = append(*list, p)
 		}
 	}
-	opens := func(parent proto.Message) bool { // what is in a query or an update
+	opens := func(parent proto.Message) bool { // a memo and a summary are opened if someone asks
 		_, memo := parent.(*commonpb.Memo)
 		_, summary := parent.(*sdkpb.UserMetadata)
 		return !memo && !summary
@@ -39,8 +41,9 @@ func toOpen(msg proto.Message) (must, may []*commonpb.Payload, err error) {
 	w := walker{
 		payload: func(parent proto.Message, p *commonpb.Payload) error {
 			_, header := parent.(*commonpb.Header)
+			_, query := parent.(*querypb.WorkflowQuery)
 			switch {
-			case header:
+			case header, query:
 				into(&must, p)
 			case opens(parent):
 				into(&may, p)

@@ -3,6 +3,7 @@ package codec_test
 import (
 	"context"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -37,7 +38,9 @@ type wire struct {
 	t      *testing.T
 	guard  *codec.Guard
 	answer map[string]proto.Message // by the last segment of the method
-	sent   []proto.Message
+
+	mu   sync.Mutex
+	sent []proto.Message
 }
 
 func newWire(t *testing.T, c *codec.Codec) *wire {
@@ -47,7 +50,9 @@ func newWire(t *testing.T, c *codec.Codec) *wire {
 // call sends req past the guard and returns what the SDK sees.
 func (w *wire) call(ctx context.Context, method string, req, reply proto.Message) error {
 	return w.guard.Unary(ctx, "/service/"+method, req, reply, func(_ context.Context, method string, req, reply any) error {
+		w.mu.Lock()
 		w.sent = append(w.sent, req.(proto.Message))
+		w.mu.Unlock()
 		if a := w.answer[method[strings.LastIndex(method, "/")+1:]]; a != nil {
 			proto.Merge(reply.(proto.Message), a)
 		}
@@ -65,8 +70,17 @@ func (w *wire) poll(task *workflowservice.PollWorkflowTaskQueueResponse) *workfl
 	return got
 }
 
+// count returns how many requests were sent.
+func (w *wire) count() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.sent)
+}
+
 // lastSent returns the last request if it is a T.
 func lastSent[T proto.Message](w *wire) (last T, ok bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if len(w.sent) > 0 {
 		last, ok = w.sent[len(w.sent)-1].(T)
 	}
@@ -220,8 +234,8 @@ func TestHeldQuery(t *testing.T) {
 	c, backend := newCodec(t, holdAll)
 	backend.Fake("a").Always(kmstest.Fail(kms.Denied))
 	w := newWire(t, c)
-	task := taskOf(marker(sealedIn(t, "n", "fake://a")))
-	task.Query = &querypb.WorkflowQuery{QueryType: "state"}
+	task := taskOf()
+	task.Query = &querypb.WorkflowQuery{QueryType: "state", QueryArgs: &commonpb.Payloads{Payloads: []*commonpb.Payload{sealedIn(t, "n", "fake://a")}}}
 	if got := w.poll(task); len(got.GetTaskToken()) > 0 {
 		t.Errorf("the SDK sees %v", got)
 	}
@@ -242,12 +256,12 @@ func TestHeldAgain(t *testing.T) {
 			w := newWire(t, c)
 			task := taskOf(marker(sealed))
 			task.Attempt = attempt
-			if got := w.poll(task); len(got.GetTaskToken()) > 0 || len(w.sent) != 1 {
-				t.Fatalf("attempt %d: %v, %d requests", attempt, got, len(w.sent))
+			if got := w.poll(task); len(got.GetTaskToken()) > 0 || w.count() != 1 {
+				t.Fatalf("attempt %d: %v, %d requests", attempt, got, w.count())
 			}
 			<-time.After(want - time.Millisecond)
 			synctest.Wait()
-			if len(w.sent) != 1 {
+			if w.count() != 1 {
 				t.Errorf("attempt %d: told before %v", attempt, want)
 			}
 			<-time.After(time.Millisecond)
