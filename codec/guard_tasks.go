@@ -160,9 +160,9 @@ func failTask(namespace string, token []byte, from proto.Message, held *HeldErro
 	}
 	switch r := from.(type) {
 	case *workflowservice.PollWorkflowTaskQueueRequest:
-		out.Identity, out.DeploymentOptions = r.GetIdentity(), r.GetDeploymentOptions()
+		out.Identity, out.DeploymentOptions = r.GetIdentity(), proto.CloneOf(r.GetDeploymentOptions())
 	case *workflowservice.RespondWorkflowTaskCompletedRequest:
-		out.Identity, out.DeploymentOptions, out.ResourceId = r.GetIdentity(), r.GetDeploymentOptions(), r.GetResourceId()
+		out.Identity, out.DeploymentOptions, out.ResourceId = r.GetIdentity(), proto.CloneOf(r.GetDeploymentOptions()), r.GetResourceId()
 	}
 	return out
 }
