@@ -23,8 +23,8 @@ type Config struct {
 	Registry *kms.Registry
 	// CallTimeout bounds a call whose caller set no deadline, DefaultCallTimeout if zero.
 	CallTimeout time.Duration
-	// WorkflowWait bounds how long a workflow waits for KMSs within 10 s, before its
-	// task is failed so that the server tries it again; DefaultWorkflowWait if zero. It
+	// WorkflowWait bounds how long one workflow task waits for KMSs in all, before it
+	// is failed so that the server tries it again; DefaultWorkflowWait if zero. It
 	// must stay well below the task timeout, which is 10 s by default.
 	WorkflowWait time.Duration
 	// CacheEntries, Fresh and Stale configure the data-key cache; see

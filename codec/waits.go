@@ -19,16 +19,15 @@ const (
 	// workflow with a hundred conversions whose KMS is merely far away must not be
 	// held for good.
 	usualWait = 250 * time.Millisecond
-	// waitWindow is after how long a run has all of its wait again: the time that a
-	// task has by default. A converter is not told when a task begins, so one that is
-	// tried again sooner has what the one before it left.
+	// waitWindow is after how long a run has all of its wait again where no guard
+	// tells when a task begins: the time that a task has by default.
 	waitWindow = 10 * time.Second
 	// maxWaits bounds the runs whose waits are kept; one that was forgotten has
 	// all of its wait again.
 	maxWaits = 10_000
 )
 
-// waits keeps how much each workflow run has waited for KMSs lately: several
+// waits keeps how much each workflow run has waited for KMSs in its task: several
 // conversions that all but run into their bound must not add up past it. It is
 // safe for concurrent use.
 type waits struct {
@@ -47,6 +46,13 @@ func newWaits(limit time.Duration) *waits {
 	// It fails only for a size below one.
 	runs, _ := simplelru.NewLRU[string, waited](maxWaits, nil)
 	return &waits{limit: limit, runs: runs}
+}
+
+// begin is called when a task of a run comes.
+func (w *waits) begin(run string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.runs.Remove(run)
 }
 
 // left returns how long a run may wait now, usualWait at least. A run that is not

@@ -51,6 +51,10 @@ func TestWaitsOfOneTaskAddUp(t *testing.T) {
 				t.Errorf("an unknown run waited %v", got)
 			}
 		}
+		w.begin("another run")
+		if got := w.left("another run"); got != 3*time.Second {
+			t.Errorf("a new task has %v left", got)
+		}
 		convert("no guard", time.Minute)
 		time.Sleep(waitWindow) //nolint:forbidigo // the clock is the test's
 		if got := w.left("no guard"); got != 3*time.Second {
