@@ -8,7 +8,6 @@ import (
 	enumspb "go.temporal.io/api/enums/v1"
 	failurepb "go.temporal.io/api/failure/v1"
 	historypb "go.temporal.io/api/history/v1"
-	querypb "go.temporal.io/api/query/v1"
 	sdkpb "go.temporal.io/api/sdk/v1"
 	"google.golang.org/protobuf/proto"
 
@@ -23,8 +22,7 @@ const warmChunk = 256
 // toOpen tells which sealed payloads of a workflow task, or of a page of its
 // history, the SDK is going to open. must are those that it opens outside workflow
 // code, where no panic holds the task, and takes what does not open for nothing:
-// markers, failures and headers; and the arguments of queries, where a panic ends the
-// task without an answer. may are those that workflow code opens as a rule.
+// markers, failures and headers. may are those that workflow code opens as a rule.
 // What it only passes on, such as the inputs of activities, is in neither: this
 // worker need not even be allowed to open it.
 func toOpen(msg proto.Message) (must, may []*commonpb.Payload, err error) {
@@ -41,9 +39,8 @@ func toOpen(msg proto.Message) (must, may []*commonpb.Payload, err error) {
 	w := walker{
 		payload: func(parent proto.Message, p *commonpb.Payload) error {
 			_, header := parent.(*commonpb.Header)
-			_, query := parent.(*querypb.WorkflowQuery)
 			switch {
-			case header, query:
+			case header:
 				into(&must, p)
 			case opens(parent):
 				into(&may, p)

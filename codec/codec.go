@@ -43,6 +43,7 @@ type Codec struct {
 	policy      *policy.Policy
 	callTimeout time.Duration
 	waits       *waits
+	tasks       *tasks
 	watchers    *watchers
 	keys        *keyring
 	opener      *envelope.Opener
@@ -89,7 +90,7 @@ func New(ctx context.Context, cfg Config) (*Codec, error) {
 		return nil, fmt.Errorf("codec: new: %w", err)
 	}
 	return &Codec{
-		policy: cfg.Policy, callTimeout: cfg.CallTimeout, waits: newWaits(cfg.WorkflowWait), watchers: w,
+		policy: cfg.Policy, callTimeout: cfg.CallTimeout, waits: newWaits(cfg.WorkflowWait), tasks: newTasks(), watchers: w,
 		keys: keys, opener: opener, sealers: newSealers(keys, opener, w),
 	}, nil
 }
@@ -107,6 +108,7 @@ func kmsTimeout(p *policy.Policy, usual time.Duration) time.Duration {
 // Close waits for calls to the KMS that are under way, wipes data keys and
 // releases the KMS connections. Calls made afterwards fail.
 func (c *Codec) Close() {
+	c.tasks.close()
 	c.sealers.close()
 	c.opener.Close()
 	c.keys.close()

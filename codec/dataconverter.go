@@ -55,8 +55,8 @@ func wrapConverter(c *Codec, s site, parent converter.DataConverter) converter.D
 
 // hold panics with what is to hold the workflow task up, if workflow code is running.
 func (d *dataConverter) hold(err error) error {
-	if err != nil && d.codec.site.workflow != nil && d.codec.codec.holds(d.codec.site.owner(), err) {
-		panic(&HeldError{Err: err}) //nolint:forbidigo // it fails the workflow task, where an error would fail the workflow
+	if held := d.codec.codec.heldAt(d.codec.site, err); held != nil {
+		panic(held) //nolint:forbidigo // it fails the workflow task, where an error would fail the workflow
 	}
 	return d.codec.site.tell(err)
 }

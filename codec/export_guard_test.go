@@ -17,7 +17,7 @@ type Guard struct{ g *guard }
 
 // NewGuard returns one of a client in a namespace.
 func NewGuard(c *Codec, namespace string) *Guard {
-	return &Guard{&guard{codec: c, namespace: namespace, tasks: newTasks()}}
+	return &Guard{&guard{codec: c, namespace: namespace}}
 }
 
 // Unary is a call that goes past the guard to invoke.

@@ -34,8 +34,8 @@ import (
 // count as payloads (see plainText); the messages of failed queries are bare
 // strings (see sealQueryFailures). No other text is looked at.
 //
-// It opens workflow tasks ahead of the SDK, and holds those that it cannot open
-// for now (see openTasks).
+// It opens workflow tasks ahead of the SDK, and holds those that it cannot open for
+// now (see openTasks) or whose workflow code cannot go on for now (see answer).
 type guard struct {
 	codec     *Codec
 	namespace string
@@ -43,8 +43,6 @@ type guard struct {
 	parent converter.DataConverter
 	// storage says that the client offloads payloads to external storage.
 	storage bool
-	// tasks are those that the SDK works on; nil remembers none.
-	tasks *tasks
 }
 
 // unary implements grpc.UnaryClientInterceptor.
@@ -57,14 +55,15 @@ func (g *guard) unary(ctx context.Context, method string, req, reply any, cc *gr
 	if !ok {
 		return status.Errorf(codes.Internal, "waxseal: refused to send %s: its request is not a protobuf message", path.Base(method))
 	}
-	out, err := g.outgoing(ctx, path.Base(method), out)
-	if err != nil {
-		return err
-	}
 	send := func(ctx context.Context, method string, req, reply any) error {
 		return invoke(ctx, method, req, reply, cc, opts...)
 	}
-	if err := g.holdCompletion(ctx, out, send); err != nil {
+	asked := out
+	out, err := g.outgoing(ctx, path.Base(method), out)
+	if err != nil {
+		out = asked
+	}
+	if out, err = g.answer(ctx, out, err, send); err != nil {
 		return err
 	}
 	if err := invoke(ctx, method, out, reply, cc, opts...); err != nil {

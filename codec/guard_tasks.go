@@ -2,10 +2,8 @@ package codec
 
 import (
 	"context"
-	"crypto/sha256"
+	"errors"
 	"path"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	commonpb "go.temporal.io/api/common/v1"
@@ -15,8 +13,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
-
-	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"github.com/waxseal/waxseal/policy"
 )
@@ -28,75 +24,15 @@ import (
 // that is to hold the workflow, it fails the task itself and the SDK sees a poll
 // that timed out. docs/adr/007 says which places there are.
 
-const (
-	// maxTasks bounds the tasks, and the pages of their histories, that are remembered.
-	maxTasks = 10_000
-	// maxReleases bounds the held tasks whose failure is still to be told; beyond,
-	// they are left to time out.
-	maxReleases = 1000
-	// releaseTimeout bounds telling it.
-	releaseTimeout = 5 * time.Second
-	// maxHold is how long a task that was held before is kept from the next try.
-	// The server gives it out again at once, however often it was.
-	maxHold = 10 * time.Second
-)
-
-// task is a workflow task, or a page of its history.
-type task struct {
-	facts   policy.Facts
-	run     string
-	attempt int32
-}
-
-// tasks remembers what the SDK was given, to tell what belongs to it. It is safe
-// for concurrent use, and so is nil, which remembers nothing.
-type tasks struct {
-	held atomic.Int64 // releases to come
-
-	mu    sync.Mutex
-	known *simplelru.LRU[[sha256.Size]byte, task]
-}
-
-func newTasks() *tasks {
-	known, _ := simplelru.NewLRU[[sha256.Size]byte, task](maxTasks, nil) // it fails only for a size below one
-	return &tasks{known: known}
-}
-
-// Tokens of tasks, tokens of pages and run IDs are kept apart.
-const (
-	byTask = "task "
-	byPage = "page "
-	byRun  = "run "
-)
-
-func (t *tasks) remember(kind string, token []byte, of task) {
-	if t == nil || len(token) == 0 {
-		return
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.known.Add(sha256.Sum256(append([]byte(kind), token...)), of)
-}
-
-func (t *tasks) recall(kind string, token []byte) (task, bool) {
-	if t == nil || len(token) == 0 {
-		return task{}, false
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.known.Get(sha256.Sum256(append([]byte(kind), token...)))
-}
-
 // call sends a request of the guard's own, past its check.
 type call func(ctx context.Context, method string, req, reply any) error
 
 // openTasks opens ahead what an answer holds for a worker to open. A task that is
 // to be held is taken out of the answer; a page of a history is an error then.
 func (g *guard) openTasks(ctx context.Context, req, reply proto.Message, send call) error {
-	namespace := g.namespaceOf(req)
 	switch in := reply.(type) {
 	case *workflowservice.PollWorkflowTaskQueueResponse:
-		if g.holdTask(ctx, namespace, req, in, send) {
+		if g.holdTask(ctx, req, in, send) {
 			empty := &workflowservice.PollWorkflowTaskQueueResponse{
 				BacklogCountHint: in.GetBacklogCountHint(), PollerScalingDecision: in.GetPollerScalingDecision(),
 				PollerGroupId: in.GetPollerGroupId(), PollerGroupsInfo: in.GetPollerGroupsInfo(),
@@ -105,8 +41,12 @@ func (g *guard) openTasks(ctx context.Context, req, reply proto.Message, send ca
 			proto.Merge(in, empty)
 		}
 	case *workflowservice.RespondWorkflowTaskCompletedResponse:
-		if g.holdTask(ctx, namespace, req, in.GetWorkflowTask(), send) {
+		if g.holdTask(ctx, req, in.GetWorkflowTask(), send) {
 			in.WorkflowTask = nil
+		}
+	case *workflowservice.StartWorkflowExecutionResponse:
+		if g.holdTask(ctx, req, in.GetEagerWorkflowTask(), send) {
+			in.EagerWorkflowTask = nil
 		}
 	case *workflowservice.GetWorkflowExecutionHistoryResponse:
 		if r, ok := req.(*workflowservice.GetWorkflowExecutionHistoryRequest); ok {
@@ -118,104 +58,68 @@ func (g *guard) openTasks(ctx context.Context, req, reply proto.Message, send ca
 
 // holdTask opens a task ahead, and reports whether it is held; then the server
 // knows, or is going to.
-func (g *guard) holdTask(ctx context.Context, namespace string, req proto.Message, in *workflowservice.PollWorkflowTaskQueueResponse, send call) bool {
+func (g *guard) holdTask(ctx context.Context, req proto.Message, in *workflowservice.PollWorkflowTaskQueueResponse, send call) bool {
 	if len(in.GetTaskToken()) == 0 {
 		return false
 	}
-	t := task{run: in.GetWorkflowExecution().GetRunId(), attempt: in.GetAttempt(), facts: policy.Facts{
-		Namespace: namespace, WorkflowID: in.GetWorkflowExecution().GetWorkflowId(),
-		WorkflowType: in.GetWorkflowType().GetName(), TaskQueue: in.GetWorkflowExecutionTaskQueue().GetName(),
-	}}
-	g.codec.waits.begin(t.run)
 	// The poll may have waited for most of its time, and the task is ours now.
 	ctx = context.WithoutCancel(ctx)
+	namespace := g.namespaceOf(req)
+	t := &task{
+		run: in.GetWorkflowExecution().GetRunId(), token: in.GetTaskToken(), attempt: in.GetAttempt(), query: in.GetQuery() != nil,
+		until: time.Now().Add(timeoutOf(in)),
+		facts: policy.Facts{
+			Namespace: namespace, WorkflowID: in.GetWorkflowExecution().GetWorkflowId(),
+			WorkflowType: in.GetWorkflowType().GetName(), TaskQueue: in.GetWorkflowExecutionTaskQueue().GetName(),
+		},
+	}
+	if t.query {
+		t.tell = tellQuery(ctx, namespace, in, send)
+	} else {
+		t.tell = tellTask(ctx, namespace, t.token, req, send)
+	}
+	g.codec.waits.begin(t.run)
+	g.codec.tasks.begin(t)
+	g.codec.tasks.remember(byPage, in.GetNextPageToken(), t)
 	held := g.codec.openAhead(ctx, t.run, t.facts, in)
 	if held == nil {
-		g.tasks.remember(byTask, in.GetTaskToken(), t)
-		g.tasks.remember(byPage, in.GetNextPageToken(), t)
-		g.tasks.remember(byRun, []byte(t.run), t)
 		return false
 	}
-	if in.GetQuery() == nil {
-		g.fail(ctx, t, failTask(namespace, in.GetTaskToken(), req, held), send)
-		return true
-	}
-	answer(ctx, workflowservice.WorkflowService_RespondQueryTaskCompleted_FullMethodName, &workflowservice.RespondQueryTaskCompletedRequest{
-		Namespace: namespace, TaskToken: in.GetTaskToken(), CompletedType: enumspb.QUERY_RESULT_TYPE_FAILED,
-		ErrorMessage: held.Error(), PollerGroupId: in.GetPollerGroupId(),
-	}, new(workflowservice.RespondQueryTaskCompletedResponse), send)
+	g.failTask(t, held)
 	return true
 }
 
-// failTask returns the request that fails a task. Its message is plaintext: it
-// names the key and the class, and nothing of a payload.
-func failTask(namespace string, token []byte, from proto.Message, held *HeldError) *workflowservice.RespondWorkflowTaskFailedRequest {
-	out := &workflowservice.RespondWorkflowTaskFailedRequest{
-		Namespace: namespace, TaskToken: token,
-		Cause: enumspb.WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE,
-		Failure: &failurepb.Failure{
-			Message: held.Error(), Source: "GoSDK",
-			FailureInfo: &failurepb.Failure_ApplicationFailureInfo{ApplicationFailureInfo: &failurepb.ApplicationFailureInfo{Type: "HeldError"}},
-		},
-	}
-	switch r := from.(type) {
-	case *workflowservice.PollWorkflowTaskQueueRequest:
-		out.Identity, out.DeploymentOptions = r.GetIdentity(), proto.CloneOf(r.GetDeploymentOptions())
-	case *workflowservice.RespondWorkflowTaskCompletedRequest:
-		out.Identity, out.DeploymentOptions, out.ResourceId = r.GetIdentity(), proto.CloneOf(r.GetDeploymentOptions()), r.GetResourceId()
-	}
-	return out
-}
-
-// fail tells the server that a task failed: the first time at once, and after that
-// after a while, since it gives the task out again at once. The SDK leaves such
-// a task to time out, which takes longer each time, up to ten minutes; a workflow
-// is to go on soon after its KMS is back.
-func (g *guard) fail(ctx context.Context, t task, req *workflowservice.RespondWorkflowTaskFailedRequest, send call) {
-	tell := func() {
-		answer(ctx, workflowservice.WorkflowService_RespondWorkflowTaskFailed_FullMethodName, req, new(workflowservice.RespondWorkflowTaskFailedResponse), send)
-	}
-	if t.attempt <= 1 || g.tasks == nil {
-		tell()
+// failTask has the server told that a task failed: the first time at once, and
+// after that after a while, since it gives the task out again at once. Who asked a
+// query is told at once.
+func (g *guard) failTask(t *task, why error) {
+	if t.query || t.attempt <= 1 {
+		g.codec.tasks.failNow(t, why)
 		return
 	}
-	if g.tasks.held.Add(1) > maxReleases {
-		g.tasks.held.Add(-1)
-		return
-	}
-	time.AfterFunc(holdFor(t.attempt), func() {
-		defer g.tasks.held.Add(-1)
-		tell()
-	})
-}
-
-// holdFor is 1, 2, 4, 8 and then maxHold seconds from the second attempt on.
-func holdFor(attempt int32) time.Duration {
-	return min(time.Second<<min(max(attempt-2, 0), 4), maxHold)
-}
-
-// answer sends what ends a task. If that fails, the task times out.
-func answer(ctx context.Context, method string, req, reply any, send call) {
-	ctx, cancel := context.WithTimeout(ctx, releaseTimeout)
-	defer cancel()
-	_ = send(ctx, method, req, reply)
+	g.codec.tasks.fail(t, why)
 }
 
 // openPage opens a page of a history ahead that a worker fetched for a task. What
 // a client reads is none of our business: it may not need to open it.
 func (g *guard) openPage(ctx context.Context, req *workflowservice.GetWorkflowExecutionHistoryRequest, in *workflowservice.GetWorkflowExecutionHistoryResponse) error {
-	t, ok := g.tasks.recall(byPage, req.GetNextPageToken())
+	t, ok := g.codec.tasks.recall(byPage, req.GetNextPageToken())
 	if len(req.GetNextPageToken()) == 0 && fromTheStart(req) {
-		t, ok = g.tasks.recall(byRun, []byte(req.GetExecution().GetRunId()))
+		if open := g.codec.tasks.of(req.GetExecution().GetRunId()); len(open) > 0 {
+			t, ok = open[0], true
+		}
 	}
 	if !ok {
 		return nil
 	}
-	g.tasks.remember(byPage, in.GetNextPageToken(), t)
-	if held := g.codec.openAhead(ctx, t.run, t.facts, in); held != nil {
-		return status.Error(codes.FailedPrecondition, held.Error()) // the SDK does not ask again, and fails the task
+	g.codec.tasks.remember(byPage, in.GetNextPageToken(), t)
+	held := g.codec.openAhead(ctx, t.run, t.facts, in)
+	if held == nil {
+		return nil
 	}
-	return nil
+	// The SDK does not ask again. It fails the task, or with the first page drops it.
+	g.codec.tasks.hold(t.run, held)
+	return status.Error(codes.FailedPrecondition, held.Error())
 }
 
 // fromTheStart reports whether a request has the shape of the one with which the
@@ -226,25 +130,68 @@ func fromTheStart(req *workflowservice.GetWorkflowExecutionHistoryRequest) bool 
 		req.GetHistoryEventFilterType() == enumspb.HISTORY_EVENT_FILTER_TYPE_UNSPECIFIED
 }
 
-// holdCompletion fails a task whose completion holds a failure that could not be
-// sealed, and was withheld, for a reason that is to hold the workflow: what it said
-// would be lost for good. The error has the SDK forget what it thinks is done.
-func (g *guard) holdCompletion(ctx context.Context, req proto.Message, send call) error {
-	r, ok := req.(*workflowservice.RespondWorkflowTaskCompletedRequest)
+// answer looks at what the SDK answers a task with before it is sent, and at the
+// error with which the guard refuses to send it; it returns what is to be sent. The
+// task fails instead if
+//
+//   - the guard refuses it anyway: the SDK would leave the task to time out;
+//   - it completes the task, and a failure in it could not be sealed, and was withheld,
+//     for a reason that is to hold the workflow: what it said would be lost for good;
+//   - it completes the task, and workflow code met such a reason: the panic was to fail
+//     the task, but the code recovered it, or the worker's panic policy is to fail
+//     workflows.
+//
+// The error has the SDK forget what it thinks is done, and not send it again.
+func (g *guard) answer(ctx context.Context, req proto.Message, refused error, send call) (proto.Message, error) {
+	r, ok := req.(interface{ GetTaskToken() []byte })
 	if !ok {
-		return nil
+		return req, refused
 	}
-	namespace := g.namespaceOf(r)
-	t, ok := g.tasks.recall(byTask, r.GetTaskToken())
-	if !ok {
-		t = task{facts: policy.Facts{Namespace: namespace}, attempt: 1}
+	t, known := g.codec.tasks.recall(byTask, r.GetTaskToken())
+	completes, _ := req.(*workflowservice.RespondWorkflowTaskCompletedRequest)
+	switch {
+	case known && refused != nil:
+		why := errors.New(status.Convert(refused).Message())
+		g.failTask(t, why)
+		return nil, status.Error(codes.FailedPrecondition, why.Error())
+	case refused != nil:
+		return nil, refused // of somebody who is no worker of ours, or of an activity
+	case completes != nil && !known:
+		namespace := g.namespaceOf(req)
+		t = &task{facts: policy.Facts{Namespace: namespace}, attempt: 1, tell: tellTask(context.WithoutCancel(ctx), namespace, r.GetTaskToken(), req, send)}
 	}
-	var held *HeldError
+	if completes != nil {
+		if why := g.holdsCompletion(t, completes); why != nil {
+			g.failTask(t, why)
+			return nil, status.Errorf(codes.FailedPrecondition, "waxseal: refused to send %s: %s", path.Base(workflowservice.WorkflowService_RespondWorkflowTaskCompleted_FullMethodName), why.Error())
+		}
+	}
+	if failed, ok := req.(*workflowservice.RespondWorkflowTaskFailedRequest); ok && known {
+		req = g.explain(t, failed)
+	}
+	g.codec.tasks.answer(r.GetTaskToken())
+	return req, nil
+}
+
+// holdsCompletion returns why a task is not to be completed, or nil.
+func (g *guard) holdsCompletion(t *task, r *workflowservice.RespondWorkflowTaskCompletedRequest) error {
+	if why := g.codec.tasks.reason(t); why != nil {
+		return why
+	}
+	if held := g.withheldIn(t.facts, r); held != nil {
+		return held
+	}
+	return nil
+}
+
+// withheldIn returns why a failure in a completion was withheld, if that is to hold
+// the workflow of these facts.
+func (g *guard) withheldIn(facts policy.Facts, r *workflowservice.RespondWorkflowTaskCompletedRequest) (held *HeldError) {
 	find := walker{
 		payload: func(proto.Message, *commonpb.Payload) error { return nil },
 		failure: func(_ proto.Message, f *failurepb.Failure) error {
 			for link := f; link != nil; link = link.GetCause() {
-				if err := withheld(link); err != nil && g.codec.holds(t.facts, err) {
+				if err := withheld(link); err != nil && g.codec.holds(facts, err) {
 					held = &HeldError{Err: err}
 				}
 			}
@@ -257,9 +204,17 @@ func (g *guard) holdCompletion(ctx context.Context, req proto.Message, send call
 	for _, message := range r.GetMessages() {
 		_ = find.walk(message)
 	}
-	if held == nil {
-		return nil
+	return held
+}
+
+// explain has the failure of a held task say why. The SDK's own holds no more than
+// the class where it could not be sealed, for the same reason.
+func (g *guard) explain(t *task, r *workflowservice.RespondWorkflowTaskFailedRequest) *workflowservice.RespondWorkflowTaskFailedRequest {
+	why := g.codec.tasks.reason(t)
+	if why == nil || withheld(r.GetFailure()) == nil {
+		return r
 	}
-	g.fail(context.WithoutCancel(ctx), t, failTask(namespace, r.GetTaskToken(), r, held), send)
-	return status.Errorf(codes.FailedPrecondition, "waxseal: refused to send %s: %s", path.Base(workflowservice.WorkflowService_RespondWorkflowTaskCompleted_FullMethodName), held.Error())
+	r = proto.CloneOf(r)
+	r.Failure = plainFailure(why)
+	return r
 }

@@ -230,12 +230,13 @@ func TestNothingIsAskedTwice(t *testing.T) {
 	})
 }
 
+// TestHeldQuery has a query met with a history that does not open.
 func TestHeldQuery(t *testing.T) {
 	c, backend := newCodec(t, holdAll)
 	backend.Fake("a").Always(kmstest.Fail(kms.Denied))
 	w := newWire(t, c)
-	task := taskOf()
-	task.Query = &querypb.WorkflowQuery{QueryType: "state", QueryArgs: &commonpb.Payloads{Payloads: []*commonpb.Payload{sealedIn(t, "n", "fake://a")}}}
+	task := taskOf(marker(sealedIn(t, "n", "fake://a")))
+	task.Query, task.Attempt = &querypb.WorkflowQuery{QueryType: "state"}, 7
 	if got := w.poll(task); len(got.GetTaskToken()) > 0 {
 		t.Errorf("the SDK sees %v", got)
 	}
@@ -246,13 +247,27 @@ func TestHeldQuery(t *testing.T) {
 	}
 }
 
+// TestArgumentsOfQueriesHoldNothing: a query that does not open fails alone.
+func TestArgumentsOfQueriesHoldNothing(t *testing.T) {
+	c, backend := newCodec(t, holdAll)
+	backend.Fake("a").Always(kmstest.Fail(kms.Denied))
+	query := &querypb.WorkflowQuery{QueryType: "state", QueryArgs: &commonpb.Payloads{Payloads: []*commonpb.Payload{sealedIn(t, "n", "fake://a")}}}
+	alone, along := taskOf(), taskOf()
+	alone.Query, along.Queries = query, map[string]*querypb.WorkflowQuery{"q": query}
+	for name, task := range map[string]*workflowservice.PollWorkflowTaskQueueResponse{"alone": alone, "with a task": along} {
+		if got := newWire(t, c).poll(task); !proto.Equal(got, task) {
+			t.Errorf("%s: the SDK sees %v", name, got)
+		}
+	}
+}
+
 // TestHeldAgain: the server gives a held task out again at once, however often.
 func TestHeldAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, backend := newCodec(t, holdAll)
 		sealed := sealedIn(t, "n", "fake://a")
 		backend.Fake("a").Always(kmstest.Fail(kms.Denied))
-		for attempt, want := range map[int32]time.Duration{2: time.Second, 3: 2 * time.Second, 5: 8 * time.Second, 6: 10 * time.Second, 1 << 30: 10 * time.Second} {
+		for attempt, want := range map[int32]time.Duration{2: time.Second, 3: 2 * time.Second, 4: 4 * time.Second, 5: 5 * time.Second, 1 << 30: 5 * time.Second} {
 			w := newWire(t, c)
 			task := taskOf(marker(sealed))
 			task.Attempt = attempt

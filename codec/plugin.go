@@ -59,13 +59,26 @@ func (p *Plugin) ConfigureClient(_ context.Context, o client.PluginConfigureClie
 	if namespace == "" {
 		namespace = client.DefaultNamespace
 	}
-	g := &guard{codec: p.codec, namespace: namespace, parent: opts.DataConverter, storage: len(opts.ExternalStorage.Drivers) > 0, tasks: newTasks()}
+	g := &guard{codec: p.codec, namespace: namespace, parent: opts.DataConverter, storage: len(opts.ExternalStorage.Drivers) > 0}
 	opts.DataConverter = NewDataConverter(p.codec, namespace, opts.DataConverter)
 	opts.FailureConverter = NewFailureConverter(opts.DataConverter)
 	p.codec.reportTo(opts.MetricsHandler)
 	// Innermost: nothing that the SDK or another interceptor adds comes after it.
 	opts.ConnectionOptions.DialOptions = append(slices.Clip(opts.ConnectionOptions.DialOptions), grpc.WithChainUnaryInterceptor(g.unary))
 	return nil
+}
+
+// ConfigureWorker implements worker.Plugin: queries get errors where workflow code is held.
+func (*Plugin) ConfigureWorker(_ context.Context, o worker.PluginConfigureWorkerOptions) error {
+	o.WorkerOptions.Interceptors = append(slices.Clip(o.WorkerOptions.Interceptors), &queryMarker{})
+	return nil
+}
+
+// StopWorker implements worker.Plugin: the tasks that are held are given back to
+// the server at once, which would wait for them otherwise.
+func (p *Plugin) StopWorker(ctx context.Context, o worker.PluginStopWorkerOptions, next func(context.Context, worker.PluginStopWorkerOptions)) {
+	next(ctx, o)
+	p.codec.tasks.releaseAll()
 }
 
 // ErrUnguarded is returned by client.NewClientFromExistingWithContext when the existing client was

@@ -1,0 +1,55 @@
+package codec
+
+import (
+	"go.temporal.io/sdk/interceptor"
+	"go.temporal.io/sdk/workflow"
+)
+
+// A query is answered outside workflow code, though with the workflow's converter: a
+// panic there ends the task without an answer, and with it the queries that came
+// along and the workflow's own progress. An error ends the query alone. So the
+// handlers of queries get a context that says what it is for.
+
+// inQuery marks the context with which a query's handler was set.
+type inQuery struct{}
+
+// queryMarker implements interceptor.WorkerInterceptor.
+type queryMarker struct {
+	interceptor.WorkerInterceptorBase
+}
+
+// InterceptWorkflow implements interceptor.WorkerInterceptor.
+func (*queryMarker) InterceptWorkflow(_ workflow.Context, next interceptor.WorkflowInboundInterceptor) interceptor.WorkflowInboundInterceptor {
+	return &queryInbound{interceptor.WorkflowInboundInterceptorBase{Next: next}}
+}
+
+type queryInbound struct {
+	interceptor.WorkflowInboundInterceptorBase
+}
+
+func (i *queryInbound) Init(outbound interceptor.WorkflowOutboundInterceptor) error {
+	return i.Next.Init(&queryOutbound{interceptor.WorkflowOutboundInterceptorBase{Next: outbound}})
+}
+
+type queryOutbound struct {
+	interceptor.WorkflowOutboundInterceptorBase
+}
+
+func (o *queryOutbound) SetQueryHandler(ctx workflow.Context, queryType string, handler any) error {
+	return o.Next.SetQueryHandler(workflow.WithValue(ctx, inQuery{}, true), queryType, handler)
+}
+
+func (o *queryOutbound) SetQueryHandlerWithOptions(ctx workflow.Context, queryType string, handler any, options workflow.QueryHandlerOptions) error {
+	return o.Next.SetQueryHandlerWithOptions(workflow.WithValue(ctx, inQuery{}, true), queryType, handler, options)
+}
+
+// heldAt returns what a conversion in workflow code is to panic with, and has the
+// task fail that is running; nil if err is to be returned.
+func (c *Codec) heldAt(s site, err error) *HeldError {
+	if err == nil || s.workflow == nil || s.workflow.Value(inQuery{}) != nil || !c.holds(s.owner(), err) {
+		return nil
+	}
+	held := &HeldError{Err: err}
+	c.tasks.hold(runOf(s.workflow), held)
+	return held
+}

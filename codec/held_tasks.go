@@ -1,0 +1,324 @@
+package codec
+
+import (
+	"context"
+	"crypto/sha256"
+	"slices"
+	"sync"
+	"time"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	failurepb "go.temporal.io/api/failure/v1"
+	historypb "go.temporal.io/api/history/v1"
+	"go.temporal.io/api/workflowservice/v1"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"github.com/waxseal/waxseal/policy"
+)
+
+const (
+	// maxTasks bounds the tasks, and the pages of their histories, that are remembered.
+	maxTasks = 10_000
+	// maxReleases bounds the held tasks whose failure is still to be told; beyond,
+	// they are left to time out.
+	maxReleases = 10_000
+	// releaseTimeout bounds telling it.
+	releaseTimeout = 5 * time.Second
+	// maxHold is how long a task that failed before is kept from the next try. The
+	// server gives it out again at once, however often it was.
+	//
+	// A workflow is to go on within ten seconds of its KMS being back. Of these a try
+	// that began while it still hung takes three (DefaultWorkflowWait), this is five,
+	// and the rest is for the try that succeeds. What failed is remembered for five
+	// seconds too (the cache, and a breaker), so that trying more often would not ask
+	// the KMS more often. And a task that has ten seconds, as is usual, is told of
+	// before it times out: after eight.
+	maxHold = 5 * time.Second
+	// tellMargin is how long before its end a task is told of that has less.
+	tellMargin = time.Second
+	// usualTaskTimeout is what a task has whose history does not say.
+	usualTaskTimeout = 10 * time.Second
+)
+
+// task is a workflow task, or a query task, that the SDK works on.
+type task struct {
+	facts   policy.Facts
+	run     string
+	token   []byte
+	attempt int32
+	query   bool      // it asks a query and nothing else
+	until   time.Time // when it times out, about
+	// tell has the server know that the task failed: a task is failed, a query answered.
+	tell func(why error)
+
+	// Of tasks.mu:
+	why      error // why it is to fail; the first reason, nil if there is none
+	answered bool  // by the SDK or by us
+}
+
+// tasks knows the workflow tasks that the SDK works on, in all clients of a Codec,
+// and has those fail that it drops without a word: it reports the first failure
+// of a task and lets later ones time out, after up to ten minutes each. It is safe
+// for concurrent use, and so is nil, which knows nothing.
+type tasks struct {
+	telling sync.WaitGroup
+
+	mu     sync.Mutex
+	known  *simplelru.LRU[[sha256.Size]byte, *task] // by token of a task or of a page
+	runs   *simplelru.LRU[string, []*task]          // those that are not answered
+	due    map[*task]*time.Timer                    // those that are to fail
+	closed bool
+}
+
+func newTasks() *tasks {
+	// They fail only for a size below one.
+	known, _ := simplelru.NewLRU[[sha256.Size]byte, *task](maxTasks, nil)
+	runs, _ := simplelru.NewLRU[string, []*task](maxTasks, nil)
+	return &tasks{known: known, runs: runs, due: make(map[*task]*time.Timer)}
+}
+
+// Tokens of tasks and of pages are kept apart.
+const (
+	byTask = "task "
+	byPage = "page "
+)
+
+func (ts *tasks) remember(kind string, token []byte, t *task) {
+	if ts == nil || len(token) == 0 {
+		return
+	}
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	ts.known.Add(sha256.Sum256(append([]byte(kind), token...)), t)
+}
+
+func (ts *tasks) recall(kind string, token []byte) (*task, bool) {
+	if ts == nil || len(token) == 0 {
+		return nil, false
+	}
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	return ts.known.Get(sha256.Sum256(append([]byte(kind), token...)))
+}
+
+// begin is called when the SDK is given a task. A run has one workflow task at a
+// time: one before it is over, and nothing is to be told of it.
+func (ts *tasks) begin(t *task) {
+	ts.remember(byTask, t.token, t)
+	if ts == nil {
+		return
+	}
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	open := []*task{t}
+	before, _ := ts.runs.Get(t.run)
+	for _, o := range before {
+		if o.query != t.query || (o.query && time.Now().Before(o.until)) {
+			open = append(open, o)
+		} else {
+			ts.forget(o)
+		}
+	}
+	ts.runs.Add(t.run, open)
+}
+
+// forget has nobody told of a task. The caller holds mu.
+func (ts *tasks) forget(t *task) {
+	t.answered = true
+	if timer, ok := ts.due[t]; ok {
+		timer.Stop()
+		delete(ts.due, t)
+	}
+	open, _ := ts.runs.Get(t.run)
+	open = slices.DeleteFunc(slices.Clone(open), func(o *task) bool { return o == t })
+	if len(open) == 0 {
+		ts.runs.Remove(t.run)
+		return
+	}
+	ts.runs.Add(t.run, open)
+}
+
+// answer is called when the SDK answers a task.
+func (ts *tasks) answer(token []byte) {
+	if t, ok := ts.recall(byTask, token); ok {
+		ts.mu.Lock()
+		defer ts.mu.Unlock()
+		ts.forget(t)
+	}
+}
+
+// of returns the tasks of a run that are not answered.
+func (ts *tasks) of(run string) []*task {
+	if ts == nil || run == "" {
+		return nil
+	}
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	open, _ := ts.runs.Get(run)
+	return slices.Clone(open)
+}
+
+// hold has the tasks of a run fail after a while, unless the SDK answers them
+// first. Which of them met with the reason there is no telling: that there are
+// several, a workflow task and queries, is rare, and does no harm.
+func (ts *tasks) hold(run string, why error) {
+	for _, t := range ts.of(run) {
+		ts.fail(t, why)
+	}
+}
+
+// reason returns why a task must not be completed, nil if it may be, or if that
+// may be about a query that was asked at the same time.
+func (ts *tasks) reason(t *task) error {
+	if ts == nil {
+		return nil
+	}
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	if open, _ := ts.runs.Get(t.run); len(open) > 1 {
+		return nil
+	}
+	return t.why
+}
+
+// fail has the server told that a task failed, after a while: see task.delay.
+func (ts *tasks) fail(t *task, why error) {
+	if ts == nil {
+		return
+	}
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	if t.why == nil {
+		t.why = why
+	}
+	if _, ok := ts.due[t]; ok || t.answered || ts.closed || len(ts.due) >= maxReleases {
+		return
+	}
+	ts.due[t] = time.AfterFunc(t.delay(), func() { ts.release(t) })
+}
+
+// failNow is fail without the while.
+func (ts *tasks) failNow(t *task, why error) {
+	if ts != nil {
+		ts.mu.Lock()
+		ts.forget(t)
+		ts.mu.Unlock()
+	}
+	t.tell(why)
+}
+
+// release tells of a task that is due, if it still is.
+func (ts *tasks) release(t *task) {
+	ts.mu.Lock()
+	_, ok := ts.due[t]
+	if ok {
+		ts.forget(t)
+		ts.telling.Add(1)
+		defer ts.telling.Done()
+	}
+	why := t.why
+	ts.mu.Unlock()
+	if ok {
+		t.tell(why)
+	}
+}
+
+// releaseAll tells of all tasks that are due, at once. A worker that stops would
+// leave them to time out otherwise.
+func (ts *tasks) releaseAll() {
+	ts.mu.Lock()
+	var all []*task
+	for t := range ts.due {
+		all = append(all, t)
+	}
+	ts.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, t := range all {
+		wg.Go(func() { ts.release(t) })
+	}
+	wg.Wait()
+}
+
+// close forgets the tasks that are due, and waits for what is being told.
+func (ts *tasks) close() {
+	ts.mu.Lock()
+	ts.closed = true
+	for t := range ts.due {
+		ts.forget(t)
+	}
+	ts.mu.Unlock()
+	ts.telling.Wait()
+}
+
+// delay is how long a task is held: 1, 1, 2, 4 and then maxHold seconds from the
+// first attempt on, and so that the server hears of it before it times out.
+func (t *task) delay() time.Duration {
+	again := min(time.Second<<min(max(t.attempt-2, 0), 3), maxHold)
+	return max(min(again, time.Until(t.until)-tellMargin), 0)
+}
+
+// timeoutOf returns how long a worker has for a task.
+func timeoutOf(in *workflowservice.PollWorkflowTaskQueueResponse) time.Duration {
+	for _, e := range slices.Backward(in.GetHistory().GetEvents()) {
+		var timeout time.Duration
+		switch a := e.GetAttributes().(type) {
+		case *historypb.HistoryEvent_WorkflowTaskScheduledEventAttributes:
+			timeout = a.WorkflowTaskScheduledEventAttributes.GetStartToCloseTimeout().AsDuration()
+		case *historypb.HistoryEvent_WorkflowExecutionStartedEventAttributes:
+			timeout = a.WorkflowExecutionStartedEventAttributes.GetWorkflowTaskTimeout().AsDuration()
+		}
+		if timeout > 0 {
+			return timeout
+		}
+	}
+	return usualTaskTimeout
+}
+
+// tellTask returns how the server is told that a workflow task failed. Its message
+// is plaintext: it names the key and the class, and nothing of a payload.
+func tellTask(ctx context.Context, namespace string, token []byte, from proto.Message, send call) func(error) {
+	out := &workflowservice.RespondWorkflowTaskFailedRequest{
+		Namespace: namespace, TaskToken: token, Cause: enumspb.WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE,
+	}
+	switch r := from.(type) {
+	case *workflowservice.PollWorkflowTaskQueueRequest:
+		out.Identity, out.DeploymentOptions = r.GetIdentity(), proto.CloneOf(r.GetDeploymentOptions())
+	case *workflowservice.RespondWorkflowTaskCompletedRequest:
+		out.Identity, out.DeploymentOptions, out.ResourceId = r.GetIdentity(), proto.CloneOf(r.GetDeploymentOptions()), r.GetResourceId()
+	case *workflowservice.StartWorkflowExecutionRequest:
+		out.Identity, out.DeploymentOptions = r.GetIdentity(), proto.CloneOf(r.GetEagerWorkerDeploymentOptions())
+	}
+	return func(why error) {
+		out.Failure = plainFailure(why)
+		tellServer(ctx, workflowservice.WorkflowService_RespondWorkflowTaskFailed_FullMethodName, out, new(workflowservice.RespondWorkflowTaskFailedResponse), send)
+	}
+}
+
+// tellQuery returns how a query is answered that failed.
+func tellQuery(ctx context.Context, namespace string, in *workflowservice.PollWorkflowTaskQueueResponse, send call) func(error) {
+	out := &workflowservice.RespondQueryTaskCompletedRequest{
+		Namespace: namespace, TaskToken: in.GetTaskToken(), CompletedType: enumspb.QUERY_RESULT_TYPE_FAILED, PollerGroupId: in.GetPollerGroupId(),
+	}
+	return func(why error) {
+		out.ErrorMessage = why.Error()
+		tellServer(ctx, workflowservice.WorkflowService_RespondQueryTaskCompleted_FullMethodName, out, new(workflowservice.RespondQueryTaskCompletedResponse), send)
+	}
+}
+
+// plainFailure is a failure of a task that tells why.
+func plainFailure(why error) *failurepb.Failure {
+	return &failurepb.Failure{
+		Message: why.Error(), Source: "GoSDK",
+		FailureInfo: &failurepb.Failure_ApplicationFailureInfo{ApplicationFailureInfo: &failurepb.ApplicationFailureInfo{Type: "HeldError"}},
+	}
+}
+
+// tellServer sends what ends a task. If that fails, as it does if the task was
+// over already, the task times out or has.
+func tellServer(ctx context.Context, method string, req, reply any, send call) {
+	ctx, cancel := context.WithTimeout(ctx, releaseTimeout)
+	defer cancel()
+	_ = send(ctx, method, req, reply)
+}

@@ -1,0 +1,80 @@
+package codec
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestTasksAreBounded: what is remembered, and what is to be told.
+func TestTasksAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ts := newTasks()
+		var told atomic.Int64
+		for i := range maxReleases + 10 {
+			one := &task{run: fmt.Sprint("run ", i), token: fmt.Append(nil, i), attempt: 2, until: time.Now().Add(time.Minute), tell: func(error) { told.Add(1) }}
+			ts.begin(one)
+			ts.fail(one, errors.New("x"))
+		}
+		if ts.known.Len() > maxTasks || ts.runs.Len() > maxTasks {
+			t.Errorf("%d tasks of %d runs are remembered", ts.known.Len(), ts.runs.Len())
+		}
+		time.Sleep(time.Minute) //nolint:forbidigo // the clock is the test's
+		synctest.Wait()
+		if got := told.Load(); got != maxReleases {
+			t.Errorf("told of %d", got)
+		}
+		if len(ts.due) > 0 || ts.runs.Len() > 10 {
+			t.Errorf("%d are due still, of %d runs something is open", len(ts.due), ts.runs.Len())
+		}
+	})
+}
+
+// TestQueriesThatNobodyAnswers do not pile up.
+func TestQueriesThatNobodyAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ts := newTasks()
+		for i := range 100 {
+			ts.begin(&task{run: "run", token: fmt.Append(nil, i), query: true, until: time.Now().Add(usualTaskTimeout)})
+			time.Sleep(time.Second) //nolint:forbidigo // the clock is the test's
+		}
+		if got := len(ts.of("run")); got > 11 {
+			t.Errorf("%d are open", got)
+		}
+	})
+}
+
+// TestClosedTasks: nobody is told of anything once the codec is closed.
+func TestClosedTasks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ts := newTasks()
+		one := &task{run: "run", token: []byte("t"), until: time.Now().Add(time.Minute), tell: func(error) { t.Error("told") }}
+		ts.begin(one)
+		ts.close()
+		ts.fail(one, errors.New("x"))
+		ts.releaseAll()
+		time.Sleep(time.Minute) //nolint:forbidigo // the clock is the test's
+	})
+}
+
+// TestCloseWaitsForWhatIsBeingTold.
+func TestCloseWaitsForWhatIsBeingTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ts := newTasks()
+		done := false
+		one := &task{run: "run", token: []byte("t"), until: time.Now().Add(time.Minute), tell: func(error) {
+			time.Sleep(time.Second) //nolint:forbidigo // the clock is the test's
+			done = true
+		}}
+		ts.begin(one)
+		ts.fail(one, errors.New("x"))
+		time.Sleep(time.Second + time.Millisecond) //nolint:forbidigo // the clock is the test's
+		ts.close()
+		if !done {
+			t.Error("it is being told still")
+		}
+	})
+}
