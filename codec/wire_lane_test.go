@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -42,6 +43,15 @@ type lane struct {
 
 	current   atomic.Pointer[call]
 	responded chan response
+	echoes    atomic.Int64 // ends of tasks that were heard of and are going to be logged
+}
+
+// kindNow is the kind of the call that is under way.
+func (l *lane) kindNow() string {
+	if c := l.current.Load(); c != nil {
+		return c.kind
+	}
+	return ""
 }
 
 // response is how a worker's answer to a task ended.
@@ -140,6 +150,9 @@ func (l *lane) observe(ctx context.Context, method string, req, reply any, cc *g
 	r, ok := req.(interface{ GetTaskToken() []byte })
 	name := path.Base(method)
 	if ok && strings.HasPrefix(name, "Respond") && !again {
+		if _, works := workerCalls()[l.kindNow()]; works && err != nil {
+			l.echoes.Add(1)
+		}
 		l.responded <- response{string(r.GetTaskToken()), strings.HasSuffix(name, "TaskFailed"), err}
 	}
 	return err
@@ -336,16 +349,29 @@ type dropped struct{ *lane }
 
 var _ log.Logger = dropped{}
 
-func (dropped) Debug(string, ...any)             {}
-func (d dropped) Info(message string, _ ...any)  { d.look(message) }
-func (dropped) Warn(string, ...any)              {}
-func (d dropped) Error(message string, _ ...any) { d.look(message) }
+func (dropped) Debug(string, ...any)                 {}
+func (d dropped) Info(message string, about ...any)  { d.look(message, about) }
+func (dropped) Warn(string, ...any)                  {}
+func (d dropped) Error(message string, about ...any) { d.look(message, about) }
 
-func (d dropped) look(message string) {
+// look must not take what is logged of a task, when its end was heard of and the
+// next call is under way, for the end of another.
+func (d dropped) look(message string, about []any) {
 	c := d.current.Load()
-	for _, end := range []string{"Workflow task processing panic.", "Unhandled panic.", "Task processing failed with"} {
-		if c != nil && strings.HasPrefix(message, end) {
-			d.responded <- response{token: c.token(), err: errLost}
-		}
+	if c == nil {
+		return
 	}
+	switch {
+	case message == "Unhandled panic.":
+	case message == "Workflow task processing panic." && slices.Contains(about, any(c.id())):
+		d.echoes.Add(1)
+	case strings.HasPrefix(message, "Task processing failed with"):
+		if d.echoes.Add(-1) >= 0 {
+			return
+		}
+		d.echoes.Add(1)
+	default:
+		return
+	}
+	d.responded <- response{token: c.token(), err: errLost}
 }
