@@ -19,16 +19,21 @@ func TestTasksAreBounded(t *testing.T) {
 			ts.begin(one)
 			ts.fail(one, errors.New("x"))
 		}
-		if ts.known.Len() > maxTasks || ts.runs.Len() > maxTasks {
-			t.Errorf("%d tasks of %d runs are remembered", ts.known.Len(), ts.runs.Len())
+		count := func() (known, runs, due int) {
+			ts.mu.Lock()
+			defer ts.mu.Unlock()
+			return ts.known.Len(), ts.runs.Len(), len(ts.due)
+		}
+		if known, runs, _ := count(); known > maxTasks || runs > maxTasks {
+			t.Errorf("%d tasks of %d runs are remembered", known, runs)
 		}
 		time.Sleep(time.Minute) //nolint:forbidigo // the clock is the test's
 		synctest.Wait()
 		if got := told.Load(); got != maxReleases {
 			t.Errorf("told of %d", got)
 		}
-		if len(ts.due) > 0 || ts.runs.Len() > 10 {
-			t.Errorf("%d are due still, of %d runs something is open", len(ts.due), ts.runs.Len())
+		if _, runs, due := count(); due > 0 || runs > 10 {
+			t.Errorf("%d are due still, of %d runs something is open", due, runs)
 		}
 	})
 }
