@@ -27,6 +27,12 @@ type Config struct {
 	// is failed so that the server tries it again; DefaultWorkflowWait if zero. It
 	// must stay well below the task timeout, which is 10 s by default.
 	WorkflowWait time.Duration
+	// ActivityWait bounds how long a conversion in an activity waits for KMSs, trying
+	// again, instead of failing the attempt; DefaultActivityWait if zero, no wait if
+	// negative. What is left of the activity's own timeout bounds it too, and a worker
+	// that stops ends it. The activity keeps its slot meanwhile, and tells the
+	// server that it is alive if it has a heartbeat timeout.
+	ActivityWait time.Duration
 	// CacheEntries, Fresh and Stale configure the data-key cache; see
 	// envelope.OpenerConfig for the meaning of zero.
 	CacheEntries int
@@ -40,14 +46,15 @@ type Config struct {
 // concurrent use; one Codec serves all clients and workers of a process. Close
 // it to wipe the data keys it holds.
 type Codec struct {
-	policy      *policy.Policy
-	callTimeout time.Duration
-	waits       *waits
-	tasks       *tasks
-	watchers    *watchers
-	keys        *keyring
-	opener      *envelope.Opener
-	sealers     *sealers
+	policy       *policy.Policy
+	callTimeout  time.Duration
+	activityWait time.Duration // negative if activities do not wait
+	waits        *waits
+	tasks        *tasks
+	watchers     *watchers
+	keys         *keyring
+	opener       *envelope.Opener
+	sealers      *sealers
 }
 
 // Open returns a Codec for the policy file, with the backends in registry. See
@@ -76,6 +83,9 @@ func New(ctx context.Context, cfg Config) (*Codec, error) {
 	if cfg.WorkflowWait == 0 {
 		cfg.WorkflowWait = DefaultWorkflowWait
 	}
+	if cfg.ActivityWait == 0 {
+		cfg.ActivityWait = DefaultActivityWait
+	}
 	w := &watchers{config: cfg.Hooks}
 	keys, err := newKeyring(ctx, cfg.Policy, cfg.Registry, w)
 	if err != nil {
@@ -90,8 +100,9 @@ func New(ctx context.Context, cfg Config) (*Codec, error) {
 		return nil, fmt.Errorf("codec: new: %w", err)
 	}
 	return &Codec{
-		policy: cfg.Policy, callTimeout: cfg.CallTimeout, waits: newWaits(cfg.WorkflowWait), tasks: newTasks(), watchers: w,
-		keys: keys, opener: opener, sealers: newSealers(keys, opener, w),
+		policy: cfg.Policy, callTimeout: cfg.CallTimeout, activityWait: cfg.ActivityWait,
+		waits: newWaits(cfg.WorkflowWait), tasks: newTasks(), watchers: w, keys: keys,
+		opener: opener, sealers: newSealers(keys, opener, w),
 	}, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	commonpb "go.temporal.io/api/common/v1"
+	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/workflow"
 )
@@ -34,6 +35,12 @@ var (
 // refuses, makes it panic with a *HeldError after Config.WorkflowWait at most: an
 // error there would fail the workflow for good, while a panic fails the workflow
 // task, which the server retries.
+//
+// In activities, local ones too, conversions that fail for such a reason wait in
+// place and try again, for Config.ActivityWait at most: an error would fail the
+// attempt, and lose the result of one that did its work. With this converter alone
+// they wait for half of the heartbeat timeout, if there is one: NewPlugin sends heartbeats
+// meanwhile.
 func NewDataConverter(c *Codec, namespace string, parent converter.DataConverter) converter.DataConverter {
 	return wrapConverter(c, site{namespace: namespace}, parent)
 }
@@ -86,6 +93,9 @@ func (d *dataConverter) ToPayload(value any) (*commonpb.Payload, error) {
 
 // ToPayloads implements converter.DataConverter.
 func (d *dataConverter) ToPayloads(values ...any) (*commonpb.Payloads, error) {
+	if repeated, ok := heartbeat(values); ok {
+		return repeated, nil
+	}
 	p, err := d.parent.ToPayloads(values...)
 	if err != nil || p == nil {
 		return nil, err
@@ -94,7 +104,9 @@ func (d *dataConverter) ToPayloads(values ...any) (*commonpb.Payloads, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &commonpb.Payloads{Payloads: sealed}, nil
+	out := &commonpb.Payloads{Payloads: sealed}
+	d.tellHeartbeat(out)
+	return out, nil
 }
 
 // FromPayload implements converter.DataConverter.
@@ -104,7 +116,7 @@ func (d *dataConverter) FromPayload(payload *commonpb.Payload, valuePtr any) err
 	}
 	opened, err := d.decode([]*commonpb.Payload{payload})
 	if err != nil {
-		return err
+		return d.retryable(err)
 	}
 	return d.parent.FromPayload(opened[0], valuePtr)
 }
@@ -113,6 +125,9 @@ func (d *dataConverter) FromPayload(payload *commonpb.Payload, valuePtr any) err
 func (d *dataConverter) FromPayloads(payloads *commonpb.Payloads, valuePtrs ...any) error {
 	if payloads == nil {
 		return d.parent.FromPayloads(nil, valuePtrs...)
+	}
+	if ours, err := d.heartbeatDetails(payloads, valuePtrs); ours {
+		return err
 	}
 	opened, err := d.decode(payloads.GetPayloads())
 	if err != nil {
@@ -174,6 +189,9 @@ func (d *dataConverter) WithWorkflowContext(ctx workflow.Context) converter.Data
 func (d *dataConverter) WithContext(ctx context.Context) converter.DataConverter {
 	c := *d
 	c.codec.site.ctx = ctx
+	if ctx != nil && activity.IsActivity(ctx) {
+		c.codec.site.workflow = nil // a local activity, with the converter of its workflow
+	}
 	if parent, ok := d.parent.(workflow.ContextAware); ok {
 		c.parent = parent.WithContext(ctx)
 	}

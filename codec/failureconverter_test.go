@@ -24,6 +24,7 @@ import (
 	"github.com/waxseal/waxseal/codec"
 	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/kms/kmstest"
+	"github.com/waxseal/waxseal/policy"
 )
 
 // pendingLimit is the server's, see the documentation of NewFailureConverter.
@@ -434,7 +435,17 @@ func fromActivity(t *testing.T, dc converter.DataConverter, p *commonpb.Payload)
 
 // An activity that fails because a KMS is out is tried again soon.
 func TestRetrySoon(t *testing.T) {
-	c, backend := newCodec(t, onePolicy)
+	backend := kmstest.NewBackend()
+	p, err := policy.Parse("test.yaml", []byte(`{keys: {a: {uri: "fake://a", resilience: {attempts: 1}}}, seal: [{match: {namespace: "*"}, keys: [a]}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// In earnest, and not for long.
+	c, err := codec.New(t.Context(), codec.Config{Policy: p, Registry: kms.NewRegistry(backend), ActivityWait: 300 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
 	dc := codec.NewDataConverter(c, testNamespace, nil)
 	errOf := func(class kms.Class) error {
 		backend.Fake("a").Always(kmstest.Fail(class))

@@ -73,7 +73,7 @@ func (g *guard) unary(ctx context.Context, method string, req, reply any, cc *gr
 		if err := g.openTasks(ctx, out, in, send); err != nil {
 			return err
 		}
-		return onTheWire(g.codec.openHeaders(ctx, g.namespace, in))
+		return g.openAnswer(ctx, in)
 	}
 	return nil
 }

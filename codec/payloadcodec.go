@@ -1,6 +1,8 @@
 package codec
 
 import (
+	"context"
+
 	commonpb "go.temporal.io/api/common/v1"
 	"go.temporal.io/sdk/converter"
 )
@@ -32,21 +34,28 @@ func (p *payloadCodec) Encode(payloads []*commonpb.Payload) ([]*commonpb.Payload
 	if p.site.replay {
 		return payloads, nil // a replayer discards what it encodes; see newReplayConverter
 	}
-	ctx, done := p.codec.at(p.site)
-	defer done()
-	return p.codec.encode(ctx, p.site.facts(), payloads)
+	var out []*commonpb.Payload
+	err := p.codec.at(p.site, func(ctx context.Context) (err error) {
+		out, err = p.codec.encode(ctx, p.site.facts(), payloads)
+		return err
+	})
+	return out, err
 }
 
 // Decode implements converter.PayloadCodec.
 func (p *payloadCodec) Decode(payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
-	ctx, done := p.codec.at(p.site)
-	defer done()
 	out := make([]*commonpb.Payload, len(payloads))
-	for i, d := range p.codec.decode(ctx, p.site.facts(), payloads) {
-		if d.Err != nil {
-			return nil, d.Err
+	err := p.codec.at(p.site, func(ctx context.Context) error {
+		for i, d := range p.codec.decode(ctx, p.site.facts(), payloads) {
+			if d.Err != nil {
+				return d.Err
+			}
+			out[i] = d.Payload
 		}
-		out[i] = d.Payload
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	return out, nil
 }

@@ -6,7 +6,9 @@ import (
 	"slices"
 
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 )
@@ -60,8 +62,11 @@ func (p *Plugin) ConfigureClient(_ context.Context, o client.PluginConfigureClie
 		namespace = client.DefaultNamespace
 	}
 	g := &guard{codec: p.codec, namespace: namespace, parent: opts.DataConverter, storage: len(opts.ExternalStorage.Drivers) > 0}
-	opts.DataConverter = NewDataConverter(p.codec, namespace, opts.DataConverter)
+	opts.DataConverter = wrapConverter(p.codec, site{namespace: namespace, heartbeats: true}, opts.DataConverter)
 	opts.FailureConverter = NewFailureConverter(opts.DataConverter)
+	// First: next to the SDK, so that other interceptors see nothing of what it passes on.
+	opts.Interceptors = append([]interceptor.ClientInterceptor{&activities{codec: p.codec, namespace: namespace}}, opts.Interceptors...)
+	opts.ContextPropagators = append([]workflow.ContextPropagator{&headerOpener{codec: p.codec, namespace: namespace}}, opts.ContextPropagators...)
 	p.codec.reportTo(opts.MetricsHandler)
 	// Innermost: nothing that the SDK or another interceptor adds comes after it.
 	opts.ConnectionOptions.DialOptions = append(slices.Clip(opts.ConnectionOptions.DialOptions), grpc.WithChainUnaryInterceptor(g.unary))

@@ -24,16 +24,25 @@ type site struct {
 	// replay is set in a workflow replayer, which sends nothing and which the SDK
 	// runs under a made-up namespace.
 	replay bool
+	// heartbeats says that the plugin's interceptor stands by, which sends heartbeats
+	// that leave the last details as they are.
+	heartbeats bool
 }
 
-// at returns the context for KMS calls at a site; the caller calls done. Workflow
-// code has none, since its workflow.Context must not be waited on: there it is
-// bounded by what the workflow task may still wait.
-func (c *Codec) at(s site) (_ context.Context, done func()) {
-	if s.workflow == nil {
-		return s.context(), func() {}
+// at converts at a site, with a context for KMS calls. Workflow code has none, since
+// its workflow.Context must not be waited on: there it is bounded by what the workflow
+// task may still wait. In activities it waits until the KMS answers.
+func (c *Codec) at(s site, convert func(ctx context.Context) error) error {
+	switch {
+	case s.workflow != nil:
+		ctx, done := c.waits.bound(s.context(), runOf(s.workflow))
+		defer done()
+		return convert(ctx)
+	case c.patient(s):
+		return c.patiently(s, convert)
+	default:
+		return convert(s.context())
 	}
-	return c.waits.bound(s.context(), runOf(s.workflow))
 }
 
 // context returns the caller's context; our own deadline bounds a call without.

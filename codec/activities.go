@@ -1,0 +1,182 @@
+package codec
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+
+	commonpb "go.temporal.io/api/common/v1"
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/interceptor"
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/waxseal/waxseal/kms"
+)
+
+// The data converter learns an activity's context where inputs are opened and results
+// and heartbeats are sealed, and waits there (see patience). activities is there for
+// the rest: heartbeats during a wait, the details of the last heartbeat, and an error
+// that the activity ends with.
+type activities struct {
+	interceptor.InterceptorBase
+	codec     *Codec
+	namespace string
+}
+
+// InterceptActivity implements interceptor.WorkerInterceptor.
+func (a *activities) InterceptActivity(_ context.Context, next interceptor.ActivityInboundInterceptor) interceptor.ActivityInboundInterceptor {
+	return &activityIn{ActivityInboundInterceptorBase: interceptor.ActivityInboundInterceptorBase{Next: next}, of: a}
+}
+
+type activityIn struct {
+	interceptor.ActivityInboundInterceptorBase
+	of *activities
+}
+
+// Init implements interceptor.ActivityInboundInterceptor.
+func (in *activityIn) Init(outbound interceptor.ActivityOutboundInterceptor) error {
+	return in.Next.Init(&activityOut{ActivityOutboundInterceptorBase: interceptor.ActivityOutboundInterceptorBase{Next: outbound}})
+}
+
+// ExecuteActivity implements interceptor.ActivityInboundInterceptor. An error that is
+// the activity's last word waits until something can be sealed: the failure converter
+// has no context to wait with, and would withhold its message for good. A result beside
+// an error goes nowhere, and yet the SDK would have it sealed, and return the
+// converter's error instead of the activity's if it cannot be.
+func (in *activityIn) ExecuteActivity(ctx context.Context, input *interceptor.ExecuteActivityInput) (any, error) {
+	out, err := in.Next.ExecuteActivity(ctx, input)
+	if err == nil {
+		return out, nil
+	}
+	at := site{namespace: in.of.namespace, ctx: ctx, heartbeats: true}
+	if in.of.codec.patient(at) && final(activity.GetInfo(ctx), err) {
+		_ = in.of.codec.patiently(at, func(ctx context.Context) error {
+			_, err := in.of.codec.encode(ctx, at.facts(), []*commonpb.Payload{{}})
+			return err
+		})
+	}
+	return nil, err
+}
+
+// final reports whether the server will not try an activity again after err. Local
+// activities are reported by their workflow, whose task is held if need be; and who
+// has waited for a KMS in vain need not do so twice.
+func final(info activity.Info, err error) bool {
+	if info.IsLocalActivity || errors.Is(err, activity.ErrResultPending) || kms.ClassOf(err).Transient() {
+		return false
+	}
+	app, ok := errors.AsType[*temporal.ApplicationError](err)
+	retry := info.RetryPolicy
+	return ok && app.NonRetryable() || retry != nil && (retry.MaximumAttempts > 0 && info.Attempt >= retry.MaximumAttempts ||
+		ok && slices.Contains(retry.NonRetryableErrorTypes, app.Type()))
+}
+
+// activityOut sends heartbeats that repeat the last details as they were sealed: one
+// without would have the server forget them, and sealing them again needs the KMS.
+type activityOut struct {
+	interceptor.ActivityOutboundInterceptorBase
+
+	// mu is held while a repetition is sent, so that it cannot overtake what it repeats.
+	mu    sync.Mutex
+	known bool               // what the server has; before, the last attempt's count
+	last  *commonpb.Payloads // nil if there are none
+}
+
+type (
+	// stillAlive marks the context of a heartbeat that only tells that the activity is alive.
+	stillAlive struct{}
+	// heartbeatOf is where the context of a heartbeat has its activityOut, for the
+	// data converter to tell it how the details were sealed.
+	heartbeatOf struct{}
+	// sealedDetails go through the data converter as they are, in both directions.
+	sealedDetails struct{ payloads *commonpb.Payloads }
+	// openable has the data converter open details with the context and throw them away:
+	// their data keys are in the cache then.
+	openable struct{ ctx context.Context }
+)
+
+// RecordHeartbeat implements interceptor.ActivityOutboundInterceptor.
+func (out *activityOut) RecordHeartbeat(ctx context.Context, details ...any) {
+	if ctx.Value(stillAlive{}) != nil {
+		out.repeat(ctx)
+		return
+	}
+	if len(details) == 0 || len(details) == 1 && details[0] == nil {
+		out.told(nil)
+	}
+	out.Next.RecordHeartbeat(context.WithValue(ctx, heartbeatOf{}, out), details...)
+}
+
+// told says what the server is about to be told.
+func (out *activityOut) told(details *commonpb.Payloads) {
+	out.mu.Lock()
+	defer out.mu.Unlock()
+	out.known, out.last = true, details
+}
+
+func (out *activityOut) repeat(ctx context.Context) {
+	out.mu.Lock()
+	defer out.mu.Unlock()
+	if !out.known && out.Next.HasHeartbeatDetails(ctx) {
+		var kept sealedDetails
+		if out.Next.GetHeartbeatDetails(ctx, &kept) != nil || kept.payloads == nil {
+			return // another data converter than ours
+		}
+		out.last = kept.payloads
+	}
+	out.known = true
+	if out.last == nil {
+		out.Next.RecordHeartbeat(ctx)
+		return
+	}
+	out.Next.RecordHeartbeat(ctx, sealedDetails{out.last})
+}
+
+// GetHeartbeatDetails implements interceptor.ActivityOutboundInterceptor. The SDK opens
+// them without a context, so they are opened with one first.
+func (out *activityOut) GetHeartbeatDetails(ctx context.Context, d ...any) error {
+	if out.Next.HasHeartbeatDetails(ctx) {
+		if err := out.Next.GetHeartbeatDetails(ctx, &openable{ctx}); err != nil {
+			return err
+		}
+	}
+	return out.Next.GetHeartbeatDetails(ctx, d...)
+}
+
+// heartbeat returns the payloads of a heartbeat that repeats another one.
+func heartbeat(values []any) (*commonpb.Payloads, bool) {
+	if len(values) != 1 {
+		return nil, false
+	}
+	repeated, ok := values[0].(sealedDetails)
+	return repeated.payloads, ok
+}
+
+// heartbeatDetails gives the details of a heartbeat to our own, who need no values.
+func (d *dataConverter) heartbeatDetails(payloads *commonpb.Payloads, valuePtrs []any) (ours bool, err error) {
+	if len(valuePtrs) != 1 {
+		return false, nil
+	}
+	switch v := valuePtrs[0].(type) {
+	case *sealedDetails:
+		v.payloads = payloads
+		return true, nil
+	case *openable:
+		c := d.codec
+		c.site.ctx = v.ctx
+		_, err := c.Decode(payloads.GetPayloads())
+		return true, err
+	}
+	return false, nil
+}
+
+// tellHeartbeat tells the heartbeat that is being sealed, if one is, how it was.
+func (d *dataConverter) tellHeartbeat(sealed *commonpb.Payloads) {
+	if d.codec.site.ctx == nil {
+		return
+	}
+	if out, ok := d.codec.site.ctx.Value(heartbeatOf{}).(*activityOut); ok {
+		out.told(sealed)
+	}
+}

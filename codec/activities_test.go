@@ -1,0 +1,367 @@
+package codec_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	commonpb "go.temporal.io/api/common/v1"
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/testing/protocmp"
+
+	"github.com/waxseal/waxseal/codec"
+	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/kmstest"
+)
+
+// outage has the KMS fail for a while from now on.
+func (a *act) outage(class kms.Class, length time.Duration) {
+	a.backend.Fake("a").Always(kmstest.Fail(class))
+	time.AfterFunc(length, a.backend.Fake("a").Heal)
+}
+
+// TestHeartbeatsKeepTheirDetails waits past several heartbeats that say nothing new:
+// the server must have the same details after them as before.
+func TestHeartbeatsKeepTheirDetails(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		before string // details of the attempt before
+		record func(ctx context.Context)
+		want   string
+	}{
+		{name: "none", record: func(context.Context) {}},
+		{name: "of this attempt", record: func(ctx context.Context) { activity.RecordHeartbeat(ctx, "CANARY 1") }, want: "CANARY 1"},
+		{name: "of the attempt before", before: "CANARY 0", record: func(context.Context) {}, want: "CANARY 0"},
+		{
+			name: "new ones", before: "CANARY 0", record: func(ctx context.Context) { activity.RecordHeartbeat(ctx, "CANARY 1") }, want: "CANARY 1",
+		},
+		{
+			name: "taken back", before: "CANARY 0", record: func(ctx context.Context) { activity.RecordHeartbeat(ctx) },
+		},
+		{
+			name: "taken back with nil", before: "CANARY 0", record: func(ctx context.Context) { activity.RecordHeartbeat(ctx, nil) },
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := newAct(t, onePolicy, 0)
+				a.info = func(i *activity.Info) { i.HeartbeatTimeout = 4 * time.Second }
+				if tc.before != "" {
+					a.setHeartbeatDetails(t, tc.before)
+				}
+				var mu sync.Mutex
+				var sent []*commonpb.Payloads
+				a.env.SetOnActivityHeartbeatListener(func(_ *activity.Info, details converter.EncodedValues) {
+					mu.Lock()
+					defer mu.Unlock()
+					sent = append(sent, details.(interface{ Payloads() *commonpb.Payloads }).Payloads())
+				})
+				if _, err := a.run(func(ctx context.Context) (string, error) {
+					tc.record(ctx)
+					// The test environment sends one heartbeat in 30 s.
+					a.outage(kms.Unavailable, 100*time.Second)
+					_, err := a.converter(ctx).ToPayload("x")
+					return "", err
+				}); err != nil {
+					t.Fatal(err)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				if len(sent) < 3 {
+					t.Fatalf("%d heartbeats", len(sent))
+				}
+				for _, details := range sent {
+					var got string
+					if err := a.options.DataConverter.FromPayloads(details, &got); err != nil || got != tc.want || (details != nil) != (tc.want != "") {
+						t.Errorf("a heartbeat says %q, %v, want %q", got, err, tc.want)
+					}
+					if diff := cmp.Diff(sent[0], details, protocmp.Transform()); diff != "" {
+						t.Errorf("it was sealed anew: %s", diff)
+					}
+					if strings.Contains(details.String(), "CANARY") {
+						t.Error("a heartbeat is plaintext")
+					}
+				}
+			})
+		})
+	}
+}
+
+// setHeartbeatDetails sets those of an attempt before, in another process.
+func (a *act) setHeartbeatDetails(t *testing.T, value any) {
+	t.Helper()
+	a.env.SetDataConverter(codec.NewDataConverter(newCodecOn(t, onePolicy, a.backend), testNamespace, nil))
+	a.env.SetHeartbeatDetails(value)
+	a.env.SetDataConverter(a.options.DataConverter)
+}
+
+func TestHeartbeatDetailsOpenAfterAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAct(t, onePolicy, 0)
+		a.setHeartbeatDetails(t, 7)
+		if _, err := a.run(func(ctx context.Context) (string, error) {
+			a.outage(kms.Unavailable, 30*time.Second)
+			start := time.Now()
+			var step int
+			if err := activity.GetHeartbeatDetails(ctx, &step); err != nil || step != 7 {
+				t.Errorf("step %d, %v", step, err)
+			}
+			if took := time.Since(start); took < 30*time.Second || took > 30*time.Second+soon {
+				t.Errorf("it took %v", took)
+			}
+			return "", nil
+		}); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestHeartbeatDetailsThatDoNotOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAct(t, onePolicy, 0)
+		a.setHeartbeatDetails(t, 7)
+		if _, err := a.run(func(ctx context.Context) (string, error) {
+			a.outage(kms.Denied, time.Second)
+			defer time.Sleep(2 * time.Second) //nolint:forbidigo // the clock is the test's
+			wantClass(t, activity.GetHeartbeatDetails(ctx, new(int)), kms.Denied)
+			return "", nil
+		}); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestNoHeartbeatDetails(t *testing.T) {
+	a := newAct(t, onePolicy, 0)
+	if _, err := a.run(func(ctx context.Context) (string, error) {
+		if err := activity.GetHeartbeatDetails(ctx, new(int)); !errors.Is(err, temporal.ErrNoData) {
+			t.Errorf("got %v", err)
+		}
+		return "", nil
+	}); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestHeartbeatsWaitToBeSealed: the SDK panics where details cannot be encoded.
+func TestHeartbeatsWaitToBeSealed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAct(t, onePolicy, 0)
+		a.info = func(i *activity.Info) { i.HeartbeatTimeout = 4 * time.Second }
+		if _, err := a.run(func(ctx context.Context) (string, error) {
+			a.outage(kms.Unavailable, 30*time.Second)
+			start := time.Now()
+			activity.RecordHeartbeat(ctx, "CANARY")
+			if took := time.Since(start); took < 30*time.Second || took > 30*time.Second+soon {
+				t.Errorf("it took %v", took)
+			}
+			return "", nil
+		}); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestLastWordsWait has an activity fail during an outage. An error that ends it
+// keeps its message and details; one that is tried again does not wait.
+func TestLastWordsWait(t *testing.T) {
+	const outage = 30 * time.Second
+	attempts := func(attempt, of int32, types ...string) func(*activity.Info) {
+		return func(i *activity.Info) {
+			i.Attempt, i.RetryPolicy = attempt, &temporal.RetryPolicy{MaximumAttempts: of, NonRetryableErrorTypes: types}
+		}
+	}
+	for _, tc := range []struct {
+		name  string
+		err   error
+		info  func(*activity.Info)
+		wait  time.Duration
+		waits bool
+	}{
+		{name: "not to be retried", err: temporal.NewNonRetryableApplicationError("CANARY", "Refused", nil), waits: true},
+		{name: "off", err: temporal.NewNonRetryableApplicationError("CANARY", "Refused", nil), wait: -1},
+		{name: "to be retried", err: errors.New("CANARY")},
+		{name: "the last attempt", err: errors.New("CANARY"), info: attempts(3, 3), waits: true},
+		{name: "the last but one", err: errors.New("CANARY"), info: attempts(2, 3)},
+		{name: "attempts without end", err: errors.New("CANARY"), info: attempts(3, 0)},
+		{name: "of a type that is not retried", err: temporal.NewApplicationError("CANARY", "Refused"), info: attempts(1, 0, "Refused"), waits: true},
+		{name: "of another type", err: temporal.NewApplicationError("CANARY", "Other"), info: attempts(1, 0, "Refused")},
+		{name: "of a KMS, waited for already", err: &kms.Error{Class: kms.Unavailable, Op: "CANARY"}, info: attempts(3, 3)},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := newAct(t, onePolicy, tc.wait)
+				a.info = tc.info
+				start := time.Now()
+				_, err := a.run(func(context.Context) (string, error) {
+					a.outage(kms.Unavailable, outage)
+					return "", tc.err
+				})
+				took := time.Since(start)
+				time.Sleep(outage) //nolint:forbidigo // the clock is the test's
+				var app *temporal.ApplicationError
+				if !errors.As(err, &app) {
+					t.Fatalf("got %v", err)
+				}
+				if got := strings.Contains(app.Error(), "CANARY"); got != tc.waits || took > outage+soon || (took >= outage) != tc.waits {
+					t.Errorf("after %v: %v", took, app)
+				}
+			})
+		})
+	}
+}
+
+// TestLocalActivitiesWait seals the result of a local activity, without its input.
+func TestLocalActivitiesWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAct(t, onePolicy, 0)
+		a.info = func(i *activity.Info) { i.HeartbeatTimeout = 4 * time.Second } // means nothing there
+		a.env.SetTestTimeout(time.Minute)
+		ran, start := 0, time.Now()
+		out, err := a.env.ExecuteLocalActivity(func(context.Context) (string, error) {
+			ran++
+			a.outage(kms.Unavailable, 30*time.Second)
+			return "CANARY", nil
+		})
+		if took := time.Since(start); err != nil || took < 30*time.Second || took > 30*time.Second+soon || ran != 1 {
+			t.Fatalf("ran %d times, %v, %v", ran, took, err)
+		}
+		var got string
+		if err := out.Get(&got); err != nil || got != "CANARY" {
+			t.Errorf("got %q, %v", got, err)
+		}
+		if len(a.beats) > 0 {
+			t.Errorf("%d heartbeats", len(a.beats))
+		}
+	})
+}
+
+// TestLocalActivityIsNoWorkflowCode: the SDK gives a local activity the converter of its
+// workflow, where an outage panics.
+func TestLocalActivityIsNoWorkflowCode(t *testing.T) {
+	a := newAct(t, onePolicy, -1)
+	var inWorkflow converter.DataConverter
+	if err := runWorkflow(t, a.options.DataConverter, func(ctx workflow.Context) error {
+		inWorkflow = a.options.DataConverter.(workflow.ContextAware).WithWorkflowContext(ctx)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	a.env.RegisterActivityWithOptions(func(ctx context.Context) error {
+		a.backend.Fake("a").Always(kmstest.Fail(kms.Unavailable))
+		defer a.backend.Fake("a").Heal()
+		_, err := inWorkflow.(workflow.ContextAware).WithContext(ctx).ToPayload("x")
+		wantClass(t, err, kms.Unavailable)
+		return nil
+	}, activity.RegisterOptions{Name: "Do"})
+	if _, err := a.env.ExecuteActivity("Do"); err != nil {
+		t.Error(err)
+	}
+}
+
+// reader is a propagator that reads a header and gives it to whom it may concern.
+type reader struct {
+	workflow.ContextPropagator
+	got chan<- *commonpb.Payload
+}
+
+func (r reader) Extract(ctx context.Context, in workflow.HeaderReader) (context.Context, error) {
+	p, _ := in.Get("k")
+	r.got <- proto.CloneOf(p)
+	return ctx, nil
+}
+
+func TestHeadersOpenAfterAnOutage(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		class  kms.Class
+		outage time.Duration
+		sealed bool // it stays so
+		fails  bool
+	}{
+		{name: "unavailable", class: kms.Unavailable, outage: 30 * time.Second},
+		{name: "throttled", class: kms.Throttled, outage: 30 * time.Second},
+		{name: "for too long", class: kms.Unavailable, outage: time.Hour, fails: true},
+		{name: "denied", class: kms.Denied, outage: 30 * time.Second, sealed: true},
+		{name: "well", class: kms.Unavailable},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := newAct(t, onePolicy, 0)
+				got := make(chan *commonpb.Payload, 1)
+				a.env.SetContextPropagators(append(a.options.ContextPropagators, reader{got: got}))
+				want := payload(t, "CANARY")
+				header := &commonpb.Header{Fields: map[string]*commonpb.Payload{"k": a.sealedElsewhere(t, "CANARY"), "plain": payload(t, 1)}}
+				a.env.SetHeader(header)
+				if tc.sealed {
+					want = proto.CloneOf(header.GetFields()["k"])
+				}
+				if tc.outage > 0 {
+					a.outage(tc.class, tc.outage)
+				}
+				start, ran := time.Now(), false
+				_, err := a.run(func(context.Context) (string, error) {
+					ran = true
+					if tc.sealed {
+						a.backend.Fake("a").Heal() // for the result
+					}
+					return "", nil
+				})
+				took := time.Since(start)
+				time.Sleep(tc.outage) //nolint:forbidigo // the clock is the test's
+				if tc.fails {
+					var failed *temporal.PanicError // is reported, and retried
+					if !errors.As(err, &failed) || ran || took < 9*time.Minute {
+						t.Errorf("ran %v, after %v: %v", ran, took, err)
+					}
+					return
+				}
+				if err != nil || took > tc.outage+soon || took < tc.outage && !tc.sealed {
+					t.Errorf("after %v: %v", took, err)
+				}
+				if diff := cmp.Diff(want, <-got, protocmp.Transform()); diff != "" {
+					t.Error(diff)
+				}
+			})
+		})
+	}
+}
+
+// TestNexusInputIsRetried: the SDK tells the caller of any other error that its
+// request was bad, which is final.
+func TestNexusInputIsRetried(t *testing.T) {
+	sealed := sealedElsewhere(t, "fake://a")
+	for _, class := range []kms.Class{kms.Unavailable, kms.Throttled, kms.Denied, kms.NotFound} {
+		for _, tc := range []struct {
+			name, policy string
+			held         bool
+		}{{"by default", onePolicy, class.Transient()}, {"holdWorkflows", holdRefused, true}} {
+			t.Run(tc.name+"/"+class.String(), func(t *testing.T) {
+				c, backend := newCodec(t, tc.policy)
+				backend.Fake("a").Always(kmstest.Fail(class))
+				dc := codec.NewDataConverter(c, testNamespace, nil)
+				nexus := converter.WithDataConverterSerializationContext(dc, converter.NexusSerializationContext{Endpoint: "e"})
+				err := nexus.FromPayload(sealed, new(string))
+				wantClass(t, err, class)
+				// The SDK looks at the type of this very error.
+				app, ok := err.(*temporal.ApplicationError) //nolint:errorlint // as said
+				if ok != tc.held || ok && app.NonRetryable() {
+					t.Errorf("%T: %v", err, err)
+				}
+				err = dc.FromPayload(sealed, new(string))
+				if _, ok := errors.AsType[*temporal.ApplicationError](err); ok {
+					t.Errorf("elsewhere: %v", err)
+				}
+			})
+		}
+	}
+}

@@ -1,0 +1,100 @@
+package codec
+
+import (
+	"context"
+
+	commonpb "go.temporal.io/api/common/v1"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/workflow"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/policy"
+)
+
+// An activity task that the guard withheld because its headers do not open would be
+// lost until its timeout: the server has handed it out. And a poller that waits for
+// one KMS polls for nobody else. So the guard hands the task on as it is, and
+// headerOpener opens its headers where there is an activity's context to wait with.
+
+// openAnswer opens the sealed headers in an answer, in place, except those of
+// activity tasks.
+func (g *guard) openAnswer(ctx context.Context, in proto.Message) error {
+	switch r := in.(type) {
+	case *workflowservice.PollActivityTaskQueueResponse:
+		return nil
+	case *workflowservice.RespondWorkflowTaskCompletedResponse: // may hold some as well
+		in = r.GetWorkflowTask()
+	}
+	return onTheWire(g.codec.openHeaders(ctx, g.namespace, in))
+}
+
+// headerOpener opens an activity's headers before other propagators and interceptors
+// see them. It waits as the activity's conversions do.
+type headerOpener struct {
+	codec     *Codec
+	namespace string
+}
+
+var _ workflow.ContextPropagator = (*headerOpener)(nil)
+
+// Inject implements workflow.ContextPropagator: the guard seals.
+func (*headerOpener) Inject(context.Context, workflow.HeaderWriter) error { return nil }
+
+// InjectFromWorkflow implements workflow.ContextPropagator.
+func (*headerOpener) InjectFromWorkflow(workflow.Context, workflow.HeaderWriter) error { return nil }
+
+// ExtractToWorkflow implements workflow.ContextPropagator: workflow tasks whose
+// headers do not open are held by the guard.
+func (*headerOpener) ExtractToWorkflow(ctx workflow.Context, _ workflow.HeaderReader) (workflow.Context, error) {
+	return ctx, nil
+}
+
+// Extract implements workflow.ContextPropagator. It panics with what keeps a header
+// from being opened for now: that fails the attempt, where the SDK would report no
+// error returned here, and leave the attempt to its timeout.
+func (h *headerOpener) Extract(ctx context.Context, reader workflow.HeaderReader) (context.Context, error) {
+	if !activity.IsActivity(ctx) {
+		return ctx, nil
+	}
+	var sealed []*commonpb.Payload
+	if err := reader.ForEachKey(func(_ string, p *commonpb.Payload) error {
+		if ClaimsSealed(p) {
+			sealed = append(sealed, p)
+		}
+		return nil
+	}); err != nil || len(sealed) == 0 {
+		return ctx, err
+	}
+	bound := ctx
+	if deadline := activity.GetInfo(ctx).Deadline; !deadline.IsZero() {
+		var cancel context.CancelFunc
+		bound, cancel = context.WithDeadline(ctx, deadline)
+		defer cancel()
+	}
+	if err := h.open(site{namespace: h.namespace, ctx: bound, heartbeats: true}, sealed); err != nil {
+		panic(err) //nolint:forbidigo // as said above
+	}
+	return ctx, nil
+}
+
+// open opens header payloads in place, all together. What will never open here stays
+// as it is, and whoever reads it reports it (see openHeaders).
+func (h *headerOpener) open(at site, sealed []*commonpb.Payload) error {
+	return h.codec.at(at, func(ctx context.Context) error {
+		decoded := h.codec.decode(ctx, policy.Facts{Namespace: h.namespace}, sealed)
+		for _, d := range decoded {
+			if d.Err != nil && (kms.ClassOf(d.Err) == kms.Canceled || h.codec.holds(at.owner(), d.Err)) {
+				return d.Err
+			}
+		}
+		for i, d := range decoded {
+			if d.Err == nil {
+				proto.Reset(sealed[i])
+				proto.Merge(sealed[i], d.Payload)
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,143 @@
+package codec
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+
+	"github.com/waxseal/waxseal/envelope"
+	"github.com/waxseal/waxseal/kms"
+)
+
+// DefaultActivityWait is how long a conversion in an activity waits for KMSs: as
+// long as data keys that are at hand outlive an outage. It is mostly the
+// activity's own deadline that ends a wait.
+const DefaultActivityWait = envelope.DefaultStale
+
+const (
+	// minPause and maxPause are between two tries. They are short, so that an activity
+	// goes on soon after its KMS does: what was asked for in vain is asked for again
+	// after 5 s at the earliest, by cache and breaker, and until then tries cost nothing.
+	minPause = 500 * time.Millisecond
+	maxPause = 1500 * time.Millisecond
+	// maxMargin is what is left of an activity's time to report why it failed; where
+	// there is little, a tenth is. The server would know no more than that it timed out.
+	maxMargin = 5 * time.Second
+	// beatsPerTimeout is how often a wait tells the server at least that the activity
+	// is alive: a try and a pause take one such part of the heartbeat timeout each. The
+	// SDK sends one heartbeat in four fifths of it, with the last that it was told.
+	beatsPerTimeout = 4
+)
+
+// patience is how a conversion in an activity waits for a KMS. An error there fails
+// the attempt, and with the last one the activity and mostly its workflow; and one
+// that is sealing a result loses what the activity did. docs/adr/010 has the reasons.
+type patience struct {
+	ctx   context.Context
+	start time.Time
+	until time.Time       // when to give up
+	step  time.Duration   // bounds one try, and one pause
+	stop  <-chan struct{} // closed when the worker stops
+	alive bool            // whether to tell the server that the activity is alive
+}
+
+// patient reports whether conversions at a site wait for KMSs in place.
+func (c *Codec) patient(s site) bool {
+	return c.activityWait > 0 && s.workflow == nil && s.ctx != nil && activity.IsActivity(s.ctx)
+}
+
+func (c *Codec) patience(s site) *patience {
+	now := time.Now()
+	p := &patience{
+		ctx: s.ctx, start: now, until: now.Add(c.activityWait), step: c.callTimeout,
+		stop: activity.GetWorkerStopChannel(s.ctx),
+	}
+	if deadline, ok := s.ctx.Deadline(); ok {
+		margin := min(deadline.Sub(now)/10, maxMargin)
+		p.until = earlier(p.until, deadline.Add(-margin))
+	}
+	info := activity.GetInfo(s.ctx)
+	if timeout := info.HeartbeatTimeout; timeout > 0 && !info.IsLocalActivity {
+		p.step = min(p.step, timeout/beatsPerTimeout)
+		if p.alive = s.heartbeats; !p.alive {
+			p.until = earlier(p.until, now.Add(timeout/2))
+		}
+	}
+	return p
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// patiently converts, again and again while it fails for a reason that would hold up
+// workflow code, until it is time to give up.
+func (c *Codec) patiently(s site, convert func(ctx context.Context) error) error {
+	p := c.patience(s)
+	var last error
+	for {
+		cut, err := p.try(convert)
+		switch {
+		case err == nil:
+			return nil
+		case last != nil && kms.ClassOf(err) == kms.Canceled:
+			return p.gaveUp("the activity's context has ended", last)
+		case !c.holds(s.owner(), err):
+			return err
+		}
+		if last == nil || !cut {
+			last = err // that a try took too long tells less than what the KMS said before
+		}
+		if why := p.pause(); why != "" {
+			return p.gaveUp(why, last)
+		}
+	}
+}
+
+// try converts once. What is given up for taking long goes on in cache and pool, and
+// the next try finds it there.
+func (p *patience) try(convert func(ctx context.Context) error) (cut bool, err error) {
+	after := max(min(p.step, time.Until(p.until)), time.Millisecond)
+	ctx, cancel := context.WithTimeoutCause(p.ctx, after, &lateError{after: after})
+	defer cancel()
+	err = convert(ctx)
+	return ctx.Err() != nil, err
+}
+
+// pause waits before the next try, or says why there is none.
+func (p *patience) pause() (why string) {
+	if p.alive {
+		activity.RecordHeartbeat(context.WithValue(p.ctx, stillAlive{}, true))
+	}
+	left := time.Until(p.until)
+	wait := min(minPause+rand.N(maxPause-minPause), p.step, max(left/4, minPause/5)) //nolint:gosec // jitter
+	if wait >= left {
+		return "there is no time left for another try"
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return ""
+	case <-p.stop:
+		return "the worker stops"
+	case <-p.ctx.Done():
+		return "the activity's context has ended"
+	}
+}
+
+// gaveUp adds to what failed last why it was the last try. If the activity was
+// canceled that is in the chain, for the SDK to report it as that.
+func (p *patience) gaveUp(why string, last error) error {
+	waited := time.Since(p.start).Round(100 * time.Millisecond)
+	if ended := p.ctx.Err(); ended != nil {
+		return fmt.Errorf("codec: waited %s, and %s: %w (%w)", waited, why, last, ended)
+	}
+	return fmt.Errorf("codec: waited %s, and %s: %w", waited, why, last)
+}
