@@ -1,6 +1,8 @@
 package codec
 
 import (
+	"strings"
+
 	commonpb "go.temporal.io/api/common/v1"
 	failurepb "go.temporal.io/api/failure/v1"
 	"go.temporal.io/sdk/converter"
@@ -28,23 +30,38 @@ type said struct {
 	StackTrace string `json:"stack_trace"`
 }
 
-// failureChain is a failure and those of its links that are to be sealed.
+// failureChain is a failure and those of its links that are to be sealed, the
+// outermost first.
 type failureChain struct {
 	failure *failurepb.Failure
-	links   []*failurepb.Failure
-	texts   []said // what the links say in full
-	sealed  []said // what they say in their sealed form; nil before they have one
+	links   []*openLink
 }
 
-// add adds a link. One that is sealed loses what the SDK's own conversion writes
-// in plaintext beside it.
+// openLink is a link of a failure that is to be sealed.
+type openLink struct {
+	*failurepb.Failure
+
+	text    said  // what it says in full
+	sealed  *said // what its sealed form says; nil if it has none
+	omitted bool  // it says nothing, since the one around it says it too
+}
+
+// chainOf returns the chain of a failure. A link that is sealed already loses what
+// the SDK's own conversion writes in plaintext beside it.
+func chainOf(failure *failurepb.Failure) *failureChain {
+	c := &failureChain{failure: failure}
+	for link := failure; link != nil; link = link.GetCause() {
+		c.add(link)
+	}
+	return c
+}
+
 func (c *failureChain) add(link *failurepb.Failure) {
 	if link.GetEncodedAttributes() != nil {
 		link.Message, link.StackTrace = encodedMessage, ""
 		return
 	}
-	c.links = append(c.links, link)
-	c.texts = append(c.texts, said{Message: link.GetMessage(), StackTrace: link.GetStackTrace()})
+	c.links = append(c.links, &openLink{Failure: link, text: said{Message: link.GetMessage(), StackTrace: link.GetStackTrace()}})
 }
 
 // withhold puts fixed messages in place of all that the links say.
@@ -66,59 +83,125 @@ func limitOf(f *failurepb.Failure) int {
 // seal seals what the links say, cut so that the failure has limit bytes at most,
 // if it has a limit and can have them. On an error nothing is sealed.
 func (c *failureChain) seal(dc converter.DataConverter, limit int) error {
-	whole := make([]said, len(c.texts))
-	for i, text := range c.texts {
-		whole[i] = said{Message: text.Message, StackTrace: cut(text.StackTrace, traceMark, maxStackTrace)}
+	if len(c.links) == 0 {
+		return nil
 	}
-	if limit == 0 {
-		return c.write(dc, whole)
+	if limit > 0 {
+		if done, err := c.fit(dc, limit); done || err != nil {
+			return err
+		}
 	}
-	// What sealing adds depends on rule, KMS and compression, so it is measured.
+	whole := textsOf(c.links)
+	for i := range whole {
+		whole[i].StackTrace = cut(whole[i].StackTrace, traceMark, maxStackTrace)
+	}
+	return c.unlessSealed(c.write(dc, c.links, whole))
+}
+
+// fit seals the links so that the failure has limit bytes at most, and reports
+// whether there is nothing left to do. What sealing adds depends on rule, KMS and
+// compression, so it is measured.
+func (c *failureChain) fit(dc converter.DataConverter, limit int) (done bool, err error) {
 	room := limit
 	for try := range maxCuts {
-		texts, fits := cutAll(c.texts, room)
+		links := c.kept()
+		texts, fits := cutAll(textsOf(links), room)
 		if !fits {
-			break
+			if !c.omitRepeated() {
+				return false, nil
+			}
+			continue
 		}
-		if err := c.write(dc, texts); err != nil {
-			return c.unlessSealed(err)
+		if err := c.write(dc, links, texts); err != nil {
+			return true, c.unlessSealed(err)
 		}
-		over := proto.Size(c.failure) - limit
-		if over <= 0 {
-			return nil
+		if proto.Size(c.failure) <= limit {
+			return true, nil
 		}
-		room = jsonSizes(texts) - over*(try+1) // compressed, a byte less is less than a byte less
+		room = c.room(limit, try)
+		if room < messageSizes(textsOf(links)) && c.omitRepeated() {
+			room = c.room(limit, try)
+		}
 	}
-	return c.unlessSealed(c.write(dc, whole))
+	return false, nil
+}
+
+// room returns how many bytes the kept links may say in all, from what they say now.
+// Where it is compressed, a byte less is less than a byte less, so each try asks for more.
+func (c *failureChain) room(limit, try int) (room int) {
+	for _, link := range c.kept() {
+		room += jsonSizes(*link.sealed)
+	}
+	over := proto.Size(c.failure) - limit
+	if over > 0 {
+		over *= try + 1
+	}
+	return room - over
+}
+
+func (c *failureChain) kept() (out []*openLink) {
+	for _, link := range c.links {
+		if !link.omitted {
+			out = append(out, link)
+		}
+	}
+	return out
+}
+
+// omitRepeated leaves those links without a word whose message the one around them
+// has too, as it is with errors of fmt.Errorf: each costs hundreds of bytes
+// however little it says. The last one stays, which is the cause of it all, and so do
+// those with details. It reports whether there were any.
+func (c *failureChain) omitRepeated() (any bool) {
+	around := ""
+	for i, link := range c.kept() {
+		info := link.GetApplicationFailureInfo()
+		if i > 0 && link.GetCause() != nil && info != nil && info.GetDetails() == nil && strings.Contains(around, link.text.Message) {
+			link.omitted, link.sealed = true, nil
+			link.Message, link.StackTrace, link.EncodedAttributes = "", "", nil
+			any = true
+			continue
+		}
+		around = link.text.Message
+	}
+	return any
 }
 
 // unlessSealed returns err if nothing is sealed yet. What is, is only too large.
 func (c *failureChain) unlessSealed(err error) error {
-	if c.sealed != nil {
+	if c.links[0].sealed != nil {
 		return nil
 	}
 	return err
 }
 
-// write seals texts into the links, all together; those that say so already are
-// left as they are.
-func (c *failureChain) write(dc converter.DataConverter, texts []said) error {
-	var links []*failurepb.Failure
+// write seals texts into links, all together; those that say so already are left as
+// they are.
+func (c *failureChain) write(dc converter.DataConverter, links []*openLink, texts []said) error {
+	var changed []int
 	var values []any
-	for i, link := range c.links {
-		if c.sealed == nil || c.sealed[i] != texts[i] {
-			links, values = append(links, link), append(values, texts[i])
+	for i, link := range links {
+		if link.sealed == nil || *link.sealed != texts[i] {
+			changed, values = append(changed, i), append(values, texts[i])
 		}
 	}
 	payloads, err := sealEach(dc, values)
 	if err != nil {
 		return err
 	}
-	for i, link := range links {
-		link.Message, link.StackTrace, link.EncodedAttributes = encodedMessage, "", payloads[i]
+	for n, i := range changed {
+		link := links[i]
+		link.Message, link.StackTrace, link.EncodedAttributes = encodedMessage, "", payloads[n]
+		link.sealed = &texts[i]
 	}
-	c.sealed = texts
 	return nil
+}
+
+func textsOf(links []*openLink) (out []said) {
+	for _, link := range links {
+		out = append(out, link.text)
+	}
+	return out
 }
 
 // sealEach returns one payload for each value. It asks for all in one call, and

@@ -113,9 +113,16 @@ func jsonSizeOf(r rune, n int) int {
 	}
 }
 
-func jsonSizes(texts []said) (size int) {
+func jsonSizes(texts ...said) (size int) {
 	for _, text := range texts {
 		size += jsonSize(text.Message) + jsonSize(text.StackTrace)
+	}
+	return size
+}
+
+func messageSizes(texts []said) (size int) {
+	for _, text := range texts {
+		size += jsonSize(text.Message)
 	}
 	return size
 }

@@ -85,8 +85,8 @@ func TestCutAll(t *testing.T) {
 			if !fits {
 				return
 			}
-			if jsonSizes(got) > tc.room {
-				t.Errorf("%d bytes of %d", jsonSizes(got), tc.room)
+			if jsonSizes(got...) > tc.room {
+				t.Errorf("%d bytes of %d", jsonSizes(got...), tc.room)
 			}
 			if d := cmp.Diff(tc.want, cutSizes(sizes(got), tc.want)); d != "" {
 				t.Error(d)

@@ -31,7 +31,7 @@ import (
 // A failure that does not open becomes an error whose message says why. If an
 // activity that may be tried any number of times fails because a KMS is
 // unavailable or throttles, and not with a delay of its own, it is to be tried
-// again after 5 s, whatever its retry policy says by then.
+// again after 4 s, whatever its retry policy says by then.
 func NewFailureConverter(dc converter.DataConverter) converter.FailureConverter {
 	return &failureConverter{dc: dc, inner: temporal.NewDefaultFailureConverter(temporal.DefaultFailureConverterOptions{DataConverter: dc})}
 }
@@ -71,7 +71,7 @@ func (f *failureConverter) ErrorToFailure(err error) *failurepb.Failure {
 		retrySoon(failure, err)
 		limit = limitOf(failure)
 	}
-	chain := f.unsealed(failure)
+	chain := chainOf(failure)
 	if details.withheld != nil {
 		chain.withhold(details.withheld)
 	} else if err := chain.seal(f.dc, limit); err != nil {
@@ -87,15 +87,6 @@ func (f *failureConverter) seal(link *failurepb.Failure) {
 	if err := chain.seal(f.dc, 0); err != nil {
 		chain.withhold(err)
 	}
-}
-
-// unsealed returns the links of a failure that are to be sealed.
-func (f *failureConverter) unsealed(failure *failurepb.Failure) *failureChain {
-	chain := &failureChain{failure: failure}
-	for link := failure; link != nil; link = link.GetCause() {
-		chain.add(link)
-	}
-	return chain
 }
 
 // detailsConverter seals the details of errors. The SDK panics where that fails,

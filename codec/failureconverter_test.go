@@ -61,6 +61,10 @@ func opened(t *testing.T, c *codec.Codec, f *failurepb.Failure) (out []link) {
 			Message    string `json:"message"`
 			StackTrace string `json:"stack_trace"`
 		}
+		if l.GetEncodedAttributes() == nil && l.GetMessage() == "" && l.GetStackTrace() == "" {
+			out = append(out, link{}) // left without a word
+			continue
+		}
 		if err := dc.FromPayload(l.GetEncodedAttributes(), &said); err != nil || l.GetEncodedAttributes() == nil {
 			t.Fatalf("%s does not open: %v", l, err)
 		}
@@ -155,6 +159,57 @@ func wantWhole(t *testing.T, got, want []link) {
 	}
 }
 
+// Links that say what the one around them says already make room, as far as need be.
+func TestAPendingFailureOfManyLinksFits(t *testing.T) {
+	c, _ := newCodec(t, onePolicy)
+	convert := func(err error) []link {
+		t.Helper()
+		f := inActivity(c).ErrorToFailure(err)
+		if n := proto.Size(f); n > pendingLimit {
+			t.Errorf("%d bytes", n)
+		}
+		return opened(t, c, f)
+	}
+	for i, l := range convert(deep(5, "root")) {
+		if want := strings.Repeat("x: ", 5-i) + "root"; l.message != want {
+			t.Errorf("of five, link %d says %q", i, l.message)
+		}
+	}
+	for name, tc := range map[string]struct {
+		err  error
+		want []link // the ones that say something
+	}{
+		"wrapped, and wrapped again": {deep(30, "root"), []link{{strings.Repeat("x: ", 30) + "root", ""}, {"root", ""}}},
+		"more than fits in the end":  {deep(100, "root"), []link{{strings.Repeat("x: ", 100) + "root", ""}, {"root", ""}}},
+		"with details inside": {
+			fmt.Errorf("outer: %w", deepAround(20, temporal.NewApplicationErrorWithCause("of its own", "Own", deep(10, "root"), "details"))),
+			[]link{{"outer: " + strings.Repeat("x: ", 20) + "of its own (type: Own, retryable: true): " + strings.Repeat("x: ", 10) + "root", ""}, {"of its own", ""}, {strings.Repeat("x: ", 10) + "root", ""}, {"root", ""}},
+		},
+		"a stack trace": {chained(append(repeats("the same", 20), link{"the same", trace(10_000)})...), nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got []link
+			for _, l := range convert(tc.err) {
+				if l.message != "" {
+					got = append(got, l)
+				}
+			}
+			if tc.want != nil {
+				wantWhole(t, got, tc.want)
+			} else if n := len(got[len(got)-1].trace); len(got) != 2 || n < 2000 {
+				t.Errorf("%d links, %d bytes of stack trace", len(got), n)
+			}
+		})
+	}
+}
+
+func repeats(message string, n int) (out []link) {
+	for range n {
+		out = append(out, link{message, ""})
+	}
+	return out
+}
+
 // What the server keeps as it is is not cut, but for stack traces.
 func TestOtherFailuresAreWhole(t *testing.T) {
 	c, _ := newCodec(t, onePolicy)
@@ -173,23 +228,40 @@ func TestOtherFailuresAreWhole(t *testing.T) {
 		"a local activity":          {in(converter.ActivitySerializationContext{Namespace: "n", IsLocal: true}), retryable},
 		"an activity's last word":   {inActivity(c), final},
 		"details leave no room":     {inActivity(c), temporal.NewApplicationError(message, "Type", noise(5000))},
-		"the chain leaves no room":  {inActivity(c), deep(30, message)},
+		"the chain leaves no room":  {inActivity(c), chained(apart(message, 30)...)},
 		"an activity that told all": {inActivity(c), bare.FailureToError(bare.ErrorToFailure(retryable))},
+		"a workflow's deep chain":   {in(converter.WorkflowSerializationContext{Namespace: "n", WorkflowID: "w"}), deep(30, message)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := opened(t, c, tc.fc.ErrorToFailure(tc.err))
-			if !strings.HasSuffix(got[0].message, message) {
+			if !strings.HasPrefix(message, strings.TrimPrefix(got[0].message, strings.Repeat("x: ", 30))) || len(got[0].message) < len(message) {
 				t.Errorf("%d bytes of message", len(got[0].message))
 			}
 			if n := len(got[0].trace); n > 1536 || errors.Is(tc.err, retryable) && n < 1400 {
 				t.Errorf("%d bytes of stack trace", n)
 			}
+			for i, l := range got {
+				if l.message == "" {
+					t.Errorf("link %d says nothing", i)
+				}
+			}
 		})
 	}
 }
 
-func deep(n int, message string) error {
-	err := errors.New(message)
+// apart returns a chain of which no link says what another one does.
+func apart(message string, n int) []link {
+	out := []link{{message, ""}}
+	for i := range n {
+		out = append(out, link{fmt.Sprint("inside ", i), ""})
+	}
+	return out
+}
+
+// deep returns a chain of which each link repeats what those inside say.
+func deep(n int, message string) error { return deepAround(n, errors.New(message)) }
+
+func deepAround(n int, err error) error {
 	for range n {
 		err = fmt.Errorf("x: %w", err)
 	}
@@ -467,10 +539,10 @@ func TestRetrySoon(t *testing.T) {
 		err  error
 		want time.Duration
 	}{
-		"unavailable":                {activities, fmt.Errorf("unable to decode: %w", out), 5 * time.Second},
-		"throttled":                  {activities, throttled, 5 * time.Second},
-		"joined with others":         {activities, errors.Join(errors.New("x"), out), 5 * time.Second},
-		"as the cause of a failure":  {activities, with(temporal.ApplicationErrorOptions{}), 5 * time.Second},
+		"unavailable":                {activities, fmt.Errorf("unable to decode: %w", out), 4 * time.Second},
+		"throttled":                  {activities, throttled, 4 * time.Second},
+		"joined with others":         {activities, errors.Join(errors.New("x"), out), 4 * time.Second},
+		"as the cause of a failure":  {activities, with(temporal.ApplicationErrorOptions{}), 4 * time.Second},
 		"with a delay of its own":    {activities, with(temporal.ApplicationErrorOptions{NextRetryDelay: time.Minute}), time.Minute},
 		"not retryable":              {activities, with(temporal.ApplicationErrorOptions{NonRetryable: true}), 0},
 		"denied":                     {activities, denied, 0},
