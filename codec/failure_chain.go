@@ -71,6 +71,13 @@ func (c *failureChain) withhold(err error) {
 	}
 }
 
+// sealOrWithhold seals what the links say (see seal); where that fails they say why.
+func (c *failureChain) sealOrWithhold(dc converter.DataConverter, limit int) {
+	if err := c.seal(dc, limit); err != nil {
+		c.withhold(err)
+	}
+}
+
 // limitOf returns how many bytes of what an activity failed with the server keeps,
 // 0 if all of it: what is not retryable goes into the history as it is.
 func limitOf(f *failurepb.Failure) int {
@@ -110,6 +117,9 @@ func (c *failureChain) fit(dc converter.DataConverter, limit int) (done bool, er
 			if !c.omitRepeated() {
 				return false, nil
 			}
+			if c.links[0].sealed != nil {
+				room = c.room(limit, try)
+			}
 			continue
 		}
 		if err := c.write(dc, links, texts); err != nil {
@@ -119,9 +129,6 @@ func (c *failureChain) fit(dc converter.DataConverter, limit int) (done bool, er
 			return true, nil
 		}
 		room = c.room(limit, try)
-		if room < messageSizes(textsOf(links)) && c.omitRepeated() {
-			room = c.room(limit, try)
-		}
 	}
 	return false, nil
 }
@@ -152,19 +159,19 @@ func (c *failureChain) kept() (out []*openLink) {
 // has too, as it is with errors of fmt.Errorf: each costs hundreds of bytes
 // however little it says. The last one stays, which is the cause of it all, and so do
 // those with details. It reports whether there were any.
-func (c *failureChain) omitRepeated() (any bool) {
+func (c *failureChain) omitRepeated() (some bool) {
 	around := ""
 	for i, link := range c.kept() {
 		info := link.GetApplicationFailureInfo()
 		if i > 0 && link.GetCause() != nil && info != nil && info.GetDetails() == nil && strings.Contains(around, link.text.Message) {
 			link.omitted, link.sealed = true, nil
 			link.Message, link.StackTrace, link.EncodedAttributes = "", "", nil
-			any = true
+			some = true
 			continue
 		}
 		around = link.text.Message
 	}
-	return any
+	return some
 }
 
 // unlessSealed returns err if nothing is sealed yet. What is, is only too large.

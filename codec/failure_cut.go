@@ -119,10 +119,3 @@ func jsonSizes(texts ...said) (size int) {
 	}
 	return size
 }
-
-func messageSizes(texts []said) (size int) {
-	for _, text := range texts {
-		size += jsonSize(text.Message)
-	}
-	return size
-}

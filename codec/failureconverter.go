@@ -19,9 +19,11 @@ import (
 // The server keeps a failure of an activity that is to be tried again only up to
 // 4 KiB; of a larger one it drops what is sealed. So what an activity fails with
 // is cut to that, unless it is not retryable: stack traces first, from the
-// innermost outwards, then messages in the middle. Details are never cut; where
-// they, and what sealing adds to each link of the chain, leave no room, nothing is
-// cut, and a pending activity then shows nothing of it. Elsewhere messages are
+// innermost outwards, then messages in the middle; and a link whose message the one
+// around it repeats, as with fmt.Errorf, says nothing where each byte of its
+// envelope counts. Details are never cut; where they, or links that all say something
+// else, leave no room, nothing is cut, and a pending activity then shows nothing of
+// it. Elsewhere messages are
 // whole, and stack traces have at most 1,536 bytes.
 //
 // If sealing fails, the failure is sent with a fixed message in place of its own,
@@ -74,19 +76,10 @@ func (f *failureConverter) ErrorToFailure(err error) *failurepb.Failure {
 	chain := chainOf(failure)
 	if details.withheld != nil {
 		chain.withhold(details.withheld)
-	} else if err := chain.seal(f.dc, limit); err != nil {
-		chain.withhold(err)
+	} else {
+		chain.sealOrWithhold(f.dc, limit)
 	}
 	return failure
-}
-
-// seal replaces message and stack trace of one link by their sealed form, once.
-func (f *failureConverter) seal(link *failurepb.Failure) {
-	chain := &failureChain{failure: link}
-	chain.add(link)
-	if err := chain.seal(f.dc, 0); err != nil {
-		chain.withhold(err)
-	}
 }
 
 // detailsConverter seals the details of errors. The SDK panics where that fails,
@@ -104,7 +97,9 @@ func (d *detailsConverter) ToPayloads(values ...any) (*commonpb.Payloads, error)
 		return nil, nil // the rest would wait for the same KMS, to no end
 	}
 	out, err := d.DataConverter.ToPayloads(values...)
-	if _, ours := errors.AsType[*callError](err); ours {
+	_, call := errors.AsType[*callError](err)
+	_, class := errors.AsType[*kms.Error](err)
+	if call || class {
 		d.withheld = err
 		return nil, nil
 	}

@@ -12,13 +12,17 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	commonpb "go.temporal.io/api/common/v1"
+	deploymentpb "go.temporal.io/api/deployment/v1"
 	failurepb "go.temporal.io/api/failure/v1"
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
 	"go.temporal.io/sdk/workflow"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/waxseal/waxseal/codec"
@@ -376,6 +380,24 @@ func TestDetailsAreWithheld(t *testing.T) {
 	}
 }
 
+// Nobody panics for what the policy says either.
+func TestDetailsThatNoRuleSeals(t *testing.T) {
+	c, _ := newCodec(t, `{keys: {a: {uri: "fake://a"}}, seal: [{match: {namespace: "another"}, keys: [a]}]}`)
+	for want, dc := range map[string]converter.DataConverter{
+		"(denied)": codec.NewDataConverter(c, "n", nil), "(internal)": codec.NewDataConverter(c, "", nil),
+	} {
+		f := codec.NewFailureConverter(dc).ErrorToFailure(temporal.NewApplicationError("CANARY", "T", "CANARY"))
+		if strings.Contains(f.String(), "CANARY") || !strings.Contains(f.GetMessage(), want) || f.GetApplicationFailureInfo().GetDetails() != nil {
+			t.Errorf("%s: %s", want, f)
+		}
+	}
+	closed, _ := newCodec(t, onePolicy)
+	closed.Close()
+	if f := inActivity(closed).ErrorToFailure(temporal.NewApplicationError("CANARY", "T", "CANARY")); strings.Contains(f.String(), "CANARY") || !strings.Contains(f.GetMessage(), "withheld") {
+		t.Errorf("closed: %s", f)
+	}
+}
+
 // A value that cannot be converted is no matter of sealing: the SDK's way stays.
 func TestDetailsThatCannotBeConverted(t *testing.T) {
 	c, _ := newCodec(t, onePolicy)
@@ -616,5 +638,49 @@ seal:
 	backend.Fake("a").Always(kmstest.Fail(kms.Denied))
 	if got := codec.NewDataConverter(c, testNamespace, nil).ToString(theirs); !strings.Contains(got, "denied") || strings.Contains(got, "CANARY") {
 		t.Errorf("while the KMS refuses: %q", got)
+	}
+}
+
+// Who reports an activity from outside of a worker is told that a failure could not be
+// sealed, and can report it again.
+func TestFailuresFromOutsideAreRefused(t *testing.T) {
+	c, _ := newCodec(t, onePolicy)
+	withheld := func(class kms.Class) *failurepb.Failure {
+		cold, backend := newCodec(t, onePolicy)
+		backend.Fake("a").Always(kmstest.Fail(class))
+		return inActivity(cold).ErrorToFailure(fmt.Errorf("x: %w", temporal.NewApplicationError("CANARY", "T", "CANARY")))
+	}
+	out, inside := withheld(kms.Unavailable), inActivity(c).ErrorToFailure(errors.New("outer"))
+	inside.Cause = out
+	byWorker := &commonpb.WorkerVersionStamp{BuildId: "b"}
+	for name, tc := range map[string]struct {
+		req     proto.Message
+		refused bool
+	}{
+		"by token":            {&workflowservice.RespondActivityTaskFailedRequest{Namespace: "n", Failure: out}, true},
+		"by ID":               {&workflowservice.RespondActivityTaskFailedByIdRequest{Namespace: "n", Failure: withheld(kms.Throttled)}, true},
+		"a cause":             {&workflowservice.RespondActivityTaskFailedByIdRequest{Namespace: "n", Failure: inside}, true},
+		"in plaintext":        {&workflowservice.RespondActivityTaskFailedByIdRequest{Namespace: "n", Failure: &failurepb.Failure{Message: "CANARY"}}, false},
+		"for good":            {&workflowservice.RespondActivityTaskFailedRequest{Namespace: "n", Failure: withheld(kms.Denied)}, false},
+		"by a worker":         {&workflowservice.RespondActivityTaskFailedRequest{Namespace: "n", Failure: out, WorkerVersion: byWorker}, false}, //nolint:staticcheck // deprecated, and what workers send
+		"by a newer worker":   {&workflowservice.RespondActivityTaskFailedRequest{Namespace: "n", Failure: out, DeploymentOptions: &deploymentpb.WorkerDeploymentOptions{}}, false},
+		"another's failure":   {&workflowservice.RespondWorkflowTaskFailedRequest{Namespace: "n", Failure: out}, false},
+		"nothing is withheld": {&workflowservice.RespondActivityTaskFailedRequest{Namespace: "n", Failure: inActivity(c).ErrorToFailure(errors.New("x"))}, false},
+	} {
+		sent, err := codec.Outgoing(t.Context(), c, "n", "Respond", tc.req)
+		if (err != nil) != tc.refused {
+			t.Errorf("%s: %v", name, err)
+		}
+		if tc.refused && (serviceerror.ToStatus(err).Code() != codes.FailedPrecondition || !strings.Contains(err.Error(), "say it again")) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if strings.Contains(fmt.Sprint(sent, err), "CANARY") {
+			t.Errorf("%s: in plaintext: %v, %v", name, sent, err)
+		}
+	}
+	down, backend := newCodec(t, onePolicy)
+	backend.Fake("a").Always(kmstest.Fail(kms.Unavailable))
+	if _, err := codec.Outgoing(t.Context(), down, "n", "Respond", &workflowservice.RespondActivityTaskFailedByIdRequest{Failure: &failurepb.Failure{Message: "CANARY"}}); err == nil || strings.Contains(err.Error(), "CANARY") {
+		t.Errorf("plaintext that cannot be sealed: %v", err)
 	}
 }

@@ -169,6 +169,8 @@ func (g *guard) check(method, namespace string, req proto.Message) error {
 		return status.Errorf(codes.InvalidArgument, "waxseal: refused to send %s: it holds a message of a type that is not known here, which may hold payloads (use the client of the same go.temporal.io/api that Waxseal was built with)", method)
 	case err == nil && toSeal:
 		return errToSeal
+	case err == nil:
+		return sayAgain(method, req)
 	}
 	return err
 }

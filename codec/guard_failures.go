@@ -78,12 +78,13 @@ func (g *guard) isPlain(f *failurepb.Failure) bool {
 // sealFailure seals a failure in place, with all its causes. A text that cannot
 // be sealed is withheld; a payload that cannot is an error.
 func (g *guard) sealFailure(ctx context.Context, namespace string, f *failurepb.Failure) error {
-	converter := &failureConverter{dc: g.converter(ctx, namespace)}
+	texts := &failureChain{failure: f}
 	for link := f; link != nil; link = link.GetCause() {
 		if plainText(link) {
-			converter.seal(link)
+			texts.add(link)
 		}
 	}
+	texts.sealOrWithhold(g.converter(ctx, namespace), 0)
 	var plain []*commonpb.Payload
 	if err := eachPayload(f, func(_ proto.Message, p *commonpb.Payload) error {
 		if p != nil && !ClaimsSealed(p) && !isStorageReference(p) {

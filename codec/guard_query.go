@@ -67,9 +67,7 @@ func (g *guard) queryFailure(ctx context.Context, namespace, message string, fai
 			FailureInfo: &failurepb.Failure_ApplicationFailureInfo{ApplicationFailureInfo: &failurepb.ApplicationFailureInfo{}},
 		}
 	}
-	for link := failure; link != nil; link = link.GetCause() {
-		(&failureConverter{dc: g.converter(ctx, namespace)}).seal(link)
-	}
+	chainOf(failure).sealOrWithhold(g.converter(ctx, namespace), 0)
 	return failure
 }
 
