@@ -94,10 +94,16 @@ func exampleWorld(t *testing.T, dir string) []string {
 		}
 	}
 	env := baseEnv(filepath.Join(dir, "home"), filepath.Join(dir, "bin")+":"+os.Getenv("PATH"))
-	cmd := exec.CommandContext(t.Context(), "waxseal", "keys", "create", "payments")
-	cmd.Dir, cmd.Env = dir, env
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+	// A key with a version that is off, and one that waits for its destruction.
+	for _, step := range []string{
+		"create payments", "rotate payments", "rotate payments",
+		"disable payments 1", "disable payments 2", "destroy payments 2 --yes",
+	} {
+		cmd := exec.CommandContext(t.Context(), "waxseal", append([]string{"keys"}, strings.Fields(step)...)...)
+		cmd.Dir, cmd.Env = dir, env
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", step, err, out)
+		}
 	}
 	return env
 }

@@ -17,7 +17,9 @@ func (a *app) keysCommand() *cobra.Command {
 		Long: `Look after the keys of a local keyring: a file with the keys themselves, for
 development and for an installation of one machine. Keys in a KMS are looked
 after there.`,
-	}, a.keysListCommand(), a.keysCreateCommand(), a.keysRotateCommand())
+	},
+		a.keysListCommand(), a.keysCreateCommand(), a.keysRotateCommand(),
+		a.keysDisableCommand(), a.keysEnableCommand(), a.keysDestroyCommand(), a.keysRestoreCommand())
 }
 
 // keyringFlags say which keyring.

@@ -44,8 +44,8 @@ func TestKeysListShowsPendingDestruction(t *testing.T) {
 	if want := `"destroyAt":"` + at.Format(time.RFC3339) + `"`; strings.Count(string(text), "destroyAt") != 1 || !strings.Contains(string(text), want) {
 		t.Errorf("no %s, or more than that one, in %s", want, text)
 	}
-	if got := use(keys[0].Versions[0]); got != "none" {
-		t.Errorf("a version that waits for its destruction is of use: %s", got)
+	if got, want := use(keys[0].Versions[0]), "none, and gone at "+at.Format(whenLayout); got != want {
+		t.Errorf("a version that waits for its destruction is of use: %s, want %s", got, want)
 	}
 }
 

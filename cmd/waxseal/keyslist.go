@@ -83,7 +83,7 @@ func (a *app) listKeys(keys []localkms.KeyInfo) error {
 	table := terminal.Table{Header: []string{"KEY", ">VERSION", "STATE", "USE", "CREATED", ">AGE"}}
 	for _, k := range keys {
 		for _, v := range k.Versions {
-			table.Row(k.Name, v.Version, string(v.State), use(v), v.Created.Format("2006-01-02 15:04 MST"), shortAge(time.Since(v.Created)))
+			table.Row(k.Name, v.Version, string(v.State), use(v), v.Created.Format(whenLayout), shortAge(time.Since(v.Created)))
 		}
 	}
 	return table.Write(a.out, terminal.StyleFor(a.out, a.lookup))
@@ -92,6 +92,8 @@ func (a *app) listKeys(keys []localkms.KeyInfo) error {
 // use says what a version does.
 func use(v localkms.VersionInfo) string {
 	switch {
+	case v.State == localkms.Pending:
+		return "none, and gone at " + v.DestroyAt.Format(whenLayout)
 	case v.State != localkms.Enabled:
 		return "none"
 	case v.Primary:
