@@ -185,7 +185,10 @@ func (r *rollout) work(t *testing.T, queue string, plugins ...client.Plugin) (st
 	if err := w.Start(); err != nil {
 		t.Fatal(err)
 	}
-	stop = sync.OnceFunc(w.Stop)
+	stop = sync.OnceFunc(func() {
+		w.Stop()
+		worker.PurgeStickyWorkflowCache() // which the workers of one process share, also later ones
+	})
 	t.Cleanup(stop)
 	return stop
 }
@@ -475,6 +478,8 @@ func TestRolloutWithoutOrder(t *testing.T) {
 	// it: the task fails, and is done by the next worker with the plugin.
 	order := start(t, oldClient, shop, "Order", "order", "Jane")
 	r.awaitEvent(t, "order", enumspb.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED, 1)
+	child := childOf(r.history(t, "order"))
+	r.awaitEvent(t, child, enumspb.EVENT_TYPE_WORKFLOW_TASK_COMPLETED, 1) // it has read its input
 	stopNew()
 	stopOld = r.work(t, shop)
 	for _, note := range []string{"one", "two", "three"} {
@@ -483,7 +488,7 @@ func TestRolloutWithoutOrder(t *testing.T) {
 	r.awaitEvent(t, "order", enumspb.EVENT_TYPE_WORKFLOW_TASK_FAILED, 1)
 	stopOld()
 	r.work(t, shop, plugin)
-	signal(t, newClient, childOf(r.history(t, "order")), "go on", "went on")
+	signal(t, newClient, child, "go on", "went on")
 	wantResult(t, newClient.GetWorkflow(t.Context(), "order", order.GetRunID()),
 		[]string{"Jane", "side effect", "LOCAL", "BEFORE", "one", "two", "three", "child of Jane went on", "AFTER"})
 
