@@ -51,7 +51,7 @@ func TestProbe(t *testing.T) {
 	at, err := r.Destroy("k", "1", time.Hour)
 	check(t, err)
 	wantReport(t, key, now, "Version 1 is to be destroyed at "+at.Format(time.RFC3339))
-	wantReport(t, key, now.Add(400*24*time.Hour), "Version 2 wraps since 400 days", "rotate the key")
+	wantReport(t, key, now.Add(400*24*time.Hour+time.Hour), "Version 2 wraps since 400 days", "rotate the key")
 
 	check(t, r.Disable("k", "2"))
 	beside, err := key.Probe(t.Context())
