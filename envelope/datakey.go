@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"sync/atomic"
 
+	"github.com/waxseal/waxseal/internal/erase"
 	"github.com/waxseal/waxseal/kms"
 )
 
@@ -19,22 +20,26 @@ type dataKey struct {
 	proven atomic.Bool
 }
 
-func newDataKey() *dataKey {
-	k := new(dataKey)
-	_, _ = rand.Read(k.b[:]) // crypto/rand.Read never fails: it aborts the program instead
+func newDataKey() (k *dataKey) {
+	erase.Do(func() {
+		k = new(dataKey)
+		_, _ = rand.Read(k.b[:]) // crypto/rand.Read never fails: it aborts the program instead
+	})
 	return k
 }
 
-func dataKeyFrom(b []byte) *dataKey {
-	k := new(dataKey)
-	copy(k.b[:], b)
+func dataKeyFrom(b []byte) (k *dataKey) {
+	erase.Do(func() {
+		k = new(dataKey)
+		copy(k.b[:], b)
+	})
 	return k
 }
 
 func (k *dataKey) clone() *dataKey { return dataKeyFrom(k.b[:]) }
 
-// wipe zeroes the key. Go may have copied the bytes before (stack growth,
-// registers); docs/threat-model.md says what that means.
+// wipe zeroes the key. What its use left elsewhere package erase sees to;
+// docs/threat-model.md says how far that goes.
 func (k *dataKey) wipe() { clear(k.b[:]) }
 
 func (*dataKey) String() string               { return "[redacted]" }

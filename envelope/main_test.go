@@ -8,11 +8,17 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/waxseal/waxseal/envelope"
+	"github.com/waxseal/waxseal/internal/memtest"
 	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/kms/kmstest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if memtest.Run(memoryRoles) {
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // rig is a sealer and an opener over fake keys.
 type rig struct {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/waxseal/waxseal/cache"
+	"github.com/waxseal/waxseal/internal/erase"
 	"github.com/waxseal/waxseal/kms"
 )
 
@@ -47,6 +48,9 @@ func unwrapAll(ctx context.Context, missing []cacheKey, jobs map[cacheKey]unwrap
 			}
 			results, err := callUnwrap(ctx, job, wrapped)
 			if err == nil && len(results) != len(members) {
+				for _, r := range results {
+					clear(r.DataKey)
+				}
 				err = &kms.Error{Op: "unwrap", KeyID: job.key.ID(), Detail: fmt.Sprintf("%d answers for %d wrapped keys", len(results), len(members))}
 			}
 			for n, i := range members {
@@ -67,7 +71,14 @@ func unwrapAll(ctx context.Context, missing []cacheKey, jobs map[cacheKey]unwrap
 // error: in a goroutine of ours it would end the program and print its value.
 func callUnwrap(ctx context.Context, job unwrapJob, wrapped []kms.Wrapped) (out []kms.Unwrapped, err error) {
 	defer recovered("unwrap", job.key, &err)
-	return job.key.Unwrap(ctx, wrapped, job.ec)
+	erase.Do(func() { out, err = job.key.Unwrap(ctx, wrapped, job.ec) })
+	if err != nil {
+		for _, r := range out { // there should be none
+			clear(r.DataKey)
+		}
+		return nil, err
+	}
+	return out, nil
 }
 
 // recovered is deferred around calls into a KMS backend.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/waxseal/waxseal/envelope/format"
+	"github.com/waxseal/waxseal/internal/erase"
 	"github.com/waxseal/waxseal/kms"
 )
 
@@ -123,10 +124,12 @@ func (s *Sealer) wrap(n int, ec kms.Context, pending *pending) ([]*sealingKey, e
 func (s *Sealer) ask(kek int, keys []*sealingKey, ec kms.Context, answers chan<- answer) {
 	secret := make([]byte, len(keys)*kms.DataKeySize)
 	plain := make([][]byte, len(keys))
-	for i, k := range keys {
-		plain[i] = secret[i*kms.DataKeySize:][:kms.DataKeySize:kms.DataKeySize]
-		copy(plain[i], k.key.b[:])
-	}
+	erase.Do(func() {
+		for i, k := range keys {
+			plain[i] = secret[i*kms.DataKeySize:][:kms.DataKeySize:kms.DataKeySize]
+			copy(plain[i], k.key.b[:])
+		}
+	})
 	key := s.cfg.Keys[kek]
 	s.work.Go(func() {
 		ctx, cancel := context.WithTimeout(s.ctx, s.cfg.WrapTimeout)
@@ -213,7 +216,7 @@ func (s *Sealer) record(k *sealingKey, i int, got []*answer) {
 // callWrap calls the KMS and checks that its answers can be recorded.
 func callWrap(ctx context.Context, kek kms.Key, plain [][]byte, ec kms.Context) (wrapped []kms.Wrapped, err error) {
 	defer recovered("wrap", kek, &err)
-	wrapped, err = kek.Wrap(ctx, plain, ec)
+	erase.Do(func() { wrapped, err = kek.Wrap(ctx, plain, ec) })
 	if err != nil {
 		return nil, err
 	}

@@ -1,5 +1,13 @@
 package format
 
+import (
+	"slices"
+
+	"github.com/waxseal/waxseal/internal/erase"
+)
+
+const opOpen = "open envelope"
+
 // Envelope is what Parse read: everything an envelope says without a key.
 //
 // Changing its fields does not change what Open authenticates, except that Salt
@@ -39,12 +47,16 @@ func (e *Envelope) CommitsTo(dataKey []byte) bool {
 	if checkDataKey(dataKey) != nil {
 		return false
 	}
-	keys, err := derive(dataKey, &e.Salt)
-	if err != nil {
-		return false
-	}
-	defer keys.wipe()
-	return keys.commitsTo(&e.Commitment)
+	commits := false
+	erase.Do(func() {
+		keys, err := derive(dataKey, &e.Salt)
+		if err != nil {
+			return
+		}
+		defer keys.wipe()
+		commits = keys.commitsTo(&e.Commitment)
+	})
+	return commits
 }
 
 // Open decrypts the envelope with its data key of DataKeySize bytes, which it
@@ -63,25 +75,33 @@ func (e *Envelope) Open(dataKey []byte) ([]byte, error) {
 // envelope: it returns dst with the plaintext appended. After an error the spare
 // capacity holds no plaintext.
 func (e *Envelope) AppendOpen(dst, dataKey []byte) ([]byte, error) {
-	const op = "open envelope"
 	if bad := checkDataKey(dataKey); bad != nil {
-		return nil, bad.during(op, noOffset)
+		return nil, bad.during(opOpen, noOffset)
 	}
+	dst = slices.Grow(dst, max(e.PlaintextSize(), 0)) // as in AppendSeal; an Envelope that Parse did not make may have no ciphertext
+	var err error
+	erase.Do(func() { dst, err = e.appendPlaintext(dst, dataKey) })
+	return dst, err
+}
+
+// appendPlaintext appends the plaintext, for which dst has the room.
+func (e *Envelope) appendPlaintext(dst, dataKey []byte) ([]byte, error) {
 	keys, err := derive(dataKey, &e.Salt)
 	if err != nil {
 		return nil, err
 	}
 	defer keys.wipe()
 	if !keys.commitsTo(&e.Commitment) {
-		return nil, fault(ErrCommitment, path{name: "commitment"}, "").during(op, noOffset)
+		return nil, fault(ErrCommitment, path{name: "commitment"}, "").during(opOpen, noOffset)
 	}
 	aead, err := newAEAD(keys.payloadKey())
 	if err != nil {
 		return nil, err
 	}
+	defer aead.wipe()
 	plaintext, err := aead.Open(dst, nil, e.ciphertext, e.protected)
 	if err != nil {
-		return nil, fault(ErrCiphertext, path{name: "ciphertext"}, "").during(op, noOffset)
+		return nil, fault(ErrCiphertext, path{name: "ciphertext"}, "").during(opOpen, noOffset)
 	}
 	return plaintext, nil
 }

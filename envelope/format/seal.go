@@ -3,6 +3,8 @@ package format
 import (
 	"crypto/rand"
 	"slices"
+
+	"github.com/waxseal/waxseal/internal/erase"
 )
 
 // Seal encrypts plaintext, 0 to MaxPlaintext bytes, under a payload key that it
@@ -43,7 +45,21 @@ func AppendSeal(dst, dataKey []byte, recipients []Recipient, h Header, plaintext
 
 	var salt [SaltSize]byte
 	_, _ = rand.Read(salt[:]) // never fails: crypto/rand ends the program instead
-	keys, err := derive(dataKey, &salt)
+	protectedSize := sizeProtected(h)
+	ciphertextSize := len(plaintext) + CiphertextOverhead
+	// All there is room for: what grows while keys are in use leaves them behind.
+	dst = slices.Grow(dst, sizeRecipients(recipients)+sizeBytes(protectedSize)+sizeBytes(ciphertextSize))
+	dst = appendRecipients(dst, recipients)
+	dst = appendLength(dst, envelopeProtected, protectedSize)
+	var err error
+	erase.Do(func() { dst, err = appendBody(dst, dataKey, &salt, h, plaintext) })
+	return dst, err
+}
+
+// appendBody appends all that depends on the keys: the protected fields and the
+// ciphertext. Both fit in dst.
+func appendBody(dst, dataKey []byte, salt *[SaltSize]byte, h Header, plaintext []byte) ([]byte, error) {
+	keys, err := derive(dataKey, salt)
 	if err != nil {
 		return nil, err
 	}
@@ -52,14 +68,10 @@ func AppendSeal(dst, dataKey []byte, recipients []Recipient, h Header, plaintext
 	if err != nil {
 		return nil, err
 	}
-
-	protectedSize := sizeProtected(h)
-	ciphertextSize := len(plaintext) + CiphertextOverhead
-	dst = slices.Grow(dst, sizeRecipients(recipients)+sizeBytes(protectedSize)+sizeBytes(ciphertextSize))
-	dst = appendRecipients(dst, recipients)
-	dst = appendLength(dst, envelopeProtected, protectedSize)
-	dst = appendProtected(dst, h, &salt, keys.commitment())
-	protected := dst[len(dst)-protectedSize:]
-	dst = appendLength(dst, envelopeCiphertext, ciphertextSize)
+	defer aead.wipe()
+	start := len(dst)
+	dst = appendProtected(dst, h, salt, keys.commitment())
+	protected := dst[start:]
+	dst = appendLength(dst, envelopeCiphertext, len(plaintext)+CiphertextOverhead)
 	return aead.Seal(dst, nil, plaintext, protected), nil //nolint:gosec // this AEAD makes its own nonce
 }

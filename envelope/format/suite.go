@@ -3,10 +3,14 @@ package format
 import (
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/fips140"
 	"crypto/hkdf"
+	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/subtle"
 	"fmt"
+
+	"github.com/waxseal/waxseal/internal/erase"
 )
 
 // Suite is the set of algorithms of an envelope.
@@ -30,11 +34,11 @@ const (
 	infoLabel = "waxseal/v1"
 
 	payloadKeySize = 32
+	derivedSize    = payloadKeySize + CommitmentSize
 )
 
 // derived is what one data key and one salt give: payload key, then commitment.
-// Its maker wipes it. The key schedule inside cipher.AEAD, and what crypto/hkdf
-// keeps while it works, are beyond reach and left to the garbage collector.
+// Its maker wipes it.
 type derived []byte
 
 func (d derived) payloadKey() []byte { return d[:payloadKeySize] }
@@ -48,23 +52,53 @@ func (d derived) commitsTo(commitment *[CommitmentSize]byte) bool {
 }
 
 // derive expands the data key. Extract is skipped because the data key is
-// uniformly random already (RFC 5869, 3.3).
+// uniformly random already (RFC 5869, 3.3). Call it within erase.Do.
 func derive(dataKey []byte, salt *[SaltSize]byte) (derived, error) {
-	okm, err := hkdf.Expand(sha256.New, dataKey, infoLabel+string(salt[:]), payloadKeySize+CommitmentSize)
+	info := infoLabel + string(salt[:])
+	if !fips140.Enabled() {
+		return expand(dataKey, info), nil
+	}
+	// FIPS 140 approves of the module's own HKDF. Its HMACs keep data key and payload
+	// key until their memory is used again: only the runtime can erase them.
+	okm, err := hkdf.Expand(sha256.New, dataKey, info, derivedSize)
 	if err != nil {
 		return nil, fmt.Errorf("format: derive payload key: %w", err)
 	}
 	return okm, nil
 }
 
+// expand is HKDF-Expand-SHA256 (RFC 5869, 2.3) to derivedSize bytes, with HMACs
+// that it can zero. Each block has one of its own: resetting one copies its state.
+func expand(prk []byte, info string) derived {
+	okm := make(derived, 0, derivedSize)
+	for counter := byte(1); len(okm) < derivedSize; counter++ {
+		mac := hmac.New(sha256.New, prk)
+		mac.Write(okm[max(len(okm)-sha256.Size, 0):])
+		mac.Write([]byte(info))
+		mac.Write([]byte{counter})
+		okm = mac.Sum(okm)
+		erase.Crypto(mac)
+	}
+	return okm
+}
+
+// payloadCipher is the AEAD of one payload key. Its maker wipes it.
+type payloadCipher struct {
+	cipher.AEAD
+	block cipher.Block
+}
+
+func (c payloadCipher) wipe() { erase.Crypto(c.AEAD, c.block) }
+
 // newAEAD returns AES-256-GCM that makes its own nonces, the only GCM that FIPS
-// 140 mode allows.
-func newAEAD(payloadKey []byte) (cipher.AEAD, error) {
+// 140 mode allows. Call it within erase.Do.
+func newAEAD(payloadKey []byte) (payloadCipher, error) {
 	block, err := aes.NewCipher(payloadKey)
 	if err != nil {
-		return nil, fmt.Errorf("format: use payload key: %w", err)
+		return payloadCipher{}, fmt.Errorf("format: use payload key: %w", err)
 	}
-	return cipher.NewGCMWithRandomNonce(block)
+	aead, err := cipher.NewGCMWithRandomNonce(block)
+	return payloadCipher{aead, block}, err
 }
 
 // checkDataKey checks the length. A wrong one is the fault of whoever unwrapped

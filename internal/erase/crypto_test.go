@@ -1,0 +1,129 @@
+package erase
+
+import (
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hmac"
+	"crypto/sha256"
+	"errors"
+	"hash"
+	"reflect"
+	"testing"
+	"unsafe"
+)
+
+var key = []byte("0123456789abcdef0123456789ABCDEF")
+
+// views returns the arrays and slices of numbers in the struct that v leads to, by
+// path, as views on their memory. Unlike Crypto it goes everywhere.
+func views(path string, v reflect.Value, into map[string][]byte) map[string][]byte {
+	switch v.Kind() {
+	case reflect.Pointer, reflect.Interface:
+		views(path, v.Elem(), into)
+	case reflect.Struct:
+		for i := range v.NumField() {
+			views(path+"."+v.Type().Field(i).Name, v.Field(i), into)
+		}
+	case reflect.Slice:
+		into[path] = v.Bytes()
+	case reflect.Array:
+		into[path] = unsafe.Slice((*byte)(unsafe.Pointer(v.UnsafeAddr())), v.Type().Size()) //nolint:gosec // the array's own memory, in bytes
+	default:
+	}
+	return into
+}
+
+func newBlock(t *testing.T) cipher.Block {
+	t.Helper()
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return block
+}
+
+func newMAC() hash.Hash {
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte("an input that is shorter than a block"))
+	mac.Sum(nil)
+	return mac
+}
+
+func TestCrypto(t *testing.T) {
+	padded := bytes.Clone(key)
+	for i := range padded {
+		padded[i] ^= 0x36
+	}
+	for _, tc := range []struct {
+		name string
+		made func(t *testing.T) any
+		key  []byte // what must be seen of the key before; nil if it is not known what
+	}{
+		{"AES", func(t *testing.T) any { return newBlock(t) }, key[:16]},
+		{"AES-GCM", func(t *testing.T) any {
+			aead, err := cipher.NewGCMWithRandomNonce(newBlock(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return aead
+		}, key[:16]},
+		{"HMAC", func(*testing.T) any { return newMAC() }, padded},
+		{"SHA-256", func(*testing.T) any {
+			h := sha256.New()
+			h.Write(key)
+			return h
+		}, key},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			object := tc.made(t)
+			all := views("", reflect.ValueOf(object), map[string][]byte{})
+			seen := false
+			for _, b := range all {
+				seen = seen || bytes.Contains(b, tc.key)
+			}
+			if !seen {
+				t.Errorf("%T keeps its key in another way than this test and Crypto know: look at what it is made of now", object)
+			}
+			Crypto(object)
+			for path, b := range all {
+				if len(bytes.Trim(b, "\x00")) > 0 {
+					t.Errorf("%T%s is not zero: %x", object, path, b)
+				}
+			}
+		})
+	}
+}
+
+// TestCryptoTouchesNothingElse hands over what is not the standard library's.
+func TestCryptoTouchesNothingElse(t *testing.T) {
+	type mine struct {
+		Key  [32]byte
+		Hash hash.Hash
+	}
+	block, mac := newBlock(t), newMAC()
+	m := &mine{[32]byte(key), mac}
+	want := mac.Sum(nil)
+	list := bytes.Clone(key)
+	Crypto(nil, m, cipher.Block(nil), errors.New("no cipher"), (*mine)(nil), map[string][]byte{"key": list})
+	if m.Key != [32]byte(key) || !bytes.Equal(mac.Sum(nil), want) || !bytes.Equal(list, key) {
+		t.Error("something of ours was cleared")
+	}
+	one, other := make([]byte, 16), make([]byte, 16)
+	block.Encrypt(one, key[:16])
+	newBlock(t).Encrypt(other, key[:16])
+	if !bytes.Equal(one, other) {
+		t.Error("a cipher was cleared that was not handed over")
+	}
+}
+
+func BenchmarkCrypto(b *testing.B) {
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		b.Fatal(err)
+	}
+	mac := newMAC()
+	for b.Loop() {
+		Crypto(block, mac)
+	}
+}

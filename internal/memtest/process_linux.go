@@ -1,0 +1,111 @@
+package memtest
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"syscall"
+	"testing"
+)
+
+// maskSize is the length of a mask in bytes: that of a key.
+const maskSize = 32
+
+// Process is a child as its test sees it.
+type Process struct {
+	cmd  *exec.Cmd
+	mask []byte
+	in   io.Writer
+	out  *json.Decoder
+}
+
+// Start starts this program again in the given role, with more in its environment,
+// "NAME=value" each. It is gone when the test ends.
+func Start(t testing.TB, role string, env ...string) *Process {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &Process{mask: make([]byte, maskSize)}
+	_, _ = rand.Read(p.mask) // never fails: crypto/rand ends the program instead
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	p.cmd = exec.CommandContext(ctx, self) //nolint:gosec // this very program
+	p.cmd.Env = append(append(os.Environ(), env...), variable+"="+role)
+	p.cmd.Stderr = t.Output()
+	in, err1 := p.cmd.StdinPipe()
+	out, err2 := p.cmd.StdoutPipe()
+	if err := errors.Join(err1, err2, p.cmd.Start()); err != nil {
+		cancel()
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cancel()
+		_ = p.cmd.Wait() // killed, unless it has ended: End looks at that
+	})
+	p.in, p.out = in, json.NewDecoder(bufio.NewReader(out))
+	told, err := json.Marshal(Child{Mask: p.mask})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.say(t, string(told))
+	return p
+}
+
+func (p *Process) say(t testing.TB, line string) {
+	t.Helper()
+	if _, err := fmt.Fprintln(p.in, line); err != nil {
+		t.Fatalf("talk to the child: %v", err)
+	}
+}
+
+// Await waits for the child to stop and reads into v what it tells.
+func (p *Process) Await(t testing.TB, v any) {
+	t.Helper()
+	if err := p.out.Decode(v); err != nil {
+		t.Fatalf("hear from the child: %v", err)
+	}
+}
+
+// GoOn lets a child that has stopped go on.
+func (p *Process) GoOn(t testing.TB) {
+	t.Helper()
+	p.say(t, "")
+}
+
+// End waits for a child that was told to go on from its last stop.
+func (p *Process) End(t testing.TB) {
+	t.Helper()
+	if err := p.cmd.Wait(); err != nil {
+		t.Errorf("the child failed: %v", err)
+	}
+}
+
+// Unmask returns what the child had masked.
+func (p *Process) Unmask(secret []byte) []byte { return masked(secret, p.mask) }
+
+// Scan looks for needles in the memory of the child, all of whose threads stand
+// still meanwhile.
+func (p *Process) Scan(t testing.TB, needles []Needle) Found {
+	t.Helper()
+	pid := p.cmd.Process.Pid
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = syscall.Kill(pid, syscall.SIGCONT) }() // it ends with the test at the latest
+	var status syscall.WaitStatus
+	if _, err := syscall.Wait4(pid, &status, syscall.WUNTRACED, nil); err != nil || !status.Stopped() {
+		t.Fatalf("the child did not stop: status %x, %v", status, err)
+	}
+	found, err := scan(pid, needles)
+	if err != nil {
+		t.Fatalf("scan the child: %v (the test needs /proc, and the right to read its child's memory there)", err)
+	}
+	return found
+}
