@@ -42,14 +42,3 @@ func (o *queryOutbound) SetQueryHandler(ctx workflow.Context, queryType string, 
 func (o *queryOutbound) SetQueryHandlerWithOptions(ctx workflow.Context, queryType string, handler any, options workflow.QueryHandlerOptions) error {
 	return o.Next.SetQueryHandlerWithOptions(workflow.WithValue(ctx, inQuery{}, true), queryType, handler, options)
 }
-
-// heldAt returns what a conversion in workflow code is to panic with, and has the
-// task fail that is running; nil if err is to be returned.
-func (c *Codec) heldAt(s site, err error) *HeldError {
-	if err == nil || s.workflow == nil || s.workflow.Value(inQuery{}) != nil || !c.holds(s.owner(), err) {
-		return nil
-	}
-	held := &HeldError{Err: err}
-	c.tasks.hold(runOf(s.workflow), held)
-	return held
-}

@@ -160,6 +160,22 @@ func (ts *tasks) of(run string) []*task {
 	return slices.Clone(open)
 }
 
+// runsOf returns the runs of a workflow that have tasks that are not answered: one,
+// or none. It looks at all that are open, which is for when something failed.
+func (ts *tasks) runsOf(namespace, workflowID string) (runs []string) {
+	if ts == nil {
+		return nil
+	}
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	for _, open := range ts.runs.Values() {
+		if len(open) > 0 && open[0].facts.Namespace == namespace && open[0].facts.WorkflowID == workflowID {
+			runs = append(runs, open[0].run)
+		}
+	}
+	return runs
+}
+
 // hold has the tasks of a run fail after a while, unless the SDK answers them
 // first. Which of them met with the reason there is no telling: that there are
 // several, a workflow task and queries, is rare, and does no harm.
