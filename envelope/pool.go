@@ -40,7 +40,9 @@ type pool struct {
 	filled  time.Time // when the last wrap call started
 	asked   time.Time // when a key was last asked for
 	outage  outage
-	stale   bool // the wrap call under way started before a drain
+	sweeper *time.Timer
+	sweepAt time.Time // when the sweeper fires; zero if it is not set
+	stale   bool      // the wrap call under way started before a drain
 	line    []*waiter
 	out     bool // put out: serves those in line, and keeps nothing
 	closed  bool
@@ -274,6 +276,7 @@ func (p *pool) takeIn(keys []*sealingKey, err error) {
 	}
 	p.fill()
 	p.warm = true
+	p.setSweep()
 }
 
 // fail ends the wait of those in line whom it concerns.
@@ -306,6 +309,7 @@ func (p *pool) putOut() {
 	defer p.mu.Unlock()
 	p.out, p.ahead = true, 0
 	p.hand.empty()
+	p.stopSweep()
 }
 
 // close wipes the keys in hand and refuses everyone in line.
@@ -314,5 +318,6 @@ func (p *pool) close() {
 	defer p.mu.Unlock()
 	p.closed = true
 	p.hand.empty()
+	p.stopSweep()
 	p.fail(ErrClosed, func(*waiter) bool { return true })
 }
