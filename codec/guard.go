@@ -27,7 +27,7 @@ import (
 // Headers it seals itself where the namespace's rule says sealHeaders, because
 // context propagators write them past the data converter; elsewhere a plaintext
 // header is refused like any other payload. Sealed headers in answers it opens
-// whatever the rule says now.
+// whatever the rule says now, except those of activity tasks (see headerOpener).
 //
 // So does it with what a workflow or a schedule carries over from before it had
 // the plugin (see carried), and with failures, whose messages and stack traces

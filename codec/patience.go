@@ -91,6 +91,9 @@ func (c *Codec) patiently(s site, convert func(ctx context.Context) error) error
 		case !c.holds(s.owner(), err):
 			return err
 		}
+		if last == nil {
+			activity.GetLogger(s.ctx).Warn("waxseal: the activity waits for a KMS, and goes on when it answers", "error", err)
+		}
 		if last == nil || !cut {
 			last = err // that a try took too long tells less than what the KMS said before
 		}

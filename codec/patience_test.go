@@ -36,6 +36,7 @@ type act struct {
 	env     *testsuite.TestActivityEnvironment
 	options client.Options
 
+	logs  *logged
 	mu    sync.Mutex
 	beats []time.Time
 	// info changes what the SDK says about the activity.
@@ -44,7 +45,7 @@ type act struct {
 
 func newAct(t *testing.T, yaml string, wait time.Duration) *act {
 	t.Helper()
-	a := &act{backend: kmstest.NewBackend(), options: client.Options{Namespace: testNamespace}}
+	a := &act{backend: kmstest.NewBackend(), logs: new(logged), options: client.Options{Namespace: testNamespace}}
 	p, err := policy.Parse("test.yaml", []byte(yaml))
 	if err != nil {
 		t.Fatal(err)
@@ -57,7 +58,7 @@ func newAct(t *testing.T, yaml string, wait time.Duration) *act {
 		t.Fatal(err)
 	}
 	var suite testsuite.WorkflowTestSuite
-	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.DiscardHandler)))
+	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.NewTextHandler(a.logs, &slog.HandlerOptions{Level: slog.LevelWarn}))))
 	a.env = suite.NewTestActivityEnvironment()
 	a.env.SetDataConverter(a.options.DataConverter)
 	a.env.SetFailureConverter(a.options.FailureConverter)
@@ -129,6 +130,24 @@ func (w *watcherOut) RecordHeartbeat(ctx context.Context, details ...any) {
 	w.act.beats = append(w.act.beats, time.Now())
 	w.act.mu.Unlock()
 	w.Next.RecordHeartbeat(ctx, details...)
+}
+
+// logged is what the SDK's log says.
+type logged struct {
+	mu  sync.Mutex
+	buf strings.Builder
+}
+
+func (l *logged) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(b)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
 }
 
 // conversions are those that an activity does with the context at hand.
@@ -272,6 +291,9 @@ func TestActivitiesWait(t *testing.T) {
 						}
 						if tc.cancel > 0 && !errors.Is(err, context.Canceled) {
 							t.Errorf("%v is not canceled", err)
+						}
+						if waits := took > time.Second; strings.Count(a.logs.String(), "waits for a KMS") != map[bool]int{true: 1}[waits] {
+							t.Errorf("after %v the log says %q", took, a.logs)
 						}
 						if tc.heartbeat > 0 && !tc.unplugged {
 							a.checkBeats(t, start, tc.heartbeat)

@@ -39,7 +39,8 @@ var (
 // It wraps the client's DataConverter, sets a FailureConverter that seals
 // messages and stack traces, and installs a wire guard: an interceptor that
 // refuses a request with a payload that is not sealed, whatever put it there,
-// and that seals headers where the policy says sealHeaders. It reports what the
+// and that seals headers where the policy says sealHeaders. With an interceptor and
+// a context propagator it has activities wait for a KMS that is out. It reports what the
 // Codec does to the MetricsHandler of the first client that has one. List it
 // last if another plugin sets a data converter or a metrics handler.
 func NewPlugin(c *Codec) *Plugin { return &Plugin{codec: c} }
