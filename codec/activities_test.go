@@ -245,6 +245,23 @@ func TestLocalActivitiesWait(t *testing.T) {
 	})
 }
 
+// TestLocalActivitiesFailAtOnce: their workflow task is held if need be.
+func TestLocalActivitiesFailAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAct(t, onePolicy, 0)
+		a.env.SetTestTimeout(time.Minute)
+		start := time.Now()
+		_, err := a.env.ExecuteLocalActivity(func(context.Context) (string, error) {
+			a.outage(kms.Unavailable, 30*time.Second)
+			return "", temporal.NewNonRetryableApplicationError("CANARY", "Refused", nil)
+		})
+		if took := time.Since(start); err == nil || took > time.Second {
+			t.Errorf("after %v: %v", took, err)
+		}
+		time.Sleep(30 * time.Second) //nolint:forbidigo // the clock is the test's
+	})
+}
+
 // TestLocalActivityIsNoWorkflowCode: the SDK gives a local activity the converter of its
 // workflow, where an outage panics.
 func TestLocalActivityIsNoWorkflowCode(t *testing.T) {
@@ -280,6 +297,21 @@ func (r reader) Extract(ctx context.Context, in workflow.HeaderReader) (context.
 	return ctx, nil
 }
 
+// first is the plugin's propagator, with a look at what it panics with.
+type first struct {
+	workflow.ContextPropagator
+	panicked *any
+}
+
+func (f first) Extract(ctx context.Context, in workflow.HeaderReader) (context.Context, error) {
+	defer func() {
+		if *f.panicked = recover(); *f.panicked != nil {
+			panic(*f.panicked)
+		}
+	}()
+	return f.ContextPropagator.Extract(ctx, in)
+}
+
 func TestHeadersOpenAfterAnOutage(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
@@ -298,7 +330,8 @@ func TestHeadersOpenAfterAnOutage(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				a := newAct(t, onePolicy, 0)
 				got := make(chan *commonpb.Payload, 1)
-				a.env.SetContextPropagators(append(a.options.ContextPropagators, reader{got: got}))
+				var panicked any
+				a.env.SetContextPropagators([]workflow.ContextPropagator{first{a.options.ContextPropagators[0], &panicked}, reader{got: got}})
 				want := payload(t, "CANARY")
 				header := &commonpb.Header{Fields: map[string]*commonpb.Payload{"k": a.sealedElsewhere(t, "CANARY"), "plain": payload(t, 1)}}
 				a.env.SetHeader(header)
@@ -319,9 +352,11 @@ func TestHeadersOpenAfterAnOutage(t *testing.T) {
 				took := time.Since(start)
 				time.Sleep(tc.outage) //nolint:forbidigo // the clock is the test's
 				if tc.fails {
-					var failed *temporal.PanicError // is reported, and retried
-					if !errors.As(err, &failed) || ran || took < 9*time.Minute {
-						t.Errorf("ran %v, after %v: %v", ran, took, err)
+					// The SDK reports a panic, and an error not.
+					if why, ok := panicked.(error); !ok || ran || took < 9*time.Minute {
+						t.Errorf("ran %v, after %v: %v, %v", ran, took, panicked, err)
+					} else {
+						wantClass(t, why, tc.class)
 					}
 					return
 				}
