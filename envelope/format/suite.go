@@ -5,7 +5,6 @@ import (
 	"crypto/cipher"
 	"crypto/fips140"
 	"crypto/hkdf"
-	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/subtle"
 	"fmt"
@@ -67,19 +66,39 @@ func derive(dataKey []byte, salt *[SaltSize]byte) (derived, error) {
 	return okm, nil
 }
 
-// expand is HKDF-Expand-SHA256 (RFC 5869, 2.3) to derivedSize bytes, with HMACs
-// that it can zero. Each block has one of its own: resetting one copies its state.
+// expand is HKDF-Expand-SHA256 (RFC 5869, 2.3) to derivedSize bytes. Unlike that of
+// crypto/hkdf it has all it works with on the stack, which erase.Do clears.
 func expand(prk []byte, info string) derived {
 	okm := make(derived, 0, derivedSize)
+	var message [sha256.Size + len(infoLabel) + SaltSize + 1]byte // the block before, info, and a counter
+	defer clear(message[:])
 	for counter := byte(1); len(okm) < derivedSize; counter++ {
-		mac := hmac.New(sha256.New, prk)
-		mac.Write(okm[max(len(okm)-sha256.Size, 0):])
-		mac.Write([]byte(info))
-		mac.Write([]byte{counter})
-		okm = mac.Sum(okm)
-		erase.Crypto(mac)
+		m := append(message[:0], okm[max(len(okm)-sha256.Size, 0):]...)
+		m = append(append(m, info...), counter)
+		mac := hmacSHA256(prk, m)
+		okm = append(okm, mac[:]...)
+		clear(mac[:])
 	}
 	return okm
+}
+
+// hmacSHA256 is HMAC-SHA-256 (RFC 2104, FIPS 198-1) for a key of at most a block and
+// a short message.
+func hmacSHA256(key, message []byte) [sha256.Size]byte {
+	var inner [sha256.BlockSize + sha256.Size + len(infoLabel) + SaltSize + 1]byte
+	var outer [sha256.BlockSize + sha256.Size]byte
+	defer clear(inner[:])
+	defer clear(outer[:])
+	copy(inner[:], key)
+	copy(outer[:], key)
+	for i := range sha256.BlockSize {
+		inner[i] ^= 0x36
+		outer[i] ^= 0x5c
+	}
+	n := copy(inner[sha256.BlockSize:], message)
+	digest := sha256.Sum256(inner[:sha256.BlockSize+n])
+	copy(outer[sha256.BlockSize:], digest[:])
+	return sha256.Sum256(outer[:])
 }
 
 // payloadCipher is the AEAD of one payload key. Its maker wipes it.

@@ -1,61 +1,105 @@
 package erase
 
 import (
+	"crypto/aes"
+	"crypto/cipher"
 	"reflect"
+	"slices"
 	"strings"
 	"unsafe"
 )
 
-// Crypto zeroes what ciphers, MACs and hashes of the standard library keep of
-// their keys and inputs: key schedules, pads, states. They have no method for it,
-// and what the garbage collector frees it does not clear. Each object belongs to
-// the caller, was made by crypto/aes, crypto/cipher, crypto/hmac or crypto/sha256,
-// and is not used afterwards; of anything else, a nil too, nothing is touched.
+// Crypto zeroes what AES ciphers and GCMs of the standard library keep of their
+// keys: key schedules and tables. They have no method for it, and what the garbage
+// collector frees it does not clear. Each object belongs to the caller, was made by
+// crypto/aes or crypto/cipher, and is not used afterwards; of anything else, a nil
+// too, nothing is touched. It is safe for concurrent use with different objects.
 //
-// It goes by what the objects look like in this version of Go; the package's tests
-// find out when that changes.
+// It goes by what the objects look like in the versions of Go that layoutsKnown
+// names, and does nothing in others: what is an array of the object's own today may
+// be a table that all share tomorrow. The package's tests fail then.
 func Crypto(objects ...any) {
 	for _, o := range objects {
-		zeroOwn(reflect.ValueOf(o))
-	}
-}
-
-// zeroOwn zeroes what v leads to, if that is a struct of the standard library's
-// cryptography.
-func zeroOwn(v reflect.Value) {
-	for v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface {
-		v = v.Elem()
-	}
-	if v.Kind() == reflect.Struct && keepsKeys(v.Type().PkgPath()) {
-		zeroFields(v)
-	}
-}
-
-// zeroFields clears all arrays and slices of numbers in v and in what it points to.
-func zeroFields(v reflect.Value) {
-	for _, f := range v.Fields() {
-		switch f.Kind() {
-		case reflect.Struct:
-			zeroFields(f)
-		case reflect.Pointer, reflect.Interface:
-			zeroOwn(f)
-		case reflect.Slice:
-			if elem := f.Type().Elem(); isNumber(elem.Kind()) && f.Cap() > 0 {
-				clear(unsafe.Slice((*byte)(f.UnsafePointer()), uintptr(f.Cap())*elem.Size())) //nolint:gosec // the slice's own memory, in bytes
-			}
-		case reflect.Array:
-			if t := f.Type(); isNumber(t.Elem().Kind()) && f.CanAddr() {
-				clear(unsafe.Slice((*byte)(unsafe.Pointer(f.UnsafeAddr())), t.Size())) //nolint:gosec // the array's own memory, in bytes
-			}
-		default: // single numbers, of which ciphers keep sizes
+		for _, p := range layouts[reflect.TypeOf(o)] {
+			p.clear(pointer(reflect.ValueOf(o)).UnsafePointer())
 		}
 	}
 }
 
+// place is where an object keeps numbers that come from a key: size bytes at an
+// offset, after following the pointers at the offsets hops.
+type place struct {
+	hops     []uintptr
+	at, size uintptr
+}
+
+func (p place) clear(object unsafe.Pointer) {
+	for _, hop := range p.hops {
+		if object == nil {
+			return
+		}
+		object = *(*unsafe.Pointer)(unsafe.Add(object, hop))
+	}
+	if object != nil {
+		clear(unsafe.Slice((*byte)(unsafe.Add(object, p.at)), p.size)) //nolint:gosec // the array's own memory: places has it from the type
+	}
+}
+
+// layouts has the places of each type of cipher; reflection with each use would
+// cost more than the encryption of a small payload.
+var layouts = learn()
+
+func learn() map[reflect.Type][]place {
+	if !layoutsKnown {
+		return nil
+	}
+	known := make(map[reflect.Type][]place)
+	block, err := aes.NewCipher(make([]byte, 32))
+	if err != nil {
+		return nil
+	}
+	learned := []any{block}
+	for _, made := range []func(cipher.Block) (cipher.AEAD, error){cipher.NewGCM, cipher.NewGCMWithRandomNonce} {
+		if aead, err := made(block); err == nil { // FIPS 140 mode knows only one of them
+			learned = append(learned, aead)
+		}
+	}
+	for _, o := range learned {
+		if p := pointer(reflect.ValueOf(o)); p.Kind() == reflect.Pointer && keepsKeys(p.Type().Elem()) {
+			known[reflect.TypeOf(o)] = places(p.Type().Elem(), nil, 0)
+		}
+	}
+	return known
+}
+
+// pointer returns the pointer that an object is, or is a struct of and nothing else.
+func pointer(object reflect.Value) reflect.Value {
+	if object.Kind() == reflect.Struct && object.NumField() == 1 {
+		return object.Field(0)
+	}
+	return object
+}
+
+// places returns where a struct, at an offset from where hops lead, and what it
+// points to keep arrays of numbers. Single numbers are sizes.
+func places(t reflect.Type, hops []uintptr, offset uintptr) (out []place) {
+	for f := range t.Fields() {
+		at := offset + f.Offset
+		switch {
+		case f.Type.Kind() == reflect.Struct:
+			out = append(out, places(f.Type, hops, at)...)
+		case f.Type.Kind() == reflect.Pointer && keepsKeys(f.Type.Elem()):
+			out = append(out, places(f.Type.Elem(), append(slices.Clip(hops), at), 0)...)
+		case f.Type.Kind() == reflect.Array && isNumber(f.Type.Elem().Kind()):
+			out = append(out, place{hops: hops, at: at, size: f.Type.Size()})
+		}
+	}
+	return out
+}
+
 func isNumber(k reflect.Kind) bool { return k >= reflect.Uint8 && k <= reflect.Uint64 }
 
-// keepsKeys reports whether the types of a package are those that the ciphers and
-// hashes are made of.
-func keepsKeys(pkg string) bool {
-	return pkg == "crypto/cipher" || strings.HasPrefix(pkg, "crypto/internal/fips140/")
+// keepsKeys reports whether a type is one of those that the ciphers are made of.
+func keepsKeys(t reflect.Type) bool {
+	return t.Kind() == reflect.Struct && (t.PkgPath() == "crypto/cipher" || strings.HasPrefix(t.PkgPath(), "crypto/internal/fips140/"))
 }

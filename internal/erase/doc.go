@@ -1,6 +1,6 @@
 // Package erase takes out of memory what the use of a key leaves there, where
-// clearing our own copy does not reach: in the standard library's ciphers and MACs,
-// on the stack and, in one kind of build, everywhere else.
+// clearing our own copy does not reach: in the standard library's ciphers, on the
+// stack and, in one kind of build, everywhere else.
 //
 // envelope/format works with payload keys inside Do and zeroes its ciphers with
 // Crypto; envelope makes and receives data keys, and calls backends, inside Do;

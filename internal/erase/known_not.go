@@ -1,0 +1,5 @@
+//go:build !go1.26 || go1.27
+
+package erase
+
+const layoutsKnown = false
