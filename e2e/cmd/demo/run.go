@@ -39,7 +39,7 @@ func run(ctx context.Context, s settings, out io.Writer) (err error) {
 
 	starting, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	fmt.Fprintln(out, "Starting the codec server, the Temporal server and its Web UI …")
+	fmt.Fprintf(out, "The keyring and the policy file are in %s until the demo ends.\nStarting the codec server, the Temporal server and its Web UI …\n", dir)
 	endpoint, stopCodec, err := startCodecServer(starting, s, dir)
 	if err != nil {
 		return err
@@ -75,9 +75,14 @@ func run(ctx context.Context, s settings, out io.Writer) (err error) {
 	if err := runOrders(starting, cl, temporal.UIURL, out); err != nil {
 		return err
 	}
-	if err := showStored(starting, temporal.HostPort, endpoint, out); err != nil {
+	if err := showStored(starting, temporal.HostPort, out); err != nil {
 		return err
 	}
+	binary, err := filepath.Abs(s.waxseal)
+	if err != nil {
+		return err
+	}
+	suggest(out, findCLI(starting, exec.LookPath, servers.CLIPath), shellWord(binary), dir, temporal.HostPort, endpoint)
 	if s.once {
 		return nil
 	}
@@ -196,7 +201,7 @@ func outcomeOf(ctx context.Context, cl client.Client, run client.WorkflowRun, o 
 }
 
 // showStored prints what the server holds of the first order.
-func showStored(ctx context.Context, hostPort, endpoint string, out io.Writer) error {
+func showStored(ctx context.Context, hostPort string, out io.Writer) error {
 	bare, err := client.DialContext(ctx, client.Options{HostPort: hostPort, Logger: quiet{}})
 	if err != nil {
 		return err
@@ -209,8 +214,6 @@ func showStored(ctx context.Context, hostPort, endpoint string, out io.Writer) e
 	email := reply.GetWorkflowExecutionInfo().GetMemo().GetFields()["email"]
 	fmt.Fprintf(out, "\nWhat the server stores of the memo of %s:\n  encoding           %s\n  encryption-key-id  %s\n  data               %.24x… (%d bytes)\n",
 		orders[0].id, email.GetMetadata()["encoding"], email.GetMetadata()["encryption-key-id"], email.GetData(), len(email.GetData()))
-	fmt.Fprintf(out, "\nThe Web UI has the codec server %s set. With the temporal CLI:\n  temporal workflow show --address %s --workflow-id %s --codec-endpoint %s\n  temporal workflow signal --address %s --workflow-id %s --name %s --input '\"you\"' --codec-endpoint %s\n",
-		endpoint, hostPort, orders[0].id, endpoint, hostPort, orders[2].id, approval, endpoint)
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package servers
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"strings"
@@ -12,7 +13,7 @@ import (
 // variables reach it: all it knows is in args.
 func CLI(tb testing.TB, args ...string) *exec.Cmd {
 	tb.Helper()
-	path, err := find(tb.Context(), programCLI)
+	path, err := CLIPath(tb.Context())
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -21,6 +22,9 @@ func CLI(tb testing.TB, args ...string) *exec.Cmd {
 	cmd.Env = append(environWithout("TEMPORAL_"), "HOME="+home, "XDG_CONFIG_HOME="+home)
 	return cmd
 }
+
+// CLIPath returns the path of the temporal command, or a *NotInstalledError.
+func CLIPath(ctx context.Context) (string, error) { return find(ctx, programCLI) }
 
 // Chromium returns the path of a Chromium or Chrome.
 func Chromium(tb testing.TB) string {
