@@ -107,6 +107,7 @@ func (e *examination) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	e.warnManyFiles(rules)
 	progress := terminal.StartProgress(e.app.err, len(keys), "keys examined")
 	defer progress.Stop()
 	cfg.Done = func() { progress.Add(1) }
@@ -185,6 +186,23 @@ func (e *examination) subjects(rules *policy.Policy, samples []doctor.Sample) ([
 		}
 	}
 	return keys, nil
+}
+
+// warnManyFiles warns of keys whose opening makes a file for each namespace that
+// anybody asks for: a file of a local keyring is made when a key of it is opened,
+// a key in it when it first wraps.
+func (e *examination) warnManyFiles(rules *policy.Policy) {
+	for _, name := range rules.KeyNames() {
+		key := rules.Keys[name]
+		path, _, _ := strings.Cut(key.URI, "#")
+		if len(e.names) > 0 && !slices.Contains(e.names, name) || !strings.HasPrefix(path, localkms.Scheme+"://") {
+			continue
+		}
+		if (policy.Key{Name: name, URI: path}).Templated() {
+			e.app.say(severityWarning, fmt.Sprintf("key %s makes a keyring file for each namespace that it is asked for: {namespace} is in the path", name))
+			e.app.say(severityHint, "put {namespace} into the name, as in local:///var/lib/waxseal/keyring#tenant-{namespace}")
+		}
+	}
 }
 
 // shownURI is a URI without its query, where people put what they should not.

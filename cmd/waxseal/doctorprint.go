@@ -9,6 +9,7 @@ import (
 
 	"github.com/waxseal/waxseal/internal/doctor"
 	"github.com/waxseal/waxseal/internal/terminal"
+	"github.com/waxseal/waxseal/kms"
 )
 
 // sparkColumns is how wide a sparkline is at most.
@@ -35,8 +36,8 @@ type doctorItem struct {
 
 type doctorCheck struct {
 	Check  string `json:"check"`
-	Status string `json:"status"` // pass, skip, warn or fail
-	Class  string `json:"class,omitempty"`
+	Status string `json:"status"`          // pass, skip, warn or fail
+	Class  string `json:"class,omitempty"` // a kms.Class, or configurationClass
 	Detail string `json:"detail"`
 	Hint   string `json:"hint,omitempty"`
 }
@@ -61,7 +62,7 @@ func tellDoctor(role string, results []doctor.Result) *doctorJSON {
 		for _, c := range r.Checks {
 			check := doctorCheck{Check: c.Name, Status: c.Status.String(), Detail: c.Detail, Hint: c.Hint}
 			if c.Class != nil {
-				check.Class = c.Class.String()
+				check.Class = shownClass(c.Name, *c.Class)
 			}
 			item.Checks = append(item.Checks, check)
 		}
@@ -76,6 +77,17 @@ func tellDoctor(role string, results []doctor.Result) *doctorJSON {
 		told.Keys = append(told.Keys, item)
 	}
 	return told
+}
+
+// configurationClass stands for kms.Internal where a key is opened: a URI, a
+// setting or an environment is at fault, and "internal" reads as a bug of ours.
+const configurationClass = "configuration"
+
+func shownClass(check string, class kms.Class) string {
+	if check == doctor.Opens && class == kms.Internal {
+		return configurationClass
+	}
+	return class.String()
 }
 
 // inMs is d in milliseconds, to the microsecond.

@@ -193,6 +193,10 @@ func (a Auth) check(viaAgent bool, bad func(problem, hint string)) {
 	}
 }
 
+// noToken is the problem of whoever did not log in: like every other lack of
+// rights it is Denied, where it is the only one.
+const noToken = "there is no token"
+
 func (a Auth) checkToken(viaAgent bool, bad func(problem, hint string)) {
 	switch {
 	case !a.Token.valid():
@@ -201,6 +205,6 @@ func (a Auth) checkToken(viaAgent bool, bad func(problem, hint string)) {
 	case a.Token != "" && a.TokenFile != "":
 		bad("there are both a token and a file for one", "set VAULT_TOKEN or "+EnvTokenFile)
 	case a.Token == "" && a.TokenFile == "" && !viaAgent:
-		bad("there is no token", "set VAULT_TOKEN, "+EnvTokenFile+" or "+EnvAuthMethod+", or VAULT_AGENT_ADDR where a Vault agent adds its own")
+		bad(noToken, "set VAULT_TOKEN, "+EnvTokenFile+" or "+EnvAuthMethod+", or VAULT_AGENT_ADDR where a Vault agent adds its own")
 	}
 }

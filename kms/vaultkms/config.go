@@ -68,7 +68,7 @@ type Config struct {
 //
 // New does not reach Vault: the first request logs in. A Config or an environment
 // that cannot be used gives an *kms.Error of class Internal that lists everything
-// wrong with it.
+// wrong with it; if all that is missing is a token, it is Denied.
 func New(cfg Config) (*Key, error) {
 	return newKey(cfg, alone)
 }
@@ -165,6 +165,9 @@ func (cfg Config) check(viaAgent bool) error {
 		return nil
 	}
 	e := &kms.Error{Op: "open", Detail: strings.Join(problems, "; "), Advice: strings.Join(advice, "; ")}
+	if slices.Equal(problems, []string{noToken}) {
+		e.Class = kms.Denied
+	}
 	if kms.CheckID(id) == nil && validPath(cfg.Mount) && validName(cfg.Name) && (cfg.Namespace == "" || validPath(cfg.Namespace)) {
 		e.KeyID = id
 	}

@@ -135,6 +135,8 @@ func TestNewListsAllProblems(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "with hashivault://transit/k") {
 		t.Errorf("%v does not name the key", err)
 	}
+	// Who has no token is refused, whoever says so.
+	wantError(t, err, kms.Denied, "VAULT_TOKEN")
 }
 
 func TestBadEnvironment(t *testing.T) {
