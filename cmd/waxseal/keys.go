@@ -25,11 +25,12 @@ after there.`,
 // keyringFlags say which keyring.
 type keyringFlags struct {
 	source
-	file string
+	file  string
+	given func(flag string) bool
 }
 
 func (a *app) keyringFlags(cmd *cobra.Command) *keyringFlags {
-	f := &keyringFlags{source: source{app: a}}
+	f := &keyringFlags{source: source{app: a}, given: cmd.Flags().Changed}
 	cmd.Flags().SortFlags = false
 	cmd.Flags().StringVar(&f.file, "keyring", "", "keyring `file`; without it, the one in the data directory")
 	_ = cmd.MarkFlagFilename("keyring") // the flag is there
@@ -40,6 +41,11 @@ func (a *app) keyringFlags(cmd *cobra.Command) *keyringFlags {
 func (f *keyringFlags) open() (*localkms.Keyring, error) {
 	if f.file != "" && f.dataDir != "" {
 		return nil, &usageError{text: "--keyring and --data-dir both name a keyring", hint: "give one of them"}
+	}
+	for flag, value := range map[string]string{"keyring": f.file, "data-dir": f.dataDir} {
+		if f.given(flag) && value == "" { // a script's variable that is not set must not mean the usual keyring
+			return nil, &usageError{text: "--" + flag + " is empty", hint: "say which keyring, or leave --" + flag + " out for the one in the data directory"}
+		}
 	}
 	path, err := filepath.Abs(f.file)
 	if f.file == "" {
@@ -140,6 +146,9 @@ Each rotation adds a version; --if-older-than makes it safe to run again.`,
 	jsonFlag(cmd, &asJSON)
 	cmd.ValidArgsFunction = f.completeNames
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
+		if f.given("if-older-than") && ifOlder <= 0 {
+			return &usageError{text: fmt.Sprintf("--if-older-than is %v", ifOlder), hint: "give a duration above zero, such as 720h, or leave it out to rotate now"}
+		}
 		ring, err := f.open()
 		if err != nil {
 			return err
