@@ -91,7 +91,10 @@ func (k *twoKMSs) seal(t *testing.T, n int) (plain, sealed []*commonpb.Payload) 
 	t.Setenv("VAULT_TOKEN", k.vault.RootToken)
 	t.Setenv("AWS_ACCESS_KEY_ID", awsserver.DefaultAccessKeyID)
 	t.Setenv("AWS_SECRET_ACCESS_KEY", awsserver.DefaultSecretAccessKey)
-	c, err := codec.New(t.Context(), codec.Config{Policy: p, Registry: kms.NewRegistry(awskms.Backend, vaultkms.Backend)})
+	c, err := codec.New(t.Context(), codec.Config{
+		Policy: p, Registry: kms.NewRegistry(awskms.Backend, vaultkms.Backend),
+		CallTimeout: time.Minute, // what is sealed here is only there to be opened
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
