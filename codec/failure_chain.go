@@ -134,14 +134,14 @@ func (c *failureChain) fit(dc converter.DataConverter, limit int) (done bool, er
 }
 
 // room returns how many bytes the kept links may say in all, from what they say now.
-// Where it is compressed, a byte less is less than a byte less, so each try asks for more.
+// Where it is compressed, a byte less is less than a byte less, so each try asks for twice as much.
 func (c *failureChain) room(limit, try int) (room int) {
 	for _, link := range c.kept() {
 		room += jsonSizes(*link.sealed)
 	}
 	over := proto.Size(c.failure) - limit
 	if over > 0 {
-		over *= try + 1
+		over <<= try
 	}
 	return room - over
 }

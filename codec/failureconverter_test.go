@@ -94,6 +94,16 @@ func trace(n int) string {
 	return b.String()[:n]
 }
 
+// say is text that compresses somewhat.
+func say(n int) string {
+	words := strings.Fields("the order could not be charged because customer balance has no such amount left for shipping")
+	var b strings.Builder
+	for x := uint32(1); b.Len() < n; x = x*1664525 + 1013904223 {
+		b.WriteString(words[x>>28] + " ")
+	}
+	return b.String()[:n]
+}
+
 // noise is text that does not compress well.
 func noise(n int) string {
 	var b strings.Builder
@@ -160,6 +170,28 @@ func wantWhole(t *testing.T, got, want []link) {
 	t.Helper()
 	if d := cmp.Diff(want, got, cmp.AllowUnexported(link{})); d != "" {
 		t.Error(d)
+	}
+}
+
+// Where what is sealed is compressed, cutting a byte does not save one.
+func TestAPendingFailureFitsWhereEachLinkSaysMuch(t *testing.T) {
+	for _, policy := range []string{"one key", "compression"} {
+		for n := 2; n <= 9; n++ {
+			var want []link
+			for i := range n {
+				want = append(want, link{fmt.Sprintf("%d: %s", i, say(2000)), ""})
+			}
+			c, _ := newCodec(t, pendingPolicies[policy])
+			f := inActivity(c).ErrorToFailure(chained(want...))
+			if size := proto.Size(f); size > pendingLimit {
+				t.Errorf("%s, %d links: %d bytes", policy, n, size)
+			}
+			for i, got := range opened(t, c, f) {
+				if whole := got == want[i]; !whole && !isCut(got.message, want[i].message) || whole && policy == "one key" {
+					t.Errorf("%s, link %d of %d says %q", policy, i, n, got.message)
+				}
+			}
+		}
 	}
 }
 
