@@ -8,6 +8,7 @@ import (
 
 	commonpb "go.temporal.io/api/common/v1"
 	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/temporal"
 
@@ -22,6 +23,7 @@ type activities struct {
 	interceptor.InterceptorBase
 	codec     *Codec
 	namespace string
+	failures  converter.FailureConverter
 }
 
 // InterceptActivity implements interceptor.WorkerInterceptor.
@@ -56,7 +58,27 @@ func (in *activityIn) ExecuteActivity(ctx context.Context, input *interceptor.Ex
 			return err
 		})
 	}
-	return nil, err
+	return nil, in.of.cancellation(ctx, err)
+}
+
+// cancellation returns an error of an activity, without the details of a cancellation
+// if they cannot be sealed: the SDK seals them past the failure converter and panics
+// where that fails, and the server would hear that the activity failed.
+func (a *activities) cancellation(ctx context.Context, err error) error {
+	canceled, ok := errors.AsType[*temporal.CanceledError](err)
+	if !ok || !canceled.HasDetails() {
+		return err
+	}
+	running := site{namespace: a.namespace, ctx: ctx}.running()
+	failures := converter.WithFailureConverterSerializationContext(a.failures, converter.ActivitySerializationContext{
+		Namespace: running.Namespace, WorkflowID: running.WorkflowID, WorkflowType: running.WorkflowType,
+		ActivityType: running.ActivityType, TaskQueue: running.TaskQueue,
+	})
+	failure := failures.ErrorToFailure(canceled)
+	if failure.GetCanceledFailureInfo().GetDetails() != nil {
+		return err
+	}
+	return failures.FailureToError(failure)
 }
 
 // final reports whether the server will not try an activity again after err. Local

@@ -445,3 +445,41 @@ func TestCompletingActivitiesInAnOutage(t *testing.T) {
 		t.Errorf("got %q, %v", got, err)
 	}
 }
+
+// TestACanceledActivityInAnOutage has an activity end as canceled, with details that
+// cannot be sealed: it is canceled all the same.
+func TestACanceledActivityInAnOutage(t *testing.T) {
+	b := newBench(t, func(w worker.Worker) {
+		w.RegisterActivityWithOptions(func(ctx context.Context) error {
+			tick := time.NewTicker(100 * time.Millisecond)
+			defer tick.Stop()
+			for {
+				select {
+				case <-tick.C:
+					activity.RecordHeartbeat(ctx)
+				case <-ctx.Done():
+					return fmt.Errorf("CANARY: %w", temporal.NewCanceledError("CANARY details"))
+				}
+			}
+		}, activity.RegisterOptions{Name: "WaitsToBeCanceled"})
+		w.RegisterWorkflowWithOptions(func(ctx workflow.Context) error {
+			ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+				StartToCloseTimeout: time.Minute, HeartbeatTimeout: 2 * time.Second, WaitForCancellation: true, RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 1},
+			})
+			return workflow.ExecuteActivity(ctx, "WaitsToBeCanceled").Get(ctx, nil)
+		}, workflow.RegisterOptions{Name: "Canceled"})
+	})
+	run := b.start(t, "Canceled")
+	b.pending(t, "Canceled", "the activity runs", func(p *workflowpb.PendingActivityInfo) bool {
+		return p.GetState() == enumspb.PENDING_ACTIVITY_STATE_STARTED
+	})
+	b.backend.Fake("a").Always(kmstest.Fail(kms.Unavailable))
+	if err := b.client.CancelWorkflow(t.Context(), run.GetID(), ""); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := run.Get(ctx, nil); !temporal.IsCanceledError(err) || strings.Contains(err.Error(), "CANARY") {
+		t.Errorf("it ended with %v", err)
+	}
+}
