@@ -71,7 +71,7 @@ func unwrapAll(ctx context.Context, missing []cacheKey, jobs map[cacheKey]unwrap
 // error: in a goroutine of ours it would end the program and print its value.
 func callUnwrap(ctx context.Context, job unwrapJob, wrapped []kms.Wrapped) (out []kms.Unwrapped, err error) {
 	defer recovered("unwrap", job.key, &err)
-	erase.Do(func() { out, err = job.key.Unwrap(ctx, wrapped, job.ec) })
+	erase.Call(func() { out, err = job.key.Unwrap(ctx, wrapped, job.ec) })
 	if err != nil {
 		for _, r := range out { // there should be none
 			clear(r.DataKey)

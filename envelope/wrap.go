@@ -216,7 +216,7 @@ func (s *Sealer) record(k *sealingKey, i int, got []*answer) {
 // callWrap calls the KMS and checks that its answers can be recorded.
 func callWrap(ctx context.Context, kek kms.Key, plain [][]byte, ec kms.Context) (wrapped []kms.Wrapped, err error) {
 	defer recovered("wrap", kek, &err)
-	erase.Do(func() { wrapped, err = kek.Wrap(ctx, plain, ec) })
+	erase.Call(func() { wrapped, err = kek.Wrap(ctx, plain, ec) })
 	if err != nil {
 		return nil, err
 	}

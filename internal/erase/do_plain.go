@@ -2,39 +2,8 @@
 
 package erase
 
-import "runtime"
-
 // Runtime says whether the Go runtime erases, in this build, what is used in Do.
 const Runtime = false
 
-// deadStack is how much of the stack below its caller Do clears, in bytes: more
-// than HMAC and AES-GCM use.
-const deadStack = 4 << 10
-
-// Do calls f, once, and then clears vector registers (on amd64 and arm64) and the
-// stack that f used, as far as deadStack reaches; also if f panics or ends the
-// goroutine. Goroutines that f starts are on stacks of their own. f should not need
-// more than deadStack while it holds a key: a stack that grows leaves its old place
-// behind as it was.
-//
-// It does not clear what f allocates, nor what a signal that comes while f runs saves
-// of the registers.
-//
-//go:noinline
-func Do(f func()) {
-	clearStack(false) // makes the stack grow now, when there is no key on it
-	defer clearStack(true)
-	f()
-}
-
-// clearStack has room on the stack for deadStack bytes, and clears them if really.
-//
-//go:noinline
-func clearStack(really bool) {
-	if really {
-		var dead [deadStack]byte
-		clear(dead[:])
-		runtime.KeepAlive(&dead) // else the compiler would leave it all out
-		clearRegisters()
-	}
-}
+// Do calls f, once, and then clears what Call does.
+func Do(f func()) { Call(f) }

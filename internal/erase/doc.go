@@ -3,10 +3,9 @@
 // stack and, in one kind of build, everywhere else.
 //
 // envelope/format works with payload keys inside Do and zeroes its ciphers with
-// Crypto; envelope makes and receives data keys, and calls backends, inside Do;
-// kms/localkms zeroes the ciphers of its KEKs. In a build with
-// GOEXPERIMENT=runtimesecret Do is that of runtime/secret. docs/threat-model.md says
-// what is left then, and without.
+// Crypto; envelope makes and copies data keys inside Do, and calls backends inside
+// Call. In a build with GOEXPERIMENT=runtimesecret Do is that of runtime/secret.
+// docs/threat-model.md says what is left then, and without.
 //
 // Nothing here depends on a key or reports an error: where there is nothing to
 // erase, nothing happens. It never touches memory that its caller does not hand

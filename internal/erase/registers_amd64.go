@@ -1,5 +1,3 @@
-//go:build !goexperiment.runtimesecret
-
 package erase
 
 import "golang.org/x/sys/cpu"

@@ -1,5 +1,3 @@
-//go:build !goexperiment.runtimesecret
-
 #include "textflag.h"
 
 // func clearVectors()

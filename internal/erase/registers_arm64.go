@@ -1,5 +1,3 @@
-//go:build !goexperiment.runtimesecret
-
 package erase
 
 // clearRegisters zeroes the vector registers, through which copies, SHA-256 and AES
