@@ -10,6 +10,9 @@ FUZZTIME ?= 30s
 # More flags for go test: make test TESTFLAGS='-run TestOpen -v'
 TESTFLAGS ?=
 
+# What make check runs again in a build in which the runtime erases keys: all that seals and opens, and looks at memory.
+SECRET_TESTS := ^Test(Memory|Buffers|Seal|Open|Vectors|SpecificationDecoder|Rewrap|Do|Crypto|Scan)
+
 INSTALL := e2e/servers/install.sh
 GOFUMPT = "$$($(INSTALL) path gofumpt)"
 
@@ -47,6 +50,8 @@ test: servers ## run all tests of all modules; installs and builds what they nee
 check: lint ## formatting, linters, vet, and the tests with the race detector
 	@$(INSTALL) vault vault-kubernetes
 	go test -race -timeout 20m $(TESTFLAGS) ./...
+	@echo '== GOEXPERIMENT=runtimesecret: all that seals and opens, and looks at memory'
+	GOEXPERIMENT=runtimesecret go test -short -run '$(SECRET_TESTS)' ./envelope/... ./internal/erase ./internal/memtest
 
 lint: ## formatting, golangci-lint and go vet, in all modules
 	@$(INSTALL) lint
