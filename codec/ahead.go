@@ -9,6 +9,7 @@ import (
 	failurepb "go.temporal.io/api/failure/v1"
 	historypb "go.temporal.io/api/history/v1"
 	sdkpb "go.temporal.io/api/sdk/v1"
+	updatepb "go.temporal.io/api/update/v1"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/waxseal/waxseal/envelope"
@@ -22,9 +23,9 @@ const warmChunk = 256
 // toOpen tells which sealed payloads of a workflow task, or of a page of its
 // history, the SDK is going to open. must are those that it opens outside workflow
 // code, where no panic holds the task, and takes what does not open for nothing:
-// markers, failures and headers. may are those that workflow code opens as a rule.
-// What it only passes on, such as the inputs of activities, is in neither: this
-// worker need not even be allowed to open it.
+// markers, failures, headers and the arguments of updates. may are those that
+// workflow code opens as a rule. What it only passes on, such as the inputs of
+// activities, is in neither: this worker need not even be allowed to open it.
 func toOpen(msg proto.Message) (must, may []*commonpb.Payload, err error) {
 	into := func(list *[]*commonpb.Payload, p *commonpb.Payload) {
 		if ClaimsSealed(p) && KeyIDs(p) != nil {
@@ -36,11 +37,15 @@ func toOpen(msg proto.Message) (must, may []*commonpb.Payload, err error) {
 		_, summary := parent.(*sdkpb.UserMetadata)
 		return !memo && !summary
 	}
+	always := func(parent proto.Message) bool {
+		_, header := parent.(*commonpb.Header)
+		_, update := parent.(*updatepb.Input)
+		return header || update
+	}
 	w := walker{
 		payload: func(parent proto.Message, p *commonpb.Payload) error {
-			_, header := parent.(*commonpb.Header)
 			switch {
-			case header:
+			case always(parent):
 				into(&must, p)
 			case opens(parent):
 				into(&may, p)
@@ -52,9 +57,8 @@ func toOpen(msg proto.Message) (must, may []*commonpb.Payload, err error) {
 		marker, code, fails := roles(e.GetEventType())
 		return walker{
 			payload: func(parent proto.Message, p *commonpb.Payload) error {
-				_, header := parent.(*commonpb.Header)
 				switch {
-				case header, marker:
+				case marker, always(parent):
 					into(&must, p)
 				case code && opens(parent):
 					into(&may, p)
@@ -87,8 +91,6 @@ func roles(kind enumspb.EventType) (marker, code, fails bool) {
 		enumspb.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_COMPLETED,
 		enumspb.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_CANCELED,
 		enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED,
-		enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ADMITTED,
-		enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED,
 		enumspb.EVENT_TYPE_NEXUS_OPERATION_COMPLETED,
 	}, kind)
 	fails = !slices.Contains([]enumspb.EventType{

@@ -65,9 +65,10 @@ func (g *guard) holdTask(ctx context.Context, req proto.Message, in *workflowser
 	// The poll may have waited for most of its time, and the task is ours now.
 	ctx = context.WithoutCancel(ctx)
 	namespace := g.namespaceOf(req)
+	timeout, base := timeoutsOf(in)
 	t := &task{
 		run: in.GetWorkflowExecution().GetRunId(), token: in.GetTaskToken(), attempt: in.GetAttempt(), query: in.GetQuery() != nil,
-		until: time.Now().Add(timeoutOf(in)),
+		until: time.Now().Add(timeout), base: base,
 		facts: policy.Facts{
 			Namespace: namespace, WorkflowID: in.GetWorkflowExecution().GetWorkflowId(),
 			WorkflowType: in.GetWorkflowType().GetName(), TaskQueue: in.GetWorkflowExecutionTaskQueue().GetName(),
@@ -97,7 +98,7 @@ func (g *guard) failTask(t *task, why error) {
 		g.codec.tasks.failNow(t, why)
 		return
 	}
-	g.codec.tasks.fail(t, why)
+	g.codec.tasks.hold(t, why, t.delay(), true)
 }
 
 // openPage opens a page of a history ahead that a worker fetched for a task. What
@@ -105,8 +106,10 @@ func (g *guard) failTask(t *task, why error) {
 func (g *guard) openPage(ctx context.Context, req *workflowservice.GetWorkflowExecutionHistoryRequest, in *workflowservice.GetWorkflowExecutionHistoryResponse) error {
 	t, ok := g.codec.tasks.recall(byPage, req.GetNextPageToken())
 	if len(req.GetNextPageToken()) == 0 && fromTheStart(req) {
-		if open := g.codec.tasks.of(req.GetExecution().GetRunId()); len(open) > 0 {
-			t, ok = open[0], true
+		for _, t = range g.codec.tasks.of(g.namespaceOf(req), req.GetExecution().GetWorkflowId()) {
+			if ok = t.run == req.GetExecution().GetRunId(); ok {
+				break
+			}
 		}
 	}
 	if !ok {
@@ -118,7 +121,7 @@ func (g *guard) openPage(ctx context.Context, req *workflowservice.GetWorkflowEx
 		return nil
 	}
 	// The SDK does not ask again. It fails the task, or with the first page drops it.
-	g.codec.tasks.hold(t.run, held)
+	g.codec.tasks.hold(t, held, t.delay(), true)
 	return status.Error(codes.FailedPrecondition, held.Error())
 }
 
@@ -175,7 +178,7 @@ func (g *guard) answer(ctx context.Context, req proto.Message, refused error, se
 
 // holdsCompletion returns why a task is not to be completed, or nil.
 func (g *guard) holdsCompletion(t *task, r *workflowservice.RespondWorkflowTaskCompletedRequest) error {
-	if why := g.codec.tasks.reason(t); why != nil {
+	if why, final := g.codec.tasks.reason(t); final {
 		return why
 	}
 	if held := g.withheldIn(t.facts, r); held != nil {
@@ -207,10 +210,10 @@ func (g *guard) withheldIn(facts policy.Facts, r *workflowservice.RespondWorkflo
 	return held
 }
 
-// explain has the failure of a held task say why. The SDK's own holds no more than
-// the class where it could not be sealed, for the same reason.
+// explain has the failure of a task say what it met. The SDK's own holds no more
+// than the class where it could not be sealed, for the same reason.
 func (g *guard) explain(t *task, r *workflowservice.RespondWorkflowTaskFailedRequest) *workflowservice.RespondWorkflowTaskFailedRequest {
-	why := g.codec.tasks.reason(t)
+	why, _ := g.codec.tasks.reason(t)
 	if why == nil || withheld(r.GetFailure()) == nil {
 		return r
 	}

@@ -15,6 +15,7 @@ import (
 	historypb "go.temporal.io/api/history/v1"
 	querypb "go.temporal.io/api/query/v1"
 	taskqueuepb "go.temporal.io/api/taskqueue/v1"
+	updatepb "go.temporal.io/api/update/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -35,16 +36,17 @@ seal:
 
 // wire is what a guard sends and what comes back.
 type wire struct {
-	t      *testing.T
-	guard  *codec.Guard
-	answer map[string]proto.Message // by the last segment of the method
+	t         *testing.T
+	guard     *codec.Guard
+	namespace string                   // of its polls
+	answer    map[string]proto.Message // by the last segment of the method
 
 	mu   sync.Mutex
 	sent []proto.Message
 }
 
 func newWire(t *testing.T, c *codec.Codec) *wire {
-	return &wire{t: t, guard: codec.NewGuard(c, "n"), answer: make(map[string]proto.Message)}
+	return &wire{t: t, guard: codec.NewGuard(c, "n"), namespace: "n", answer: make(map[string]proto.Message)}
 }
 
 // call sends req past the guard and returns what the SDK sees.
@@ -64,7 +66,7 @@ func (w *wire) poll(task *workflowservice.PollWorkflowTaskQueueResponse) *workfl
 	w.t.Helper()
 	w.answer["PollWorkflowTaskQueue"] = task
 	got := new(workflowservice.PollWorkflowTaskQueueResponse)
-	if err := w.call(w.t.Context(), "PollWorkflowTaskQueue", &workflowservice.PollWorkflowTaskQueueRequest{Namespace: "n", Identity: "me"}, got); err != nil {
+	if err := w.call(w.t.Context(), "PollWorkflowTaskQueue", &workflowservice.PollWorkflowTaskQueueRequest{Namespace: w.namespace, Identity: "me"}, got); err != nil {
 		w.t.Fatal(err)
 	}
 	return got
@@ -138,6 +140,13 @@ func TestTasksAreOpenedAhead(t *testing.T) {
 		{"marker", func(p *commonpb.Payload) []*historypb.HistoryEvent { return []*historypb.HistoryEvent{marker(p)} }, true, true},
 		{"failure", func(p *commonpb.Payload) []*historypb.HistoryEvent {
 			return []*historypb.HistoryEvent{activityFailed(&failurepb.Failure{Message: "x", Cause: &failurepb.Failure{EncodedAttributes: p}})}
+		}, true, true},
+		{"update", func(p *commonpb.Payload) []*historypb.HistoryEvent {
+			return []*historypb.HistoryEvent{{EventType: enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED, Attributes: &historypb.HistoryEvent_WorkflowExecutionUpdateAcceptedEventAttributes{
+				WorkflowExecutionUpdateAcceptedEventAttributes: &historypb.WorkflowExecutionUpdateAcceptedEventAttributes{
+					AcceptedRequest: &updatepb.Request{Input: &updatepb.Input{Args: &commonpb.Payloads{Payloads: []*commonpb.Payload{p}}}},
+				},
+			}}}
 		}, true, true},
 		{"signal", func(p *commonpb.Payload) []*historypb.HistoryEvent { return []*historypb.HistoryEvent{signaled(p)} }, true, false},
 		{"activity's input", func(p *commonpb.Payload) []*historypb.HistoryEvent { return []*historypb.HistoryEvent{scheduled(p)} }, false, false},

@@ -1,38 +1,53 @@
 package codec
 
 import (
+	"cmp"
+
 	"go.temporal.io/sdk/converter"
+
+	"github.com/waxseal/waxseal/policy"
 )
 
-// heldAt returns what a conversion in workflow code is to panic with, and has the
-// task fail that is running; nil if err is to be returned.
+// heldAt returns what a conversion in workflow code is to panic with that failed,
+// and has its task fail; nil if err is to be returned.
 func (c *Codec) heldAt(s site, err error) *HeldError {
 	if err == nil {
 		return nil
 	}
-	if s.workflow == nil {
-		c.heldBeside(s, err)
-		return nil
-	}
-	if s.workflow.Value(inQuery{}) != nil || !c.holds(s.owner(), err) {
+	if s.workflow == nil || s.workflow.Value(inQuery{}) != nil || !c.holds(s.owner(), err) {
+		c.suspect(s, err)
 		return nil
 	}
 	held := &HeldError{Err: err}
-	c.tasks.hold(runOf(s.workflow), held)
+	running, run := s.running(), runOf(s.workflow)
+	for _, t := range c.tasks.of(running.Namespace, running.WorkflowID) {
+		if t.run == run {
+			c.tasks.hold(t, held, t.delay(), true)
+		}
+	}
 	return held
 }
 
-// heldBeside has the task fail for which the SDK converts something beside workflow
-// code: with a converter that was told the workflow's ID, and has neither its context
-// nor another. Of these it panics with the error where it writes markers, with each
-// replay anew, and drops other errors; a task that is tried again it then leaves to
-// time out, or completes as if nothing were. docs/adr/007 has the places.
-func (c *Codec) heldBeside(s site, err error) {
-	of, ok := s.serialization.(converter.WorkflowSerializationContext)
-	if !ok || s.ctx != nil || s.replay || !c.holds(s.owner(), err) {
-		return
+// suspect has the tasks of a workflow fail that met an error, unless the SDK answers
+// them. It converts some of a task beside workflow code, with a converter that was
+// told the workflow's ID and has neither its context nor another. With such an error
+// it panics where it writes markers, with each replay anew, and drops others; and
+// with errors in workflow code it panics at times. A task that is tried again it then
+// leaves to time out, or it completes it as if nothing were, which must not be where
+// the reason is to hold the workflow. docs/adr/007 has the places.
+func (c *Codec) suspect(s site, err error) {
+	if s.ctx != nil || s.replay || (s.workflow != nil && s.workflow.Value(inQuery{}) != nil) {
+		return // activities, clients and queries have their error, and replayers no task
 	}
-	for _, run := range c.tasks.runsOf(s.facts().Namespace, of.WorkflowID) {
-		c.tasks.hold(run, &HeldError{Err: err})
+	facts := s.running()
+	if of, ok := s.serialization.(converter.WorkflowSerializationContext); ok && s.workflow == nil {
+		facts = policy.Facts{Namespace: cmp.Or(of.Namespace, s.namespace), WorkflowID: of.WorkflowID}
+	}
+	for _, t := range c.tasks.of(facts.Namespace, facts.WorkflowID) {
+		if c.holds(t.facts, err) {
+			c.tasks.hold(t, &HeldError{Err: err}, t.delay(), true)
+		} else {
+			c.tasks.hold(t, err, t.patience(), false)
+		}
 	}
 }

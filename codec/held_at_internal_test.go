@@ -25,7 +25,7 @@ func TestHeldBesideWorkflowCode(t *testing.T) {
 		{"marker", site{namespace: "n", serialization: mine}, away, true},
 		{"namespace of the client", site{namespace: "n", serialization: converter.WorkflowSerializationContext{WorkflowID: "w"}}, away, true},
 		{"nothing failed", site{namespace: "n", serialization: mine}, nil, false},
-		{"no matter of waiting", site{namespace: "n", serialization: mine}, &kms.Error{Class: kms.Corrupt}, false},
+		{"no matter of waiting", site{namespace: "n", serialization: mine}, &kms.Error{Class: kms.Corrupt}, true},
 		{"another workflow", site{namespace: "n", serialization: converter.WorkflowSerializationContext{Namespace: "n", WorkflowID: "v"}}, away, false},
 		{"another namespace", site{namespace: "n", serialization: converter.WorkflowSerializationContext{Namespace: "m", WorkflowID: "w"}}, away, false},
 		{"a client's call", site{namespace: "n", serialization: mine, ctx: context.Background()}, away, false}, //nolint:usetesting // any context
@@ -37,24 +37,27 @@ func TestHeldBesideWorkflowCode(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := &Codec{tasks: newTasks()}
 				var told error
-				one := &task{run: "run", token: []byte("t"), attempt: 3, until: time.Now().Add(usualTaskTimeout), tell: func(why error) { told = why }}
+				one := &task{run: "run", token: []byte("t"), attempt: 3, until: time.Now().Add(usualTaskTimeout), base: usualTaskTimeout, tell: func(why error) { told = why }}
 				one.facts.Namespace, one.facts.WorkflowID = "n", "w"
 				c.tasks.begin(one)
-				other := &task{run: "other", token: []byte("o"), attempt: 3, until: time.Now().Add(usualTaskTimeout), tell: func(error) { t.Error("told of another workflow's task") }}
+				other := &task{run: "other", token: []byte("o"), attempt: 3, until: time.Now().Add(usualTaskTimeout), base: usualTaskTimeout, tell: func(error) { t.Error("told of another workflow's task") }}
 				other.facts.Namespace, other.facts.WorkflowID = "n", "other"
 				c.tasks.begin(other)
 				if held := c.heldAt(tc.site, tc.err); held != nil {
 					t.Errorf("panics with %v: the SDK would not catch it", held)
 				}
-				time.Sleep(usualTaskTimeout) //nolint:forbidigo // the clock is the test's
+				if time.Sleep(8 * time.Second); told != nil && kms.ClassOf(told) == kms.Corrupt { //nolint:forbidigo // the clock is the test's
+					t.Error("told before the SDK had its time")
+				}
+				time.Sleep(2 * time.Second) //nolint:forbidigo // the clock is the test's
 				synctest.Wait()
-				if (told != nil) != tc.told || (tc.told && kms.ClassOf(told) != kms.Unavailable) {
+				if (told != nil) != tc.told || (tc.told && kms.ClassOf(told) != kms.ClassOf(tc.err)) {
 					t.Errorf("told %v", told)
 				}
 			})
 		})
 	}
-	if runs := (*tasks)(nil).runsOf("n", "w"); runs != nil {
-		t.Error("who knows nothing knows", runs)
+	if open := (*tasks)(nil).of("n", "w"); open != nil {
+		t.Error("who knows nothing knows", open)
 	}
 }

@@ -1,6 +1,7 @@
 package codec
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"slices"
@@ -48,13 +49,15 @@ type task struct {
 	run     string
 	token   []byte
 	attempt int32
-	query   bool      // it asks a query and nothing else
-	until   time.Time // when it times out, about
+	query   bool          // it asks a query and nothing else
+	until   time.Time     // when it times out, about
+	base    time.Duration // what a first attempt has, about
 	// tell has the server know that the task failed: a task is failed, a query answered.
 	tell func(why error)
 
 	// Of tasks.mu:
-	why      error // why it is to fail; the first reason, nil if there is none
+	why      error // what it met first; nil if nothing
+	final    bool  // it must not be completed
 	answered bool  // by the SDK or by us
 }
 
@@ -67,16 +70,21 @@ type tasks struct {
 
 	mu     sync.Mutex
 	known  *simplelru.LRU[[sha256.Size]byte, *task] // by token of a task or of a page
-	runs   *simplelru.LRU[string, []*task]          // those that are not answered
+	open   *simplelru.LRU[workflowKey, []*task]     // those that are not answered
 	due    map[*task]*time.Timer                    // those that are to fail
 	closed bool
 }
 
+// workflowKey is a namespace and a workflow's ID.
+type workflowKey struct{ namespace, id string }
+
+func (t *task) key() workflowKey { return workflowKey{t.facts.Namespace, t.facts.WorkflowID} }
+
 func newTasks() *tasks {
 	// They fail only for a size below one.
 	known, _ := simplelru.NewLRU[[sha256.Size]byte, *task](maxTasks, nil)
-	runs, _ := simplelru.NewLRU[string, []*task](maxTasks, nil)
-	return &tasks{known: known, runs: runs, due: make(map[*task]*time.Timer)}
+	open, _ := simplelru.NewLRU[workflowKey, []*task](maxTasks, nil)
+	return &tasks{known: known, open: open, due: make(map[*task]*time.Timer)}
 }
 
 // Tokens of tasks and of pages are kept apart.
@@ -103,8 +111,8 @@ func (ts *tasks) recall(kind string, token []byte) (*task, bool) {
 	return ts.known.Get(sha256.Sum256(append([]byte(kind), token...)))
 }
 
-// begin is called when the SDK is given a task. A run has one workflow task at a
-// time: one before it is over, and nothing is to be told of it.
+// begin is called when the SDK is given a task. A workflow has one workflow task at
+// a time: one before it is over, and nothing is to be told of it.
 func (ts *tasks) begin(t *task) {
 	ts.remember(byTask, t.token, t)
 	if ts == nil {
@@ -113,7 +121,7 @@ func (ts *tasks) begin(t *task) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	open := []*task{t}
-	before, _ := ts.runs.Get(t.run)
+	before, _ := ts.open.Get(t.key())
 	for _, o := range before {
 		if o.query != t.query || (o.query && time.Now().Before(o.until)) {
 			open = append(open, o)
@@ -121,7 +129,7 @@ func (ts *tasks) begin(t *task) {
 			ts.forget(o)
 		}
 	}
-	ts.runs.Add(t.run, open)
+	ts.open.Add(t.key(), open)
 }
 
 // forget has nobody told of a task. The caller holds mu.
@@ -131,13 +139,13 @@ func (ts *tasks) forget(t *task) {
 		timer.Stop()
 		delete(ts.due, t)
 	}
-	open, _ := ts.runs.Get(t.run)
+	open, _ := ts.open.Get(t.key())
 	open = slices.DeleteFunc(slices.Clone(open), func(o *task) bool { return o == t })
 	if len(open) == 0 {
-		ts.runs.Remove(t.run)
+		ts.open.Remove(t.key())
 		return
 	}
-	ts.runs.Add(t.run, open)
+	ts.open.Add(t.key(), open)
 }
 
 // answer is called when the SDK answers a task.
@@ -149,58 +157,20 @@ func (ts *tasks) answer(token []byte) {
 	}
 }
 
-// of returns the tasks of a run that are not answered.
-func (ts *tasks) of(run string) []*task {
-	if ts == nil || run == "" {
+// of returns the tasks of a workflow that are not answered.
+func (ts *tasks) of(namespace, id string) []*task {
+	if ts == nil || id == "" {
 		return nil
 	}
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	open, _ := ts.runs.Get(run)
+	open, _ := ts.open.Get(workflowKey{namespace, id})
 	return slices.Clone(open)
 }
 
-// runsOf returns the runs of a workflow that have tasks that are not answered: one,
-// or none. It looks at all that are open, which is for when something failed.
-func (ts *tasks) runsOf(namespace, workflowID string) (runs []string) {
-	if ts == nil {
-		return nil
-	}
-	ts.mu.Lock()
-	defer ts.mu.Unlock()
-	for _, open := range ts.runs.Values() {
-		if len(open) > 0 && open[0].facts.Namespace == namespace && open[0].facts.WorkflowID == workflowID {
-			runs = append(runs, open[0].run)
-		}
-	}
-	return runs
-}
-
-// hold has the tasks of a run fail after a while, unless the SDK answers them
-// first. Which of them met with the reason there is no telling: that there are
-// several, a workflow task and queries, is rare, and does no harm.
-func (ts *tasks) hold(run string, why error) {
-	for _, t := range ts.of(run) {
-		ts.fail(t, why)
-	}
-}
-
-// reason returns why a task must not be completed, nil if it may be, or if that
-// may be about a query that was asked at the same time.
-func (ts *tasks) reason(t *task) error {
-	if ts == nil {
-		return nil
-	}
-	ts.mu.Lock()
-	defer ts.mu.Unlock()
-	if open, _ := ts.runs.Get(t.run); len(open) > 1 {
-		return nil
-	}
-	return t.why
-}
-
-// fail has the server told that a task failed, after a while: see task.delay.
-func (ts *tasks) fail(t *task, why error) {
+// hold has a task fail after a while, unless the SDK answers it first; final says
+// that the SDK must not complete it.
+func (ts *tasks) hold(t *task, why error, after time.Duration, final bool) {
 	if ts == nil {
 		return
 	}
@@ -209,13 +179,27 @@ func (ts *tasks) fail(t *task, why error) {
 	if t.why == nil {
 		t.why = why
 	}
+	t.final = t.final || final
 	if _, ok := ts.due[t]; ok || t.answered || ts.closed || len(ts.due) >= maxReleases {
 		return
 	}
-	ts.due[t] = time.AfterFunc(t.delay(), func() { ts.release(t) })
+	ts.due[t] = time.AfterFunc(after, func() { ts.release(t) })
 }
 
-// failNow is fail without the while.
+// reason returns what a task met, nil if nothing, and whether it must not be
+// completed for it. Which of several tasks of a workflow met it there is no telling,
+// when a query is asked beside a workflow task: then they may be.
+func (ts *tasks) reason(t *task) (why error, final bool) {
+	if ts == nil {
+		return nil, false
+	}
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	open, _ := ts.open.Get(t.key())
+	return t.why, t.final && len(open) <= 1
+}
+
+// failNow has the server told that a task failed.
 func (ts *tasks) failNow(t *task, why error) {
 	if ts != nil {
 		ts.mu.Lock()
@@ -268,28 +252,36 @@ func (ts *tasks) close() {
 	ts.telling.Wait()
 }
 
-// delay is how long a task is held: 1, 1, 2, 4 and then maxHold seconds from the
-// first attempt on, and so that the server hears of it before it times out.
+// delay is how long a task is held that cannot go on: 1, 1, 2, 4 and then maxHold
+// seconds from the first attempt on, and so that the server hears of it before it
+// times out.
 func (t *task) delay() time.Duration {
 	again := min(time.Second<<min(max(t.attempt-2, 0), 3), maxHold)
 	return max(min(again, time.Until(t.until)-tellMargin), 0)
 }
 
-// timeoutOf returns how long a worker has for a task.
-func timeoutOf(in *workflowservice.PollWorkflowTaskQueueResponse) time.Duration {
+// patience is how long a task is waited for that may go on: until shortly before a
+// first attempt would time out. One that waits for local activities is answered
+// before that, to have more time.
+func (t *task) patience() time.Duration {
+	return max(min(t.base, time.Until(t.until))-tellMargin, 0)
+}
+
+// timeoutsOf returns how long a worker has for a task, and for its first attempt:
+// the server gives later ones more time.
+func timeoutsOf(in *workflowservice.PollWorkflowTaskQueueResponse) (timeout, base time.Duration) {
 	for _, e := range slices.Backward(in.GetHistory().GetEvents()) {
-		var timeout time.Duration
 		switch a := e.GetAttributes().(type) {
 		case *historypb.HistoryEvent_WorkflowTaskScheduledEventAttributes:
-			timeout = a.WorkflowTaskScheduledEventAttributes.GetStartToCloseTimeout().AsDuration()
+			if timeout == 0 {
+				timeout = a.WorkflowTaskScheduledEventAttributes.GetStartToCloseTimeout().AsDuration()
+			}
 		case *historypb.HistoryEvent_WorkflowExecutionStartedEventAttributes:
-			timeout = a.WorkflowExecutionStartedEventAttributes.GetWorkflowTaskTimeout().AsDuration()
-		}
-		if timeout > 0 {
-			return timeout
+			base = a.WorkflowExecutionStartedEventAttributes.GetWorkflowTaskTimeout().AsDuration()
 		}
 	}
-	return usualTaskTimeout
+	timeout = cmp.Or(timeout, base, usualTaskTimeout)
+	return timeout, cmp.Or(base, timeout)
 }
 
 // tellTask returns how the server is told that a workflow task failed. Its message

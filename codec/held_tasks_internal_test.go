@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/waxseal/waxseal/policy"
 )
 
 // TestTasksAreBounded: what is remembered, and what is to be told.
@@ -15,14 +17,14 @@ func TestTasksAreBounded(t *testing.T) {
 		ts := newTasks()
 		var told atomic.Int64
 		for i := range maxReleases + 10 {
-			one := &task{run: fmt.Sprint("run ", i), token: fmt.Append(nil, i), attempt: 2, until: time.Now().Add(time.Minute), tell: func(error) { told.Add(1) }}
+			one := &task{facts: policy.Facts{Namespace: "n", WorkflowID: fmt.Sprint("w", i)}, token: fmt.Append(nil, i), attempt: 2, until: time.Now().Add(time.Minute), tell: func(error) { told.Add(1) }}
 			ts.begin(one)
-			ts.fail(one, errors.New("x"))
+			ts.hold(one, errors.New("x"), time.Second, true)
 		}
 		count := func() (known, runs, due int) {
 			ts.mu.Lock()
 			defer ts.mu.Unlock()
-			return ts.known.Len(), ts.runs.Len(), len(ts.due)
+			return ts.known.Len(), ts.open.Len(), len(ts.due)
 		}
 		if known, runs, _ := count(); known > maxTasks || runs > maxTasks {
 			t.Errorf("%d tasks of %d runs are remembered", known, runs)
@@ -43,10 +45,10 @@ func TestQueriesThatNobodyAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ts := newTasks()
 		for i := range 100 {
-			ts.begin(&task{run: "run", token: fmt.Append(nil, i), query: true, until: time.Now().Add(usualTaskTimeout)})
+			ts.begin(&task{facts: policy.Facts{Namespace: "n", WorkflowID: "w"}, token: fmt.Append(nil, i), query: true, until: time.Now().Add(usualTaskTimeout)})
 			time.Sleep(time.Second) //nolint:forbidigo // the clock is the test's
 		}
-		if got := len(ts.of("run")); got > 11 {
+		if got := len(ts.of("n", "w")); got > 11 {
 			t.Errorf("%d are open", got)
 		}
 	})
@@ -56,10 +58,10 @@ func TestQueriesThatNobodyAnswers(t *testing.T) {
 func TestClosedTasks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ts := newTasks()
-		one := &task{run: "run", token: []byte("t"), until: time.Now().Add(time.Minute), tell: func(error) { t.Error("told") }}
+		one := &task{token: []byte("t"), until: time.Now().Add(time.Minute), tell: func(error) { t.Error("told") }}
 		ts.begin(one)
 		ts.close()
-		ts.fail(one, errors.New("x"))
+		ts.hold(one, errors.New("x"), time.Second, true)
 		ts.releaseAll()
 		time.Sleep(time.Minute) //nolint:forbidigo // the clock is the test's
 	})
@@ -70,12 +72,12 @@ func TestCloseWaitsForWhatIsBeingTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ts := newTasks()
 		done := false
-		one := &task{run: "run", token: []byte("t"), until: time.Now().Add(time.Minute), tell: func(error) {
+		one := &task{token: []byte("t"), until: time.Now().Add(time.Minute), tell: func(error) {
 			time.Sleep(time.Second) //nolint:forbidigo // the clock is the test's
 			done = true
 		}}
 		ts.begin(one)
-		ts.fail(one, errors.New("x"))
+		ts.hold(one, errors.New("x"), time.Second, true)
 		time.Sleep(time.Second + time.Millisecond) //nolint:forbidigo // the clock is the test's
 		ts.close()
 		if !done {

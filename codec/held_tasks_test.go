@@ -18,6 +18,7 @@ import (
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -28,14 +29,24 @@ import (
 	"github.com/waxseal/waxseal/kms/kmstest"
 )
 
-// testRun is the run that the SDK's test environment makes up.
-const testRun = "default-test-run-id"
+// testWorkflow and testRun are what the SDK's test environment makes up.
+const (
+	testWorkflow = "default-test-workflow-id"
+	testRun      = "default-test-run-id"
+)
 
 // runTask is a task of that run, with nothing in it to open.
 func runTask(token string, attempt int32) *workflowservice.PollWorkflowTaskQueueResponse {
 	task := taskOf()
-	task.TaskToken, task.Attempt, task.WorkflowExecution.RunId = []byte(token), attempt, testRun
+	task.TaskToken, task.Attempt = []byte(token), attempt
+	task.WorkflowExecution = &commonpb.WorkflowExecution{WorkflowId: testWorkflow, RunId: testRun}
 	return task
+}
+
+func newRunWire(t *testing.T, c *codec.Codec) *wire {
+	w := newWire(t, c)
+	w.namespace = testNamespace
+	return w
 }
 
 // panicInWorkflow has workflow code seal something during an outage.
@@ -116,7 +127,7 @@ func TestPanicsAreTold(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c, backend := newCodec(t, holdAll) // asks once, which takes no time
-				w := newWire(t, c)
+				w := newRunWire(t, c)
 				w.poll(tc.task())
 				panicInWorkflow(t, c, backend, kms.Unavailable)
 				if tc.after > 0 {
@@ -163,9 +174,21 @@ func TestWhatIsNotTold(t *testing.T) {
 			}
 			panicInWorkflow(t, c, backend, kms.Unavailable)
 		}},
-		{"an error that does not hold", func(t *testing.T, w *wire, c *codec.Codec, backend *kmstest.Backend) {
+		{"an error that does not hold, and is handled", func(t *testing.T, w *wire, c *codec.Codec, backend *kmstest.Backend) {
 			w.poll(runTask("t", 3))
 			panicInWorkflow(t, c, backend, kms.Corrupt)
+			passes(8 * time.Second) // with a local activity
+			if err := w.call(t.Context(), "RespondWorkflowTaskCompleted", &workflowservice.RespondWorkflowTaskCompletedRequest{Namespace: "n", TaskToken: []byte("t")}, new(workflowservice.RespondWorkflowTaskCompletedResponse)); err != nil {
+				t.Error(err)
+			}
+		}},
+		{"what clients convert", func(t *testing.T, w *wire, c *codec.Codec, backend *kmstest.Backend) {
+			w.poll(runTask("t", 3))
+			backend.Fake("a").Always(kmstest.Fail(kms.Unavailable))
+			dc := codec.NewDataConverter(c, testNamespace, nil).(workflow.ContextAware).WithContext(t.Context())
+			if _, err := converter.WithDataConverterSerializationContext(dc, converter.WorkflowSerializationContext{Namespace: testNamespace, WorkflowID: testWorkflow}).ToPayload("x"); err == nil {
+				t.Error("it is sealed")
+			}
 		}},
 		{"a task that the server gave up", func(t *testing.T, w *wire, c *codec.Codec, backend *kmstest.Backend) {
 			w.poll(runTask("t", 3))
@@ -185,7 +208,7 @@ func TestWhatIsNotTold(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c, backend := newCodec(t, onePolicy)
-				w := newWire(t, c)
+				w := newRunWire(t, c)
 				tc.do(t, w, c, backend)
 				passes(time.Minute)
 				if got := w.told(); len(got) > 0 {
@@ -196,11 +219,56 @@ func TestWhatIsNotTold(t *testing.T) {
 	}
 }
 
+// TestSuspectsAreTold: the SDK converts some of a task without its context, or
+// panics itself with the error that it gets, and drops the task.
+func TestSuspectsAreTold(t *testing.T) {
+	sealVersion := func(t *testing.T, c *codec.Codec) {
+		sc := converter.WorkflowSerializationContext{Namespace: testNamespace, WorkflowID: testWorkflow}
+		if _, err := converter.WithDataConverterSerializationContext(codec.NewDataConverter(c, testNamespace, nil), sc).ToPayload("CANARY"); err == nil {
+			t.Error("it is sealed")
+		}
+	}
+	for _, tc := range []struct {
+		name  string
+		class kms.Class
+		inWorkflow,
+		soon bool
+	}{
+		{"a version marker, in an outage", kms.Unavailable, false, true},
+		{"a version marker, for a refusal", kms.Denied, false, false},
+		{"workflow code, for a refusal", kms.Denied, true, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, backend := newCodec(t, onePolicy)
+				w := newRunWire(t, c)
+				w.poll(runTask("t", 100))
+				start := time.Now()
+				backend.Fake("a").Always(kmstest.Fail(tc.class))
+				if tc.inWorkflow {
+					panicInWorkflow(t, c, backend, tc.class)
+				} else {
+					sealVersion(t, c)
+				}
+				passes(5 * time.Second)
+				if got := w.told()["t"]; (got != "") != tc.soon {
+					t.Errorf("after %v the server is told %q", time.Since(start), got)
+				}
+				passes(4 * time.Second)
+				got := w.told()["t"]
+				if !strings.Contains(got, "fake://a") || !strings.Contains(got, tc.class.String()) || strings.Contains(got, "CANARY") {
+					t.Errorf("after %v the server is told %q", time.Since(start), got)
+				}
+			})
+		})
+	}
+}
+
 // TestTwoClientsOfOneCodec: each task is answered by the client that it came through.
 func TestTwoClientsOfOneCodec(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, backend := newCodec(t, onePolicy)
-		one, other := newWire(t, c), newWire(t, c)
+		one, other := newRunWire(t, c), newRunWire(t, c)
 		one.poll(runTask("t", 3))
 		other.poll(taskOf())
 		panicInWorkflow(t, c, backend, kms.Unavailable)
@@ -216,7 +284,7 @@ func TestTwoClientsOfOneCodec(t *testing.T) {
 func TestStoppingGivesTasksBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, backend := newCodec(t, onePolicy)
-		w := newWire(t, c)
+		w := newRunWire(t, c)
 		w.poll(runTask("t", 100))
 		panicInWorkflow(t, c, backend, kms.Unavailable)
 		stopped := false
@@ -248,7 +316,7 @@ func TestRecoveredPanicCompletesNothing(t *testing.T) {
 		t.Run(fmt.Sprint("attempt ", attempt), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c, backend := newCodec(t, onePolicy)
-				w := newWire(t, c)
+				w := newRunWire(t, c)
 				w.poll(runTask("t", attempt))
 				panicInWorkflow(t, c, backend, kms.Throttled)
 				err := w.call(t.Context(), "RespondWorkflowTaskCompleted", complete("t"), new(workflowservice.RespondWorkflowTaskCompletedResponse))
@@ -267,7 +335,7 @@ func TestRecoveredPanicCompletesNothing(t *testing.T) {
 	}
 	t.Run("a query at the same time may have met it", func(t *testing.T) {
 		c, backend := newCodec(t, onePolicy)
-		w := newWire(t, c)
+		w := newRunWire(t, c)
 		w.poll(runTask("t", 1))
 		query := runTask("q", 1)
 		query.Query = &querypb.WorkflowQuery{QueryType: "state"}
@@ -300,7 +368,7 @@ func TestRefusedAnswersAreTold(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			c, _ := newCodec(t, onePolicy)
-			w := newWire(t, c)
+			w := newRunWire(t, c)
 			if tc.known {
 				task := runTask("t", 1)
 				if tc.query {
@@ -328,7 +396,7 @@ func TestRefusedAnswersAreTold(t *testing.T) {
 // sealed in the outage either.
 func TestFailedTaskSaysWhy(t *testing.T) {
 	c, backend := newCodec(t, onePolicy)
-	w := newWire(t, c)
+	w := newRunWire(t, c)
 	w.poll(runTask("t", 1))
 	panicInWorkflow(t, c, backend, kms.Unavailable)
 	failure := codec.NewFailureConverter(codec.NewDataConverter(c, "n", nil)).ErrorToFailure(errors.New("CANARY"))
@@ -356,7 +424,7 @@ func TestDroppedPageIsTold(t *testing.T) {
 		}
 		backend.Fake("a").Always(kmstest.Fail(kms.Denied))
 		if err := w.call(t.Context(), "GetWorkflowExecutionHistory", &workflowservice.GetWorkflowExecutionHistoryRequest{
-			Namespace: "n", Execution: &commonpb.WorkflowExecution{WorkflowId: "w", RunId: testRun},
+			Namespace: "n", Execution: &commonpb.WorkflowExecution{WorkflowId: testWorkflow, RunId: testRun},
 		}, new(workflowservice.GetWorkflowExecutionHistoryResponse)); err == nil {
 			t.Fatal("the page is given out")
 		}
@@ -369,7 +437,7 @@ func TestDroppedPageIsTold(t *testing.T) {
 
 func TestEagerTaskIsHeldToo(t *testing.T) {
 	c, backend := newCodec(t, holdAll)
-	w := newWire(t, c)
+	w := newRunWire(t, c)
 	w.answer["StartWorkflowExecution"] = &workflowservice.StartWorkflowExecutionResponse{RunId: "run", EagerWorkflowTask: taskOf(marker(sealedIn(t, "n", "fake://a")))}
 	backend.Fake("a").Always(kmstest.Fail(kms.Denied))
 	got := new(workflowservice.StartWorkflowExecutionResponse)
