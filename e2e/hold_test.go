@@ -103,7 +103,7 @@ type holding struct {
 
 func newHolding(t *testing.T, yaml string) *holding {
 	t.Helper()
-	h := &holding{server: servers.StartTemporal(t, servers.TemporalOptions{}), backend: kmstest.NewBackend(), policy: yaml, logs: new(lines)}
+	h := &holding{server: servers.StartTemporal(t, servers.TemporalOptions{}), backend: kmstest.NewBackend(kmstest.NewFake("a")), policy: yaml, logs: new(lines)}
 	h.bare = h.dial(t, client.Options{})
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -128,11 +128,17 @@ func (h *holding) dial(t *testing.T, o client.Options) client.Client {
 // codec returns one with a cold cache.
 func (h *holding) codec(t *testing.T) *codec.Codec {
 	t.Helper()
+	return h.codecOf(t, h.backend)
+}
+
+// codecOf returns one with KMSs of its own.
+func (h *holding) codecOf(t *testing.T, backend *kmstest.Backend) *codec.Codec {
+	t.Helper()
 	p, err := policy.Parse("test.yaml", []byte(h.policy))
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := codec.New(t.Context(), codec.Config{Policy: p, Registry: kms.NewRegistry(h.backend)})
+	c, err := codec.New(t.Context(), codec.Config{Policy: p, Registry: kms.NewRegistry(backend)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -284,6 +290,12 @@ func (h *holding) waitHeld(t *testing.T, run client.WorkflowRun, class kms.Class
 	}); err != nil {
 		t.Fatal(err)
 	}
+	h.saysWhy(t, run, class)
+}
+
+// saysWhy looks at what the history says of the failed tasks of a workflow.
+func (h *holding) saysWhy(t *testing.T, run client.WorkflowRun, class kms.Class) {
+	t.Helper()
 	failed, err := h.events(t.Context(), run, enumspb.EVENT_TYPE_WORKFLOW_TASK_FAILED)
 	if err != nil {
 		t.Fatal(err)
