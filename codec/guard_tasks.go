@@ -178,7 +178,7 @@ func (g *guard) answer(ctx context.Context, req proto.Message, refused error, se
 
 // holdsCompletion returns why a task is not to be completed, or nil.
 func (g *guard) holdsCompletion(t *task, r *workflowservice.RespondWorkflowTaskCompletedRequest) error {
-	if why, final := g.codec.tasks.reason(t); final {
+	if final, why := g.codec.tasks.reason(t); final {
 		return why
 	}
 	if held := g.withheldIn(t.facts, r); held != nil {
@@ -213,7 +213,7 @@ func (g *guard) withheldIn(facts policy.Facts, r *workflowservice.RespondWorkflo
 // explain has the failure of a task say what it met. The SDK's own holds no more
 // than the class where it could not be sealed, for the same reason.
 func (g *guard) explain(t *task, r *workflowservice.RespondWorkflowTaskFailedRequest) *workflowservice.RespondWorkflowTaskFailedRequest {
-	why, _ := g.codec.tasks.reason(t)
+	_, why := g.codec.tasks.reason(t)
 	if why == nil || withheld(r.GetFailure()) == nil {
 		return r
 	}

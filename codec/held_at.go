@@ -43,11 +43,26 @@ func (c *Codec) suspect(s site, err error) {
 	if of, ok := s.serialization.(converter.WorkflowSerializationContext); ok && s.workflow == nil {
 		facts = policy.Facts{Namespace: cmp.Or(of.Namespace, s.namespace), WorkflowID: of.WorkflowID}
 	}
-	for _, t := range c.tasks.of(facts.Namespace, facts.WorkflowID) {
+	why := func(t *task) (held bool, why error) {
 		if c.holds(t.facts, err) {
-			c.tasks.hold(t, &HeldError{Err: err}, t.delay(), true)
-		} else {
-			c.tasks.hold(t, err, t.patience(), false)
+			return true, &HeldError{Err: err}
 		}
+		return false, err
+	}
+	if s.workflow == nil && s.serialization == nil {
+		// Details of cancellations: there is no telling whose. It costs a slow task a try.
+		for _, t := range c.tasks.all(s.namespace) {
+			_, why := why(t)
+			c.tasks.hold(t, why, t.patience(), false)
+		}
+		return
+	}
+	for _, t := range c.tasks.of(facts.Namespace, facts.WorkflowID) {
+		held, why := why(t)
+		after := t.patience()
+		if held {
+			after = t.delay()
+		}
+		c.tasks.hold(t, why, after, held)
 	}
 }

@@ -2,6 +2,8 @@ package codec
 
 import (
 	"context"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -30,27 +32,33 @@ func TestHeldBesideWorkflowCode(t *testing.T) {
 		{"another namespace", site{namespace: "n", serialization: converter.WorkflowSerializationContext{Namespace: "m", WorkflowID: "w"}}, away, false},
 		{"a client's call", site{namespace: "n", serialization: mine, ctx: context.Background()}, away, false}, //nolint:usetesting // any context
 		{"an activity", site{namespace: "n", serialization: converter.ActivitySerializationContext{Namespace: "n", WorkflowID: "w"}}, away, false},
-		{"whose it is is not known", site{namespace: "n"}, away, false},
+		{"whose it is is not known, in another namespace", site{namespace: "m"}, away, false},
 		{"a replayer", site{namespace: "n", serialization: mine, replay: true}, away, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := &Codec{tasks: newTasks()}
-				var told error
-				one := &task{run: "run", token: []byte("t"), attempt: 3, until: time.Now().Add(usualTaskTimeout), base: usualTaskTimeout, tell: func(why error) { told = why }}
+				var met atomic.Pointer[error]
+				one := &task{run: "run", token: []byte("t"), attempt: 3, until: time.Now().Add(usualTaskTimeout), base: usualTaskTimeout, tell: func(why error) error { met.Store(&why); return nil }}
 				one.facts.Namespace, one.facts.WorkflowID = "n", "w"
 				c.tasks.begin(one)
-				other := &task{run: "other", token: []byte("o"), attempt: 3, until: time.Now().Add(usualTaskTimeout), base: usualTaskTimeout, tell: func(error) { t.Error("told of another workflow's task") }}
+				other := &task{run: "other", token: []byte("o"), attempt: 3, until: time.Now().Add(usualTaskTimeout), base: usualTaskTimeout, tell: func(error) error { t.Error("told of another workflow's task"); return nil }}
 				other.facts.Namespace, other.facts.WorkflowID = "n", "other"
 				c.tasks.begin(other)
 				if held := c.heldAt(tc.site, tc.err); held != nil {
 					t.Errorf("panics with %v: the SDK would not catch it", held)
 				}
-				if time.Sleep(8 * time.Second); told != nil && kms.ClassOf(told) == kms.Corrupt { //nolint:forbidigo // the clock is the test's
+				time.Sleep(8 * time.Second) //nolint:forbidigo // the clock is the test's
+				synctest.Wait()
+				if kms.ClassOf(tc.err) == kms.Corrupt && met.Load() != nil {
 					t.Error("told before the SDK had its time")
 				}
 				time.Sleep(2 * time.Second) //nolint:forbidigo // the clock is the test's
 				synctest.Wait()
+				var told error
+				if why := met.Load(); why != nil {
+					told = *why
+				}
 				if (told != nil) != tc.told || (tc.told && kms.ClassOf(told) != kms.ClassOf(tc.err)) {
 					t.Errorf("told %v", told)
 				}
@@ -60,4 +68,36 @@ func TestHeldBesideWorkflowCode(t *testing.T) {
 	if open := (*tasks)(nil).of("n", "w"); open != nil {
 		t.Error("who knows nothing knows", open)
 	}
+}
+
+// TestNobodysConversion: what the SDK converts without saying whose it is may be any
+// task's of the namespace.
+func TestNobodysConversion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &Codec{tasks: newTasks()}
+		var mu sync.Mutex
+		told := make(map[string]time.Duration)
+		start := time.Now()
+		for _, name := range []string{"a", "b", "answered"} {
+			one := &task{token: []byte(name), attempt: 9, until: start.Add(time.Minute), base: usualTaskTimeout, tell: func(error) error {
+				mu.Lock()
+				defer mu.Unlock()
+				told[name] = time.Since(start)
+				return nil
+			}}
+			one.facts.Namespace, one.facts.WorkflowID = "n", name
+			c.tasks.begin(one)
+		}
+		if held := c.heldAt(site{namespace: "n"}, &kms.Error{Class: kms.Unavailable}); held != nil {
+			t.Errorf("panics with %v", held)
+		}
+		c.tasks.answer([]byte("answered"))
+		time.Sleep(time.Minute) //nolint:forbidigo // the clock is the test's
+		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
+		if len(told) != 2 || told["a"] != 9*time.Second || told["b"] != 9*time.Second {
+			t.Errorf("told of %v", told)
+		}
+	})
 }

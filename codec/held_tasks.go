@@ -12,6 +12,8 @@ import (
 	failurepb "go.temporal.io/api/failure/v1"
 	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/api/workflowservice/v1"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
@@ -25,8 +27,11 @@ const (
 	// maxReleases bounds the held tasks whose failure is still to be told; beyond,
 	// they are left to time out.
 	maxReleases = 10_000
-	// releaseTimeout bounds telling it.
+	// releaseTimeout bounds one try to tell it.
 	releaseTimeout = 5 * time.Second
+	// firstRetell and maxRetell are between such tries, doubling. Many tasks are told
+	// of at one time, and servers limit rates.
+	firstRetell, maxRetell = 250 * time.Millisecond, 2 * time.Second
 	// maxHold is how long a task that failed before is kept from the next try. The
 	// server gives it out again at once, however often it was.
 	//
@@ -53,7 +58,7 @@ type task struct {
 	until   time.Time     // when it times out, about
 	base    time.Duration // what a first attempt has, about
 	// tell has the server know that the task failed: a task is failed, a query answered.
-	tell func(why error)
+	tell func(why error) error
 
 	// Of tasks.mu:
 	why      error // what it met first; nil if nothing
@@ -67,6 +72,7 @@ type task struct {
 // for concurrent use, and so is nil, which knows nothing.
 type tasks struct {
 	telling sync.WaitGroup
+	stop    chan struct{} // closed with the Codec
 
 	mu     sync.Mutex
 	known  *simplelru.LRU[[sha256.Size]byte, *task] // by token of a task or of a page
@@ -84,7 +90,7 @@ func newTasks() *tasks {
 	// They fail only for a size below one.
 	known, _ := simplelru.NewLRU[[sha256.Size]byte, *task](maxTasks, nil)
 	open, _ := simplelru.NewLRU[workflowKey, []*task](maxTasks, nil)
-	return &tasks{known: known, open: open, due: make(map[*task]*time.Timer)}
+	return &tasks{stop: make(chan struct{}), known: known, open: open, due: make(map[*task]*time.Timer)}
 }
 
 // Tokens of tasks and of pages are kept apart.
@@ -157,6 +163,22 @@ func (ts *tasks) answer(token []byte) {
 	}
 }
 
+// all returns the tasks of a namespace that are not answered.
+func (ts *tasks) all(namespace string) (all []*task) {
+	if ts == nil {
+		return nil
+	}
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	for _, key := range ts.open.Keys() {
+		if key.namespace == namespace {
+			open, _ := ts.open.Peek(key)
+			all = append(all, open...)
+		}
+	}
+	return all
+}
+
 // of returns the tasks of a workflow that are not answered.
 func (ts *tasks) of(namespace, id string) []*task {
 	if ts == nil || id == "" {
@@ -186,27 +208,63 @@ func (ts *tasks) hold(t *task, why error, after time.Duration, final bool) {
 	ts.due[t] = time.AfterFunc(after, func() { ts.release(t) })
 }
 
-// reason returns what a task met, nil if nothing, and whether it must not be
-// completed for it. Which of several tasks of a workflow met it there is no telling,
+// reason returns whether a task must not be completed, and what it met, nil if
+// nothing. Which of several tasks of a workflow met it there is no telling,
 // when a query is asked beside a workflow task: then they may be.
-func (ts *tasks) reason(t *task) (why error, final bool) {
+func (ts *tasks) reason(t *task) (final bool, why error) {
 	if ts == nil {
-		return nil, false
+		return false, nil
 	}
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	open, _ := ts.open.Get(t.key())
-	return t.why, t.final && len(open) <= 1
+	return t.final && len(open) <= 1, t.why
 }
 
 // failNow has the server told that a task failed.
 func (ts *tasks) failNow(t *task, why error) {
-	if ts != nil {
-		ts.mu.Lock()
-		ts.forget(t)
-		ts.mu.Unlock()
+	if ts == nil {
+		_ = t.tell(why)
+		return
 	}
-	t.tell(why)
+	ts.mu.Lock()
+	ts.forget(t)
+	ts.mu.Unlock()
+	ts.tell(t, why)
+}
+
+// tell tells the server of a task, now and, where that may help, later again, until
+// the task is over: the server would wait for it, ten minutes if it failed often.
+func (ts *tasks) tell(t *task, why error) {
+	if !tellable(t.tell(why)) {
+		return
+	}
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	if ts.closed {
+		return
+	}
+	ts.telling.Go(func() {
+		for wait := firstRetell; time.Now().Add(wait).Before(t.until); wait = min(2*wait, maxRetell) {
+			timer := time.NewTimer(wait)
+			select {
+			case <-timer.C:
+			case <-ts.stop:
+				timer.Stop()
+				return
+			}
+			if !tellable(t.tell(why)) {
+				return
+			}
+		}
+	})
+}
+
+// tellable reports whether the server may take later what it did not take.
+func tellable(err error) bool {
+	return slices.Contains([]codes.Code{
+		codes.Unavailable, codes.DeadlineExceeded, codes.ResourceExhausted, codes.Aborted, codes.Internal, codes.Unknown,
+	}, status.Code(err))
 }
 
 // release tells of a task that is due, if it still is.
@@ -221,7 +279,7 @@ func (ts *tasks) release(t *task) {
 	why := t.why
 	ts.mu.Unlock()
 	if ok {
-		t.tell(why)
+		ts.tell(t, why)
 	}
 }
 
@@ -244,6 +302,9 @@ func (ts *tasks) releaseAll() {
 // close forgets the tasks that are due, and waits for what is being told.
 func (ts *tasks) close() {
 	ts.mu.Lock()
+	if !ts.closed {
+		close(ts.stop)
+	}
 	ts.closed = true
 	for t := range ts.due {
 		ts.forget(t)
@@ -286,7 +347,7 @@ func timeoutsOf(in *workflowservice.PollWorkflowTaskQueueResponse) (timeout, bas
 
 // tellTask returns how the server is told that a workflow task failed. Its message
 // is plaintext: it names the key and the class, and nothing of a payload.
-func tellTask(ctx context.Context, namespace string, token []byte, from proto.Message, send call) func(error) {
+func tellTask(ctx context.Context, namespace string, token []byte, from proto.Message, send call) func(error) error {
 	out := &workflowservice.RespondWorkflowTaskFailedRequest{
 		Namespace: namespace, TaskToken: token, Cause: enumspb.WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE,
 	}
@@ -298,20 +359,20 @@ func tellTask(ctx context.Context, namespace string, token []byte, from proto.Me
 	case *workflowservice.StartWorkflowExecutionRequest:
 		out.Identity, out.DeploymentOptions = r.GetIdentity(), proto.CloneOf(r.GetEagerWorkerDeploymentOptions())
 	}
-	return func(why error) {
+	return func(why error) error {
 		out.Failure = plainFailure(why)
-		tellServer(ctx, workflowservice.WorkflowService_RespondWorkflowTaskFailed_FullMethodName, out, new(workflowservice.RespondWorkflowTaskFailedResponse), send)
+		return tellServer(ctx, workflowservice.WorkflowService_RespondWorkflowTaskFailed_FullMethodName, out, new(workflowservice.RespondWorkflowTaskFailedResponse), send)
 	}
 }
 
 // tellQuery returns how a query is answered that failed.
-func tellQuery(ctx context.Context, namespace string, in *workflowservice.PollWorkflowTaskQueueResponse, send call) func(error) {
+func tellQuery(ctx context.Context, namespace string, in *workflowservice.PollWorkflowTaskQueueResponse, send call) func(error) error {
 	out := &workflowservice.RespondQueryTaskCompletedRequest{
 		Namespace: namespace, TaskToken: in.GetTaskToken(), CompletedType: enumspb.QUERY_RESULT_TYPE_FAILED, PollerGroupId: in.GetPollerGroupId(),
 	}
-	return func(why error) {
+	return func(why error) error {
 		out.ErrorMessage = why.Error()
-		tellServer(ctx, workflowservice.WorkflowService_RespondQueryTaskCompleted_FullMethodName, out, new(workflowservice.RespondQueryTaskCompletedResponse), send)
+		return tellServer(ctx, workflowservice.WorkflowService_RespondQueryTaskCompleted_FullMethodName, out, new(workflowservice.RespondQueryTaskCompletedResponse), send)
 	}
 }
 
@@ -323,10 +384,9 @@ func plainFailure(why error) *failurepb.Failure {
 	}
 }
 
-// tellServer sends what ends a task. If that fails, as it does if the task was
-// over already, the task times out or has.
-func tellServer(ctx context.Context, method string, req, reply any, send call) {
+// tellServer sends what ends a task. It fails if the task was over already.
+func tellServer(ctx context.Context, method string, req, reply any, send call) error {
 	ctx, cancel := context.WithTimeout(ctx, releaseTimeout)
 	defer cancel()
-	_ = send(ctx, method, req, reply)
+	return send(ctx, method, req, reply)
 }

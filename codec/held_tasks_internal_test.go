@@ -8,6 +8,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"github.com/waxseal/waxseal/policy"
 )
 
@@ -17,7 +20,7 @@ func TestTasksAreBounded(t *testing.T) {
 		ts := newTasks()
 		var told atomic.Int64
 		for i := range maxReleases + 10 {
-			one := &task{facts: policy.Facts{Namespace: "n", WorkflowID: fmt.Sprint("w", i)}, token: fmt.Append(nil, i), attempt: 2, until: time.Now().Add(time.Minute), tell: func(error) { told.Add(1) }}
+			one := &task{facts: policy.Facts{Namespace: "n", WorkflowID: fmt.Sprint("w", i)}, token: fmt.Append(nil, i), attempt: 2, until: time.Now().Add(time.Minute), tell: func(error) error { told.Add(1); return nil }}
 			ts.begin(one)
 			ts.hold(one, errors.New("x"), time.Second, true)
 		}
@@ -58,7 +61,7 @@ func TestQueriesThatNobodyAnswers(t *testing.T) {
 func TestClosedTasks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ts := newTasks()
-		one := &task{token: []byte("t"), until: time.Now().Add(time.Minute), tell: func(error) { t.Error("told") }}
+		one := &task{token: []byte("t"), until: time.Now().Add(time.Minute), tell: func(error) error { t.Error("told"); return nil }}
 		ts.begin(one)
 		ts.close()
 		ts.hold(one, errors.New("x"), time.Second, true)
@@ -72,9 +75,10 @@ func TestCloseWaitsForWhatIsBeingTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ts := newTasks()
 		done := false
-		one := &task{token: []byte("t"), until: time.Now().Add(time.Minute), tell: func(error) {
+		one := &task{token: []byte("t"), until: time.Now().Add(time.Minute), tell: func(error) error {
 			time.Sleep(time.Second) //nolint:forbidigo // the clock is the test's
 			done = true
+			return nil
 		}}
 		ts.begin(one)
 		ts.hold(one, errors.New("x"), time.Second, true)
@@ -83,5 +87,60 @@ func TestCloseWaitsForWhatIsBeingTold(t *testing.T) {
 		if !done {
 			t.Error("it is being told still")
 		}
+	})
+}
+
+// TestToldAgain: the server is told until it takes it, or the task is over.
+func TestToldAgain(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		err    error
+		always bool
+		want   int64 // tries
+	}{
+		{"taken", nil, false, 1},
+		{"a limit, once", status.Error(codes.ResourceExhausted, "x"), false, 2},
+		{"over already", status.Error(codes.NotFound, "x"), true, 1},
+		{"closed", status.Error(codes.Canceled, "x"), true, 1},
+		{"down", status.Error(codes.Unavailable, "x"), true, 6}, // after 0, 0.25, 0.75, 1.75, 3.75, 5.75 s
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ts := newTasks()
+				var tries atomic.Int64
+				one := &task{token: []byte("t"), until: time.Now().Add(7 * time.Second), tell: func(error) error {
+					if tries.Add(1) > 1 && !tc.always {
+						return nil
+					}
+					return tc.err
+				}}
+				ts.begin(one)
+				ts.failNow(one, errors.New("x"))
+				time.Sleep(time.Minute) //nolint:forbidigo // the clock is the test's
+				synctest.Wait()
+				if got := tries.Load(); got != tc.want {
+					t.Errorf("%d tries, want %d", got, tc.want)
+				}
+				ts.close()
+			})
+		})
+	}
+	t.Run("closed meanwhile", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			ts := newTasks()
+			var tries atomic.Int64
+			one := &task{token: []byte("t"), until: time.Now().Add(time.Minute), tell: func(error) error {
+				tries.Add(1)
+				return status.Error(codes.Unavailable, "x")
+			}}
+			ts.failNow(one, errors.New("x"))
+			ts.close()
+			ts.close()
+			ts.failNow(one, errors.New("x"))
+			time.Sleep(time.Minute) //nolint:forbidigo // the clock is the test's
+			if got := tries.Load(); got != 2 {
+				t.Errorf("%d tries", got)
+			}
+		})
 	})
 }

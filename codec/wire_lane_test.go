@@ -14,6 +14,7 @@ import (
 	"time"
 
 	commonpb "go.temporal.io/api/common/v1"
+	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/log"
@@ -108,7 +109,7 @@ func newLane(t *testing.T, n int, seed uint64, server *wireServer, fakes ...*kms
 	}
 	t.Cleanup(l.codec.Close)
 	l.client, err = client.DialContext(t.Context(), client.Options{
-		HostPort: server.addr, Namespace: l.namespace, Plugins: []client.Plugin{codec.NewPlugin(l.codec)}, Logger: dropped{l},
+		HostPort: server.addr, Namespace: l.namespace, Plugins: []client.Plugin{codec.NewPlugin(l.codec), &behind{lane: l}}, Logger: dropped{l},
 		ContextPropagators: []workflow.ContextPropagator{secretHeader{}},
 		ConnectionOptions:  client.ConnectionOptions{DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(l.observe)}},
 	})
@@ -154,6 +155,28 @@ func (l *lane) observe(ctx context.Context, method string, req, reply any, cc *g
 			l.echoes.Add(1)
 		}
 		l.responded <- response{string(r.GetTaskToken()), strings.HasSuffix(name, "TaskFailed"), err}
+	}
+	return err
+}
+
+// behind sees what the guard itself sends: that a task failed.
+type behind struct {
+	client.PluginBase
+	lane *lane
+}
+
+func (*behind) Name() string { return "behind the guard" }
+
+func (b *behind) ConfigureClient(_ context.Context, o client.PluginConfigureClientOptions) error {
+	c := &o.ClientOptions.ConnectionOptions
+	c.DialOptions = append(slices.Clip(c.DialOptions), grpc.WithChainUnaryInterceptor(b.observe))
+	return nil
+}
+
+func (b *behind) observe(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	err := invoke(ctx, method, req, reply, cc, opts...)
+	if r, ok := req.(*workflowservice.RespondWorkflowTaskFailedRequest); ok {
+		b.lane.responded <- response{string(r.GetTaskToken()), true, err}
 	}
 	return err
 }

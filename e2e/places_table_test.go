@@ -100,6 +100,10 @@ func workflowPlaces() []place {
 			workflow: simple(func(workflow.Context) error { return temporal.NewApplicationError("CANARY failed", "Failed") }),
 		},
 		{
+			name: "cancellation", ill: sealing, refusal: held, fails: "canceled",
+			workflow: simple(func(workflow.Context) error { return temporal.NewCanceledError("CANARY details") }),
+		},
+		{
 			name: "continue as new", ill: sealing, refusal: held, want: "got CANARY next",
 			workflow: simple(func(ctx workflow.Context, in string) (string, error) {
 				if in == "" {
