@@ -99,11 +99,13 @@ func New(ctx context.Context, cfg Config) (*Codec, error) {
 		keys.close()
 		return nil, fmt.Errorf("codec: new: %w", err)
 	}
-	return &Codec{
+	c := &Codec{
 		policy: cfg.Policy, callTimeout: cfg.CallTimeout, activityWait: cfg.ActivityWait,
 		waits: newWaits(cfg.WorkflowWait), tasks: newTasks(), watchers: w, keys: keys,
 		opener: opener, sealers: newSealers(keys, opener, w),
-	}, nil
+	}
+	c.tasks.keksOf = c.keksOf
+	return c, nil
 }
 
 // kmsTimeout is how long KMSs have for a wrap or an unwrap with all its attempts:

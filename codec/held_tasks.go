@@ -41,6 +41,10 @@ const (
 	// seconds too (the cache, and a breaker), so that trying more often would not ask
 	// the KMS more often. And a task that has ten seconds, as is usual, is told of
 	// before it times out: after eight.
+	//
+	// While breakers leave all of its KEKs alone a task is kept for longer, almost
+	// until it times out: a try would only be counted, and the more tries, the longer
+	// the server waits for a task of which a killed worker told nothing.
 	maxHold = 5 * time.Second
 	// tellMargin is how long before its end a task is told of that has less.
 	tellMargin = time.Second
@@ -62,6 +66,7 @@ type task struct {
 
 	// Of tasks.mu:
 	why      error // what it met first; nil if nothing
+	keks     keks  // what it waits for
 	final    bool  // it must not be completed
 	answered bool  // by the SDK or by us
 }
@@ -71,6 +76,9 @@ type task struct {
 // of a task and lets later ones time out, after up to ten minutes each. It is safe
 // for concurrent use, and so is nil, which knows nothing.
 type tasks struct {
+	// keksOf tells what a task waits for that met with err; nil if nobody knows.
+	keksOf func(facts policy.Facts, err error) keks
+
 	telling sync.WaitGroup
 	stop    chan struct{} // closed with the Codec
 
@@ -196,16 +204,37 @@ func (ts *tasks) hold(t *task, why error, after time.Duration, final bool) {
 	if ts == nil {
 		return
 	}
+	var waitsFor keks
+	if final && !t.query && ts.keksOf != nil {
+		waitsFor = ts.keksOf(t.facts, why)
+	}
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	if t.why == nil {
-		t.why = why
+		t.why, t.keks = why, waitsFor
 	}
 	t.final = t.final || final
 	if _, ok := ts.due[t]; ok || t.answered || ts.closed || len(ts.due) >= maxReleases {
 		return
 	}
-	ts.due[t] = time.AfterFunc(after, func() { ts.release(t) })
+	ts.due[t] = time.AfterFunc(after, func() {
+		if !ts.keep(t) {
+			ts.release(t)
+		}
+	})
+}
+
+// keep reports whether a task that is due is kept for longer: its KEKs are being
+// left alone, and it has the time.
+func (ts *tasks) keep(t *task) bool {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	timer, ok := ts.due[t]
+	if !ok || time.Until(t.until) < recheck+tellMargin || !t.keks.out() {
+		return false
+	}
+	timer.Reset(recheck)
+	return true
 }
 
 // reason returns whether a task must not be completed, and what it met, nil if
