@@ -59,8 +59,8 @@ func startEcho(t *testing.T, c client.Client) {
 	t.Cleanup(w.Stop)
 }
 
-// TestResumesSoon holds a workflow until its task was tried so often that the
-// server waits for minutes for one that nobody answers.
+// TestResumesSoon holds a workflow for so long, and its task was tried so often, that
+// the server waits longer and longer for one that nobody answers.
 func TestResumesSoon(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -80,10 +80,9 @@ func TestResumesSoon(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// 1, 2, 4 and then 5 s after each other, from the second on.
-			if err := eventually(t.Context(), "its task was tried eight times", func() (bool, error) {
+			if err := eventually(t.Context(), "it was held for long", func() (bool, error) {
 				d, err := h.bare.DescribeWorkflowExecution(t.Context(), run.GetID(), run.GetRunID())
-				return d.GetPendingWorkflowTask().GetAttempt() >= 8, err
+				return time.Since(start) > 20*time.Second && d.GetPendingWorkflowTask().GetAttempt() >= 4, err
 			}); err != nil {
 				t.Fatal(err)
 			}
@@ -102,9 +101,6 @@ func TestResumesSoon(t *testing.T) {
 			}
 			took := time.Since(healed)
 			t.Logf("after an outage of %v it took %v", out, took)
-			if out < 20*time.Second {
-				t.Errorf("eight tries took no more than %v", out)
-			}
 			if took > resumesWithin {
 				t.Errorf("it went on %v after its KMS", took)
 			}
