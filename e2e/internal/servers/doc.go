@@ -1,6 +1,7 @@
 // Package servers starts the real Temporal server, with its Web UI, that the
 // end-to-end tests and the demo run against, and finds the temporal command and
-// a browser. (Vault for tests is internal/vaulttest, in the root module.)
+// a browser. It also starts Vault, for programs: tests of the root module have
+// internal/vaulttest.
 //
 // The programs are those that e2e/servers/install.sh installs; one that is
 // missing is an error that says to run `make servers`, never a skipped test. A

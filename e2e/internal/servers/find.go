@@ -13,6 +13,7 @@ import (
 // The programs, as e2e/servers/install.sh names them.
 const (
 	programTemporal = "temporal"
+	programVault    = "vault"
 	programCLI      = "temporal-cli"
 	programChromium = "chromium"
 )
