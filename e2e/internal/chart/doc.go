@@ -1,0 +1,7 @@
+// Package chart draws lines over time as SVG: panels that share a time axis, with
+// bands behind them for what happened meanwhile.
+//
+// The blackout test and the soak draw what they measured. A chart is one file
+// that needs no script, font or network, on a light ground, and in colours that
+// people who do not tell red from green can tell apart.
+package chart
