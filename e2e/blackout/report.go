@@ -1,0 +1,153 @@
+package blackout
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"time"
+)
+
+// ResumeWithin is how soon after the KMS is back every held workflow must go on,
+// not counting the time for which its task lies in Temporal's queue: how fast a
+// server on a busy machine hands out hundreds of tasks is none of the codec's doing.
+const ResumeWithin = 10 * time.Second
+
+// shown bounds the workflows that a report names for one problem.
+const shown = 5
+
+// Report is what became of everybody. It is plain data, for JSON.
+type Report struct {
+	Began       time.Time `json:"began"`
+	Took        Seconds   `json:"took"`
+	Interrupted bool      `json:"interrupted,omitempty"`
+	Lanes       []*Lane   `json:"lanes"`
+}
+
+// Seconds is a time span; in JSON it is a number of seconds.
+type Seconds float64
+
+func seconds(d time.Duration) Seconds { return Seconds(math.Round(d.Seconds()*1000) / 1000) }
+
+// Lane is the workflows of one kind of outage that share a worker: those sealed by
+// Waxseal, or the control.
+type Lane struct {
+	Arm     string  `json:"arm"`
+	Mode    string  `json:"mode"`   // what the KMS was in the outage
+	Cut     Seconds `json:"cut"`    // when the outage began
+	Healed  Seconds `json:"healed"` // when it ended
+	Control bool    `json:"control,omitempty"`
+	// MustLose says that this control proves nothing unless it loses workflows.
+	MustLose bool `json:"mustLose,omitempty"`
+	// MustHold says that the outage proves nothing unless it holds workflows.
+	MustHold bool `json:"mustHold,omitempty"`
+	Killed   int  `json:"killed,omitempty"` // how often its worker was killed and started again
+
+	Workflows int `json:"workflows"`
+	Right     int `json:"right"`    // completed with the right result
+	Wrong     int `json:"wrong"`    // completed with another one
+	Failed    int `json:"failed"`   // failed, timed out or terminated
+	Open      int `json:"open"`     // not ended when time was up
+	NotStart  int `json:"notStart"` // never accepted by the server
+	Untold    int `json:"untold"`   // nobody looked, since the run was ended
+	Signals   int `json:"signals"`  // accepted by the server
+	Unsealed  int `json:"unsealed"` // tries to start or to signal that failed at the caller, and were made again
+	InFlight  int `json:"inFlight"` // workflows in flight when the KMS came back
+	// From when the KMS was back until held workflow tasks were done, without what
+	// each lay in Temporal's queue; with it; and until pending activities were done.
+	Ours     Spread `json:"heldByUs"`
+	Tasks    Spread `json:"tasks"`
+	Activity Spread `json:"activities"`
+	Ended    Spread `json:"ended"` // from there until workflows completed
+
+	Counts   Counts   `json:"counts"`
+	Samples  []Sample `json:"samples"`
+	Examples []string `json:"examples,omitempty"` // of what went wrong
+}
+
+// Name is the arm's, with a word for the control.
+func (l *Lane) Name() string {
+	if l.Control {
+		return l.Arm + ", plain codec"
+	}
+	return l.Arm
+}
+
+// Lost is how many workflows did not end with the right result.
+func (l *Lane) Lost() int { return l.Workflows - l.Right }
+
+// Sample is one second of a lane.
+type Sample struct {
+	T       Seconds `json:"t"`    // since the start
+	Open    int     `json:"open"` // workflows in flight
+	Done    int     `json:"done"` // completed so far
+	Failed  int     `json:"failed"`
+	Signals int     `json:"signals"` // accepted so far
+	Counts
+}
+
+// Spread is how long something took: of so many, the median, the 99th percentile
+// and the longest.
+type Spread struct {
+	N    int     `json:"n"`
+	P50  Seconds `json:"p50"`
+	P99  Seconds `json:"p99"`
+	Max  Seconds `json:"max"`
+	Last string  `json:"last,omitempty"` // who took longest
+}
+
+// took is how long one workflow took.
+type took struct {
+	who string
+	d   time.Duration
+}
+
+func spreadOf(all []took) Spread {
+	if len(all) == 0 {
+		return Spread{}
+	}
+	slices.SortFunc(all, func(a, b took) int { return int(a.d - b.d) })
+	at := func(q float64) Seconds { return seconds(all[int(math.Ceil(q*float64(len(all))))-1].d) }
+	last := all[len(all)-1]
+	return Spread{N: len(all), P50: at(0.5), P99: at(0.99), Max: seconds(last.d), Last: last.who}
+}
+
+// Problems says what contradicts the promises, and what keeps the run from proving
+// anything; nothing if all is well.
+func (r *Report) Problems() []string {
+	var problems []string
+	if r.Interrupted {
+		problems = append(problems, "the run was interrupted")
+	}
+	for _, l := range r.Lanes {
+		bad := func(format string, args ...any) {
+			problems = append(problems, l.Name()+": "+fmt.Sprintf(format, args...))
+		}
+		switch {
+		case r.Interrupted:
+		case l.Control:
+			if l.MustLose && l.Failed+l.Wrong == 0 {
+				bad("the plain codec lost none of %d workflows, so the outage proves nothing", l.Workflows)
+			}
+		default:
+			l.judge(bad)
+		}
+	}
+	return problems
+}
+
+func (l *Lane) judge(bad func(format string, args ...any)) {
+	if l.Lost() > 0 {
+		bad("%d of %d workflows are lost (%d wrong, %d failed, %d open, %d not started); for example:", l.Lost(), l.Workflows, l.Wrong, l.Failed, l.Open, l.NotStart)
+		for _, e := range l.Examples[:min(len(l.Examples), shown)] {
+			bad("  %s", e)
+		}
+	}
+	if l.MustHold && l.Tasks.N == 0 {
+		bad("the outage held no workflow, so it proves nothing")
+	}
+	for what, s := range map[string]Spread{"held workflows": l.Ours, "pending activities": l.Activity} {
+		if s.Max > seconds(ResumeWithin) {
+			bad("%s went on up to %.1f s after the KMS was back, want %s (%s; 99 %% within %.1f s)", what, s.Max, ResumeWithin, s.Last, s.P99)
+		}
+	}
+}
