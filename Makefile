@@ -7,6 +7,8 @@ SHELL := bash
 DATA_DIR ?= $(or $(XDG_DATA_HOME),$(HOME)/.local/share)/waxseal
 # How long each fuzz target runs.
 FUZZTIME ?= 30s
+# Flags for the soak: make soak SOAKFLAGS='-short'
+SOAKFLAGS ?=
 # More flags for go test: make test TESTFLAGS='-run TestOpen -v'
 TESTFLAGS ?=
 
@@ -82,10 +84,14 @@ fuzz: ## run each fuzz target for FUZZTIME (30s)
 	if [ -n "$$failed" ]; then echo "make fuzz: FAILED:$$failed"; exit 1; fi; \
 	echo "make fuzz: $$n targets found nothing"
 
+soak: ## run the long tests, about two hours; SOAKFLAGS=-short rehearses them, SOAKFLAGS=-help says more
+	@$(INSTALL) vault temporal
+	cd e2e && go build -o ../bin/soak ./cmd/soak && exec ../bin/soak $(SOAKFLAGS)
+
 bench: ## run the benchmarks of all modules
 	@for m in $(MODULES); do (cd "$$m" && go test -run '^$$' -bench . -benchmem $(TESTFLAGS) ./...) || exit 1; done
 
 clean: ## remove what was built in this folder (the servers stay in their cache)
 	rm -rf bin build e2e/artifacts
 
-.PHONY: help build run demo servers test check lint fmt vuln fuzz bench clean
+.PHONY: help build run demo servers test check lint fmt vuln fuzz soak bench clean
