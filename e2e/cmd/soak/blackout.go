@@ -28,13 +28,11 @@ func blackoutStage(s settings) stage {
 			},
 		})
 		o := outcome{Verdict: passed}
-		if err != nil {
-			o.Problems = append(o.Problems, err.Error())
-		}
+		o.fail(ctx, err)
 		if report != nil {
 			o.tellBlackout(report, dir)
 		}
-		if len(o.Problems) > 0 {
+		if err != nil || len(o.Problems) > 0 {
 			o.Verdict = broke
 		}
 		return o
@@ -43,15 +41,14 @@ func blackoutStage(s settings) stage {
 
 // blackoutLine says how far a blackout is.
 func blackoutLine(p blackout.Progress) string {
-	var open, held, done, errors int64
-	for _, l := range p.Lanes {
-		if !l.Control {
-			open, held, done = open+int64(l.Sample.Open), held+int64(l.Held), done+int64(l.Done)
-			errors += l.Sample.KMSErrors + l.KMSRejected
-		}
-	}
 	if len(p.Lanes) == 0 {
 		return p.Phase
+	}
+	var open, held, done int
+	for _, l := range p.Lanes {
+		if !l.Control {
+			open, held, done = open+l.Sample.Open, held+l.Held, done+l.Done
+		}
 	}
 	return fmt.Sprintf("%s: %d open, %d held, %d done", p.Phase, open, held, done)
 }

@@ -17,6 +17,8 @@ const (
 	memoryReport  = "memory.jsonl"
 	memoryPicture = "memory.svg"
 	mebibyte      = 1 << 20
+	// memoryRest is for what the test does before and after.
+	memoryRest = 5 * time.Minute
 )
 
 // memorySample is one line that the test of memory writes.
@@ -31,15 +33,14 @@ type memorySample struct {
 }
 
 func memoryStage(s settings) stage {
-	const rest = 2 * time.Minute // building it, and what it does before and after
 	return stage{name: "memory", about: s.memory, run: func(ctx context.Context, c *console, dir string) outcome {
 		report := filepath.Join(dir, memoryReport)
 		o := outcome{Verdict: passed}
 		if err := os.Remove(report); err != nil && !os.IsNotExist(err) {
-			o.Problems = append(o.Problems, err.Error())
+			o.fail(ctx, err)
 		}
 		err := goTest{
-			pkg: "codec", run: "^TestMemoryStaysFlat$", within: s.memory + 2*rest,
+			pkg: "codec", run: "^TestMemoryStaysFlat$", within: s.memory + memoryRest,
 			env: []string{"WAXSEAL_SOAK=1", "WAXSEAL_SOAK_TIME=" + s.memory.String(), "WAXSEAL_SOAK_REPORT=" + report},
 		}.follow(ctx, s.root, dir, func() {
 			if samples, err := readMemory(report); err == nil && len(samples) > 0 {
@@ -47,11 +48,9 @@ func memoryStage(s settings) stage {
 				c.say(fmt.Sprintf("heap %.0f MiB, resident %.0f MiB", last.Heap/mebibyte, last.RSS/mebibyte))
 			}
 		})
-		if err != nil {
-			o.Problems = append(o.Problems, err.Error())
-		}
+		o.fail(ctx, err)
 		o.tellMemory(dir)
-		if len(o.Problems) > 0 {
+		if err != nil || len(o.Problems) > 0 {
 			o.Verdict = broke
 		}
 		return o

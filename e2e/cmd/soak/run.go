@@ -48,6 +48,13 @@ type outcome struct {
 	text func(w io.Writer, style terminal.Style, utf8 bool) error // for the terminal
 }
 
+// fail notes an error, if it is one; that ctx ended is said by who ended it.
+func (o *outcome) fail(ctx context.Context, err error) {
+	if err != nil && !errors.Is(err, context.Cause(ctx)) {
+		o.Problems = append(o.Problems, err.Error())
+	}
+}
+
 // stage is one of the tests.
 type stage struct {
 	name  string

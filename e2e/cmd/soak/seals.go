@@ -22,7 +22,9 @@ func sealsStage(s settings) stage {
 			test.env, test.args = []string{"WAXSEAL_SOAK=0"}, []string{"-test.short"}
 		}
 		if err := test.follow(ctx, s.root, dir, func() {}); err != nil {
-			return outcome{Verdict: broke, Problems: []string{err.Error()}}
+			o := outcome{Verdict: broke}
+			o.fail(ctx, err)
+			return o
 		}
 		return outcome{Verdict: passed, Facts: fmt.Sprintf("%d seals, none with a data key, salt and nonce that was used before", s.seals)}
 	}}

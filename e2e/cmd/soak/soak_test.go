@@ -197,13 +197,18 @@ func TestInterrupted(t *testing.T) {
 	st := stage{"long", time.Minute, func(ctx context.Context, _ *console, _ string) outcome {
 		cancel()
 		<-ctx.Done()
-		return outcome{Verdict: broke, Facts: "half of it"}
+		o := outcome{Verdict: broke, Facts: "half of it"}
+		o.fail(ctx, nil)
+		o.fail(ctx, fmt.Errorf("the stage: %w", context.Cause(ctx)))
+		o.fail(ctx, errors.New("a server did not end"))
+		return o
 	}}
 	var out bytes.Buffer
 	if ok, err := runStages(ctx, settings{total: time.Hour, out: t.TempDir()}, []stage{st}, &out); ok || err != nil {
 		t.Errorf("ended with %v, %v", ok, err)
 	}
-	if !strings.Contains(out.String(), "interrupted") || !strings.Contains(out.String(), "half of it") {
+	if text := out.String(); !strings.Contains(text, "interrupted") || !strings.Contains(text, "half of it") ||
+		!strings.Contains(text, "a server did not end") || strings.Count(text, "context canceled") != 1 {
 		t.Errorf("says\n%s", &out)
 	}
 }
