@@ -92,7 +92,7 @@ func TestTimeline(t *testing.T) {
 		t.Error("does not say that nobody looked")
 	}
 	r.Lanes[0].Untold = 0
-	if svg := r.Timeline("blackout"); !bytes.Contains(svg, []byte("worker killed (2)")) {
+	if svg := r.Timeline("blackout"); !bytes.Contains(svg, []byte("unreachable for 40 s, their worker killed meanwhile")) {
 		t.Error("does not say that workers were killed")
 	}
 	// What was not called is no drop below zero when a process starts again.

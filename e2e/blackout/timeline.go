@@ -20,6 +20,9 @@ func (r *Report) Timeline(arm string) []byte {
 			}})
 		default:
 			c.Title = fmt.Sprintf("%d workflows and a KMS that is %s for %.0f s", l.Workflows, l.Mode, l.Healed-l.Cut)
+			if l.Killed > 0 {
+				c.Title += ", their worker killed meanwhile"
+			}
 			c.Subtitle = l.headline()
 			c.Bands = []chart.Band{{From: float64(l.Cut), To: float64(l.Healed), Name: "KMS " + l.Mode}}
 			held := l.series("tasks held", chart.Red, func(s, _ Sample) float64 { return float64(s.Held) })
@@ -52,9 +55,6 @@ func (l *Lane) headline() string {
 	text := fmt.Sprintf("%d of %d ended with the right result.\n%d were in flight when the KMS came back, %d of them held", l.Right, l.Workflows, l.InFlight, l.Tasks.N)
 	if l.Tasks.N > 0 {
 		text += fmt.Sprintf("; half went on within %.1f s, all within %.1f s", l.Tasks.P50, l.Tasks.Max)
-	}
-	if l.Killed > 0 {
-		text += fmt.Sprintf("; worker killed (%d)", l.Killed)
 	}
 	return text
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/waxseal/waxseal/e2e/internal/chart"
@@ -82,13 +83,28 @@ func (o *outcome) tellMemory(dir string) {
 		return
 	}
 	o.Files = append(o.Files, memoryReport)
-	first, last := samples[0], samples[len(samples)-1]
-	o.Facts = fmt.Sprintf("%.3g seals, %.3g opens, %.3g refused by a KMS that fails on purpose; heap %.0f MiB at first and %.0f MiB at last", last.Seals, last.Opens, last.Errors, first.Heap/mebibyte, last.Heap/mebibyte)
+	o.Facts = fmt.Sprintf("%s; heap %.1f MiB in the first third, %.1f MiB in the last (medians)", operations(samples), medianHeap(samples[:(len(samples)+2)/3]), medianHeap(samples[len(samples)*2/3:]))
 	if err := os.WriteFile(filepath.Join(dir, memoryPicture), drawMemory(samples), 0o600); err != nil {
 		o.Problems = append(o.Problems, err.Error())
 		return
 	}
 	o.Pictures = append(o.Pictures, memoryPicture)
+}
+
+// operations says what was done until the last sample.
+func operations(samples []memorySample) string {
+	last := samples[len(samples)-1]
+	return fmt.Sprintf("%.2f million seals, %.2f million opens, %.4f million refused by a KMS that fails on purpose", last.Seals/1e6, last.Opens/1e6, last.Errors/1e6)
+}
+
+// medianHeap returns the median of the heap, in MiB.
+func medianHeap(samples []memorySample) float64 {
+	heaps := make([]float64, len(samples))
+	for i, s := range samples {
+		heaps[i] = s.Heap / mebibyte
+	}
+	slices.Sort(heaps)
+	return heaps[len(heaps)/2]
 }
 
 func drawMemory(samples []memorySample) []byte {
@@ -111,7 +127,7 @@ func drawMemory(samples []memorySample) []byte {
 	heap.Fill = true
 	return chart.Chart{
 		Title:    "Memory while 64 goroutines seal and open",
-		Subtitle: fmt.Sprintf("%.3g seals and %.3g opens; %.3g were refused by a KMS that fails on purpose", samples[len(samples)-1].Seals, samples[len(samples)-1].Opens, samples[len(samples)-1].Errors),
+		Subtitle: operations(samples),
 		Panels: []chart.Panel{
 			{Title: "Memory, MiB", Series: []chart.Series{heap, line("resident", chart.Purple, func(s, _ memorySample) float64 { return s.RSS / mebibyte })}},
 			{Title: "Operations per second", Series: []chart.Series{

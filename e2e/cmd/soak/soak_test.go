@@ -315,7 +315,7 @@ func TestTellMemory(t *testing.T) {
 	}
 	o = outcome{}
 	o.tellMemory(dir)
-	if len(o.Problems) > 0 || !strings.Contains(o.Facts, "4.95e+06 seals") || !strings.Contains(o.Facts, "heap 40 MiB at first and 40 MiB at last") {
+	if len(o.Problems) > 0 || !strings.Contains(o.Facts, "4.95 million seals") || !strings.Contains(o.Facts, "heap 40.0 MiB in the first third, 40.0 MiB in the last") {
 		t.Errorf("got %+v", o)
 	}
 	if svg, err := os.ReadFile(filepath.Join(dir, memoryPicture)); err != nil || !bytes.Contains(svg, []byte("resident")) {
