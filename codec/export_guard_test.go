@@ -3,6 +3,7 @@ package codec
 import (
 	"context"
 
+	commonpb "go.temporal.io/api/common/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 )
@@ -29,3 +30,13 @@ func (g *Guard) Unary(ctx context.Context, method string, req, reply proto.Messa
 
 // ReasonsForPlain are those of guard_plain.go.
 func ReasonsForPlain() []string { return []string{plainAttributes, plainReferences} }
+
+// EachHeader calls f for the payloads of all headers in a message.
+func EachHeader(msg proto.Message, f func(*commonpb.Payload)) error {
+	return eachPayload(msg, func(parent proto.Message, p *commonpb.Payload) error {
+		if _, header := parent.(*commonpb.Header); header {
+			f(p)
+		}
+		return nil
+	})
+}

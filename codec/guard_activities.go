@@ -19,13 +19,12 @@ import (
 // headerOpener opens its headers where there is an activity's context to wait with.
 
 // openAnswer opens the sealed headers in an answer, in place, except those of
-// activity tasks.
+// activity tasks, and of workflow tasks, which are open (see openTaskHeaders).
 func (g *guard) openAnswer(ctx context.Context, in proto.Message) error {
-	switch r := in.(type) {
-	case *workflowservice.PollActivityTaskQueueResponse:
+	switch in.(type) {
+	case *workflowservice.PollActivityTaskQueueResponse, *workflowservice.PollWorkflowTaskQueueResponse,
+		*workflowservice.RespondWorkflowTaskCompletedResponse, *workflowservice.StartWorkflowExecutionResponse:
 		return nil
-	case *workflowservice.RespondWorkflowTaskCompletedResponse: // may hold some as well
-		in = r.GetWorkflowTask()
 	}
 	return onTheWire(g.codec.openHeaders(ctx, g.namespace, in))
 }

@@ -68,7 +68,7 @@ func (g *guard) holdTask(ctx context.Context, req proto.Message, in *workflowser
 	timeout, base := timeoutsOf(in)
 	t := &task{
 		run: in.GetWorkflowExecution().GetRunId(), token: in.GetTaskToken(), attempt: in.GetAttempt(), query: in.GetQuery() != nil,
-		until: time.Now().Add(timeout), base: base,
+		until: time.Now().Add(timeout), base: base, worker: g.workerOf(req),
 		facts: policy.Facts{
 			Namespace: namespace, WorkflowID: in.GetWorkflowExecution().GetWorkflowId(),
 			WorkflowType: in.GetWorkflowType().GetName(), TaskQueue: in.GetWorkflowExecutionTaskQueue().GetName(),
@@ -84,17 +84,47 @@ func (g *guard) holdTask(ctx context.Context, req proto.Message, in *workflowser
 	g.codec.tasks.remember(byPage, in.GetNextPageToken(), t)
 	held := g.codec.openAhead(ctx, t.run, t.facts, in)
 	if held == nil {
+		held = g.openTaskHeaders(ctx, t, in)
+	}
+	if held == nil {
 		return false
 	}
 	g.failTask(t, held)
 	return true
 }
 
+// openTaskHeaders opens the headers of a task in place. Their data keys are in the
+// cache, unless it is too small; an error in place of the answer would lose the task,
+// and what else is in the answer.
+func (g *guard) openTaskHeaders(ctx context.Context, t *task, in proto.Message) *HeldError {
+	ctx, done := g.codec.waits.bound(ctx, t.run)
+	defer done()
+	if err := g.codec.openHeaders(ctx, t.facts.Namespace, in); err != nil {
+		return &HeldError{Err: err}
+	}
+	return nil
+}
+
+// workerOf returns the instance of the worker that asks for a task, or completes the
+// one before; empty if it does not say.
+func (g *guard) workerOf(req proto.Message) string {
+	switch r := req.(type) {
+	case *workflowservice.PollWorkflowTaskQueueRequest:
+		return r.GetWorkerInstanceKey()
+	case *workflowservice.RespondWorkflowTaskCompletedRequest:
+		if before, ok := g.codec.tasks.recall(byTask, r.GetTaskToken()); ok {
+			return before.worker
+		}
+	}
+	return ""
+}
+
 // failTask has the server told that a task failed: the first time at once, and
 // after that after a while, since it gives the task out again at once. Who asked a
-// query is told at once.
+// query is told at once, and so is the server if it did not take what the SDK
+// answered, and the SDK answers again.
 func (g *guard) failTask(t *task, why error) {
-	if t.query || t.attempt <= 1 {
+	if t.query || t.attempt <= 1 || !g.codec.tasks.isOpen(t) {
 		g.codec.tasks.failNow(t, why)
 		return
 	}

@@ -600,7 +600,7 @@ func TestHeadersInAnAnyAreOpened(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.task = &workflowservice.PollWorkflowTaskQueueResponse{Messages: []*protocolpb.Message{{Body: body}, {Body: &anypb.Any{TypeUrl: "type.googleapis.com/not.Known"}}}}
+	r.task = &workflowservice.PollWorkflowTaskQueueResponse{TaskToken: []byte("token"), Messages: []*protocolpb.Message{{Body: body}, {Body: &anypb.Any{TypeUrl: "type.googleapis.com/not.Known"}}}}
 	task, err := cl.WorkflowService().PollWorkflowTaskQueue(t.Context(), &workflowservice.PollWorkflowTaskQueueRequest{Namespace: "headers"})
 	if err != nil {
 		t.Fatal(err)

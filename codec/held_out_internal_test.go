@@ -83,7 +83,7 @@ func TestKeptWhileTheKMSIsLeftAlone(t *testing.T) {
 			one := &task{token: []byte("t"), attempt: 9, until: time.Now().Add(timeout), tell: func(error) error { told = true; return nil }}
 			ts.begin(one)
 			ts.hold(one, errors.New("x"), one.delay(), true)
-			ts.releaseAll()
+			ts.releaseAll("")
 			if !told {
 				t.Error("nobody was told")
 			}

@@ -59,16 +59,19 @@ type task struct {
 	token   []byte
 	attempt int32
 	query   bool          // it asks a query and nothing else
+	worker  string        // the instance that has it; empty if it does not say
 	until   time.Time     // when it times out, about
 	base    time.Duration // what a first attempt has, about
 	// tell has the server know that the task failed: a task is failed, a query answered.
 	tell func(why error) error
 
 	// Of tasks.mu:
-	why      error // what it met first; nil if nothing
-	keks     keks  // what it waits for
-	final    bool  // it must not be completed
-	answered bool  // by the SDK or by us
+	why      error     // what it is held for, or what it met first; nil if nothing
+	keks     keks      // what it waits for
+	final    bool      // it must not be completed
+	answered bool      // by the SDK or by us
+	told     bool      // by us
+	due      time.Time // when the server is told, if it is to be
 }
 
 // tasks knows the workflow tasks that the SDK works on, in all clients of a Codec,
@@ -137,10 +140,14 @@ func (ts *tasks) begin(t *task) {
 	open := []*task{t}
 	before, _ := ts.open.Get(t.key())
 	for _, o := range before {
-		if o.query != t.query || (o.query && time.Now().Before(o.until)) {
-			open = append(open, o)
-		} else {
+		over := !t.query
+		if o.query { // there may be several at a time
+			over = !time.Now().Before(o.until)
+		}
+		if over {
 			ts.forget(o)
+		} else {
+			open = append(open, o)
 		}
 	}
 	ts.open.Add(t.key(), open)
@@ -199,7 +206,8 @@ func (ts *tasks) of(namespace, id string) []*task {
 }
 
 // hold has a task fail after a while, unless the SDK answers it first; final says
-// that the SDK must not complete it.
+// that the SDK must not complete it. The first such reason outranks one that let the
+// task go on, and its time is the sooner one.
 func (ts *tasks) hold(t *task, why error, after time.Duration, final bool) {
 	if ts == nil {
 		return
@@ -210,13 +218,25 @@ func (ts *tasks) hold(t *task, why error, after time.Duration, final bool) {
 	}
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	if t.why == nil {
+	if t.why == nil || final && !t.final {
 		t.why, t.keks = why, waitsFor
 	}
 	t.final = t.final || final
-	if _, ok := ts.due[t]; ok || t.answered || ts.closed || len(ts.due) >= maxReleases {
+	if t.answered || ts.closed {
 		return
 	}
+	due := time.Now().Add(after)
+	if timer, ok := ts.due[t]; ok {
+		if due.Before(t.due) {
+			t.due = due
+			timer.Reset(after)
+		}
+		return
+	}
+	if len(ts.due) >= maxReleases {
+		return
+	}
+	t.due = due
 	ts.due[t] = time.AfterFunc(after, func() {
 		if !ts.keep(t) {
 			ts.release(t)
@@ -233,6 +253,7 @@ func (ts *tasks) keep(t *task) bool {
 	if !ok || time.Until(t.until) < recheck+tellMargin || !t.keks.out() {
 		return false
 	}
+	t.due = time.Now().Add(recheck)
 	timer.Reset(recheck)
 	return true
 }
@@ -250,7 +271,17 @@ func (ts *tasks) reason(t *task) (final bool, why error) {
 	return t.final && len(open) <= 1, t.why
 }
 
-// failNow has the server told that a task failed.
+// isOpen reports whether a task is not answered.
+func (ts *tasks) isOpen(t *task) bool {
+	if ts == nil {
+		return false
+	}
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	return !t.answered
+}
+
+// failNow has the server told that a task failed, unless it was.
 func (ts *tasks) failNow(t *task, why error) {
 	if ts == nil {
 		_ = t.tell(why)
@@ -258,8 +289,12 @@ func (ts *tasks) failNow(t *task, why error) {
 	}
 	ts.mu.Lock()
 	ts.forget(t)
+	told := t.told
+	t.told = true
 	ts.mu.Unlock()
-	ts.tell(t, why)
+	if !told {
+		ts.tell(t, why)
+	}
 }
 
 // tell tells the server of a task, now and, where that may help, later again, until
@@ -302,6 +337,7 @@ func (ts *tasks) release(t *task) {
 	_, ok := ts.due[t]
 	if ok {
 		ts.forget(t)
+		t.told = true
 		ts.telling.Add(1)
 		defer ts.telling.Done()
 	}
@@ -312,13 +348,16 @@ func (ts *tasks) release(t *task) {
 	}
 }
 
-// releaseAll tells of all tasks that are due, at once. A worker that stops would
-// leave them to time out otherwise.
-func (ts *tasks) releaseAll() {
+// releaseAll tells at once of all tasks that are due of a worker, which stops and
+// would leave them to time out, and of those whose worker is not known. The SDK may
+// still complete what the others have.
+func (ts *tasks) releaseAll(worker string) {
 	ts.mu.Lock()
 	var all []*task
 	for t := range ts.due {
-		all = append(all, t)
+		if worker == "" || t.worker == "" || t.worker == worker {
+			all = append(all, t)
+		}
 	}
 	ts.mu.Unlock()
 	var wg sync.WaitGroup
@@ -389,6 +428,7 @@ func tellTask(ctx context.Context, namespace string, token []byte, from proto.Me
 		out.Identity, out.DeploymentOptions = r.GetIdentity(), proto.CloneOf(r.GetEagerWorkerDeploymentOptions())
 	}
 	return func(why error) error {
+		out := proto.CloneOf(out)
 		out.Failure = plainFailure(why)
 		return tellServer(ctx, workflowservice.WorkflowService_RespondWorkflowTaskFailed_FullMethodName, out, new(workflowservice.RespondWorkflowTaskFailedResponse), send)
 	}
@@ -400,6 +440,7 @@ func tellQuery(ctx context.Context, namespace string, in *workflowservice.PollWo
 		Namespace: namespace, TaskToken: in.GetTaskToken(), CompletedType: enumspb.QUERY_RESULT_TYPE_FAILED, PollerGroupId: in.GetPollerGroupId(),
 	}
 	return func(why error) error {
+		out := proto.CloneOf(out)
 		out.ErrorMessage = why.Error()
 		return tellServer(ctx, workflowservice.WorkflowService_RespondQueryTaskCompleted_FullMethodName, out, new(workflowservice.RespondQueryTaskCompletedResponse), send)
 	}

@@ -84,7 +84,7 @@ func (*Plugin) ConfigureWorker(_ context.Context, o worker.PluginConfigureWorker
 // the server at once, which would wait for them otherwise.
 func (p *Plugin) StopWorker(ctx context.Context, o worker.PluginStopWorkerOptions, next func(context.Context, worker.PluginStopWorkerOptions)) {
 	next(ctx, o)
-	p.codec.tasks.releaseAll()
+	p.codec.tasks.releaseAll(o.WorkerInstanceKey)
 }
 
 // ErrUnguarded is returned by client.NewClientFromExistingWithContext when the existing client was
