@@ -3,6 +3,7 @@ package codec
 import (
 	"context"
 	"errors"
+	"reflect"
 	"slices"
 	"sync"
 
@@ -51,7 +52,7 @@ func (in *activityIn) ExecuteActivity(ctx context.Context, input *interceptor.Ex
 	if err == nil {
 		return out, nil
 	}
-	at := site{namespace: in.of.namespace, ctx: ctx, heartbeats: true}
+	at := site{namespace: in.of.namespace, ctx: ctx}
 	if in.of.codec.patient(at) && final(activity.GetInfo(ctx), err) {
 		_ = in.of.codec.patiently(at, func(ctx context.Context) error {
 			_, err := in.of.codec.encode(ctx, at.facts(), []*commonpb.Payload{{}})
@@ -83,15 +84,33 @@ func (a *activities) cancellation(ctx context.Context, err error) error {
 
 // final reports whether the server will not try an activity again after err. Local
 // activities are reported by their workflow, whose task is held if need be; and who
-// has waited for a KMS in vain need not do so twice.
+// has waited for a KMS in vain need not do so twice. As in the SDK, what err wraps does
+// not count.
 func final(info activity.Info, err error) bool {
 	if info.IsLocalActivity || errors.Is(err, activity.ErrResultPending) || kms.ClassOf(err).Transient() {
 		return false
 	}
-	app, ok := errors.AsType[*temporal.ApplicationError](err)
+	app, ok := err.(*temporal.ApplicationError) //nolint:errorlint // as said above
+	if ok && app.NonRetryable() {
+		return true
+	}
 	retry := info.RetryPolicy
-	return ok && app.NonRetryable() || retry != nil && (retry.MaximumAttempts > 0 && info.Attempt >= retry.MaximumAttempts ||
-		ok && slices.Contains(retry.NonRetryableErrorTypes, app.Type()))
+	if retry == nil {
+		return false
+	}
+	return retry.MaximumAttempts > 0 && info.Attempt >= retry.MaximumAttempts || slices.Contains(retry.NonRetryableErrorTypes, typeOf(err))
+}
+
+// typeOf returns what the server hears of as the type of an error.
+func typeOf(err error) string {
+	if app, ok := err.(*temporal.ApplicationError); ok { //nolint:errorlint // as in final
+		return app.Type()
+	}
+	t := reflect.TypeOf(err)
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	return t.Name()
 }
 
 // activityOut sends heartbeats that repeat the last details as they were sealed: one
@@ -113,10 +132,29 @@ type (
 	heartbeatOf struct{}
 	// sealedDetails go through the data converter as they are, in both directions.
 	sealedDetails struct{ payloads *commonpb.Payloads }
+	// standsBy is where the context of a question for details has a bool, for an
+	// activityOut to set.
+	standsBy struct{}
 	// openable has the data converter open details with the context and throw them away:
 	// their data keys are in the cache then.
 	openable struct{ ctx context.Context }
 )
+
+// attended reports whether an activityOut stands by in an activity: not the client that
+// a converter is of decides that, but the worker, which may be another client's.
+func attended(ctx context.Context) (met bool) {
+	activity.HasHeartbeatDetails(context.WithValue(ctx, standsBy{}, &met))
+	return met
+}
+
+// HasHeartbeatDetails implements interceptor.ActivityOutboundInterceptor.
+func (out *activityOut) HasHeartbeatDetails(ctx context.Context) bool {
+	if met, ok := ctx.Value(standsBy{}).(*bool); ok {
+		*met = true
+		return false
+	}
+	return out.Next.HasHeartbeatDetails(ctx)
+}
 
 // RecordHeartbeat implements interceptor.ActivityOutboundInterceptor.
 func (out *activityOut) RecordHeartbeat(ctx context.Context, details ...any) {

@@ -3,6 +3,7 @@ package codec_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -94,6 +95,33 @@ func TestHeartbeatsKeepTheirDetails(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestOtherWorkersKeepTheirDetails: an activity of a worker without the plugin may use
+// a client with it. A heartbeat would have the server forget the details.
+func TestOtherWorkersKeepTheirDetails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAct(t, onePolicy, 0)
+		a.unplug()
+		a.info = func(i *activity.Info) { i.HeartbeatTimeout = 20 * time.Second }
+		a.setHeartbeatDetails(t, "CANARY")
+		if _, err := a.run(func(ctx context.Context) (string, error) {
+			a.outage(kms.Unavailable, time.Hour)
+			defer a.backend.Fake("a").Heal()
+			start := time.Now()
+			_, err := a.converter(ctx).ToPayload("x")
+			wantClass(t, err, kms.Unavailable)
+			if took := time.Since(start); took > 10*time.Second {
+				t.Errorf("it waited for %v", took)
+			}
+			return "", nil
+		}); err != nil {
+			t.Error(err)
+		}
+		if len(a.beats) > 0 {
+			t.Errorf("%d heartbeats", len(a.beats))
+		}
+	})
 }
 
 // setHeartbeatDetails sets those of an attempt before, in another process.
@@ -194,6 +222,8 @@ func TestLastWordsWait(t *testing.T) {
 		{name: "the last but one", err: errors.New("CANARY"), info: attempts(2, 3)},
 		{name: "attempts without end", err: errors.New("CANARY"), info: attempts(3, 0)},
 		{name: "of a type that is not retried", err: temporal.NewApplicationError("CANARY", "Refused"), info: attempts(1, 0, "Refused"), waits: true},
+		{name: "of a Go type that is not retried", err: &refusedError{}, info: attempts(1, 0, "refusedError"), waits: true},
+		{name: "around one that is not to be retried", err: fmt.Errorf("CANARY: %w", temporal.NewNonRetryableApplicationError("x", "Refused", nil))},
 		{name: "of another type", err: temporal.NewApplicationError("CANARY", "Other"), info: attempts(1, 0, "Refused")},
 		{name: "of a KMS, waited for already", err: &kms.Error{Class: kms.Unavailable, Op: "CANARY"}, info: attempts(3, 3)},
 	} {
@@ -219,6 +249,11 @@ func TestLastWordsWait(t *testing.T) {
 		})
 	}
 }
+
+// refusedError is an error of a program.
+type refusedError struct{}
+
+func (*refusedError) Error() string { return "CANARY" }
 
 // TestLocalActivitiesWait seals the result of a local activity, without its input.
 func TestLocalActivitiesWait(t *testing.T) {

@@ -72,7 +72,7 @@ func (h *headerOpener) Extract(ctx context.Context, reader workflow.HeaderReader
 		bound, cancel = context.WithDeadline(ctx, deadline)
 		defer cancel()
 	}
-	if err := h.open(site{namespace: h.namespace, ctx: bound, heartbeats: true}, sealed); err != nil {
+	if err := h.open(site{namespace: h.namespace, ctx: bound}, sealed); err != nil {
 		panic(err) //nolint:forbidigo // as said above
 	}
 	return ctx, nil

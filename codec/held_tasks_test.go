@@ -301,6 +301,35 @@ func TestStoppingGivesTasksBack(t *testing.T) {
 	})
 }
 
+// TestStoppingGivesNoOthersTasksBack: several workers of a process may share a Codec.
+// Whose a task is a poll says, and of one that came with an answer the task before.
+func TestStoppingGivesNoOthersTasksBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, backend := newCodec(t, onePolicy)
+		w := newRunWire(t, c)
+		w.answer["PollWorkflowTaskQueue"] = runTask("before", 100)
+		w.answer["RespondWorkflowTaskCompleted"] = &workflowservice.RespondWorkflowTaskCompletedResponse{WorkflowTask: runTask("t", 100)}
+		for _, call := range []struct {
+			method     string
+			req, reply proto.Message
+		}{
+			{"PollWorkflowTaskQueue", &workflowservice.PollWorkflowTaskQueueRequest{Namespace: testNamespace, WorkerInstanceKey: "mine"}, new(workflowservice.PollWorkflowTaskQueueResponse)},
+			{"RespondWorkflowTaskCompleted", &workflowservice.RespondWorkflowTaskCompletedRequest{Namespace: testNamespace, TaskToken: []byte("before")}, new(workflowservice.RespondWorkflowTaskCompletedResponse)},
+		} {
+			if err := w.call(t.Context(), call.method, call.req, call.reply); err != nil {
+				t.Fatal(err)
+			}
+		}
+		panicInWorkflow(t, c, backend, kms.Unavailable)
+		for want, key := range []string{"another", "mine"} {
+			codec.NewPlugin(c).StopWorker(t.Context(), worker.PluginStopWorkerOptions{WorkerInstanceKey: key}, func(context.Context, worker.PluginStopWorkerOptions) {})
+			if told := w.told(); len(told) != want {
+				t.Errorf("when worker %q stops, the server is told %v", key, told)
+			}
+		}
+	})
+}
+
 // TestRecoveredPanicCompletesNothing: workflow code that recovers panics, or a panic
 // policy that fails workflows, would make an outage final.
 func TestRecoveredPanicCompletesNothing(t *testing.T) {

@@ -71,6 +71,11 @@ func newAct(t *testing.T, yaml string, wait time.Duration) *act {
 	return a
 }
 
+// unplug has activities run by a worker without the plugin.
+func (a *act) unplug() {
+	a.env.SetWorkerOptions(worker.Options{Interceptors: []interceptor.WorkerInterceptor{&watcher{act: a}}})
+}
+
 // run runs f as an activity, and returns its error as the workflow would see it.
 func (a *act) run(f func(ctx context.Context) (string, error)) (string, error) {
 	a.env.RegisterActivityWithOptions(f, activity.RegisterOptions{Name: "Do"})
@@ -247,6 +252,9 @@ func TestActivitiesWait(t *testing.T) {
 					}
 					a := newAct(t, tc.policy, tc.wait)
 					a.info = func(i *activity.Info) { i.HeartbeatTimeout = tc.heartbeat }
+					if tc.unplugged {
+						a.unplug()
+					}
 					stop := make(chan struct{})
 					a.env.SetWorkerStopChannel(stop)
 					convert := conversions(t, a.sealedElsewhere(t, "CANARY"))[name]

@@ -63,7 +63,7 @@ func (p *Plugin) ConfigureClient(_ context.Context, o client.PluginConfigureClie
 		namespace = client.DefaultNamespace
 	}
 	g := &guard{codec: p.codec, namespace: namespace, parent: opts.DataConverter, storage: len(opts.ExternalStorage.Drivers) > 0}
-	opts.DataConverter = wrapConverter(p.codec, site{namespace: namespace, heartbeats: true}, opts.DataConverter)
+	opts.DataConverter = wrapConverter(p.codec, site{namespace: namespace}, opts.DataConverter)
 	opts.FailureConverter = NewFailureConverter(opts.DataConverter)
 	// First: next to the SDK, so that other interceptors see nothing of what it passes on.
 	opts.Interceptors = append([]interceptor.ClientInterceptor{&activities{codec: p.codec, namespace: namespace, failures: opts.FailureConverter}}, opts.Interceptors...)

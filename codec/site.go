@@ -24,9 +24,6 @@ type site struct {
 	// replay is set in a workflow replayer, which sends nothing and which the SDK
 	// runs under a made-up namespace.
 	replay bool
-	// heartbeats says that the plugin's interceptor stands by, which sends heartbeats
-	// that leave the last details as they are.
-	heartbeats bool
 }
 
 // at converts at a site, with a context for KMS calls. Workflow code has none, since
