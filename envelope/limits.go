@@ -43,7 +43,7 @@ type DataKeyLimits struct {
 	// is left of the data keys in hand, one payload each for up to 256 that wait
 	// wrapped ahead of need if MaxPayloads is 1. A data key that lacks a recipient has
 	// no grace. A KMS that answers Denied, Disabled or NotFound ends it at once, and with
-	// it all data keys in hand.
+	// it all data keys in hand of that encryption context.
 	SealGrace time.Duration
 }
 

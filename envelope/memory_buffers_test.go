@@ -126,3 +126,19 @@ func TestBuffersOfUnwrap(t *testing.T) {
 		})
 	}
 }
+
+// TestUnwrapWhoseGoroutineEnds: a backend that ends the goroutine it is called in
+// gave no data key, and that is an error like others.
+func TestUnwrapWhoseGoroutineEnds(t *testing.T) {
+	fake := kmstest.NewFake("a")
+	sealed := mustSeal(t, newSealer(t, envelope.SealerConfig{}, fake), claims, "x", "y")
+	kek := &keepingKEK{Fake: fake.Reopen(), after: runtime.Goexit}
+	o, err := envelope.NewOpener(envelope.OpenerConfig{Keys: func(context.Context, string) ([]kms.Key, error) { return []kms.Key{kek}, nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Close()
+	for _, got := range o.Open(t.Context(), items(sealed...)...) {
+		wantClass(t, got.Err, kms.Internal)
+	}
+}

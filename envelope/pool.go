@@ -179,6 +179,11 @@ func (p *pool) serve() {
 	for len(p.line) > 0 && p.give(p.line[0], failure{}, false) {
 		p.line = p.line[1:]
 	}
+}
+
+// forgetIfOut forgets every key once nobody is in line of a pool that was put out:
+// nothing comes by later that would.
+func (p *pool) forgetIfOut() {
 	if p.out && len(p.line) == 0 {
 		p.hand.empty()
 	}
@@ -247,6 +252,7 @@ func (p *pool) plenty(need int, now time.Time) int {
 func (p *pool) takeIn(keys []*sealingKey, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	defer p.forgetIfOut()
 	p.filling = false
 	if p.closed || p.stale {
 		p.stale = false

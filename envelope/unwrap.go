@@ -46,6 +46,9 @@ func unwrapAll(ctx context.Context, missing []cacheKey, jobs map[cacheKey]unwrap
 			for n, i := range members {
 				wrapped[n] = kms.Wrapped{Blob: jobs[missing[i]].blob}
 			}
+			for _, i := range members { // what stands if the call below does not return
+				out[i].Err = &kms.Error{Op: "unwrap", KeyID: job.key.ID(), Detail: "the backend ended its goroutine"}
+			}
 			results, err := callUnwrap(ctx, job, wrapped)
 			if err == nil && len(results) != len(members) {
 				for _, r := range results {
