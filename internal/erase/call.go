@@ -7,10 +7,11 @@ import "runtime"
 const deadStack = 4 << 10
 
 // Call calls f, once, and then clears vector registers (on amd64 and arm64) and the
-// stack that f used, as far as deadStack reaches; also if f panics or ends the
-// goroutine. Goroutines that f starts are on stacks of their own. f should not need
-// more than deadStack while it holds a key: a stack that grows leaves its old place
-// behind as it was.
+// stack that f used, as far as deadStack reaches. If f panics it does so too, and then
+// panics with the same value, as from Call itself. If f ends the goroutine, what is
+// cleared is below the functions that f was in, and theirs is not. Goroutines that f
+// starts are on stacks of their own. f should not need more than deadStack while it
+// holds a key: a stack that grows leaves its old place behind as it was.
 //
 // It does not clear what f allocates, nor what a signal that comes while f runs saves
 // of the registers. It is Do for calls that allocate much, or what lives for long, as
@@ -20,8 +21,24 @@ const deadStack = 4 << 10
 //go:noinline
 func Call(f func()) {
 	clearStack(false) // makes the stack grow now, when there is no key on it
-	defer clearStack(true)
+	ends := true      // the goroutine; else what is deferred clears nothing
+	defer func() { clearStack(ends) }()
+	panicked := panicOf(f)
+	ends = false
+	clearStack(true)
+	if panicked != nil {
+		panic(panicked)
+	}
+}
+
+// panicOf calls f and returns what it panicked with, nil if it did not. What Call
+// deferred would run while f is still on the stack, and so clear too little.
+//
+//go:noinline
+func panicOf(f func()) (panicked any) {
+	defer func() { panicked = recover() }()
 	f()
+	return nil
 }
 
 // clearStack has room on the stack for deadStack bytes, and clears them if really.

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/fips140"
 	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"hash"
 	"reflect"
@@ -43,15 +45,26 @@ func newBlock(t *testing.T) cipher.Block {
 	return block
 }
 
+// words returns b as the words in which the code without assembly has round keys.
+func words(b []byte) (out []byte) {
+	for ; len(b) > 0; b = b[4:] {
+		out = binary.NativeEndian.AppendUint32(out, binary.BigEndian.Uint32(b))
+	}
+	return out
+}
+
 func TestCrypto(t *testing.T) {
 	for _, tc := range []struct {
 		name string
 		made func(t *testing.T) any
-		key  []byte // what must be seen of the key before; nil if it is not known what
+		key  []byte // what must be seen of the key before
 	}{
 		{"AES", func(t *testing.T) any { return newBlock(t) }, key[:16]},
 		{"AES-GCM", func(t *testing.T) any {
 			aead, err := cipher.NewGCM(newBlock(t))
+			if fips140.Enforced() && err != nil {
+				return newBlock(t) // there is no such GCM then
+			}
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -70,7 +83,7 @@ func TestCrypto(t *testing.T) {
 			all := views("", reflect.ValueOf(object), map[string][]byte{})
 			seen := false
 			for _, b := range all {
-				seen = seen || bytes.Contains(b, tc.key)
+				seen = seen || bytes.Contains(b, tc.key) || bytes.Contains(b, words(tc.key))
 			}
 			if !seen {
 				t.Errorf("%T keeps its key in another way than this test and Crypto know: look at what it is made of now", object)

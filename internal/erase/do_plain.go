@@ -5,5 +5,5 @@ package erase
 // Runtime says whether the Go runtime erases, in this build, what is used in Do.
 const Runtime = false
 
-// Do calls f, once, and then clears what Call does.
+// Do is Call in this build.
 func Do(f func()) { Call(f) }

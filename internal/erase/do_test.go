@@ -23,6 +23,22 @@ func dirty() (where uintptr) {
 	return where
 }
 
+// dirtyAndPanic is dirty, and panics before it returns: so does a backend that
+// works with a key just then.
+//
+//go:noinline
+func dirtyAndPanic(where *uintptr) {
+	var frame [dirtied]byte
+	for i := range frame {
+		frame[i] = 0xA7
+	}
+	*where = uintptr(unsafe.Pointer(&frame)) //nolint:gosec // only marks looks there
+	if frame[0] == 0xA7 {
+		panic("on purpose")
+	}
+	runtime.KeepAlive(&frame)
+}
+
 // marks counts the marks in what is a dead part of the stack.
 //
 //go:noinline
@@ -66,6 +82,33 @@ func TestDoClearsTheStack(t *testing.T) {
 			tc.do(func() { where, calls = dirty(), calls+1 })
 			if n := marks(where); n > 64 || calls != 1 {
 				t.Errorf("%d marks are left after %d calls", n, calls)
+			}
+		})
+	}
+}
+
+// TestDoClearsWhatAPanicLeaves is about the functions that f was in when it panicked:
+// what is deferred runs below them on the stack, and would clear nothing of theirs.
+func TestDoClearsWhatAPanicLeaves(t *testing.T) {
+	caught := func(do func(f func()), f func()) {
+		defer func() {
+			if v := recover(); v != "on purpose" {
+				t.Errorf("panicked with %v", v)
+			}
+		}()
+		do(f)
+	}
+	for _, tc := range []struct {
+		name string
+		do   func(f func())
+	}{{"Do", Do}, {"Call", Call}} {
+		t.Run(tc.name, func(t *testing.T) {
+			var where uintptr
+			for range 2 { // the first time for the stack to grow
+				caught(tc.do, func() { dirtyAndPanic(&where) })
+			}
+			if n := marks(where); n > 64 {
+				t.Errorf("%d marks are left", n)
 			}
 		})
 	}
