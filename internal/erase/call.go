@@ -27,7 +27,7 @@ func Call(f func()) {
 	ends = false
 	clearStack(true)
 	if panicked != nil {
-		panic(panicked)
+		panic(panicked) //nolint:forbidigo // that of f, once more
 	}
 }
 
