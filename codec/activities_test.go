@@ -332,10 +332,11 @@ func (r reader) Extract(ctx context.Context, in workflow.HeaderReader) (context.
 	return ctx, nil
 }
 
-// first is the plugin's propagator, with a look at what it panics with.
+// first is the plugin's propagator, with a look at what it panics with, or returns.
 type first struct {
 	workflow.ContextPropagator
 	panicked *any
+	failed   *error
 }
 
 func (f first) Extract(ctx context.Context, in workflow.HeaderReader) (context.Context, error) {
@@ -344,7 +345,8 @@ func (f first) Extract(ctx context.Context, in workflow.HeaderReader) (context.C
 			panic(*f.panicked)
 		}
 	}()
-	return f.ContextPropagator.Extract(ctx, in)
+	ctx, *f.failed = f.ContextPropagator.Extract(ctx, in)
+	return ctx, *f.failed
 }
 
 func TestHeadersOpenAfterAnOutage(t *testing.T) {
@@ -354,10 +356,12 @@ func TestHeadersOpenAfterAnOutage(t *testing.T) {
 		outage time.Duration
 		sealed bool // it stays so
 		fails  bool
+		local  bool // a local activity
 	}{
 		{name: "unavailable", class: kms.Unavailable, outage: 30 * time.Second},
 		{name: "throttled", class: kms.Throttled, outage: 30 * time.Second},
 		{name: "for too long", class: kms.Unavailable, outage: time.Hour, fails: true},
+		{name: "for too long, in a local activity", class: kms.Unavailable, outage: time.Hour, fails: true, local: true},
 		{name: "denied", class: kms.Denied, outage: 30 * time.Second, sealed: true},
 		{name: "well", class: kms.Unavailable},
 	} {
@@ -365,8 +369,10 @@ func TestHeadersOpenAfterAnOutage(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				a := newAct(t, onePolicy, 0)
 				got := make(chan *commonpb.Payload, 1)
+				a.info = func(i *activity.Info) { i.IsLocalActivity = tc.local }
 				var panicked any
-				a.env.SetContextPropagators([]workflow.ContextPropagator{first{a.options.ContextPropagators[0], &panicked}, reader{got: got}})
+				var failed error
+				a.env.SetContextPropagators([]workflow.ContextPropagator{first{a.options.ContextPropagators[0], &panicked, &failed}, reader{got: got}})
 				want := payload(t, "CANARY")
 				header := &commonpb.Header{Fields: map[string]*commonpb.Payload{"k": a.sealedElsewhere(t, "CANARY"), "plain": payload(t, 1)}}
 				a.env.SetHeader(header)
@@ -387,7 +393,12 @@ func TestHeadersOpenAfterAnOutage(t *testing.T) {
 				took := time.Since(start)
 				time.Sleep(tc.outage) //nolint:forbidigo // the clock is the test's
 				if tc.fails {
-					// The SDK reports a panic, and an error not.
+					// The SDK reports a panic, and an error not; of a local activity the other way round.
+					if tc.local && panicked == nil {
+						panicked = failed
+					} else if tc.local {
+						t.Error("it panics")
+					}
 					if why, ok := panicked.(error); !ok || ran || took < 9*time.Minute {
 						t.Errorf("ran %v, after %v: %v, %v", ran, took, panicked, err)
 					} else {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path"
+	"slices"
 	"time"
 
 	commonpb "go.temporal.io/api/common/v1"
@@ -134,24 +135,28 @@ func (g *guard) failTask(t *task, why error) {
 // openPage opens a page of a history ahead that a worker fetched for a task. What
 // a client reads is none of our business: it may not need to open it.
 func (g *guard) openPage(ctx context.Context, req *workflowservice.GetWorkflowExecutionHistoryRequest, in *workflowservice.GetWorkflowExecutionHistoryResponse) error {
-	t, ok := g.codec.tasks.recall(byPage, req.GetNextPageToken())
-	if len(req.GetNextPageToken()) == 0 && fromTheStart(req) {
-		for _, t = range g.codec.tasks.of(g.namespaceOf(req), req.GetExecution().GetWorkflowId()) {
-			if ok = t.run == req.GetExecution().GetRunId(); ok {
-				break
-			}
-		}
+	var of []*task // more than one if a query is asked meanwhile
+	if t, ok := g.codec.tasks.recall(byPage, req.GetNextPageToken()); ok {
+		of = []*task{t}
 	}
-	if !ok {
+	if len(req.GetNextPageToken()) == 0 && fromTheStart(req) {
+		of = slices.DeleteFunc(g.codec.tasks.of(g.namespaceOf(req), req.GetExecution().GetWorkflowId()), func(t *task) bool {
+			return t.run != req.GetExecution().GetRunId()
+		})
+	}
+	if len(of) == 0 {
 		return nil
 	}
+	t := of[0]
 	g.codec.tasks.remember(byPage, in.GetNextPageToken(), t)
 	held := g.codec.openAhead(ctx, t.run, t.facts, in)
 	if held == nil {
 		return nil
 	}
 	// The SDK does not ask again. It fails the task, or with the first page drops it.
-	g.codec.tasks.hold(t, held, t.delay(), true)
+	for _, t := range of {
+		g.codec.tasks.hold(t, held, t.delay(), true)
+	}
 	return status.Error(codes.FailedPrecondition, held.Error())
 }
 

@@ -442,12 +442,16 @@ func TestFailedTaskSaysWhy(t *testing.T) {
 	}
 }
 
-// TestDroppedPageIsTold: the SDK drops a task whose first page does not come.
+// TestDroppedPageIsTold: the SDK drops a task whose first page does not come. If a query
+// is asked meanwhile, nobody can tell which of both it was.
 func TestDroppedPageIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, backend := newCodec(t, holdAll)
 		w := newWire(t, c)
 		w.poll(runTask("t", 1))
+		query := runTask("q", 1)
+		query.Query = &querypb.WorkflowQuery{QueryType: "state"}
+		w.poll(query)
 		w.answer["GetWorkflowExecutionHistory"] = &workflowservice.GetWorkflowExecutionHistoryResponse{
 			History: &historypb.History{Events: []*historypb.HistoryEvent{marker(sealedIn(t, "n", "fake://a"))}},
 		}
@@ -458,8 +462,10 @@ func TestDroppedPageIsTold(t *testing.T) {
 			t.Fatal("the page is given out")
 		}
 		passes(time.Second)
-		if got := w.told()["t"]; !strings.Contains(got, "denied") {
-			t.Errorf("the server is told %q", got)
+		for _, token := range []string{"t", "q"} {
+			if got := w.told()[token]; !strings.Contains(got, "denied") {
+				t.Errorf("of %s the server is told %q", token, got)
+			}
 		}
 	})
 }
