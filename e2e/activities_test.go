@@ -142,17 +142,7 @@ func (w *ward) await(t *testing.T, run client.WorkflowRun, kind enumspb.EventTyp
 }
 
 func (w *ward) events(ctx context.Context, run client.WorkflowRun, kind enumspb.EventType) (found []*historypb.HistoryEvent, err error) {
-	all := w.bare.GetWorkflowHistory(ctx, run.GetID(), run.GetRunID(), false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
-	for all.HasNext() {
-		e, err := all.Next()
-		if err != nil {
-			return nil, err
-		}
-		if e.GetEventType() == kind {
-			found = append(found, e)
-		}
-	}
-	return found, nil
+	return eventsOf(ctx, w.bare, run, kind)
 }
 
 // done is the activity "Do". It counts how often it ran, and remembers when last.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
+	historypb "go.temporal.io/api/history/v1"
 	nexuspb "go.temporal.io/api/nexus/v1"
 	"go.temporal.io/api/operatorservice/v1"
 	"go.temporal.io/sdk/client"
@@ -193,6 +194,21 @@ func eventually(ctx context.Context, what string, holds func() (bool, error)) er
 		case <-tick.C:
 		}
 	}
+}
+
+// eventsOf returns the events of a kind in the history of a run, as the server has them.
+func eventsOf(ctx context.Context, c client.Client, run client.WorkflowRun, kind enumspb.EventType) (found []*historypb.HistoryEvent, err error) {
+	all := c.GetWorkflowHistory(ctx, run.GetID(), run.GetRunID(), false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	for all.HasNext() {
+		e, err := all.Next()
+		if err != nil {
+			return nil, err
+		}
+		if e.GetEventType() == kind {
+			found = append(found, e)
+		}
+	}
+	return found, nil
 }
 
 // lines keeps the end of a log. Safe for concurrent use.

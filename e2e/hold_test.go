@@ -213,17 +213,7 @@ func (h *holding) begin(t *testing.T, c client.Client) client.WorkflowRun {
 }
 
 func (h *holding) events(ctx context.Context, run client.WorkflowRun, kind enumspb.EventType) (found []*historypb.HistoryEvent, err error) {
-	all := h.bare.GetWorkflowHistory(ctx, run.GetID(), run.GetRunID(), false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
-	for all.HasNext() {
-		e, err := all.Next()
-		if err != nil {
-			return nil, err
-		}
-		if e.GetEventType() == kind {
-			found = append(found, e)
-		}
-	}
-	return found, nil
+	return eventsOf(ctx, h.bare, run, kind)
 }
 
 func (h *holding) status(t *testing.T, run client.WorkflowRun) enumspb.WorkflowExecutionStatus {

@@ -77,17 +77,7 @@ func TestOutageKillsNoWorkflow(t *testing.T) {
 		t.Fatal(err)
 	}
 	events := func(kind enumspb.EventType) (found []*historypb.HistoryEvent, err error) {
-		all := bare.GetWorkflowHistory(t.Context(), "long", run.GetRunID(), false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
-		for all.HasNext() {
-			e, err := all.Next()
-			if err != nil {
-				return nil, err
-			}
-			if e.GetEventType() == kind {
-				found = append(found, e)
-			}
-		}
-		return found, nil
+		return eventsOf(t.Context(), bare, run, kind)
 	}
 	if err := eventually(t.Context(), "a workflow task failed", func() (bool, error) {
 		failed, err := events(enumspb.EVENT_TYPE_WORKFLOW_TASK_FAILED)
