@@ -2,25 +2,16 @@ package kms_test
 
 import (
 	"context"
-	"log/slog"
 	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/credentials"
-
 	"github.com/waxseal/waxseal/envelope"
 	"github.com/waxseal/waxseal/internal/vaulttest"
 	"github.com/waxseal/waxseal/kms"
-	"github.com/waxseal/waxseal/kms/awskms"
-	"github.com/waxseal/waxseal/kms/gcpkms"
 	"github.com/waxseal/waxseal/kms/kmstest/awsserver"
 	"github.com/waxseal/waxseal/kms/kmstest/gcpserver"
 	"github.com/waxseal/waxseal/kms/localkms"
@@ -66,22 +57,7 @@ func resilient(t testing.TB, key interface {
 
 func awsService(t testing.TB) service {
 	t.Helper()
-	server, err := awsserver.Start(awsserver.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { server.Close() })
-	made, err := server.CreateKey(awsserver.KeySpec{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := awskms.New(t.Context(), awskms.Config{
-		Key: made.ARN(), Endpoint: server.URL(),
-		Credentials: credentials.NewStaticCredentialsProvider(awsserver.DefaultAccessKeyID, awsserver.DefaultSecretAccessKey, ""),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	server, _, key := startAWS(t)
 	return service{
 		name: "aws", key: resilient(t, key), batch: 1,
 		requests: func() (n int) {
@@ -96,19 +72,7 @@ func awsService(t testing.TB) service {
 
 func gcpService(t testing.TB) service {
 	t.Helper()
-	const name = "projects/p/locations/global/keyRings/r/cryptoKeys/k"
-	server, err := gcpserver.Start(t.Context(), "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Close)
-	if err := server.AddKey(name); err != nil {
-		t.Fatal(err)
-	}
-	key, err := gcpkms.New(gcpkms.Config{Name: name, Endpoint: server.Addr(), InsecurePlaintext: true})
-	if err != nil {
-		t.Fatal(err)
-	}
+	server, key := startGCP(t)
 	return service{
 		name: "gcp", key: resilient(t, key), batch: 1,
 		requests: func() int { return server.Calls("Encrypt") + server.Calls("Decrypt") },
@@ -125,26 +89,14 @@ func vaultService(t testing.TB) service {
 	server := vaulttest.Start(t)
 	server.EnableTransit(t, "transit")
 	server.CreateKey(t, "transit", "k", nil)
-	target, err := url.Parse(server.Addr)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var requests, latency atomic.Int64
-	transport := &http.Transport{MaxIdleConnsPerHost: 64}
-	t.Cleanup(transport.CloseIdleConnections)
-	forward := &httputil.ReverseProxy{
-		Transport: transport,
-		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(target) },
-		ErrorLog:  slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), // a sealer that is closed cancels what is under way
-	}
-	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	proxy := server.Proxy(t, func(_ http.ResponseWriter, r *http.Request) bool {
 		if strings.Contains(r.URL.Path, "/transit/") { // and not about our token
 			requests.Add(1)
 		}
 		<-time.After(time.Duration(latency.Load()))
-		forward.ServeHTTP(w, r)
-	}))
-	t.Cleanup(proxy.Close)
+		return false
+	})
 	key, err := vaultkms.New(vaultkms.Config{Mount: "transit", Name: "k", Address: proxy.URL, Token: vaulttest.RootToken})
 	if err != nil {
 		t.Fatal(err)
@@ -160,17 +112,7 @@ func vaultService(t testing.TB) service {
 // which reads the keyring file.
 func localService(t testing.TB) service {
 	t.Helper()
-	ring, err := localkms.OpenKeyring(filepath.Join(t.TempDir(), "keyring"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := ring.Create("k"); err != nil {
-		t.Fatal(err)
-	}
-	key, err := ring.Open(t.Context(), "k")
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, key := makeKeyring(t)
 	counted := &countedKey{Key: key}
 	return service{
 		name: "local", key: resilient(t, counted), batch: resilience.DefaultMaxBatch,

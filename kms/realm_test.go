@@ -6,12 +6,9 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -20,13 +17,10 @@ import (
 	"testing"
 
 	"cloud.google.com/go/kms/apiv1/kmspb"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	"google.golang.org/grpc/codes"
 
 	"github.com/waxseal/waxseal/internal/vaulttest"
 	"github.com/waxseal/waxseal/kms"
-	"github.com/waxseal/waxseal/kms/awskms"
-	"github.com/waxseal/waxseal/kms/gcpkms"
 	"github.com/waxseal/waxseal/kms/kmstest"
 	"github.com/waxseal/waxseal/kms/kmstest/awsserver"
 	"github.com/waxseal/waxseal/kms/kmstest/gcpserver"
@@ -175,22 +169,7 @@ func realms(t testing.TB) map[string]func(testing.TB) *realm {
 
 func awsRealm(t testing.TB) *realm {
 	t.Helper()
-	server, err := awsserver.Start(awsserver.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { server.Close() })
-	made, err := server.CreateKey(awsserver.KeySpec{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := awskms.New(t.Context(), awskms.Config{
-		Key: made.ARN(), Endpoint: server.URL(),
-		Credentials: credentials.NewStaticCredentialsProvider(awsserver.DefaultAccessKeyID, awsserver.DefaultSecretAccessKey, ""),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	server, made, key := startAWS(t)
 	answering := func(f awsserver.Fault) harm {
 		return harm{
 			"answer",
@@ -230,22 +209,10 @@ func awsRealm(t testing.TB) *realm {
 func gcpRealm(t testing.TB) *realm {
 	t.Helper()
 	const (
-		name    = "projects/p/locations/global/keyRings/r/cryptoKeys/k"
 		encrypt = "cloudkms.cryptoKeyVersions.useToEncrypt"
 		decrypt = "cloudkms.cryptoKeyVersions.useToDecrypt"
 	)
-	server, err := gcpserver.Start(t.Context(), "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Close)
-	if err := server.AddKey(name); err != nil {
-		t.Fatal(err)
-	}
-	key, err := gcpkms.New(gcpkms.Config{Name: name, Endpoint: server.Addr(), InsecurePlaintext: true})
-	if err != nil {
-		t.Fatal(err)
-	}
+	server, key := startGCP(t)
 	answering := func(code codes.Code) harm {
 		return harm{
 			"answer",
@@ -254,12 +221,12 @@ func gcpRealm(t testing.TB) *realm {
 		}
 	}
 	denied := func(permission string) harm {
-		return harm{"IAM", func(testing.TB) { server.Deny(permission, name) }, func(testing.TB) { server.Allow(permission, name) }}
+		return harm{"IAM", func(testing.TB) { server.Deny(permission, gcpName) }, func(testing.TB) { server.Allow(permission, gcpName) }}
 	}
 	state := func(state kmspb.CryptoKeyVersion_CryptoKeyVersionState) func(testing.TB) {
 		return func(t testing.TB) {
 			t.Helper()
-			if err := server.SetState(name, 0, state); err != nil {
+			if err := server.SetState(gcpName, 0, state); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -292,10 +259,6 @@ func gcpRealm(t testing.TB) *realm {
 func vaultRealms(t testing.TB) func(testing.TB) *realm {
 	t.Helper()
 	server := vaulttest.Start(t)
-	target, err := url.Parse(server.Addr)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var made atomic.Int64
 	return func(t testing.TB) *realm {
 		t.Helper()
@@ -304,7 +267,7 @@ func vaultRealms(t testing.TB) func(testing.TB) *realm {
 		server.CreateKey(t, mount, "k", nil)
 		may := `path "` + mount + `/*" { capabilities = ["update", "read"] }`
 		server.WritePolicy(t, mount, may)
-		proxy := newBrokenProxy(t, target)
+		proxy := newBrokenProxy(t, server)
 		key, err := vaultkms.New(vaultkms.Config{Mount: mount, Name: "k", Address: proxy.URL, Token: vaultkms.Token(server.Token(t, mount))})
 		if err != nil {
 			t.Fatal(err)
@@ -375,46 +338,29 @@ func (p *brokenProxy) answer(status int, message string) {
 	}{status, message})
 }
 
-func newBrokenProxy(t testing.TB, target *url.URL) *brokenProxy {
+func newBrokenProxy(t testing.TB, server *vaulttest.Server) *brokenProxy {
 	t.Helper()
-	transport := &http.Transport{}
-	t.Cleanup(transport.CloseIdleConnections)
-	forward := &httputil.ReverseProxy{
-		Transport: transport,
-		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(target) },
-		ErrorLog:  slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), // a sealer that is closed cancels what is under way
-	}
 	p := new(brokenProxy)
-	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch instead := p.instead.Load(); {
-		case instead == nil:
-			forward.ServeHTTP(w, r)
-		case instead.status < 0:
-			panic(http.ErrAbortHandler)
-		default:
-			w.Header().Set("Content-Type", "application/json")
-			w.WriteHeader(instead.status)
-			_ = json.NewEncoder(w).Encode(map[string]any{"errors": []string{instead.message}}) // a client that is gone needs no answer
+	p.Server = server.Proxy(t, func(w http.ResponseWriter, _ *http.Request) bool {
+		instead := p.instead.Load()
+		if instead == nil {
+			return false
 		}
-	}))
-	t.Cleanup(p.Close)
+		if instead.status < 0 {
+			panic(http.ErrAbortHandler)
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(instead.status)
+		_ = json.NewEncoder(w).Encode(map[string]any{"errors": []string{instead.message}}) // a client that is gone needs no answer
+		return true
+	})
 	return p
 }
 
 func localRealm(t testing.TB) *realm {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "keyring")
-	ring, err := localkms.OpenKeyring(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := ring.Create("k"); err != nil {
-		t.Fatal(err)
-	}
-	key, err := ring.Open(t.Context(), "k")
-	if err != nil {
-		t.Fatal(err)
-	}
+	ring, key := makeKeyring(t)
+	path := ring.Path()
 	must := func(t testing.TB, err error) {
 		t.Helper()
 		if err != nil {

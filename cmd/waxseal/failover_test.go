@@ -4,11 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -44,23 +41,18 @@ func startTwoKMSs(t *testing.T) *twoKMSs {
 	k := &twoKMSs{vault: vaulttest.Start(t), freed: make(chan struct{})}
 	k.vault.EnableTransit(t, "transit")
 	k.vault.CreateKey(t, "transit", "payments", nil)
-	target, err := url.Parse(k.vault.Addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	proxy := httputil.NewSingleHostReverseProxy(target)
-	proxy.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError) // that Vault is gone is the point
-	k.front = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if k.hang.Load() {
-			select {
-			case <-k.freed:
-			case <-r.Context().Done():
-			}
-			return
+	k.front = k.vault.Proxy(t, func(_ http.ResponseWriter, r *http.Request) bool {
+		if !k.hang.Load() {
+			return false
 		}
-		proxy.ServeHTTP(w, r)
-	}))
-	t.Cleanup(func() { close(k.freed); k.front.Close() })
+		select {
+		case <-k.freed:
+		case <-r.Context().Done():
+		}
+		return true
+	})
+	t.Cleanup(func() { close(k.freed) })
+	var err error
 	k.aws, err = awsserver.Start(awsserver.Config{})
 	if err != nil {
 		t.Fatal(err)

@@ -175,12 +175,17 @@ func (p *Proxy) serve(l net.Listener) {
 }
 
 func (p *Proxy) handle(w http.ResponseWriter, r *http.Request) {
+	// All of it first. Nobody would notice that a slow server's caller went away while
+	// its body is unread, and were the server to answer before its end was read,
+	// net/http would close it and cut the answer short (golang.org/issue/40747).
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		p.failed.Add(1)
+		return
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
 	switch p.Mode() {
 	case Slow:
-		// Nobody would notice that the caller went away while its body is unread.
-		if body, err := io.ReadAll(r.Body); err == nil {
-			r.Body = io.NopCloser(bytes.NewReader(body))
-		}
 		late := time.NewTimer(SlowBy)
 		defer late.Stop()
 		select {
