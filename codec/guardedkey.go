@@ -71,6 +71,12 @@ func (b *breakerState) change(to resilience.State) (from resilience.State, chang
 	return from, true
 }
 
+func (b *breakerState) now() resilience.State {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.state
+}
+
 // end is the last change.
 func (b *breakerState) end() (from resilience.State, changed bool) {
 	from, changed = b.change(resilience.Closed)

@@ -3,6 +3,7 @@ package codec
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -13,9 +14,18 @@ import (
 	"github.com/waxseal/waxseal/policy"
 )
 
-type availability struct{ atomic.Bool }
+// fakeKEK is a KEK whose standing a test sets.
+type fakeKEK struct{ atomic.Uint32 }
 
-func (a *availability) Available() bool { return a.Load() }
+func (k *fakeKEK) standing() standing { return standing(k.Load()) }
+
+func (k *fakeKEK) set(s standing) { k.Store(uint32(s)) }
+
+func kekThatIs(s standing) *fakeKEK {
+	k := new(fakeKEK)
+	k.set(s)
+	return k
+}
 
 // TestKeptWhileTheKMSIsLeftAlone: a task whose KEKs are all being left alone is told
 // of when one of them is worth asking, or before it times out.
@@ -42,10 +52,10 @@ func TestKeptWhileTheKMSIsLeftAlone(t *testing.T) {
 				begin := time.Now()
 				var all keks
 				for range tc.keks {
-					all = append(all, new(availability))
+					all = append(all, kekThatIs(out))
 				}
 				if tc.keks > 0 {
-					time.AfterFunc(tc.back, func() { all[tc.keks-1].(*availability).Store(true) })
+					time.AfterFunc(tc.back, func() { all[tc.keks-1].(*fakeKEK).set(answering) })
 				}
 				ts := newTasks()
 				defer ts.close()
@@ -78,7 +88,7 @@ func TestKeptWhileTheKMSIsLeftAlone(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			ts := newTasks()
 			defer ts.close()
-			ts.keksOf = func(policy.Facts, error) keks { return keks{new(availability)} }
+			ts.keksOf = func(policy.Facts, error) keks { return keks{kekThatIs(out)} }
 			told := false
 			one := &task{token: []byte("t"), attempt: 9, until: time.Now().Add(timeout), tell: func(error) error { told = true; return nil }}
 			ts.begin(one)
@@ -88,6 +98,107 @@ func TestKeptWhileTheKMSIsLeftAlone(t *testing.T) {
 				t.Error("nobody was told")
 			}
 		})
+	})
+}
+
+// TestScouts: while nobody knows whether a KEK is back, tasks are let go one by one,
+// of those that wait for it the one with the fewest tries behind it first.
+func TestScouts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		a, b, c := kekThatIs(out), kekThatIs(out), kekThatIs(out)
+		ts := newTasks()
+		defer ts.close()
+		waits := map[string]keks{}
+		ts.keksOf = func(facts policy.Facts, _ error) keks { return waits[facts.WorkflowID] }
+		type told struct {
+			id string
+			at time.Duration
+		}
+		heard := make(chan told, 100)
+		add := func(id string, attempt int32, all ...kek) {
+			waits[id] = all
+			one := &task{facts: policy.Facts{WorkflowID: id}, token: []byte(id), attempt: attempt, until: begin.Add(10 * time.Minute), tell: func(error) error {
+				heard <- told{id, time.Since(begin)}
+				return nil
+			}}
+			ts.begin(one)
+			ts.hold(one, errors.New("x"), one.delay(), true)
+		}
+		add("many tries", 30, a)
+		add("some tries", 20, a)
+		add("few tries", 10, a)
+		add("of another", 2, b)
+		add("of both", 15, a, c)
+		want := func(from time.Duration, ids ...string) {
+			t.Helper()
+			time.Sleep(time.Until(begin.Add(from + recheck))) //nolint:forbidigo // the clock is the test's
+			synctest.Wait()
+			var got []string
+			for len(heard) > 0 {
+				one := <-heard
+				if one.at < from || one.at > from+recheck {
+					t.Errorf("%s: told after %v", one.id, one.at)
+				}
+				got = append(got, one.id)
+			}
+			slices.Sort(got)
+			if !slices.Equal(got, ids) {
+				t.Errorf("from %v on these were let go: %q, want %q", from, got, ids)
+			}
+		}
+		set := func(at time.Duration, k *fakeKEK, s standing) {
+			time.AfterFunc(time.Until(begin.Add(at)), func() { k.set(s) })
+		}
+		set(30250*time.Millisecond, a, due)
+		set(30900*time.Millisecond, a, out) // the first scout asks, and is refused
+		want(30*time.Second+250*time.Millisecond, "few tries")
+		want(31 * time.Second)
+		set(40250*time.Millisecond, a, due)
+		set(41250*time.Millisecond, a, out)
+		want(40*time.Second+250*time.Millisecond, "of both")
+		want(40*time.Second+751*time.Millisecond, "some tries") // the one before has not asked
+		set(50250*time.Millisecond, a, answering)
+		want(50*time.Second+250*time.Millisecond, "many tries")
+		set(60250*time.Millisecond, b, due)
+		want(60*time.Second+250*time.Millisecond, "of another")
+	})
+}
+
+// TestStanding follows a KEK through an outage.
+func TestStanding(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := kmstest.NewFake("a")
+		key, err := decorate(fake, policy.Key{Name: "a", Resilience: policy.Resilience{Attempts: 1, Breaker: policy.Breaker{Failures: 2, OpenFor: time.Second}}}, new(watchers))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer key.Close()
+		want := func(when string, want standing) {
+			t.Helper()
+			if is := key.standing(); is != want {
+				t.Errorf("%s: %d, want %d", when, is, want)
+			}
+		}
+		ask := func() {
+			t.Helper()
+			_, _ = key.Wrap(t.Context(), [][]byte{make([]byte, kms.DataKeySize)}, nil) // what it tells the breaker is looked at
+		}
+		want("at first", answering)
+		fake.Always(kmstest.Fail(kms.Unavailable))
+		ask()
+		want("after one failure", answering)
+		ask()
+		want("after two", out)
+		time.Sleep(time.Second) //nolint:forbidigo // the clock is the test's
+		want("after a while", due)
+		ask()
+		want("tried in vain", out)
+		time.Sleep(time.Second) //nolint:forbidigo // the clock is the test's
+		fake.Heal()
+		want("after another while", due)
+		ask()
+		want("back", answering)
 	})
 }
 
@@ -137,8 +248,8 @@ seal:
 			if len(got) != tc.want {
 				t.Errorf("waits for %d KEKs, want %d", len(got), tc.want)
 			}
-			if got.out() {
-				t.Error("they are out")
+			if is := got.standing(); is != answering {
+				t.Errorf("they are %d", is)
 			}
 		})
 	}

@@ -68,6 +68,7 @@ type task struct {
 	// Of tasks.mu:
 	why      error     // what it is held for, or what it met first; nil if nothing
 	keks     keks      // what it waits for
+	kept     bool      // beyond its time, because they are left alone
 	final    bool      // it must not be completed
 	answered bool      // by the SDK or by us
 	told     bool      // by us
@@ -85,11 +86,13 @@ type tasks struct {
 	telling sync.WaitGroup
 	stop    chan struct{} // closed with the Codec
 
-	mu     sync.Mutex
-	known  *simplelru.LRU[[sha256.Size]byte, *task] // by token of a task or of a page
-	open   *simplelru.LRU[workflowKey, []*task]     // those that are not answered
-	due    map[*task]*time.Timer                    // those that are to fail
-	closed bool
+	mu    sync.Mutex
+	known *simplelru.LRU[[sha256.Size]byte, *task] // by token of a task or of a page
+	open  *simplelru.LRU[workflowKey, []*task]     // those that are not answered
+	due   map[*task]*time.Timer                    // those that are to fail
+	// scouted are the KEKs that a held task was let go for, and when that was.
+	scouted map[kek]time.Time
+	closed  bool
 }
 
 // workflowKey is a namespace and a workflow's ID.
@@ -101,7 +104,7 @@ func newTasks() *tasks {
 	// They fail only for a size below one.
 	known, _ := simplelru.NewLRU[[sha256.Size]byte, *task](maxTasks, nil)
 	open, _ := simplelru.NewLRU[workflowKey, []*task](maxTasks, nil)
-	return &tasks{stop: make(chan struct{}), known: known, open: open, due: make(map[*task]*time.Timer)}
+	return &tasks{stop: make(chan struct{}), known: known, open: open, due: make(map[*task]*time.Timer), scouted: make(map[kek]time.Time)}
 }
 
 // Tokens of tasks and of pages are kept apart.
@@ -242,20 +245,6 @@ func (ts *tasks) hold(t *task, why error, after time.Duration, final bool) {
 			ts.release(t)
 		}
 	})
-}
-
-// keep reports whether a task that is due is kept for longer: its KEKs are being
-// left alone, and it has the time.
-func (ts *tasks) keep(t *task) bool {
-	ts.mu.Lock()
-	defer ts.mu.Unlock()
-	timer, ok := ts.due[t]
-	if !ok || time.Until(t.until) < recheck+tellMargin || !t.keks.out() {
-		return false
-	}
-	t.due = time.Now().Add(recheck)
-	timer.Reset(recheck)
-	return true
 }
 
 // reason returns whether a task must not be completed, and what it met, nil if

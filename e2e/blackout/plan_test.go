@@ -122,11 +122,14 @@ func TestCheck(t *testing.T) {
 }
 
 func TestKillsIn(t *testing.T) {
-	if diff := cmp.Diff([]time.Duration{firstKill}, killsIn(2*time.Minute)); diff != "" {
-		t.Error(diff)
-	}
-	if diff := cmp.Diff([]time.Duration{firstKill, 15 * time.Minute}, killsIn(30*time.Minute)); diff != "" {
-		t.Error(diff)
+	for outage, want := range map[time.Duration][]time.Duration{
+		20 * time.Second: {firstKill},
+		2 * time.Minute:  {firstKill, time.Minute},
+		30 * time.Minute: {firstKill, 15 * time.Minute},
+	} {
+		if diff := cmp.Diff(want, killsIn(outage)); diff != "" {
+			t.Errorf("%s: %s", outage, diff)
+		}
 	}
 }
 

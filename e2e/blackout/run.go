@@ -44,14 +44,13 @@ type Standing struct {
 }
 
 const (
-	// The workers of an arm that kills are killed firstKill after the outage began, and
-	// start again after deadFor. Of a worker that vanishes with a task Temporal hears
-	// when the task times out, and it gives more time with each try: 10 s up to the
-	// third, 10 minutes more from the tenth on. So they are killed once more, in the
-	// middle, only where these are over before the outage is.
-	firstKill    = 10 * time.Second
-	deadFor      = 3 * time.Second
-	killsTwiceIn = 25 * time.Minute
+	// The workers of an arm that kills are killed firstKill after the outage began and
+	// again in the middle of it, and start again after deadFor. Of a worker that vanishes
+	// with a task Temporal hears when the task times out, and it gives more time with each
+	// try: 10 s up to the third, then 20, 40 and so on up to 10 minutes. Whoever uses up
+	// no more tries than that takes has none left by the end that began before the middle.
+	firstKill = 10 * time.Second
+	deadFor   = 3 * time.Second
 	// controlGrace is how long a control may take to end after the outage: those of
 	// its workflows that lost a signal never do.
 	controlGrace = 30 * time.Second
@@ -123,7 +122,7 @@ func (r *run) open(ctx context.Context, hostPort, vault string) error {
 
 func (r *run) lanesOf(a Arm) []*lane {
 	sealed := &lane{namespace: a.Name, timing: a.Timing, Lane: &Lane{
-		Arm: a.Name, Mode: a.Mode.String(), Cut: seconds(a.Timing.cut()), Healed: seconds(a.Timing.heal()), Workflows: a.Orders, Untold: a.Orders, MustHold: a.MustHold,
+		Arm: a.Name, Mode: a.Mode.String(), Cut: seconds(a.Timing.cut()), Healed: seconds(a.Timing.heal()), Workflows: a.Orders, Untold: a.Orders, MustHold: a.MustHold, Trickles: a.Mode == faultproxy.Throttled,
 	}}
 	for n := range a.Orders {
 		sealed.orders = append(sealed.orders, newOrder(n, a.Timing, a.Once))
@@ -280,7 +279,7 @@ func (r *run) outage(ctx context.Context, a Arm, proxy *faultproxy.Proxy) error 
 
 // killsIn returns when in an outage workers are killed.
 func killsIn(outage time.Duration) []time.Duration {
-	if outage < killsTwiceIn {
+	if outage/2 < firstKill+2*deadFor { // they are to have done something in between
 		return []time.Duration{firstKill}
 	}
 	return []time.Duration{firstKill, outage / 2}
