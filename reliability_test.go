@@ -41,7 +41,7 @@ func TestReliabilityCommandProblems(t *testing.T) {
 		"go test -run TestWarm":                                1,
 		"go test ./envelope":                                   1,
 		"go test -run xxx -bench BenchmarkNone ./envelope":     2,
-		"cd e2e && go test -run TestOutageKillsNoWorkflow .":   0,
+		"cd e2e && go test -run TestReplayInAnOutage .":        0,
 		"cd e2e && go test -run TestReadmeIsShort .":           1,
 		"GOEXPERIMENT=x go test -run TestWarm -v ./envelope":   0,
 		"WAXSEAL_SOAK=1 go test -run TestAllowance ./envelope": 0,

@@ -182,6 +182,7 @@ var oneAttempt = &temporal.RetryPolicy{MaximumAttempts: 1}
 // TestActivitiesSurviveAnOutage takes the KMS away from activities that have one
 // attempt, or one more.
 func TestActivitiesSurviveAnOutage(t *testing.T) {
+	t.Parallel()
 	server := servers.StartTemporal(t, servers.TemporalOptions{})
 	for name, test := range map[string]func(*testing.T, *ward){
 		"input": inputInTheDark, "without waiting": inputWithoutWaiting, "result": resultInTheDark, "local activity": localInTheDark,

@@ -22,6 +22,7 @@ import (
 // search would prove nothing; with it, those of plainRows alone, and each of the
 // others must come out of an envelope where it showed before.
 func TestCanaries(t *testing.T) {
+	t.Parallel()
 	var control, sealed *evidence
 	t.Run("arms", func(t *testing.T) {
 		t.Run("control", func(t *testing.T) { t.Parallel(); control = gather(t, false) })

@@ -140,6 +140,7 @@ func chainOf(n int, err error) error {
 // TestPendingFailures has activities fail at length, and looks at what the server
 // keeps of that until they are tried again.
 func TestPendingFailures(t *testing.T) {
+	t.Parallel()
 	activities := map[string]func(context.Context) error{
 		"Panics": func(context.Context) error { return fmt.Errorf("%d", recurses(100, errors.New("CANARY panic"))) },
 		"IsDeep": func(context.Context) error {
@@ -292,6 +293,7 @@ var comesBack = map[string]struct {
 // TestErrorsKeepTheirChain sends errors from an activity through a child workflow
 // and its parent to the client: four times sealed and opened.
 func TestErrorsKeepTheirChain(t *testing.T) {
+	t.Parallel()
 	activityOf := func(ctx context.Context, kind string) error { return comesBack[kind].fail(ctx) }
 	child := func(ctx workflow.Context, kind string) error {
 		ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: 2 * time.Second, RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 1}})
@@ -342,6 +344,7 @@ func TestErrorsKeepTheirChain(t *testing.T) {
 // TestActivitiesGoOnSoonAfterAnOutage has the KMS out for several attempts of
 // activities whose retry policy lets them wait for an hour after the first.
 func TestActivitiesGoOnSoonAfterAnOutage(t *testing.T) {
+	t.Parallel()
 	const reads = "reads"
 	waits := func(attempts int32) func(workflow.Context) (string, error) {
 		return func(ctx workflow.Context) (got string, err error) {
@@ -397,6 +400,7 @@ func TestActivitiesGoOnSoonAfterAnOutage(t *testing.T) {
 // TestCompletingActivitiesInAnOutage completes activities from outside with errors
 // whose details cannot be sealed: it is an error, and can be done again.
 func TestCompletingActivitiesInAnOutage(t *testing.T) {
+	t.Parallel()
 	tokens := make(chan []byte, 2)
 	b := newBench(t, func(w worker.Worker) {
 		w.RegisterActivityWithOptions(func(ctx context.Context) error {
@@ -449,6 +453,7 @@ func TestCompletingActivitiesInAnOutage(t *testing.T) {
 // TestACanceledActivityInAnOutage has an activity end as canceled, with details that
 // cannot be sealed: it is canceled all the same.
 func TestACanceledActivityInAnOutage(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, func(w worker.Worker) {
 		w.RegisterActivityWithOptions(func(ctx context.Context) error {
 			tick := time.NewTicker(100 * time.Millisecond)

@@ -228,6 +228,7 @@ func (h *holding) status(t *testing.T, run client.WorkflowRun) enumspb.WorkflowE
 // TestReplayInAnOutage restarts the worker with a cold cache while the KMS fails,
 // so that all of the history must be opened again, and then heals it.
 func TestReplayInAnOutage(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		name, policy string
 		class        kms.Class
@@ -307,6 +308,7 @@ func (h *holding) saysWhy(t *testing.T, run client.WorkflowRun, class kms.Class)
 // cold worker opens, which are those of the version marker. The control, with the
 // converters and without the guard, goes astray.
 func TestMarkerThatDoesNotOpen(t *testing.T) {
+	t.Parallel()
 	const onlyOnce = `{keys: {a: {uri: "fake://a", resilience: {attempts: 1}}}, seal: [{match: {namespace: "*"}, keys: [a]}]}`
 	start := func(t *testing.T) (*holding, client.WorkflowRun) {
 		h := newHolding(t, onlyOnce)
@@ -352,6 +354,7 @@ func TestMarkerThatDoesNotOpen(t *testing.T) {
 
 // TestRefusalFailsTheWorkflow: without holdWorkflows, denied is final.
 func TestRefusalFailsTheWorkflow(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		name, policy string
 		want         enumspb.WorkflowExecutionStatus

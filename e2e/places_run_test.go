@@ -315,6 +315,7 @@ func (il *ills) noPlaintext(t *named, p place, run client.WorkflowRun) {
 // TestPlaces has workflows meet a KMS that fails at every place where the SDK seals
 // or opens something, on a real server: docs/adr/007 says what comes of it.
 func TestPlaces(t *testing.T) {
+	t.Parallel()
 	server := servers.StartTemporal(t, servers.TemporalOptions{})
 	// All at once, and not as many at a time as there are cores: none is healed before
 	// each has met its trouble.

@@ -50,6 +50,7 @@ func (k readOnlyKey) Close() error {
 // TestReplay replays every history of the script as the server gave it away,
 // with sealed headers, and from JSON files, as somebody who may not seal.
 func TestReplay(t *testing.T) {
+	t.Parallel()
 	a := newArm(t, true)
 	a.drive(t)
 	histories := workflowHistories(readEverything(t, a))

@@ -318,6 +318,7 @@ func trigger(t *testing.T, cl client.Client, s client.ScheduleHandle, nth int) c
 // an application without encryption has workflows open; its workers are replaced,
 // then its clients, and then requireSealed is said.
 func TestRollout(t *testing.T) {
+	t.Parallel()
 	r := newRollout(t)
 	oldClient := r.dial(t)
 	stopOld := r.work(t, shop)
@@ -445,6 +446,7 @@ func TestRollout(t *testing.T) {
 // plugin that gets what is sealed fails workflows for good; with the plugin they
 // can be reset, which is why it stays when one goes back.
 func TestRolloutWithoutOrder(t *testing.T) {
+	t.Parallel()
 	r := newRollout(t)
 	plugin := r.plugin(t, "")
 	newClient, oldClient := r.dial(t, plugin), r.dial(t)
@@ -499,6 +501,7 @@ func TestRolloutWithoutOrder(t *testing.T) {
 // TestRolloutRequiresSealedTooEarly says requireSealed while a workflow from
 // before is open: it fails. It can be reset once plaintext may pass again.
 func TestRolloutRequiresSealedTooEarly(t *testing.T) {
+	t.Parallel()
 	r := newRollout(t)
 	oldClient := r.dial(t)
 	stopOld := r.work(t, shop)

@@ -38,8 +38,11 @@ type Lane struct {
 	Control bool    `json:"control,omitempty"`
 	// MustLose says that this control proves nothing unless it loses workflows.
 	MustLose bool `json:"mustLose,omitempty"`
-	// MustHold says that the outage proves nothing unless it holds workflows.
+	// MustHold says that the outage proves nothing unless it holds workflows, and
+	// holds some until its end unless Trickles: with a KMS that answers now and then
+	// whoever waits has his turn, and at the end of half an hour nobody may be left.
 	MustHold bool `json:"mustHold,omitempty"`
+	Trickles bool `json:"trickles,omitempty"`
 	Killed   int  `json:"killed,omitempty"` // how often its worker was killed and started again
 
 	Workflows int `json:"workflows"`
@@ -132,6 +135,16 @@ func (r *Report) Problems() []string {
 	return problems
 }
 
+// mostHeld is how many tasks were held at one time in the outage.
+func (l *Lane) mostHeld() (most int) {
+	for _, s := range l.Samples {
+		if s.T >= l.Cut && s.T < l.Healed {
+			most = max(most, s.Held)
+		}
+	}
+	return most
+}
+
 func (l *Lane) judge(bad func(format string, args ...any)) {
 	if l.Lost() > 0 {
 		bad("%d of %d workflows are lost (%d wrong, %d failed, %d open, %d not started); for example:", l.Lost(), l.Workflows, l.Wrong, l.Failed, l.Open, l.NotStart)
@@ -139,8 +152,12 @@ func (l *Lane) judge(bad func(format string, args ...any)) {
 			bad("  %s", e)
 		}
 	}
-	if l.MustHold && l.Tasks.N == 0 {
+	switch {
+	case !l.MustHold:
+	case l.mostHeld() == 0:
 		bad("the outage held no workflow, so it proves nothing")
+	case l.Tasks.N == 0 && !l.Trickles:
+		bad("the outage held no workflow until its end, so it proves nothing of what comes then")
 	}
 	for what, s := range map[string]Spread{"held workflows": l.Ours, "pending activities": l.Activity} {
 		if s.Max > seconds(ResumeWithin) {

@@ -45,7 +45,20 @@ func TestProblems(t *testing.T) {
 			r.Lanes[0].Right, r.Lanes[0].Wrong, r.Lanes[0].Examples = 9, 1, []string{"order-0007 lost a signal"}
 		}, []string{"1 of 10 workflows are lost (1 wrong, 0 failed, 0 open, 0 not started)", "order-0007 lost a signal"}},
 		{"a workflow is open", func(r *Report) { r.Lanes[0].Right, r.Lanes[0].Open = 9, 1 }, []string{"1 open"}},
-		{"nobody was held", func(r *Report) { r.Lanes[0].Tasks = Spread{} }, []string{"held no workflow, so it proves nothing"}},
+		{"nobody was held", func(r *Report) {
+			for i := range r.Lanes[0].Samples {
+				r.Lanes[0].Samples[i].Held = 0
+			}
+		}, []string{"held no workflow, so it proves nothing"}},
+		{"nobody was held in the outage", func(r *Report) {
+			for i := range r.Lanes[0].Samples {
+				s := &r.Lanes[0].Samples[i]
+				s.Held = 6 - s.Held
+			}
+			r.Lanes[0].Trickles = true
+		}, []string{"held no workflow, so it proves nothing"}},
+		{"nobody was held in the end", func(r *Report) { r.Lanes[0].Tasks = Spread{} }, []string{"held no workflow until its end"}},
+		{"nobody was, by a KMS that trickles", func(r *Report) { r.Lanes[0].Tasks, r.Lanes[0].Trickles = Spread{}, true }, nil},
 		{"late tasks", func(r *Report) { r.Lanes[0].Ours.Max = 10.1 }, []string{"held workflows went on up to 10.1 s", "order-0003"}},
 		{"late activities", func(r *Report) { r.Lanes[0].Activity.Max = 60 }, []string{"pending activities went on up to 60.0 s"}},
 		{"the control lost nothing", func(r *Report) { r.Lanes[1].Failed, r.Lanes[1].Right, r.Lanes[1].Open = 0, 6, 4 }, []string{"lost none of 10 workflows"}},

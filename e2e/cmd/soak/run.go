@@ -123,6 +123,9 @@ func runStages(ctx context.Context, s settings, stages []stage, out io.Writer) (
 				o.Problems = append(o.Problems, "ended before its time: "+context.Cause(bounded).Error())
 			}
 			c.print(fmt.Sprintf("%s: %s after %s\n", st.name, o.Verdict.styled(c.style), o.Took))
+			if i+1 < len(stages) && bounded.Err() == nil {
+				c.print(o.problemLines(c.style)) // the summary may be hours away
+			}
 		}
 		outcomes = append(outcomes, o)
 	}

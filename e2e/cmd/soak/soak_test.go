@@ -145,7 +145,7 @@ func TestRunStages(t *testing.T) {
 		says     []string
 	}{
 		{"all pass", []stage{good, good}, true, []verdict{passed, passed}, []string{"TEST", "good", "1 <figure>", "[2/2] good"}},
-		{"one fails", []stage{bad, good}, false, []verdict{broke, passed}, []string{"details", "problem: bad: it <broke>"}},
+		{"one fails", []stage{bad, good}, false, []verdict{broke, passed}, []string{"details", "problem: bad: it <broke>", "problem: bad: it <broke>\n[2/2] good"}},
 		{"time is up", []stage{good, long, good}, false, []verdict{passed, interrupted, notRun}, []string{"the time for it all is up", "not run"}},
 		{"none", nil, false, nil, nil},
 	} {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/waxseal/waxseal/internal/terminal"
@@ -62,11 +63,20 @@ func (s summary) print(w io.Writer, style terminal.Style, utf8 bool) error {
 		return err
 	}
 	for _, o := range s.Stages {
-		for _, p := range o.Problems {
-			fmt.Fprintf(w, "%s %s: %s\n", style.Error("problem:"), o.Stage, terminal.EscapeLines(p))
+		if _, err := io.WriteString(w, o.problemLines(style)); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// problemLines has a line for each problem.
+func (o outcome) problemLines(style terminal.Style) string {
+	var b strings.Builder
+	for _, p := range o.Problems {
+		fmt.Fprintf(&b, "%s %s: %s\n", style.Error("problem:"), o.Stage, terminal.EscapeLines(p))
+	}
+	return b.String()
 }
 
 // save writes the summary's files into a folder.
