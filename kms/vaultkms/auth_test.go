@@ -102,6 +102,7 @@ func (c *tokens) counts() (different, logins int) {
 
 // A token of two seconds that lives five at most: a worker does not notice.
 func TestAppRoleAcrossExpiry(t *testing.T) {
+	t.Parallel()
 	s, roleID, secretID := startAppRole(t, map[string]any{"token_ttl": "2s", "token_max_ttl": "5s"})
 	var seen tokens
 	p := newProxy(t, s, seen.watch)
@@ -564,6 +565,7 @@ func TestTokenFile(t *testing.T) {
 
 // A token that was given to us and can be renewed is, in time.
 func TestGivenTokenIsRenewedInVault(t *testing.T) {
+	t.Parallel()
 	s := startVault(t, "k")
 	s.WritePolicy(t, "worker", workerPolicy)
 	token := s.TokenWith(t, map[string]any{"policies": []string{"worker"}, "ttl": "2s", "renewable": true})

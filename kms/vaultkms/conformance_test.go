@@ -41,6 +41,7 @@ type workersKey struct {
 }
 
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	s := startVault(t)
 	s.EnableTransit(t, "team/transit")
 	for _, tc := range []struct {

@@ -121,6 +121,7 @@ func TestMinDecryptionVersion(t *testing.T) {
 
 // A key that is gone is not found; it is never made again, not even by those who could.
 func TestDeletedKey(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		policies []string
 		wrap     kms.Class

@@ -178,6 +178,7 @@ func TestBadItemIsFoundWithoutItemResults(t *testing.T) {
 
 // What is wrong with the key or the caller is not looked for in the items.
 func TestWholeRefusalIsNotSearched(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		status  int
 		message string
