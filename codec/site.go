@@ -26,13 +26,14 @@ type site struct {
 	replay bool
 }
 
-// at converts at a site, with a context for KMS calls. Workflow code has none, since
-// its workflow.Context must not be waited on: there it is bounded by what the workflow
-// task may still wait. In activities it waits until the KMS answers.
+// at converts at a site, with a context for KMS calls. What is part of a workflow task
+// has none, since a workflow.Context must not be waited on: there it is bounded by what
+// the task may still wait. In activities it waits until the KMS answers.
 func (c *Codec) at(s site, convert func(ctx context.Context) error) error {
+	run, inTask := c.taskRun(s)
 	switch {
-	case s.workflow != nil:
-		ctx, done := c.waits.bound(s.context(), runOf(s.workflow))
+	case inTask:
+		ctx, done := c.waits.bound(s.context(), run)
 		defer done()
 		return convert(ctx)
 	case c.patient(s):
@@ -40,6 +41,26 @@ func (c *Codec) at(s site, convert func(ctx context.Context) error) error {
 	default:
 		return convert(s.context())
 	}
+}
+
+// taskRun reports whether a conversion is part of a workflow task, and of which run,
+// empty if that is not known. Beside workflow code (see suspect) it is the run whose
+// task is open; where there is none, or tasks of several runs, there is no telling.
+func (c *Codec) taskRun(s site) (run string, inTask bool) {
+	if s.workflow != nil {
+		return runOf(s.workflow), true
+	}
+	if _, ok := s.serialization.(converter.WorkflowSerializationContext); !ok || s.ctx != nil {
+		return "", false
+	}
+	facts := s.facts()
+	for i, t := range c.tasks.of(facts.Namespace, facts.WorkflowID) {
+		if i > 0 && t.run != run {
+			return "", false
+		}
+		run, inTask = t.run, true
+	}
+	return run, inTask
 }
 
 // context returns the caller's context; our own deadline bounds a call without.
