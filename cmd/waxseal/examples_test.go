@@ -16,9 +16,10 @@ import (
 // a folder with the files that they name, with a temporal command that prints a
 // real history. Of serve and dev kms only the ports are changed.
 func TestExamples(t *testing.T) {
+	world := newExampleWorld(t)
 	for _, c := range commands(t) {
 		for i, example := range examplesOf(c.Example) {
-			t.Run(fmt.Sprintf("%s-%d", strings.ReplaceAll(c.CommandPath(), " ", "-"), i+1), func(t *testing.T) { runExample(t, example) })
+			t.Run(fmt.Sprintf("%s-%d", strings.ReplaceAll(c.CommandPath(), " ", "-"), i+1), func(t *testing.T) { world.run(t, example) })
 		}
 	}
 	b, err := os.ReadFile("../../docs/cli.md")
@@ -30,7 +31,7 @@ func TestExamples(t *testing.T) {
 		t.Fatalf("docs/cli.md has %d shell blocks", len(blocks))
 	}
 	for i, m := range blocks {
-		t.Run(fmt.Sprintf("docs-%d", i+1), func(t *testing.T) { runExample(t, m[1]) })
+		t.Run(fmt.Sprintf("docs-%d", i+1), func(t *testing.T) { world.run(t, m[1]) })
 	}
 }
 
@@ -50,7 +51,9 @@ func examplesOf(text string) []string {
 	return all
 }
 
-const examplePolicy = `keys:
+const (
+	exampleKeyring = "home/.local/share/waxseal/keyring"
+	examplePolicy  = `keys:
   default: {uri: "local://%s#default"}
 seal:
   - match: {namespace: payments}
@@ -59,29 +62,50 @@ seal:
   - match: {namespace: "*"}
     keys: [default]
 `
+)
 
-// exampleWorld makes the files that examples name and returns their environment.
-func exampleWorld(t *testing.T, dir string) []string {
+// exampleWorld is the files that examples name: what is in them, by their path from
+// the folder that an example runs in.
+type exampleWorld map[string]string
+
+// newExampleWorld has a key with a version that is off, and one that waits for its
+// destruction.
+func newExampleWorld(t *testing.T) exampleWorld {
 	t.Helper()
-	keyring := filepath.Join(dir, "home", ".local", "share", "waxseal", "keyring")
-	history, err := os.ReadFile("testdata/history/history.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ring, err := os.ReadFile("testdata/history/keyring")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for path, text := range map[string]string{
-		keyring:         string(ring),
-		"history.json":  string(history),
+	w := exampleWorld{
 		"payloads.json": `{"payloads":[{"metadata":{"encoding":"anNvbi9wbGFpbg=="},"data":"ImhpIg=="}]}`,
-		"waxseal.yaml":  fmt.Sprintf(examplePolicy, keyring),
 		"bin/temporal":  "#!/bin/sh\n[ \"$1 $2\" = 'workflow show' ] && cat history.json\n",
-	} {
-		if !filepath.IsAbs(path) {
-			path = filepath.Join(dir, path)
+	}
+	read := func(path string) string {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
 		}
+		return string(b)
+	}
+	w["history.json"] = read("testdata/history/history.json")
+	w[exampleKeyring] = read("testdata/history/keyring")
+	dir := t.TempDir()
+	env := w.make(t, dir)
+	for _, step := range []string{
+		"create payments", "rotate payments", "rotate payments",
+		"disable payments 1", "disable payments 2", "destroy payments 2 --yes",
+	} {
+		cmd := exec.CommandContext(t.Context(), "waxseal", append([]string{"keys"}, strings.Fields(step)...)...)
+		cmd.Dir, cmd.Env = dir, env
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", step, err, out)
+		}
+	}
+	w[exampleKeyring] = read(filepath.Join(dir, exampleKeyring))
+	return w
+}
+
+// make makes the files, and returns the environment of an example.
+func (w exampleWorld) make(t *testing.T, dir string) []string {
+	t.Helper()
+	write := func(path, text string) {
+		path = filepath.Join(dir, path)
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -93,25 +117,18 @@ func exampleWorld(t *testing.T, dir string) []string {
 			t.Fatal(err)
 		}
 	}
-	env := baseEnv(filepath.Join(dir, "home"), filepath.Join(dir, "bin")+":"+os.Getenv("PATH"))
-	// A key with a version that is off, and one that waits for its destruction.
-	for _, step := range []string{
-		"create payments", "rotate payments", "rotate payments",
-		"disable payments 1", "disable payments 2", "destroy payments 2 --yes",
-	} {
-		cmd := exec.CommandContext(t.Context(), "waxseal", append([]string{"keys"}, strings.Fields(step)...)...)
-		cmd.Dir, cmd.Env = dir, env
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v: %s", step, err, out)
-		}
+	for path, text := range w {
+		write(path, text)
 	}
-	return env
+	write("waxseal.yaml", fmt.Sprintf(examplePolicy, filepath.Join(dir, exampleKeyring)))
+	return baseEnv(filepath.Join(dir, "home"), filepath.Join(dir, "bin")+":"+os.Getenv("PATH"))
 }
 
-func runExample(t *testing.T, script string) {
+// run runs an example in a world of its own.
+func (w exampleWorld) run(t *testing.T, script string) {
 	t.Helper()
 	dir := t.TempDir()
-	env := exampleWorld(t, dir)
+	env := w.make(t, dir)
 	if line := regexp.MustCompile(`(?m)^waxseal dev kms.*$`).FindString(script); line != "" {
 		line = regexp.MustCompile(` --(aws|gcp)-listen \S+`).ReplaceAllString(line, "") + " --aws-listen 127.0.0.1:0 --gcp-listen 127.0.0.1:0"
 		r, err := startUntil(t.Context(), exec.Command("bash", "-c", "exec "+line), dir, env, said(regexp.MustCompile(devKMSWarning))) //nolint:noctx // likewise
