@@ -191,17 +191,17 @@ func (il *ills) run(t *named, p place) {
 	case held:
 		il.waitHeld(t, p, run)
 	case goesOn:
-		if p.started != nil {
-			if err := eventually(t.Context(), p.name+" has its trouble", func() (bool, error) { return p.started(t.Context(), il, id) }); err != nil {
-				t.Errorf("%v", err)
-			}
-		}
 	case fails, otherwise:
 		if p.afterwards == nil {
 			il.waitEnd(t, p, run, want)
 			met()
 			il.noPlaintext(t, p, run)
 			return
+		}
+	}
+	if want != held && p.started != nil {
+		if err := eventually(t.Context(), p.name+" has its trouble", func() (bool, error) { return p.started(t.Context(), il, id) }); err != nil {
+			t.Errorf("%v", err)
 		}
 	}
 	if d, err := il.bare.DescribeWorkflowExecution(t.Context(), run.GetID(), run.GetRunID()); err != nil || d.GetWorkflowExecutionInfo().GetStatus() != enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING {

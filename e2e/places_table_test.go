@@ -36,7 +36,7 @@ type place struct {
 	workflow func(il *ills) any
 	// do is done once the workflow is started, and what it returns after the trouble.
 	do func(ctx context.Context, il *ills, id string) (after func() error, err error)
-	// started reports whether a workflow that goes on has met its trouble.
+	// started reports whether a workflow that is not held has met its trouble.
 	started func(ctx context.Context, il *ills, id string) (bool, error)
 
 	refusal   outcome // what refusals lead to without holdWorkflows
@@ -293,6 +293,17 @@ func messagePlaces() []place {
 			}),
 			do: func(ctx context.Context, il *ills, id string) (func() error, error) {
 				return func() error { return nil }, il.well.client.SignalWorkflow(ctx, id, "", "signal", "CANARY first")
+			},
+			started: func(ctx context.Context, il *ills, id string) (bool, error) {
+				all, err := il.events(ctx, il.bare.GetWorkflow(ctx, id, ""), enumspb.EVENT_TYPE_UNSPECIFIED)
+				signalled := false
+				for _, e := range all {
+					signalled = signalled || e.GetEventType() == enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED
+					if signalled && e.GetEventType() == enumspb.EVENT_TYPE_WORKFLOW_TASK_COMPLETED {
+						return true, nil // what comes while a task is under way is written after it
+					}
+				}
+				return false, err
 			},
 			afterwards: func(ctx context.Context, il *ills, id string, how outcome) error {
 				if how == held {
