@@ -1,8 +1,9 @@
 package codec
 
 import (
+	"context"
+	"crypto/rand"
 	"errors"
-	"maps"
 	"slices"
 	"time"
 
@@ -11,8 +12,7 @@ import (
 	"github.com/waxseal/waxseal/policy"
 )
 
-// recheck is how often a held task is looked at whose KEKs are being left alone, and
-// how often one of them is let go to see whether a KEK is back.
+// recheck is how often a held task is looked at whose KEKs are being left alone.
 const recheck = 500 * time.Millisecond
 
 // standing is what is known of a KEK.
@@ -28,112 +28,106 @@ const (
 )
 
 // kek is a KEK that a held task waits for. It is comparable.
-type kek interface{ standing() standing }
+type kek interface {
+	standing() standing
+	// ask asks its KMS something: the breaker learns whether it answers.
+	ask(ctx context.Context)
+}
 
-// standing is out and due by the breaker.
-func (g *guardedKey) standing() standing {
-	switch a, ok := kms.As[kms.Availability](g.Key); {
+// openKEK is one that is open.
+type openKEK struct {
+	kms.Key
+	guarded *guardedKey
+}
+
+func (k openKEK) standing() standing {
+	switch a, ok := kms.As[kms.Availability](k.guarded.Key); {
 	case ok && !a.Available():
 		return out
-	case g.breaker.now() != resilience.Closed:
+	case k.guarded.breaker.now() != resilience.Closed:
 		return due
 	}
 	return answering
 }
 
+// ask wraps random bytes that encrypt nothing. That it may not is an answer too.
+func (k openKEK) ask(ctx context.Context) {
+	probe := make([]byte, kms.DataKeySize)
+	rand.Read(probe)                                                     // never fails: crypto/rand ends the process instead
+	_, _ = k.Wrap(ctx, [][]byte{probe}, kms.Context{"waxseal": "probe"}) // the breaker has heard it
+}
+
 // keks are those that a held task waits for.
 type keks []kek
 
-// standing is that of the best of them; answering if there are none.
-func (k keks) standing() standing {
-	best := out
-	for _, kek := range k {
-		best = min(best, kek.standing())
-	}
-	if len(k) == 0 {
-		return answering
-	}
-	return best
-}
-
 // keep reports whether a task that is due is kept for longer: its KEKs are being
-// left alone, and it has the time. When one of them is due, a single task is let go,
-// which asks it: were it all, each would have one try more behind it, for nothing as
-// long as the outage lasts. And it is one of those with the fewest: from the fourth on
-// the server waits longer with each for the worker that has the task, and longest for
-// one that was killed.
+// left alone, and it has the time. One of them that is due is asked, on nobody's
+// behalf: were a task let go to ask it, that would have one try more behind it, for
+// nothing as long as the outage lasts, and from the fourth on the server waits longer
+// with each for the worker that has the task, and longest for one that was killed.
 func (ts *tasks) keep(t *task) bool {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	timer, ok := ts.due[t]
-	if !ok || time.Until(t.until) < recheck+tellMargin {
+	if !ok || ts.closed || len(t.keks) == 0 || time.Until(t.until) < recheck+tellMargin {
 		return false
 	}
-	switch t.keks.standing() {
-	case answering:
-		return false
-	case due:
-		if ts.isScout(t) {
+	for _, k := range t.keks {
+		switch k.standing() {
+		case answering:
 			return false
+		case due:
+			ts.probe(k)
+		case out:
 		}
-	case out:
 	}
-	t.kept = true
 	t.due = time.Now().Add(recheck)
 	timer.Reset(recheck)
 	return true
 }
 
-// isScout reports whether t is to ask a KEK that is due, and notes that somebody
-// does. The caller holds mu.
-func (ts *tasks) isScout(t *task) bool {
-	now := time.Now()
-	maps.DeleteFunc(ts.scouted, func(_ kek, at time.Time) bool { return now.Sub(at) >= recheck })
-	var ask keks
-	for _, k := range t.keks {
-		if _, asked := ts.scouted[k]; !asked && k.standing() == due {
-			ask = append(ask, k)
-		}
+// probe asks a KEK, unless that is being done. The caller holds mu.
+func (ts *tasks) probe(k kek) {
+	if ts.probed[k] {
+		return
 	}
-	if len(ask) == 0 {
-		return false
-	}
-	for o := range ts.due {
-		if o.kept && o.attempt < t.attempt && slices.ContainsFunc(o.keks, func(k kek) bool { return slices.Contains(ask, k) }) {
-			return false
-		}
-	}
-	for _, k := range ask {
-		ts.scouted[k] = now
-	}
-	return true
+	ts.probed[k] = true
+	ts.telling.Go(func() {
+		k.ask(ts.closing)
+		ts.mu.Lock()
+		defer ts.mu.Unlock()
+		delete(ts.probed, k)
+	})
 }
 
-// keksOf returns the KEKs of the rule of these facts, if err, for which something is
-// held, is about one of them; none if it is about another, or if one of them is not
-// open.
+// keksOf returns the KEKs that a task waits for which is held for err: one of them
+// answers, and it is worth trying again. None if err is about none that is open, or
+// if one of the rule of these facts, which might do as well, is not.
 func (c *Codec) keksOf(facts policy.Facts, err error) keks {
 	var about *kms.Error
 	rule, noRule := c.policy.SealRule(facts)
 	if noRule != nil || !errors.As(err, &about) {
 		return nil
 	}
+	named, ok := c.keys.withID(about.KeyID)
+	if !ok {
+		return nil
+	}
+	if rule.Recipients != policy.RecipientsPrimary && slices.Contains([]string{"wrap", "seal", "seal payload"}, about.Op) {
+		return keks{named} // the others cannot stand in for it
+	}
 	var all keks
-	among := false
 	for _, name := range rule.Keys {
 		key, ok := c.keys.ifOpen(name, facts.Namespace)
 		if !ok {
 			return nil
 		}
-		guarded, ok := kms.As[*guardedKey](key)
-		if !ok {
-			return nil
+		if guarded, ok := kms.As[*guardedKey](key); ok {
+			all = append(all, openKEK{key, guarded})
 		}
-		all = append(all, guarded)
-		among = among || key.ID() == about.KeyID
 	}
-	if !among {
-		return nil
+	if !slices.Contains(all, kek(named)) {
+		return keks{named} // sealed under a KEK that the rule had once, or another rule has
 	}
 	return all
 }
@@ -148,4 +142,21 @@ func (k *keyring) ifOpen(name, namespace string) (kms.Key, bool) {
 		return nil, false
 	}
 	return k.opened(uri)
+}
+
+// withID returns the KEK with that ID, if it is open.
+func (k *keyring) withID(id string) (openKEK, bool) {
+	for _, key := range k.fixed {
+		if guarded, ok := kms.As[*guardedKey](key); ok && key.ID() == id {
+			return openKEK{key, guarded}, true
+		}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, key := range k.perURI.Values() {
+		if key.ID() == id {
+			return openKEK{key, key.guardedKey}, true
+		}
+	}
+	return openKEK{}, false
 }

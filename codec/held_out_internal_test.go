@@ -1,25 +1,41 @@
 package codec
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
+	historypb "go.temporal.io/api/history/v1"
+	"go.temporal.io/api/workflowservice/v1"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/kms/kmstest"
 	"github.com/waxseal/waxseal/policy"
 )
 
-// fakeKEK is a KEK whose standing a test sets.
-type fakeKEK struct{ atomic.Uint32 }
+// fakeKEK is a KEK whose standing a test sets, and what asking it does.
+type fakeKEK struct {
+	state  atomic.Uint32
+	asked  atomic.Int32
+	answer func(context.Context)
+}
 
-func (k *fakeKEK) standing() standing { return standing(k.Load()) }
+func (k *fakeKEK) standing() standing { return standing(k.state.Load()) }
 
-func (k *fakeKEK) set(s standing) { k.Store(uint32(s)) }
+func (k *fakeKEK) set(s standing) { k.state.Store(uint32(s)) }
+
+func (k *fakeKEK) ask(ctx context.Context) {
+	k.asked.Add(1)
+	if k.answer != nil {
+		k.answer(ctx)
+	}
+}
 
 func kekThatIs(s standing) *fakeKEK {
 	k := new(fakeKEK)
@@ -101,67 +117,87 @@ func TestKeptWhileTheKMSIsLeftAlone(t *testing.T) {
 	})
 }
 
-// TestScouts: while nobody knows whether a KEK is back, tasks are let go one by one,
-// of those that wait for it the one with the fewest tries behind it first.
-func TestScouts(t *testing.T) {
+// TestProbes: when a KEK is due it is asked, once at a time, and no held task is let
+// go before it answers.
+func TestProbes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
-		a, b, c := kekThatIs(out), kekThatIs(out), kekThatIs(out)
-		ts := newTasks()
-		defer ts.close()
-		waits := map[string]keks{}
-		ts.keksOf = func(facts policy.Facts, _ error) keks { return waits[facts.WorkflowID] }
-		type told struct {
-			id string
-			at time.Duration
+		var back atomic.Bool
+		var asking atomic.Int32
+		a, b := kekThatIs(out), kekThatIs(out)
+		a.answer = func(ctx context.Context) {
+			if asking.Add(1) > 1 {
+				t.Error("asked twice at one time")
+			}
+			a.set(out)
+			timer := time.NewTimer(2 * time.Second) // it hangs
+			defer timer.Stop()
+			select {
+			case <-timer.C:
+			case <-ctx.Done():
+			}
+			asking.Add(-1)
+			if back.Load() {
+				a.set(answering)
+				return
+			}
+			time.AfterFunc(5*time.Second, func() { a.set(due) })
 		}
-		heard := make(chan told, 100)
-		add := func(id string, attempt int32, all ...kek) {
-			waits[id] = all
-			one := &task{facts: policy.Facts{WorkflowID: id}, token: []byte(id), attempt: attempt, until: begin.Add(10 * time.Minute), tell: func(error) error {
-				heard <- told{id, time.Since(begin)}
+		ts := newTasks()
+		ts.keksOf = func(facts policy.Facts, _ error) keks {
+			if facts.WorkflowID == "other" {
+				return keks{b}
+			}
+			return keks{a}
+		}
+		var told atomic.Int32
+		add := func(id string) {
+			one := &task{facts: policy.Facts{WorkflowID: id}, token: []byte(id), attempt: 9, until: begin.Add(10 * time.Minute), tell: func(error) error {
+				told.Add(1)
 				return nil
 			}}
 			ts.begin(one)
 			ts.hold(one, errors.New("x"), one.delay(), true)
 		}
-		add("many tries", 30, a)
-		add("some tries", 20, a)
-		add("few tries", 10, a)
-		add("of another", 2, b)
-		add("of both", 15, a, c)
-		want := func(from time.Duration, ids ...string) {
-			t.Helper()
-			time.Sleep(time.Until(begin.Add(from + recheck))) //nolint:forbidigo // the clock is the test's
-			synctest.Wait()
-			var got []string
-			for len(heard) > 0 {
-				one := <-heard
-				if one.at < from || one.at > from+recheck {
-					t.Errorf("%s: told after %v", one.id, one.at)
-				}
-				got = append(got, one.id)
-			}
-			slices.Sort(got)
-			if !slices.Equal(got, ids) {
-				t.Errorf("from %v on these were let go: %q, want %q", from, got, ids)
-			}
+		const tasks = 100
+		for i := range tasks {
+			add(fmt.Sprint(i))
 		}
-		set := func(at time.Duration, k *fakeKEK, s standing) {
-			time.AfterFunc(time.Until(begin.Add(at)), func() { k.set(s) })
+		add("other")
+		time.Sleep(10 * time.Second) //nolint:forbidigo // the clock is the test's
+		if a.asked.Load() != 0 {
+			t.Error("asked while it is left alone")
 		}
-		set(30250*time.Millisecond, a, due)
-		set(30900*time.Millisecond, a, out) // the first scout asks, and is refused
-		want(30*time.Second+250*time.Millisecond, "few tries")
-		want(31 * time.Second)
-		set(40250*time.Millisecond, a, due)
-		set(41250*time.Millisecond, a, out)
-		want(40*time.Second+250*time.Millisecond, "of both")
-		want(40*time.Second+751*time.Millisecond, "some tries") // the one before has not asked
-		set(50250*time.Millisecond, a, answering)
-		want(50*time.Second+250*time.Millisecond, "many tries")
-		set(60250*time.Millisecond, b, due)
-		want(60*time.Second+250*time.Millisecond, "of another")
+		a.set(due)
+		time.Sleep(70 * time.Second) //nolint:forbidigo // likewise
+		// Every 7 s, and up to half a second later.
+		if n := a.asked.Load(); n < 9 || n > 10 {
+			t.Errorf("asked %d times in 70 s", n)
+		}
+		if n := told.Load(); n != 0 {
+			t.Errorf("%d tasks were let go while it was out", n)
+		}
+		back.Store(true)
+		time.Sleep(8 * time.Second) //nolint:forbidigo // likewise
+		if n := told.Load(); n != tasks {
+			t.Errorf("%d tasks were let go, want %d", n, tasks)
+		}
+		if b.asked.Load() != 0 {
+			t.Error("another KEK was asked")
+		}
+		// Closing ends what is under way, and does not wait for an answer.
+		back.Store(false)
+		a.set(due)
+		add("late")
+		time.Sleep(6 * time.Second) //nolint:forbidigo // likewise
+		if asking.Load() != 1 {
+			t.Fatal("it is not being asked")
+		}
+		closing := time.Now()
+		ts.close()
+		if took := time.Since(closing); took > 0 {
+			t.Errorf("closing took %v", took)
+		}
 	})
 }
 
@@ -176,14 +212,11 @@ func TestStanding(t *testing.T) {
 		defer key.Close()
 		want := func(when string, want standing) {
 			t.Helper()
-			if is := key.standing(); is != want {
+			if is := (openKEK{key, key}).standing(); is != want {
 				t.Errorf("%s: %d, want %d", when, is, want)
 			}
 		}
-		ask := func() {
-			t.Helper()
-			_, _ = key.Wrap(t.Context(), [][]byte{make([]byte, kms.DataKeySize)}, nil) // what it tells the breaker is looked at
-		}
+		ask := func() { openKEK{key, key}.ask(t.Context()) }
 		want("at first", answering)
 		fake.Always(kmstest.Fail(kms.Unavailable))
 		ask()
@@ -199,18 +232,28 @@ func TestStanding(t *testing.T) {
 		want("after another while", due)
 		ask()
 		want("back", answering)
+
+		fake.Always(kmstest.Fail(kms.Unavailable))
+		ask()
+		ask()
+		time.Sleep(time.Second) //nolint:forbidigo // the clock is the test's
+		fake.Always(kmstest.Fail(kms.Denied))
+		ask()
+		want("back, and it denies", answering)
 	})
 }
 
-// TestWhatATaskWaitsFor: only for the KEKs of its workflow's rule, all of them, and
-// if the failure is about one of them.
+// TestWhatATaskWaitsFor: for the KEK that failed. Those of its workflow's rule may
+// stand in for it to open, and to seal for the primary recipient alone.
 func TestWhatATaskWaitsFor(t *testing.T) {
 	const text = `
 keys: {a: {uri: "fake://a"}, b: {uri: "fake://b"}, each: {uri: "fake://{namespace}"}}
 seal:
   - {match: {namespace: "one"}, keys: [a]}
-  - {match: {namespace: "two"}, keys: [a, b], recipients: primary}
+  - {match: {namespace: "two"}, keys: [a, b]}
+  - {match: {namespace: "primary"}, keys: [a, b], recipients: primary}
   - {match: {namespace: "tenant-*"}, keys: [each]}
+  - {match: {namespace: "mixed-*"}, keys: [each, a]}
 `
 	p, err := policy.Parse("test.yaml", []byte(text))
 	if err != nil {
@@ -225,31 +268,85 @@ seal:
 	if c.tasks.keksOf == nil {
 		t.Error("the tasks do not ask")
 	}
-	if _, err := c.keys.named(t.Context(), "each", "tenant-1"); err != nil {
-		t.Fatal(err)
+	for _, namespace := range []string{"tenant-1", "mixed-1"} {
+		if _, err := c.keys.named(t.Context(), "each", namespace); err != nil {
+			t.Fatal(err)
+		}
 	}
-	about := func(id string) error { return fmt.Errorf("x: %w", &HeldError{Err: &kms.Error{KeyID: id}}) }
+	about := func(op, id string) error {
+		return fmt.Errorf("x: %w", &HeldError{Err: &kms.Error{Op: op, KeyID: id}})
+	}
 	for _, tc := range []struct {
 		name, namespace string
 		err             error
-		want            int
+		want            []string
 	}{
-		{"its KEK", "one", about("fake://a"), 1},
-		{"one of two", "two", about("fake://b"), 2},
-		{"a tenant's", "tenant-1", about("fake://tenant-1"), 1},
-		{"a tenant's that is not open", "tenant-2", about("fake://tenant-2"), 0},
-		{"a KEK of another rule", "one", about("fake://b"), 0},
-		{"no KEK", "one", about(""), 0},
-		{"no failure of a KMS", "one", errors.New("x"), 0},
-		{"no rule", "none", about("fake://a"), 0},
+		{"its KEK", "one", about("unwrap", "fake://a"), []string{"fake://a"}},
+		{"either opens", "two", about("unwrap", "fake://b"), []string{"fake://a", "fake://b"}},
+		{"both have to seal", "two", about("wrap", "fake://b"), []string{"fake://b"}},
+		{"both have to seal, and the wait was over", "two", about("seal payload", "fake://b"), []string{"fake://b"}},
+		{"either seals", "primary", about("wrap", "fake://b"), []string{"fake://a", "fake://b"}},
+		{"a tenant's", "tenant-1", about("unwrap", "fake://tenant-1"), []string{"fake://tenant-1"}},
+		{"a tenant's that is not open", "tenant-2", about("unwrap", "fake://tenant-2"), nil},
+		{"one of which is not open", "mixed-2", about("unwrap", "fake://a"), nil},
+		{"a tenant's and another", "mixed-1", about("unwrap", "fake://a"), []string{"fake://mixed-1", "fake://a"}},
+		{"what was sealed under the KEK of another rule", "one", about("unwrap", "fake://b"), []string{"fake://b"}},
+		{"no KEK", "one", about("unwrap", ""), nil},
+		{"no failure of a KMS", "one", errors.New("x"), nil},
+		{"no rule", "none", about("unwrap", "fake://a"), nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			got := c.keksOf(policy.Facts{Namespace: tc.namespace}, tc.err)
-			if len(got) != tc.want {
-				t.Errorf("waits for %d KEKs, want %d", len(got), tc.want)
+			var got []string
+			for _, k := range c.keksOf(policy.Facts{Namespace: tc.namespace}, tc.err) {
+				if k.standing() != answering {
+					t.Error("one of them is out")
+				}
+				got = append(got, k.(openKEK).ID())
 			}
-			if is := got.standing(); is != answering {
-				t.Errorf("they are %d", is)
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// TestTimeouts: a task has the time that its last scheduled event says. That is on
+// the last page of a history, so that of a first page it is the least that the server
+// gives for the attempt, and never what an event of an earlier outage says.
+func TestTimeouts(t *testing.T) {
+	started := func(timeout time.Duration) *historypb.HistoryEvent {
+		return &historypb.HistoryEvent{Attributes: &historypb.HistoryEvent_WorkflowExecutionStartedEventAttributes{
+			WorkflowExecutionStartedEventAttributes: &historypb.WorkflowExecutionStartedEventAttributes{WorkflowTaskTimeout: durationpb.New(timeout)},
+		}}
+	}
+	scheduled := func(timeout time.Duration) *historypb.HistoryEvent {
+		return &historypb.HistoryEvent{Attributes: &historypb.HistoryEvent_WorkflowTaskScheduledEventAttributes{
+			WorkflowTaskScheduledEventAttributes: &historypb.WorkflowTaskScheduledEventAttributes{StartToCloseTimeout: durationpb.New(timeout)},
+		}}
+	}
+	const s = time.Second
+	for _, tc := range []struct {
+		name          string
+		attempt       int32
+		paged         bool
+		events        []*historypb.HistoryEvent
+		timeout, base time.Duration
+	}{
+		{"nothing is said", 5, false, nil, 10 * s, 10 * s},
+		{"all of a history", 5, false, []*historypb.HistoryEvent{started(20 * s), scheduled(20 * s), scheduled(28 * s)}, 28 * s, 20 * s},
+		{"the end of one", 5, false, []*historypb.HistoryEvent{scheduled(18 * s)}, 18 * s, 18 * s},
+		{"a first page", 3, true, []*historypb.HistoryEvent{started(20 * s), scheduled(600 * s)}, 20 * s, 20 * s},
+		{"of a fourth try", 4, true, []*historypb.HistoryEvent{started(20 * s), scheduled(20 * s)}, 24 * s, 20 * s},
+		{"of a ninth", 9, true, []*historypb.HistoryEvent{started(10 * s)}, 138 * s, 10 * s},
+		{"of a thousandth", 1000, true, nil, 490 * s, 10 * s},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			in := &workflowservice.PollWorkflowTaskQueueResponse{Attempt: tc.attempt, History: &historypb.History{Events: tc.events}}
+			if tc.paged {
+				in.NextPageToken = []byte("more")
+			}
+			if timeout, base := timeoutsOf(in); timeout != tc.timeout || base != tc.base {
+				t.Errorf("%v and %v, want %v and %v", timeout, base, tc.timeout, tc.base)
 			}
 		})
 	}

@@ -42,9 +42,9 @@ const (
 	// the KMS more often. And a task that has ten seconds, as is usual, is told of
 	// before it times out: after eight.
 	//
-	// While breakers leave all of its KEKs alone a task is kept for longer, almost
-	// until it times out: a try would only be counted, and the more tries, the longer
-	// the server waits for a task of which a killed worker told nothing.
+	// While breakers leave its KEKs alone a task is kept for longer, almost until it
+	// times out: a try would only be counted, and the more tries, the longer the server
+	// waits for a task of which a killed worker told nothing.
 	maxHold = 5 * time.Second
 	// tellMargin is how long before its end a task is told of that has less.
 	tellMargin = time.Second
@@ -68,7 +68,6 @@ type task struct {
 	// Of tasks.mu:
 	why      error     // what it is held for, or what it met first; nil if nothing
 	keks     keks      // what it waits for
-	kept     bool      // beyond its time, because they are left alone
 	final    bool      // it must not be completed
 	answered bool      // by the SDK or by us
 	told     bool      // by us
@@ -84,15 +83,15 @@ type tasks struct {
 	keksOf func(facts policy.Facts, err error) keks
 
 	telling sync.WaitGroup
-	stop    chan struct{} // closed with the Codec
+	closing context.Context // ends with the Codec
+	end     context.CancelFunc
 
-	mu    sync.Mutex
-	known *simplelru.LRU[[sha256.Size]byte, *task] // by token of a task or of a page
-	open  *simplelru.LRU[workflowKey, []*task]     // those that are not answered
-	due   map[*task]*time.Timer                    // those that are to fail
-	// scouted are the KEKs that a held task was let go for, and when that was.
-	scouted map[kek]time.Time
-	closed  bool
+	mu     sync.Mutex
+	known  *simplelru.LRU[[sha256.Size]byte, *task] // by token of a task or of a page
+	open   *simplelru.LRU[workflowKey, []*task]     // those that are not answered
+	due    map[*task]*time.Timer                    // those that are to fail
+	probed map[kek]bool                             // the KEKs that are being asked
+	closed bool
 }
 
 // workflowKey is a namespace and a workflow's ID.
@@ -104,7 +103,9 @@ func newTasks() *tasks {
 	// They fail only for a size below one.
 	known, _ := simplelru.NewLRU[[sha256.Size]byte, *task](maxTasks, nil)
 	open, _ := simplelru.NewLRU[workflowKey, []*task](maxTasks, nil)
-	return &tasks{stop: make(chan struct{}), known: known, open: open, due: make(map[*task]*time.Timer), scouted: make(map[kek]time.Time)}
+	ts := &tasks{known: known, open: open, due: make(map[*task]*time.Timer), probed: make(map[kek]bool)}
+	ts.closing, ts.end = context.WithCancel(context.Background())
+	return ts
 }
 
 // Tokens of tasks and of pages are kept apart.
@@ -302,7 +303,7 @@ func (ts *tasks) tell(t *task, why error) {
 			timer := time.NewTimer(wait)
 			select {
 			case <-timer.C:
-			case <-ts.stop:
+			case <-ts.closing.Done():
 				timer.Stop()
 				return
 			}
@@ -359,10 +360,8 @@ func (ts *tasks) releaseAll(worker string) {
 // close forgets the tasks that are due, and waits for what is being told.
 func (ts *tasks) close() {
 	ts.mu.Lock()
-	if !ts.closed {
-		close(ts.stop)
-	}
 	ts.closed = true
+	ts.end()
 	for t := range ts.due {
 		ts.forget(t)
 	}
@@ -386,20 +385,41 @@ func (t *task) patience() time.Duration {
 }
 
 // timeoutsOf returns how long a worker has for a task, and for its first attempt:
-// the server gives later ones more time.
+// the server gives later ones more time. It says how much in an event that is on the
+// last page of a history: for one of several pages this is the least that it may be.
 func timeoutsOf(in *workflowservice.PollWorkflowTaskQueueResponse) (timeout, base time.Duration) {
+	paged := len(in.GetNextPageToken()) > 0
 	for _, e := range slices.Backward(in.GetHistory().GetEvents()) {
 		switch a := e.GetAttributes().(type) {
 		case *historypb.HistoryEvent_WorkflowTaskScheduledEventAttributes:
-			if timeout == 0 {
+			if timeout == 0 && !paged {
 				timeout = a.WorkflowTaskScheduledEventAttributes.GetStartToCloseTimeout().AsDuration()
 			}
 		case *historypb.HistoryEvent_WorkflowExecutionStartedEventAttributes:
 			base = a.WorkflowExecutionStartedEventAttributes.GetWorkflowTaskTimeout().AsDuration()
 		}
 	}
+	if paged {
+		base = cmp.Or(base, usualTaskTimeout)
+		return base + retryTime(in.GetAttempt()), base
+	}
 	timeout = cmp.Or(timeout, base, usualTaskTimeout)
 	return timeout, cmp.Or(base, timeout)
+}
+
+// retryTime is the least time that the server adds for an attempt: nothing up to the
+// third, then 5 s, doubling up to history.workflowTaskRetryMaxInterval, 10 min unless
+// configured, less up to a fifth of it (getStartToCloseTimeout in server 1.32's
+// service/history/workflow/workflow_task_state_machine.go).
+func retryTime(attempt int32) time.Duration {
+	const (
+		unlengthened = 3
+		first, most  = 5 * time.Second, 10 * time.Minute
+	)
+	if attempt <= unlengthened {
+		return 0
+	}
+	return min(first<<min(attempt-unlengthened-1, 10), most) / 5 * 4
 }
 
 // tellTask returns how the server is told that a workflow task failed. Its message
