@@ -109,8 +109,20 @@ func onTheWire(err error) error {
 	case class == kms.Canceled:
 		code = codes.Canceled
 	}
-	return status.Error(code, err.Error())
+	return &wireError{status: status.New(code, err.Error()), why: err}
 }
+
+// wireError is an error of ours as gRPC has it, which still knows why. That is for
+// us alone: the SDK goes by the code.
+type wireError struct {
+	status *status.Status
+	why    error
+}
+
+func (e *wireError) Error() string { return e.status.Err().Error() }
+
+// GRPCStatus is what package status reads.
+func (e *wireError) GRPCStatus() *status.Status { return e.status }
 
 // outgoing returns the request to send: req itself, or a copy in which the
 // guard sealed what it is there to seal, since the caller may send req or its

@@ -190,6 +190,9 @@ func (g *guard) answer(ctx context.Context, req proto.Message, refused error, se
 	switch {
 	case known && refused != nil:
 		why := errors.New(status.Convert(refused).Message())
+		if wire, ok := errors.AsType[*wireError](refused); ok {
+			why = wire.why // and which KEK the task waits for
+		}
 		g.failTask(t, why)
 		return nil, status.Error(codes.FailedPrecondition, why.Error())
 	case refused != nil:

@@ -3,6 +3,8 @@ package codec
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -13,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/policy"
 )
 
@@ -150,4 +153,79 @@ func TestRefusedWhenSentAgain(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRefusedIsKept: what the guard refuses to send because a KMS is out waits for
+// that KMS, as what workflow code met does.
+func TestRefusedIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ts := newTasks()
+		defer ts.close()
+		told := make(chan string, 2)
+		one := taskIn("t", told)
+		one.attempt, one.until = 9, time.Now().Add(time.Minute)
+		ts.begin(one)
+		out := kekThatIs(out)
+		ts.keksOf = func(_ policy.Facts, why error) keks {
+			if e, ok := errors.AsType[*kms.Error](why); !ok || e.KeyID != "fake://a" {
+				t.Errorf("the task waits for %v", why)
+			}
+			return keks{out}
+		}
+		g := &guard{codec: &Codec{tasks: ts}, namespace: "n"}
+		refused := onTheWire(fmt.Errorf("codec: seal headers: %w", &kms.Error{Class: kms.Unavailable, Op: "wrap", KeyID: "fake://a"}))
+		req := &workflowservice.RespondWorkflowTaskCompletedRequest{TaskToken: []byte("t")}
+		if _, err := g.answer(t.Context(), req, refused, nil); status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "fake://a") {
+			t.Errorf("the SDK is told %v", err)
+		}
+		time.Sleep(30 * time.Second) //nolint:forbidigo // the clock is the test's
+		if len(told) != 0 {
+			t.Error("it was not kept")
+		}
+		out.set(answering)
+		time.Sleep(recheck) //nolint:forbidigo // likewise
+		synctest.Wait()
+		if len(told) != 1 || !strings.Contains(<-told, "fake://a") {
+			t.Error("it was not let go, or nobody was told why")
+		}
+	})
+}
+
+// TestAStopIsToldOfByALimitedServer: a worker that stops gives all that it holds back,
+// though the server takes only so many a second.
+func TestAStopIsToldOfByALimitedServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const tasks, rate = 500, 150
+		ts := newTasks()
+		var mu sync.Mutex
+		heard, left, since := map[string]int{}, rate, time.Now()
+		for i := range tasks {
+			id := fmt.Sprint(i)
+			one := &task{facts: policy.Facts{WorkflowID: id}, token: []byte(id), attempt: 9, until: time.Now().Add(time.Minute), tell: func(error) error {
+				mu.Lock()
+				defer mu.Unlock()
+				if time.Since(since) >= time.Second {
+					left, since = rate, time.Now()
+				}
+				if left--; left < 0 {
+					return status.Error(codes.ResourceExhausted, "slow down")
+				}
+				heard[id]++
+				return nil
+			}}
+			ts.begin(one)
+			ts.hold(one, errors.New("x"), one.delay(), true)
+		}
+		began := time.Now()
+		ts.releaseAll("")
+		ts.close()
+		if len(heard) != tasks || time.Since(began) > stopTimeout {
+			t.Errorf("the server heard of %d tasks of %d in %v", len(heard), tasks, time.Since(began))
+		}
+		for id, n := range heard {
+			if n != 1 {
+				t.Errorf("it heard of task %s %d times", id, n)
+			}
+		}
+	})
 }

@@ -12,6 +12,7 @@ import (
 	failurepb "go.temporal.io/api/failure/v1"
 	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/api/workflowservice/v1"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -29,6 +30,10 @@ const (
 	maxReleases = 10_000
 	// releaseTimeout bounds one try to tell it.
 	releaseTimeout = 5 * time.Second
+	// stopTimeout bounds how long a worker that stops goes on telling, and releasesAtOnce
+	// how many it tells of at one time.
+	stopTimeout    = 10 * time.Second
+	releasesAtOnce = 32
 	// firstRetell and maxRetell are between such tries, doubling. Many tasks are told
 	// of at one time, and servers limit rates.
 	firstRetell, maxRetell = 250 * time.Millisecond, 2 * time.Second
@@ -295,23 +300,25 @@ func (ts *tasks) tell(t *task, why error) {
 	}
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	if ts.closed {
-		return
+	if !ts.closed {
+		ts.telling.Go(func() { t.tellAgain(ts.closing, why) })
 	}
-	ts.telling.Go(func() {
-		for wait := firstRetell; time.Now().Add(wait).Before(t.until); wait = min(2*wait, maxRetell) {
-			timer := time.NewTimer(wait)
-			select {
-			case <-timer.C:
-			case <-ts.closing.Done():
-				timer.Stop()
-				return
-			}
-			if !tellable(t.tell(why)) {
-				return
-			}
+}
+
+// tellAgain tells the server of a task that it was told of in vain.
+func (t *task) tellAgain(ctx context.Context, why error) {
+	for wait := firstRetell; time.Now().Add(wait).Before(t.until); wait = min(2*wait, maxRetell) {
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return
 		}
-	})
+		if !tellable(t.tell(why)) {
+			return
+		}
+	}
 }
 
 // tellable reports whether the server may take later what it did not take.
@@ -323,24 +330,29 @@ func tellable(err error) bool {
 
 // release tells of a task that is due, if it still is.
 func (ts *tasks) release(t *task) {
-	ts.mu.Lock()
-	_, ok := ts.due[t]
-	if ok {
-		ts.forget(t)
-		t.told = true
-		ts.telling.Add(1)
+	if ok, why := ts.take(t); ok {
 		defer ts.telling.Done()
-	}
-	why := t.why
-	ts.mu.Unlock()
-	if ok {
 		ts.tell(t, why)
 	}
 }
 
-// releaseAll tells at once of all tasks that are due of a worker, which stops and
-// would leave them to time out, and of those whose worker is not known. The SDK may
-// still complete what the others have.
+// take takes a task out of those that are due, and reports whether it was there.
+// The caller tells of it, and then calls telling.Done.
+func (ts *tasks) take(t *task) (ok bool, why error) {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	if _, ok = ts.due[t]; ok {
+		ts.forget(t)
+		t.told = true
+		ts.telling.Add(1)
+	}
+	return ok, t.why
+}
+
+// releaseAll tells of all tasks that are due of a worker, which stops and would leave
+// them to time out, and of those whose worker is not known. The SDK may still complete
+// what the others have. It returns when the server has heard of them, or after
+// stopTimeout: the connection may be closed next.
 func (ts *tasks) releaseAll(worker string) {
 	ts.mu.Lock()
 	var all []*task
@@ -350,11 +362,22 @@ func (ts *tasks) releaseAll(worker string) {
 		}
 	}
 	ts.mu.Unlock()
-	var wg sync.WaitGroup
+	ctx, cancel := context.WithTimeout(ts.closing, stopTimeout)
+	defer cancel()
+	var group errgroup.Group
+	group.SetLimit(releasesAtOnce)
 	for _, t := range all {
-		wg.Go(func() { ts.release(t) })
+		group.Go(func() error {
+			if ok, why := ts.take(t); ok {
+				defer ts.telling.Done()
+				if tellable(t.tell(why)) {
+					t.tellAgain(ctx, why)
+				}
+			}
+			return nil
+		})
 	}
-	wg.Wait()
+	_ = group.Wait() // none of them fails
 }
 
 // close forgets the tasks that are due, and waits for what is being told.
