@@ -139,7 +139,7 @@ func TestHoldWorkflowsHoldsForNoPolicy(t *testing.T) {
 }
 
 // TestWorkflowWait lets a KMS hang: a conversion in workflow code gives up sooner
-// than one elsewhere, and the next one in the same task at once.
+// than one elsewhere.
 func TestWorkflowWait(t *testing.T) {
 	backend := kmstest.NewBackend()
 	p, err := policy.Parse("test.yaml", []byte(onePolicy))
