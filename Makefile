@@ -11,6 +11,8 @@ FUZZTIME ?= 30s
 SOAKFLAGS ?=
 # More flags for go test: make test TESTFLAGS='-run TestOpen -v'
 TESTFLAGS ?=
+# Tests wait for servers and for time more than they compute: more at a time than there are cores.
+GOTEST := go test -timeout 20m -parallel 8
 
 # What make check runs again in a build in which the runtime erases keys: all that seals and opens, and looks at memory.
 SECRET_TESTS := ^Test(Memory|Buffers|Seal|Open|Vectors|SpecificationDecoder|Rewrap|Do|Crypto|Scan)
@@ -41,7 +43,7 @@ test: servers ## run all tests of all modules; installs and builds what they nee
 	@set -uo pipefail; log=$$(mktemp); trap 'rm -f "$$log"' EXIT; failed=; began=$$SECONDS; \
 	for m in $(MODULES); do \
 	  printf '\n== %s: go test ./...\n' "$$m"; \
-	  (cd "$$m" && go test -timeout 20m $(TESTFLAGS) ./...) 2>&1 | tee -a "$$log" || failed="$$failed $$m"; \
+	  (cd "$$m" && $(GOTEST) $(TESTFLAGS) ./...) 2>&1 | tee -a "$$log" || failed="$$failed $$m"; \
 	done; \
 	printf '\n== Summary: %d packages passed, %d failed, in %d s\n' \
 	  "$$(grep -c '^ok  *	' "$$log")" "$$(grep -c '^FAIL	' "$$log")" $$((SECONDS - began)); \
@@ -49,9 +51,10 @@ test: servers ## run all tests of all modules; installs and builds what they nee
 	if [ -n "$$failed" ]; then echo "make test: FAILED in:$$failed"; exit 1; fi; \
 	echo "make test: all passed"
 
-check: lint ## formatting, linters, vet, and the tests with the race detector
-	@$(INSTALL) vault vault-kubernetes
-	go test -race -timeout 20m $(TESTFLAGS) ./...
+check: servers lint ## formatting, linters, vet, and all tests with the race detector
+	$(GOTEST) -race $(TESTFLAGS) ./...
+	@echo '== e2e: the same, with the blackout in its short form'
+	cd e2e && $(GOTEST) -race -short $(TESTFLAGS) ./...
 	@echo '== GOEXPERIMENT=runtimesecret: all that seals and opens, and looks at memory'
 	GOEXPERIMENT=runtimesecret go test -short -run '$(SECRET_TESTS)' ./envelope/... ./internal/erase ./internal/memtest
 
