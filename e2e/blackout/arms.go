@@ -23,7 +23,7 @@ func Arms(outage, after time.Duration, size Size) []Arm {
 		return Timing{Ramp: ramp * time.Second, Settle: settle * time.Second, Outage: outage, Finish: after}
 	}
 	return []Arm{
-		{Name: "blackout", Once: true, Mode: faultproxy.Cut, Timing: timing(30, 15), Orders: size.Main, Control: size.MainControl, MustHold: true, MustLose: true},
+		{Name: "blackout", Once: true, Mode: faultproxy.Cut, Timing: timing(30, 15), Orders: size.Main, Control: size.MainControl, MustHold: true, MustWait: true, MustLose: true},
 		{Name: "killed", Mode: faultproxy.Cut, Timing: timing(20, 17), Orders: size.Others, Control: size.OtherControl, Kill: true, MustHold: true, MustLose: true},
 		{Name: "slow", Once: true, Mode: faultproxy.Slow, Timing: timing(18, 14), Orders: size.Others, Control: size.OtherControl, MustHold: true, MustLose: true},
 		{Name: "throttled", Once: true, Mode: faultproxy.Throttled, Timing: timing(15, 12), Orders: size.Others, Control: size.OtherControl, MustHold: true, MustLose: true},

@@ -36,8 +36,9 @@ func (c Counts) plus(before Counts) Counts {
 }
 
 // Resumed is a run whose workflow task was held and is done: when the server was
-// last told that it failed, when a worker was given it again, and when it was done.
-// Told is zero if the server was not told, and found out when the task timed out.
+// told that the try before failed, when a worker was given it again, and when it was
+// done. Told is zero if the server was not told of that try, and found out when the
+// task timed out, whatever it was told of those before.
 type Resumed struct {
 	Run               string
 	Told, Given, Done time.Time
@@ -64,15 +65,15 @@ type observer struct {
 	counts Counts
 	runs   map[string]given     // by task token
 	held   map[string]struct{}  // by run
-	told   map[string]time.Time // by run
+	told   map[string]time.Time // by run, until its task is given again
 	// resumed are those that nobody has taken yet.
 	resumed []Resumed
 }
 
 // given is a task that a worker was given.
 type given struct {
-	run string
-	at  time.Time
+	run      string
+	told, at time.Time // see Resumed
 }
 
 var _ stats.Handler = (*observer)(nil)
@@ -171,7 +172,8 @@ func (o *observer) task(t *workflowservice.PollWorkflowTaskQueueResponse) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	run := t.GetWorkflowExecution().GetRunId()
-	o.runs[string(t.GetTaskToken())] = given{run, time.Now()}
+	o.runs[string(t.GetTaskToken())] = given{run: run, told: o.told[run], at: time.Now()}
+	delete(o.told, run) // it says nothing of what becomes of this try
 	if t.GetAttempt() > 1 {
 		o.held[run] = struct{}{}
 	}
@@ -180,10 +182,9 @@ func (o *observer) task(t *workflowservice.PollWorkflowTaskQueueResponse) {
 // done notes that a run went on. It is called with mu held.
 func (o *observer) done(task given) {
 	if _, ok := o.held[task.run]; ok {
-		o.resumed = append(o.resumed, Resumed{Run: task.run, Told: o.told[task.run], Given: task.at, Done: time.Now()})
+		o.resumed = append(o.resumed, Resumed{Run: task.run, Told: task.told, Given: task.at, Done: time.Now()})
 	}
 	delete(o.held, task.run)
-	delete(o.told, task.run)
 }
 
 // Resumed returns the runs that went on since it was called last.

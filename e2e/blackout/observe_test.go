@@ -49,17 +49,27 @@ func TestObserver(t *testing.T) {
 	if again := o.Resumed(); len(again) != 0 || len(o.runs)+len(o.told) != 1 {
 		t.Errorf("remembers %+v, %v, %v", again, o.runs, o.told)
 	}
+	// The server is told of the first try; the second is dropped, and times out.
+	in(task("c", "c1", 1))
+	out(&workflowservice.RespondWorkflowTaskFailedRequest{TaskToken: []byte("c1")})
+	in(task("c", "c2", 2))
+	in(task("c", "c3", 3))
+	out(&workflowservice.RespondWorkflowTaskCompletedRequest{TaskToken: []byte("c3")})
+	held(0)
+	if resumed := o.Resumed(); len(resumed) != 1 || resumed[0].Run != "c" || !resumed[0].Told.IsZero() {
+		t.Errorf("a run whose last try was dropped went on: %+v", resumed)
+	}
 	out(&workflowservice.RespondActivityTaskCompletedRequest{})
 	out(&workflowservice.RespondActivityTaskFailedRequest{})
 	hooks := o.hooks()
 	hooks.KMSCall("k", "wrap", nil, 0)
 	hooks.KMSCall("k", "wrap", errors.New("gone"), 0)
 	hooks.KMSRejected("k", "wrap", resilience.BreakerOpen)
-	want := Counts{KMSCalls: 2, KMSErrors: 1, KMSRejected: 1, TasksFailed: 1, TasksDone: 2, ActivitiesFailed: 1, ActivitiesDone: 1}
+	want := Counts{KMSCalls: 2, KMSErrors: 1, KMSRejected: 1, TasksFailed: 2, TasksDone: 3, ActivitiesFailed: 1, ActivitiesDone: 1}
 	if diff := cmp.Diff(want, o.Counts()); diff != "" {
 		t.Error(diff)
 	}
-	want = Counts{KMSCalls: 4, KMSErrors: 2, KMSRejected: 2, TasksFailed: 2, TasksDone: 4, ActivitiesFailed: 2, ActivitiesDone: 2}
+	want = Counts{KMSCalls: 4, KMSErrors: 2, KMSRejected: 2, TasksFailed: 4, TasksDone: 6, ActivitiesFailed: 2, ActivitiesDone: 2}
 	before := o.Counts()
 	before.Held = 9 // of a process that is gone
 	if diff := cmp.Diff(want, o.Counts().plus(before)); diff != "" {

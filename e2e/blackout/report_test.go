@@ -13,16 +13,19 @@ import (
 func good() *Report {
 	lane := func(control bool) *Lane {
 		l := &Lane{
-			Arm: "blackout", Mode: "unreachable", Cut: 20, Healed: 60, Control: control, MustHold: !control, MustLose: control,
+			Arm: "blackout", Mode: "unreachable", Cut: 20, Healed: 60, Control: control, MustHold: !control, MustWait: !control, MustLose: control,
 			Workflows: 10, Right: 10, InFlight: 10, Tasks: Spread{N: 6, P50: 4, P99: 17, Max: 17, Last: "order-0003"}, Ours: Spread{N: 6, P50: 4, P99: 7, Max: 7, Last: "order-0003"}, Activity: Spread{N: 2, P50: 3, P99: 4, Max: 4},
 		}
 		if control {
-			l.Right, l.Failed, l.Tasks, l.Ours = 4, 6, Spread{}, Spread{}
+			l.Right, l.Failed, l.Open, l.Tasks, l.Ours = 3, 6, 1, Spread{}, Spread{}
 		}
 		for t := range 90 {
 			s := Sample{T: Seconds(t), Open: 10, Counts: Counts{KMSCalls: int64(t * 3)}}
 			if t >= 20 && t < 60 {
-				s.Held, s.KMSErrors, s.KMSRejected = 6, int64(t-20), int64(10*(t-20))
+				s.Held = 6
+			}
+			if t >= 20 {
+				s.KMSErrors, s.KMSRejected = int64(min(t, 60)-20), int64(10*(min(t, 60)-20))
 			}
 			if t > 70 {
 				s.Open, s.Done = 0, 10
@@ -59,6 +62,24 @@ func TestProblems(t *testing.T) {
 		}, []string{"held no workflow, so it proves nothing"}},
 		{"nobody was held in the end", func(r *Report) { r.Lanes[0].Tasks = Spread{} }, []string{"held no workflow until its end"}},
 		{"nobody was, by a KMS that trickles", func(r *Report) { r.Lanes[0].Tasks, r.Lanes[0].Trickles = Spread{}, true }, nil},
+		{"the KMS failed nobody", func(r *Report) {
+			for i := range r.Lanes[0].Samples {
+				if s := &r.Lanes[0].Samples[i]; s.T < 60 {
+					s.KMSErrors = 3 // before the outage
+				}
+			}
+		}, []string{"the KMS failed nobody, so the outage proves nothing"}},
+		{"the KMS failed nobody of the control", func(r *Report) {
+			for i := range r.Lanes[1].Samples {
+				r.Lanes[1].Samples[i].KMSErrors = 0
+			}
+		}, nil},
+		{"some ended in the outage", func(r *Report) { r.Lanes[0].InFlight = 9 }, []string{"9 of 10 workflows were in flight"}},
+		{"some of the control did", func(r *Report) { r.Lanes[1].InFlight = 4 }, nil},
+		{"no activity was pending", func(r *Report) { r.Lanes[0].Activity = Spread{} }, []string{"no activity was pending"}},
+		{"none need be", func(r *Report) { r.Lanes[0].Activity, r.Lanes[0].MustWait = Spread{}, false }, nil},
+		{"long in the queue", func(r *Report) { r.Lanes[0].Tasks.Max = 60 }, nil},
+		{"longer than any queue", func(r *Report) { r.Lanes[0].Tasks.Max = 60.1 }, []string{"held workflows, the server's queue included, went on up to 60.1 s after the KMS was back, want 1m0s (order-0003"}},
 		{"late tasks", func(r *Report) { r.Lanes[0].Ours.Max = 10.1 }, []string{"held workflows went on up to 10.1 s", "order-0003"}},
 		{"late activities", func(r *Report) { r.Lanes[0].Activity.Max = 60 }, []string{"pending activities went on up to 60.0 s"}},
 		{"the control lost nothing", func(r *Report) { r.Lanes[1].Failed, r.Lanes[1].Right, r.Lanes[1].Open = 0, 6, 4 }, []string{"lost none of 10 workflows"}},
@@ -119,7 +140,6 @@ func TestTimeline(t *testing.T) {
 
 func TestWrite(t *testing.T) {
 	r := good()
-	r.Lanes[1].Untold = 3
 	var out bytes.Buffer
 	if err := r.Write(&out, false, true); err != nil {
 		t.Fatal(err)
@@ -128,7 +148,8 @@ func TestWrite(t *testing.T) {
 	for _, want := range []string{
 		"OUTAGE    CODEC    WORKFLOWS  RIGHT  LOST  HELD  BACK P50     P99     MAX  WITHOUT QUEUE  ACTIVITIES\n",
 		"blackout  waxseal         10     10     0     6     4.0 s  17.0 s  17.0 s          7.0 s       4.0 s\n",
-		"blackout  plain           10      4     ?     0         -       -       -              -       4.0 s\n",
+		// One of the control is open still: it may be late, and is not lost.
+		"blackout  plain           10      3     6     0         -       -       -              -       4.0 s\n",
 		"blackout: 10 workflows, KMS unreachable from 0:20 to 1:00\n",
 		"  outage        ▁▁▁▁▁▁▁▁▁▁▁▁▁█████",
 		"  tasks held    ▁▁▁▁▁▁▁▁▁▁▁▁▁█████",
@@ -142,6 +163,11 @@ func TestWrite(t *testing.T) {
 		if n := len([]rune(line)); n > 100 {
 			t.Errorf("a line of %d characters: %s", n, line)
 		}
+	}
+	r.Lanes[1].Untold = 3
+	out.Reset()
+	if err := r.Write(&out, false, true); err != nil || !strings.Contains(out.String(), "blackout  plain           10      3     ?") {
+		t.Errorf("%v where nobody looked:\n%s", err, &out)
 	}
 	for room := range 3 {
 		if err := r.Write(&full{room}, false, false); err == nil {

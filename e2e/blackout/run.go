@@ -21,6 +21,7 @@ type Arm struct {
 	Kill     bool // kill the workers in the outage, and start them again with nothing in their caches
 	Once     bool // have activities that may be tried only once
 	MustHold bool // see Lane
+	MustWait bool // see Lane
 	MustLose bool // of the control, see Lane
 }
 
@@ -122,7 +123,7 @@ func (r *run) open(ctx context.Context, hostPort, vault string) error {
 
 func (r *run) lanesOf(a Arm) []*lane {
 	sealed := &lane{namespace: a.Name, timing: a.Timing, Lane: &Lane{
-		Arm: a.Name, Mode: a.Mode.String(), Cut: seconds(a.Timing.cut()), Healed: seconds(a.Timing.heal()), Workflows: a.Orders, Untold: a.Orders, MustHold: a.MustHold, Trickles: a.Mode == faultproxy.Throttled,
+		Arm: a.Name, Mode: a.Mode.String(), Cut: seconds(a.Timing.cut()), Healed: seconds(a.Timing.heal()), Workflows: a.Orders, Untold: a.Orders, MustHold: a.MustHold, MustWait: a.MustWait, Trickles: a.Mode == faultproxy.Throttled,
 	}}
 	for n := range a.Orders {
 		sealed.orders = append(sealed.orders, newOrder(n, a.Timing, a.Once))

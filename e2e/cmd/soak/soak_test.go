@@ -326,12 +326,12 @@ func TestTellMemory(t *testing.T) {
 func TestTellBlackout(t *testing.T) {
 	dir := t.TempDir()
 	r := &blackout.Report{Lanes: []*blackout.Lane{
-		{Arm: "killed", Mode: "unreachable", Workflows: 10, Right: 9, Open: 1, Tasks: blackout.Spread{N: 3, Max: 4.5}, Activity: blackout.Spread{N: 1, Max: 6}, Examples: []string{"order-0003 is still open"}},
-		{Arm: "killed", Control: true, Workflows: 5, Right: 1, Failed: 4},
+		{Arm: "killed", Mode: "unreachable", Cut: 1, Healed: 3, Samples: []blackout.Sample{{T: 2, Counts: blackout.Counts{KMSErrors: 5}}}, Workflows: 10, InFlight: 10, Right: 9, Open: 1, Tasks: blackout.Spread{N: 3, Max: 4.5}, Activity: blackout.Spread{N: 1, Max: 6}, Examples: []string{"order-0003 is still open"}},
+		{Arm: "killed", Control: true, Workflows: 6, Right: 1, Failed: 4, Open: 1},
 	}}
 	var o outcome
 	o.tellBlackout(r, dir)
-	if want := "9 of 10 workflows right, 3 held, all went on within 6.0 s; plain codec lost 4 of 5"; o.Facts != want || len(o.Problems) != 2 {
+	if want := "9 of 10 workflows right, 3 held, all went on within 6.0 s; plain codec lost 4 of 6"; o.Facts != want || len(o.Problems) != 2 {
 		t.Errorf("got %+v, want %q and two problems", o, want)
 	}
 	for _, name := range append(o.Pictures, o.Files...) {
