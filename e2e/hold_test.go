@@ -271,25 +271,34 @@ func TestReplayInAnOutage(t *testing.T) {
 	}
 }
 
-// waitHeld waits until the workflow's task was tried again for want of the KMS. The
-// history has the failure of a task only if it was the first: that says why.
+// waitHeld waits until the server was told why the workflow's task failed, and gave it
+// out again and again for want of the KMS. The history has that failure only of the
+// first try: a task that nobody fails is given again too, once it has timed out.
 func (h *holding) waitHeld(t *testing.T, run client.WorkflowRun, class kms.Class) {
 	t.Helper()
 	if err := eventually(t.Context(), "a workflow task was held", func() (bool, error) {
 		d, err := h.bare.DescribeWorkflowExecution(t.Context(), run.GetID(), run.GetRunID())
-		return h.backend.Fake("a").Counts().FailedUnwraps > 0 && d.GetPendingWorkflowTask().GetAttempt() > 2, err
+		if err != nil || h.backend.Fake("a").Counts().FailedUnwraps == 0 || d.GetPendingWorkflowTask().GetAttempt() <= 2 {
+			return false, err
+		}
+		failed, err := h.events(t.Context(), run, enumspb.EVENT_TYPE_WORKFLOW_TASK_FAILED)
+		return len(failed) > 0, err
 	}); err != nil {
 		t.Fatal(err)
 	}
 	h.saysWhy(t, run, class)
 }
 
-// saysWhy looks at what the history says of the failed tasks of a workflow.
+// saysWhy looks at what the history says of the failed tasks of a workflow, of which
+// there is one at least.
 func (h *holding) saysWhy(t *testing.T, run client.WorkflowRun, class kms.Class) {
 	t.Helper()
 	failed, err := h.events(t.Context(), run, enumspb.EVENT_TYPE_WORKFLOW_TASK_FAILED)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if len(failed) == 0 {
+		t.Error("the server was not told that a task failed")
 	}
 	for _, e := range failed {
 		said := e.GetWorkflowTaskFailedEventAttributes().GetFailure().GetMessage()
