@@ -57,6 +57,9 @@ func troubles() []trouble {
 		{"throttled", kms.Throttled, false, false},
 		{"denied", kms.Denied, true, false},
 		{"denied-holdWorkflows", kms.Denied, false, true},
+		{"not-found", kms.NotFound, true, false},
+		{"disabled", kms.Disabled, true, false},
+		{"corrupt", kms.Corrupt, true, false},
 	}
 }
 

@@ -74,10 +74,11 @@ func end(ctx context.Context, il *ills, id string, _ outcome) error {
 }
 
 // places returns those at which a kind of trouble is met. Throttling is told from
-// being unavailable by nobody but the KMS's own retries: some will do.
+// being unavailable by nobody but the KMS's own retries, and one refusal from another
+// by what it is called: of those some will do.
 func places(tr trouble) []place {
 	all := slices.Concat(workflowPlaces(), markerPlaces(), messagePlaces(), activityPlaces())
-	if tr.class == kms.Throttled {
+	if tr.class != kms.Unavailable && tr.class != kms.Denied {
 		all = slices.DeleteFunc(all, func(p place) bool {
 			return !slices.Contains([]string{"workflow input", "workflow result", "activity result", "side effect", "signal"}, p.name)
 		})
@@ -286,30 +287,28 @@ func messagePlaces() []place {
 	})
 	return []place{
 		{
-			name: "signal", refusal: otherwise, want: "CANARY first", otherwise: "CANARY second",
+			name: "signal", refusal: otherwise, want: "CANARY signal", otherwise: "the signal is lost",
 			workflow: simple(func(ctx workflow.Context) (out string, err error) {
-				workflow.GetSignalChannel(ctx, "signal").Receive(ctx, &out)
-				return out, nil
-			}),
-			do: func(ctx context.Context, il *ills, id string) (func() error, error) {
-				return func() error { return nil }, il.well.client.SignalWorkflow(ctx, id, "", "signal", "CANARY first")
-			},
-			started: func(ctx context.Context, il *ills, id string) (bool, error) {
-				all, err := il.events(ctx, il.bare.GetWorkflow(ctx, id, ""), enumspb.EVENT_TYPE_UNSPECIFIED)
-				signalled := false
-				for _, e := range all {
-					signalled = signalled || e.GetEventType() == enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED
-					if signalled && e.GetEventType() == enumspb.EVENT_TYPE_WORKFLOW_TASK_COMPLETED {
-						return true, nil // what comes while a task is under way is written after it
+				workflow.Go(ctx, func(ctx workflow.Context) { workflow.GetSignalChannel(ctx, "signal").Receive(ctx, &out) })
+				workflow.Go(ctx, func(ctx workflow.Context) {
+					waitForEnd(ctx)
+					if out == "" {
+						out = "the signal is lost"
 					}
+				})
+				err = workflow.Await(ctx, func() bool { return out != "" })
+				return out, err
+			}),
+			// Where the SDK drops the signal, the workflow ends in the trouble: what opens the
+			// signal again in a replay after it would have it still. A workflow is replayed
+			// when its worker's queue was slow for 5 s, or when any test of the process purges
+			// the SDK's cache, which all workers share.
+			do: func(ctx context.Context, il *ills, id string) (func() error, error) {
+				err := il.well.client.SignalWorkflow(ctx, id, "", "signal", "CANARY signal")
+				if err == nil && il.refusal {
+					err = end(ctx, il, id, otherwise)
 				}
-				return false, err
-			},
-			afterwards: func(ctx context.Context, il *ills, id string, how outcome) error {
-				if how == held {
-					return nil
-				}
-				return il.well.client.SignalWorkflow(ctx, id, "", "signal", "CANARY second")
+				return func() error { return nil }, err
 			},
 		},
 		{name: "query arguments", alwaysOn: true, want: "done", workflow: handlesQueries, do: query("CANARY asked"), afterwards: end},
