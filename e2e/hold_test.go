@@ -19,6 +19,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
+	"google.golang.org/grpc"
 
 	"github.com/waxseal/waxseal/codec"
 	"github.com/waxseal/waxseal/e2e/internal/servers"
@@ -99,11 +100,12 @@ type holding struct {
 	policy  string
 	bare    client.Client
 	logs    *lines
+	told    *told
 }
 
 func newHolding(t *testing.T, yaml string) *holding {
 	t.Helper()
-	h := &holding{server: servers.StartTemporal(t, servers.TemporalOptions{}), backend: kmstest.NewBackend(kmstest.NewFake("a")), policy: yaml, logs: new(lines)}
+	h := &holding{server: servers.StartTemporal(t, servers.TemporalOptions{}), backend: kmstest.NewBackend(kmstest.NewFake("a")), policy: yaml, logs: new(lines), told: newTold()}
 	h.bare = h.dial(t, client.Options{})
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -116,6 +118,7 @@ func newHolding(t *testing.T, yaml string) *holding {
 func (h *holding) dial(t *testing.T, o client.Options) client.Client {
 	t.Helper()
 	o.HostPort = h.server.HostPort
+	o.ConnectionOptions.DialOptions = append(o.ConnectionOptions.DialOptions, grpc.WithStatsHandler(h.told))
 	o.Logger = log.NewStructuredLogger(slog.New(slog.NewTextHandler(h.logs, &slog.HandlerOptions{Level: slog.LevelWarn})))
 	c, err := client.DialContext(t.Context(), o)
 	if err != nil {
@@ -272,36 +275,29 @@ func TestReplayInAnOutage(t *testing.T) {
 }
 
 // waitHeld waits until the server was told why the workflow's task failed, and gave it
-// out again and again for want of the KMS. The history has that failure only of the
-// first try: a task that nobody fails is given again too, once it has timed out.
+// out again and again for want of the KMS. A task that nobody fails is given again
+// too, once it has timed out.
 func (h *holding) waitHeld(t *testing.T, run client.WorkflowRun, class kms.Class) {
 	t.Helper()
 	if err := eventually(t.Context(), "a workflow task was held", func() (bool, error) {
 		d, err := h.bare.DescribeWorkflowExecution(t.Context(), run.GetID(), run.GetRunID())
-		if err != nil || h.backend.Fake("a").Counts().FailedUnwraps == 0 || d.GetPendingWorkflowTask().GetAttempt() <= 2 {
-			return false, err
-		}
-		failed, err := h.events(t.Context(), run, enumspb.EVENT_TYPE_WORKFLOW_TASK_FAILED)
-		return len(failed) > 0, err
+		return h.backend.Fake("a").Counts().FailedUnwraps > 0 && d.GetPendingWorkflowTask().GetAttempt() > 2 && len(h.told.of(run.GetRunID())) > 0, err
 	}); err != nil {
 		t.Fatal(err)
 	}
 	h.saysWhy(t, run, class)
 }
 
-// saysWhy looks at what the history says of the failed tasks of a workflow, of which
-// there is one at least.
+// saysWhy looks at what the server was told of the failed tasks of a workflow, of
+// which there is one at least.
 func (h *holding) saysWhy(t *testing.T, run client.WorkflowRun, class kms.Class) {
 	t.Helper()
-	failed, err := h.events(t.Context(), run, enumspb.EVENT_TYPE_WORKFLOW_TASK_FAILED)
-	if err != nil {
-		t.Fatal(err)
-	}
+	failed := h.told.of(run.GetRunID())
 	if len(failed) == 0 {
 		t.Error("the server was not told that a task failed")
 	}
-	for _, e := range failed {
-		said := e.GetWorkflowTaskFailedEventAttributes().GetFailure().GetMessage()
+	for _, f := range failed {
+		said := f.GetMessage()
 		for _, want := range []string{"waxseal: workflow task held", "fake://a", class.String()} {
 			if !strings.Contains(said, want) {
 				t.Errorf("the failed task says %q, without %q", said, want)

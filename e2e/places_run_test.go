@@ -12,12 +12,14 @@ import (
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
+	failurepb "go.temporal.io/api/failure/v1"
 	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/encoding/prototext"
 
 	"github.com/waxseal/waxseal/codec"
@@ -78,6 +80,7 @@ type ills struct {
 	sick  atomic.Bool
 	bare  client.Client
 	codec *codec.Codec // a well one
+	told  *told
 
 	well, seals, opens *site
 
@@ -87,7 +90,7 @@ type ills struct {
 
 func startIlls(t *testing.T, server *servers.Temporal, tr trouble) *ills {
 	t.Helper()
-	il := &ills{trouble: tr, keyID: "fake://" + tr.name, healed: make(chan struct{})}
+	il := &ills{trouble: tr, keyID: "fake://" + tr.name, told: newTold(), healed: make(chan struct{})}
 	il.sick.Store(true)
 	logs := new(lines)
 	t.Cleanup(func() {
@@ -97,7 +100,7 @@ func startIlls(t *testing.T, server *servers.Temporal, tr trouble) *ills {
 	})
 	dial := func(plugins ...client.Plugin) client.Client {
 		c, err := client.DialContext(t.Context(), client.Options{
-			HostPort: server.HostPort, Plugins: plugins, Logger: log.NewStructuredLogger(slog.New(slog.NewTextHandler(logs, &slog.HandlerOptions{Level: slog.LevelError}))),
+			HostPort: server.HostPort, Plugins: plugins, ConnectionOptions: client.ConnectionOptions{DialOptions: []grpc.DialOption{grpc.WithStatsHandler(il.told)}}, Logger: log.NewStructuredLogger(slog.New(slog.NewTextHandler(logs, &slog.HandlerOptions{Level: slog.LevelError}))),
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -250,20 +253,20 @@ func (il *ills) waitEnd(t *named, p place, run client.WorkflowRun, want outcome)
 	}
 }
 
-// waitHeld waits until the task of a workflow was tried again, and looks at what the
-// history says of the reason.
+// waitHeld waits until the server was told that the task of a workflow failed, and
+// looks at the reason.
 func (il *ills) waitHeld(t *named, p place, run client.WorkflowRun) {
 	t.Helper()
-	var failed []*historypb.HistoryEvent
-	if err := eventually(t.Context(), p.name+": a workflow task was held", func() (_ bool, err error) {
-		failed, err = il.events(t.Context(), run, enumspb.EVENT_TYPE_WORKFLOW_TASK_FAILED)
-		return len(failed) > 0, err
+	var failed []*failurepb.Failure
+	if err := eventually(t.Context(), p.name+": a workflow task was held", func() (bool, error) {
+		failed = il.told.of(run.GetRunID())
+		return len(failed) > 0, nil
 	}); err != nil {
 		t.Errorf("%v", err)
 		return
 	}
 	converter := codec.NewFailureConverter(codec.NewDataConverter(il.codec, client.DefaultNamespace, nil))
-	said := converter.FailureToError(failed[0].GetWorkflowTaskFailedEventAttributes().GetFailure()).Error()
+	said := converter.FailureToError(failed[0]).Error()
 	texts := []string{il.keyID, il.class.String()}
 	switch {
 	case p.says != nil:
