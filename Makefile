@@ -11,8 +11,8 @@ FUZZTIME ?= 30s
 SOAKFLAGS ?=
 # More flags for go test: make test TESTFLAGS='-run TestOpen -v'
 TESTFLAGS ?=
-# Tests wait for servers and for time more than they compute: more at a time than there are cores.
-GOTEST := go test -timeout 20m -parallel 8
+# Tests wait for servers and for time more than they compute: more at a time than there may be cores.
+GOTEST := go test -timeout 20m -parallel 4
 
 # What make check runs again in a build in which the runtime erases keys: all that seals and opens, and looks at memory.
 SECRET_TESTS := ^Test(Memory|Buffers|Seal|Open|Vectors|SpecificationDecoder|Rewrap|Do|Crypto|Scan)
@@ -51,12 +51,14 @@ test: servers ## run all tests of all modules; installs and builds what they nee
 	if [ -n "$$failed" ]; then echo "make test: FAILED in:$$failed"; exit 1; fi; \
 	echo "make test: all passed"
 
-check: servers lint ## formatting, linters, vet, and all tests with the race detector
+check: lint ## formatting, linters, vet, and the tests with the race detector
+	@$(INSTALL) vault vault-kubernetes
 	$(GOTEST) -race $(TESTFLAGS) ./...
-	@echo '== e2e: the same, with the blackout in its short form'
-	cd e2e && $(GOTEST) -race -short $(TESTFLAGS) ./...
 	@echo '== GOEXPERIMENT=runtimesecret: all that seals and opens, and looks at memory'
 	GOEXPERIMENT=runtimesecret go test -short -run '$(SECRET_TESTS)' ./envelope/... ./internal/erase ./internal/memtest
+
+race: servers ## the tests of e2e with the race detector; on a machine that does nothing else
+	cd e2e && go test -race -short -timeout 30m -p 1 -parallel 2 $(TESTFLAGS) ./...
 
 lint: ## formatting, golangci-lint and go vet, in all modules
 	@$(INSTALL) lint
@@ -97,4 +99,4 @@ bench: ## run the benchmarks of all modules
 clean: ## remove what was built in this folder (the servers stay in their cache)
 	rm -rf bin build e2e/artifacts
 
-.PHONY: help build run demo servers test check lint fmt vuln fuzz soak bench clean
+.PHONY: help build run demo servers test check race lint fmt vuln fuzz soak bench clean
