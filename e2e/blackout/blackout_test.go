@@ -23,7 +23,7 @@ const finish = 4 * time.Minute
 func TestBlackout(t *testing.T) {
 	arms := Arms(2*time.Minute, finish, Size{Main: 500, Others: 50, MainControl: 40, OtherControl: 15})
 	if testing.Short() {
-		arms = Arms(45*time.Second, finish, Size{Main: 100, Others: 20, MainControl: 20, OtherControl: 10})
+		arms = Arms(45*time.Second, finish, Size{Main: 100, Others: 20, MainControl: 20, OtherControl: 15})
 	}
 	r, err := Run(t.Context(), Config{Arms: arms})
 	if err != nil {

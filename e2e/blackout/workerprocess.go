@@ -27,6 +27,11 @@ const sampleEvery = time.Second
 // seconds later for that alone.
 const pollers = 10
 
+// noDeadlock is how long workflow code may compute. The SDK takes a second for a
+// deadlock, which is not much on a machine that does a lot else, and then races with
+// the code itself.
+const noDeadlock = 10 * time.Second
+
 // IsWorker makes this process a worker if a Run started it to be one, and says so
 // when that is over; the caller ends then. It is the first thing that a program
 // does that calls Run, and TestMain in a test: Run starts workers from the program
@@ -73,7 +78,10 @@ func runWorker(ctx context.Context, config string, in io.Reader, out, log io.Wri
 		return err
 	}
 	defer conn.Close()
-	w := worker.New(conn.Client, taskQueue, worker.Options{MaxConcurrentWorkflowTaskPollers: pollers})
+	w := worker.New(conn.Client, taskQueue, worker.Options{
+		MaxConcurrentWorkflowTaskPollers: pollers,
+		DeadlockDetectionTimeout:         noDeadlock,
+	})
 	register(w)
 	if err := w.Start(); err != nil {
 		return fmt.Errorf("start: %w", err)
