@@ -169,16 +169,16 @@ func TestProbes(t *testing.T) {
 			t.Error("asked while it is left alone")
 		}
 		a.set(due)
-		time.Sleep(70 * time.Second) //nolint:forbidigo // likewise
+		time.Sleep(68 * time.Second) //nolint:forbidigo // likewise
 		// Every 7 s, and up to half a second later.
 		if n := a.asked.Load(); n < 9 || n > 10 {
-			t.Errorf("asked %d times in 70 s", n)
+			t.Errorf("asked %d times in 68 s", n)
 		}
 		if n := told.Load(); n != 0 {
 			t.Errorf("%d tasks were let go while it was out", n)
 		}
 		back.Store(true)
-		time.Sleep(8 * time.Second) //nolint:forbidigo // likewise
+		time.Sleep(9 * time.Second) //nolint:forbidigo // likewise
 		if n := told.Load(); n != tasks {
 			t.Errorf("%d tasks were let go, want %d", n, tasks)
 		}
