@@ -26,7 +26,7 @@ func startedWith(header map[string]*commonpb.Payload) *historypb.HistoryEvent {
 }
 
 // TestHeadersLoseNoTask: an answer holds tasks that the server has handed out. That the
-// headers of one do not open for now must not lose it, nor the rest of the answer.
+// headers of one do not open yet must not lose it, nor the rest of the answer.
 func TestHeadersLoseNoTask(t *testing.T) {
 	const namespace = "n"
 	for _, tc := range []struct {

@@ -351,3 +351,43 @@ func TestTimeouts(t *testing.T) {
 		})
 	}
 }
+
+// TestTriesInAnOutage: a lone workflow uses up few tries, so that the server does not
+// wait long for a worker that is killed. The server gives a task out again at once, and
+// each try more time.
+func TestTriesInAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := kekThatIs(due)
+		a.answer = func(context.Context) {
+			a.set(out)
+			time.AfterFunc(5*time.Second, func() { a.set(due) })
+		}
+		ts := newTasks()
+		defer ts.close()
+		ts.keksOf = func(policy.Facts, error) keks { return keks{a} }
+		var tries atomic.Int32
+		var give func()
+		give = func() {
+			attempt := tries.Add(1)
+			one := &task{token: fmt.Append(nil, attempt), attempt: attempt, until: time.Now().Add(usualTaskTimeout + retryTime(attempt)*5/4), tell: func(error) error {
+				time.AfterFunc(time.Millisecond, give)
+				return nil
+			}}
+			ts.begin(one)
+			(&guard{codec: &Codec{tasks: ts}}).failTask(one, errors.New("x"))
+		}
+		give()
+		for i, want := range []struct {
+			time  time.Duration
+			tries int32
+		}{{2 * time.Minute, 7}, {28 * time.Minute, 12}} {
+			time.Sleep(want.time) //nolint:forbidigo // the clock is the test's
+			if got := tries.Load(); got > want.tries {
+				t.Errorf("wait %d: %d tries, want %d at most", i, got, want.tries)
+			}
+		}
+		if tries.Load() < 6 {
+			t.Errorf("%d tries: nobody was told before its task timed out", tries.Load())
+		}
+	})
+}
