@@ -13,6 +13,7 @@ import (
 
 	"go.temporal.io/sdk/client"
 
+	"github.com/waxseal/waxseal/codec/internal/temporaltest"
 	"github.com/waxseal/waxseal/kms/kmstest"
 )
 
@@ -69,12 +70,12 @@ func TestNoPlaintextOnTheWire(t *testing.T) {
 			t.Logf("WAXSEAL_WIRE_SEED=%d repeats it", seed)
 		}
 	})
-	s := newSecrets(rand.New(rand.NewPCG(seed, 1<<32)))
+	s := temporaltest.NewSecrets(rand.New(rand.NewPCG(seed, 1<<32)))
 	var fakes []*kmstest.Fake
 	for i := range wireLanes {
 		fakes = append(fakes, kmstest.NewFake(fmt.Sprint("a", i)), kmstest.NewFake(fmt.Sprint("b", i)))
 	}
-	server := startWireServer(t, s, openerOf(t, fakes))
+	server := temporaltest.Start(t, s, openerOf(t, fakes))
 	calls := clientCalls()
 	maps.Copy(calls, workerCalls())
 	kinds := slices.Sorted(maps.Keys(calls))
@@ -95,7 +96,7 @@ func TestNoPlaintextOnTheWire(t *testing.T) {
 	}
 	wg.Wait()
 
-	report(t, "leaks", server.leaks)
+	report(t, "leaks", server.Leaks())
 	report(t, "problems", y.problems)
 	total, enough := 0, wireCalls()/500 // of about 345 of each kind
 	for _, kind := range kinds {
@@ -120,18 +121,18 @@ func TestNoPlaintextOnTheWire(t *testing.T) {
 
 // Without the plugin the server sees what it must not see with it.
 func TestTheWireServerSeesPlaintext(t *testing.T) {
-	s := newSecrets(rand.New(rand.NewPCG(1, 2)))
-	server := startWireServer(t, s, openerOf(t, []*kmstest.Fake{kmstest.NewFake("a")}))
-	cl, err := client.DialContext(t.Context(), client.Options{HostPort: server.addr, Namespace: "n"})
+	s := temporaltest.NewSecrets(rand.New(rand.NewPCG(1, 2)))
+	server := temporaltest.Start(t, s, openerOf(t, []*kmstest.Fake{kmstest.NewFake("a")}))
+	cl, err := client.DialContext(t.Context(), client.Options{HostPort: server.Addr, Namespace: "n"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(cl.Close)
-	if err := cl.SignalWorkflow(t.Context(), "w", "", "s", []byte(s.of(1, "signal"))); err != nil {
+	if err := cl.SignalWorkflow(t.Context(), "w", "", "s", []byte(s.Of(1, "signal"))); err != nil {
 		t.Fatal(err)
 	}
-	if len(server.leaks) != 2 || !strings.HasPrefix(server.leaks[0], "SignalWorkflowExecution: in the open") || !strings.Contains(server.leaks[1], "input: sealed false") {
-		t.Errorf("it noticed %q", server.leaks)
+	if len(server.Leaks()) != 2 || !strings.HasPrefix(server.Leaks()[0], "SignalWorkflowExecution: in the open") || !strings.Contains(server.Leaks()[1], "input: sealed false") {
+		t.Errorf("it noticed %q", server.Leaks())
 	}
 }
 

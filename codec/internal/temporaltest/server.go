@@ -1,10 +1,11 @@
-package codec_test
+package temporaltest
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -46,11 +47,11 @@ func (rawBytes) Unmarshal(data mem.BufferSlice, v any) error {
 	return nil
 }
 
-// wireServer stands in for a Temporal server. It looks for secrets in the bytes
+// Server stands in for a Temporal server. It looks for secrets in the bytes
 // of every request, whatever its method, and notes which come out of envelopes.
-type wireServer struct {
-	addr    string
-	secrets *secrets
+type Server struct {
+	Addr    string
+	Secrets *Secrets
 	opener  *codec.Codec // a healthy one
 
 	mu        sync.Mutex
@@ -62,17 +63,19 @@ type wireServer struct {
 	queues    map[string]chan proto.Message
 }
 
-func startWireServer(t *testing.T, s *secrets, opener *codec.Codec) *wireServer {
+// Start starts a server that looks for s in what it receives, and opens envelopes with
+// opener, a healthy codec. It stops when the test ends.
+func Start(t *testing.T, s *Secrets, opener *codec.Codec) *Server {
 	t.Helper()
-	w := &wireServer{
-		secrets: s, opener: opener, requests: make(map[string]int), fields: make(map[string]bool), opened: make(map[string]bool),
+	w := &Server{
+		Secrets: s, opener: opener, requests: make(map[string]int), fields: make(map[string]bool), opened: make(map[string]bool),
 		schedules: make(map[string]*workflowservice.CreateScheduleRequest), queues: make(map[string]chan proto.Message),
 	}
 	lis, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.addr = lis.Addr().String()
+	w.Addr = lis.Addr().String()
 	server := grpc.NewServer(grpc.ForceServerCodecV2(rawBytes{}), grpc.UnknownServiceHandler(w.handle))
 	done := make(chan struct{})
 	go func() {
@@ -87,7 +90,7 @@ func startWireServer(t *testing.T, s *secrets, opener *codec.Codec) *wireServer 
 }
 
 // handle serves any method of any service.
-func (w *wireServer) handle(_ any, stream grpc.ServerStream) error {
+func (w *Server) handle(_ any, stream grpc.ServerStream) error {
 	full, _ := grpc.MethodFromServerStream(stream)
 	var raw []byte
 	if err := stream.RecvMsg(&raw); err != nil {
@@ -95,10 +98,10 @@ func (w *wireServer) handle(_ any, stream grpc.ServerStream) error {
 	}
 	service, name, _ := strings.Cut(strings.TrimPrefix(full, "/"), "/")
 	md, _ := metadata.FromIncomingContext(stream.Context())
-	if where := w.secrets.find([]byte(fmt.Sprint(md))); where != "" {
+	if where := w.Secrets.Find([]byte(fmt.Sprint(md))); where != "" {
 		w.leak("%s: %s in its gRPC metadata", name, where)
 	}
-	if where := w.secrets.find(raw); where != "" {
+	if where := w.Secrets.Find(raw); where != "" {
 		w.leak("%s: %s", name, where)
 	}
 	d, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(service))
@@ -135,17 +138,24 @@ func parseAs(name protoreflect.FullName, raw []byte) (proto.Message, error) {
 	return m, proto.Unmarshal(raw, m)
 }
 
-func (w *wireServer) leak(format string, args ...any) {
+// Leaks returns what the server saw in the open, in order.
+func (w *Server) Leaks() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.leaks)
+}
+
+func (w *Server) leak(format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.leaks = append(w.leaks, fmt.Sprintf(format, args...))
 }
 
 // open opens all payloads of a request, and notes the secrets in them.
-func (w *wireServer) open(ctx context.Context, method string, req proto.Message) error {
+func (w *Server) open(ctx context.Context, method string, req proto.Message) error {
 	found := make(map[string]bool)
 	fields := make(map[string]bool)
-	err := findPayloads(req.ProtoReflect(), "", func(field string, p *commonpb.Payload) error {
+	err := EachPayload(req.ProtoReflect(), "", func(field string, p *commonpb.Payload) error {
 		if field == "temporal.api.common.v1.SearchAttributes.indexed_fields" {
 			return nil
 		}
@@ -158,7 +168,7 @@ func (w *wireServer) open(ctx context.Context, method string, req proto.Message)
 		if err != nil {
 			return err
 		}
-		for _, s := range w.secrets.all(b) {
+		for _, s := range w.Secrets.All(b) {
 			found[s] = true
 		}
 		return nil
@@ -175,16 +185,16 @@ func (w *wireServer) open(ctx context.Context, method string, req proto.Message)
 	return err
 }
 
-// hasOpened reports whether a secret came out of an envelope.
-func (w *wireServer) hasOpened(secret string) bool {
+// HasOpened reports whether a secret came out of an envelope.
+func (w *Server) HasOpened(secret string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.opened[secret]
 }
 
-// findPayloads is a walk of its own, so that the guard's is not checked by
+// EachPayload is a walk of its own, so that the guard's is not checked by
 // itself. It also looks into the failures that Nexus carries as JSON.
-func findPayloads(m protoreflect.Message, in string, f func(field string, p *commonpb.Payload) error) error {
+func EachPayload(m protoreflect.Message, in string, f func(field string, p *commonpb.Payload) error) error {
 	switch v := m.Interface().(type) {
 	case *commonpb.Payload:
 		return f(in, v)
@@ -193,14 +203,14 @@ func findPayloads(m protoreflect.Message, in string, f func(field string, p *com
 		if err != nil {
 			return err
 		}
-		return findPayloads(inner.ProtoReflect(), in, f)
+		return EachPayload(inner.ProtoReflect(), in, f)
 	case *nexuspb.Failure:
 		if len(v.GetDetails()) > 0 {
 			var failure failurepb.Failure
 			if err := protojson.Unmarshal(v.GetDetails(), &failure); err != nil {
 				return err
 			}
-			if err := findPayloads(failure.ProtoReflect(), in, f); err != nil {
+			if err := EachPayload(failure.ProtoReflect(), in, f); err != nil {
 				return err
 			}
 		}
@@ -214,24 +224,24 @@ func findPayloads(m protoreflect.Message, in string, f func(field string, p *com
 		switch {
 		case fd.IsMap() && fd.MapValue().Message() != nil:
 			v.Map().Range(func(_ protoreflect.MapKey, v protoreflect.Value) bool {
-				errs = append(errs, findPayloads(v.Message(), name, f))
+				errs = append(errs, EachPayload(v.Message(), name, f))
 				return true
 			})
 		case fd.IsMap() || fd.Message() == nil:
 		case fd.IsList():
 			for i := range v.List().Len() {
-				errs = append(errs, findPayloads(v.List().Get(i).Message(), name, f))
+				errs = append(errs, EachPayload(v.List().Get(i).Message(), name, f))
 			}
 		default:
-			errs = append(errs, findPayloads(v.Message(), name, f))
+			errs = append(errs, EachPayload(v.Message(), name, f))
 		}
 		return true
 	})
 	return errors.Join(errs...)
 }
 
-// queue returns the tasks of one kind that wait for the workers of a task queue.
-func (w *wireServer) queue(kind, taskQueue string) chan proto.Message {
+// Queue returns the tasks of one kind that wait for the workers of a task queue.
+func (w *Server) Queue(kind, taskQueue string) chan proto.Message {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	name := kind + " " + taskQueue
@@ -242,9 +252,9 @@ func (w *wireServer) queue(kind, taskQueue string) chan proto.Message {
 }
 
 // poll waits for a task; nil if there is none before the worker gives up.
-func (w *wireServer) poll(ctx context.Context, kind, taskQueue string) proto.Message {
+func (w *Server) poll(ctx context.Context, kind, taskQueue string) proto.Message {
 	select {
-	case task := <-w.queue(kind, taskQueue):
+	case task := <-w.Queue(kind, taskQueue):
 		return task
 	case <-ctx.Done():
 		return nil
@@ -252,7 +262,7 @@ func (w *wireServer) poll(ctx context.Context, kind, taskQueue string) proto.Mes
 }
 
 // answer is what a Temporal server might say; nil is an empty reply.
-func (w *wireServer) answer(ctx context.Context, req proto.Message) proto.Message {
+func (w *Server) answer(ctx context.Context, req proto.Message) proto.Message {
 	switch r := req.(type) {
 	case *workflowservice.GetSystemInfoRequest:
 		return &workflowservice.GetSystemInfoResponse{ServerVersion: "1.32.1", Capabilities: &workflowservice.GetSystemInfoResponse_Capabilities{
@@ -311,7 +321,7 @@ func (w *wireServer) answer(ctx context.Context, req proto.Message) proto.Messag
 }
 
 // updated has an update succeed with its own arguments.
-func (w *wireServer) updated(r *workflowservice.UpdateWorkflowExecutionRequest) *workflowservice.UpdateWorkflowExecutionResponse {
+func (w *Server) updated(r *workflowservice.UpdateWorkflowExecutionRequest) *workflowservice.UpdateWorkflowExecutionResponse {
 	return &workflowservice.UpdateWorkflowExecutionResponse{
 		UpdateRef: &updatepb.UpdateRef{WorkflowExecution: r.GetWorkflowExecution(), UpdateId: r.GetRequest().GetMeta().GetUpdateId()},
 		Stage:     enumspb.UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_COMPLETED,
