@@ -42,6 +42,7 @@ func TestHostileServer(t *testing.T) {
 	backend := kmstest.NewBackend(fakes...)
 	a.open = opener(t, fakes)
 	a.addr = temporaltest.Listen(t, a)
+	defer a.stop()
 	var wg sync.WaitGroup
 	var fired atomic.Int64
 	count := int64(countOf(t))
@@ -50,6 +51,9 @@ func TestHostileServer(t *testing.T) {
 			continue
 		}
 		l := a.openLane(t, n, variants[n%len(variants)], backend)
+		for _, problem := range l.rehearse(t.Context()) {
+			t.Errorf("without a mutation: %s", problem)
+		}
 		plan := l.plan(rand.New(rand.NewPCG(seed, uint64(n))))
 		t.Logf("lane %d, %s: %d scenes, %d targets", n, l.variant.name, len(l.scenes), len(plan))
 		wg.Go(func() {
@@ -65,7 +69,22 @@ func TestHostileServer(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	a.stop()
 	a.report(t)
+}
+
+// stop stops all workers, together: each waits for its polls to end.
+func (a *adversary) stop() {
+	a.mu.Lock()
+	lanes := slices.Collect(maps.Values(a.lanes))
+	a.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, l := range lanes {
+		if l.worker != nil {
+			wg.Go(func() { l.stopOnce.Do(l.worker.Stop) })
+		}
+	}
+	wg.Wait()
 }
 
 // opener opens with healthy keys, whatever the policy of a lane.
@@ -140,7 +159,7 @@ func (a *adversary) report(t *testing.T) {
 	}
 	lines := make([]string, 0, len(a.findings))
 	for f, e := range a.findings {
-		lines = append(lines, fmt.Sprintf("%s: %s [%s; %s; %s] %d times; WAXSEAL_HOSTILE=%s", f.property, f.what, f.scene, f.place, f.mutation, e.times, e.first))
+		lines = append(lines, fmt.Sprintf("%s: %s [%s; %s] %d times; WAXSEAL_HOSTILE=%s", f.property, f.what, f.place, f.mutation, e.times, e.first))
 	}
 	slices.Sort(lines)
 	for _, line := range lines {

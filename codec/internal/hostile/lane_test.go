@@ -38,6 +38,7 @@ type lane struct {
 	adversary *adversary
 	client    client.Client
 	worker    worker.Worker
+	stopOnce  sync.Once
 	codec     *codec.Codec // nil in the control
 	// dc and fc are those of the honest programs with which this one talks, and far of
 	// those in the other namespace.
@@ -55,8 +56,7 @@ type lane struct {
 	answers chan answer // what the worker says of the task that is under way
 
 	mu    sync.Mutex
-	armed map[string]proto.Message // the next response to a method
-	fail  map[string]error
+	armed map[string]*armed // by method
 }
 
 // variant is how a lane is set up.
@@ -89,6 +89,7 @@ type answer struct {
 	token  string
 	method string
 	req    proto.Message
+	why    string
 }
 
 func (l *lane) namespace() string        { return fmt.Sprintf("lane%d", l.n) }
@@ -243,15 +244,21 @@ const (
 	silent  = "there is no answer"
 )
 
-// arm has the next request of a method answered with a response, in place of the
-// honest one.
-func (l *lane) arm(method string, response proto.Message, err error) {
+// arm has the next request of a method answered with a response in place of the honest
+// one, and those after it with an error, if it is one.
+func (l *lane) arm(method string, response proto.Message, then error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.armed == nil {
-		l.armed, l.fail = make(map[string]proto.Message), make(map[string]error)
+		l.armed = make(map[string]*armed)
 	}
-	l.armed[method], l.fail[method] = response, err
+	l.armed[method] = &armed{response, then}
+}
+
+// armed is what a method is answered with.
+type armed struct {
+	response proto.Message
+	then     error
 }
 
 // disarm forgets the responses that nothing fetched.
@@ -259,18 +266,20 @@ func (l *lane) disarm() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	clear(l.armed)
-	clear(l.fail)
 }
 
 func (l *lane) takeArmed(method string) (response proto.Message, ok bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	response, ok = l.armed[method]
-	err = l.fail[method]
-	if ok && !strings.HasPrefix(method, "Poll") { // a client polls on
-		delete(l.armed, method)
+	a := l.armed[method]
+	switch {
+	case a == nil || a.response == nil && a.then == nil:
+		return nil, false, nil
+	case a.response == nil:
+		return nil, true, a.then
 	}
-	return response, ok, err
+	response, a.response = a.response, nil
+	return response, true, nil
 }
 
 // wait returns what the worker says of a task.

@@ -137,6 +137,10 @@ func (p place) payloads() []*commonpb.Payload {
 	return nil
 }
 
+func protoName(s string) protoreflect.Name { return protoreflect.Name(s) }
+
+func stringValue(s string) protoreflect.Value { return protoreflect.ValueOfString(s) }
+
 func sortedPayloads(m map[string]*commonpb.Payload) (out []*commonpb.Payload) {
 	for _, k := range sortedKeys(m) {
 		out = append(out, m[k])
