@@ -299,6 +299,7 @@ func (l *lane) recordScenes(ctx context.Context) error {
 		}
 	}
 	l.activityScenes(100)
+	l.eagerActivity(102)
 	l.nexusScenes(110)
 	l.clientScenes(200)
 	l.scenes = slices.DeleteFunc(l.scenes, func(s *scene) bool { return s.response == nil })
@@ -341,7 +342,7 @@ func (l *lane) rehearse(ctx context.Context) (problems []string) {
 		l.drainAnswers()
 		got := s.deliver(ctx, l, proto.Clone(s.response), token)
 		l.disarm()
-		if got.method == silent || got.method == dropped || got.method == "RespondWorkflowTaskFailed" || got.method == fails && !isRaw(s) {
+		if got.method == silent || got.method == dropped || got.method == "RespondWorkflowTaskFailed" || got.method == fails && (ours(got.why) || strings.Contains(got.why, "deadline")) {
 			problems = append(problems, fmt.Sprintf("lane %d, %s: %s%s: %s", l.n, s.name, s.method, got.method, got.why+l.opened(got.req)))
 		}
 	}

@@ -37,6 +37,9 @@ func (l *lane) call(n int, name, method, workflow string, response proto.Message
 	l.scenes = append(l.scenes, &scene{
 		n: n, name: name, workflow: workflow, method: method, response: response,
 		deliver: func(ctx context.Context, l *lane, response proto.Message, _ string) answer {
+			for _, polled := range []string{"PollActivityExecution", "PollNexusOperationExecution", "PollWorkflowExecutionUpdate", "GetWorkflowExecutionHistory"} {
+				l.arm(polled, nil, errOver)
+			}
 			l.arm(method, response, errOver)
 			ctx, cancel := context.WithTimeout(ctx, callLimit)
 			defer cancel()
@@ -89,9 +92,14 @@ func (l *lane) clientScenes(n int) {
 		l.call(n, name, method, id, response, call)
 	}
 
-	terminated := &history{id: id}
-	terminated.add(enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED, nil, attributes{"details": l.seal(sc, c("terminated-details")), "reason": "ticket 7"})
-	l.historyScenes(n, "terminated", id, &historypb.History{Events: terminated.events})
+	for _, kind := range []enumspb.EventType{
+		enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED, enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED, enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED,
+		enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED, enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW,
+	} {
+		h := &history{id: id}
+		fill.fill(h.add(kind, nil, nil))
+		l.historyScenes(n, kind.String(), id, &historypb.History{Events: h.events})
+	}
 	add("query", "QueryWorkflow", &workflowservice.QueryWorkflowResponse{QueryResult: l.seal(sc, c("query-result"))}, func(ctx context.Context, l *lane) error {
 		v, err := l.client.QueryWorkflow(ctx, id, "run", "query")
 		return l.read("result of a query", v, err)
@@ -180,8 +188,15 @@ func (l *lane) describe(ctx context.Context, id string) error {
 // activityCalls are those about activities without a workflow.
 func (l *lane) activityCalls(n int, fill filler) {
 	fill.sc = converter.ActivitySerializationContext{Namespace: l.namespace(), ActivityType: "Activity", TaskQueue: "q"}
-	get := func(ctx context.Context, l *lane) error {
-		h, err := l.client.ExecuteActivity(ctx, client.StartActivityOptions{ID: "activity", TaskQueue: "q", StartToCloseTimeout: time.Minute}, "Activity", "in")
+	start := func(ctx context.Context, l *lane) (client.ActivityHandle, error) {
+		return l.client.ExecuteActivity(ctx, client.StartActivityOptions{ID: "activity", TaskQueue: "q", StartToCloseTimeout: time.Minute}, "Activity", "in")
+	}
+	l.call(n, fmt.Sprint("start of an activity ", fill.alternative), "StartActivityExecution", "", fill.fill(&workflowservice.StartActivityExecutionResponse{RunId: "run", Started: true}), func(ctx context.Context, l *lane) error {
+		_, err := start(ctx, l)
+		return err
+	})
+	l.call(n, fmt.Sprint("activity ", fill.alternative), "PollActivityExecution", "", fill.fill(&workflowservice.PollActivityExecutionResponse{RunId: "run"}), func(ctx context.Context, l *lane) error {
+		h, err := start(ctx, l)
 		if err != nil {
 			return err
 		}
@@ -189,9 +204,7 @@ func (l *lane) activityCalls(n int, fill filler) {
 		err = h.Get(ctx, &got)
 		l.saw("result of an activity without a workflow", got)
 		return err
-	}
-	l.call(n, fmt.Sprint("activity ", fill.alternative), "PollActivityExecution", "", fill.fill(&workflowservice.PollActivityExecutionResponse{RunId: "run"}), get)
-	l.call(n, fmt.Sprint("start of an activity ", fill.alternative), "StartActivityExecution", "", fill.fill(&workflowservice.StartActivityExecutionResponse{RunId: "run", Started: true}), get)
+	})
 	l.call(n, fmt.Sprint("describe activity ", fill.alternative), "DescribeActivityExecution", "", fill.fill(&workflowservice.DescribeActivityExecutionResponse{RunId: "run"}), func(ctx context.Context, l *lane) error {
 		d, err := l.client.GetActivityHandle(client.GetActivityHandleOptions{ActivityID: "activity", RunID: "run"}).Describe(ctx, client.DescribeActivityOptions{IncludeHeartbeatDetails: true, IncludeLastFailure: true})
 		if err != nil {
@@ -289,6 +302,27 @@ func (l *lane) lists(n int, fill filler) {
 	})
 	l.call(n, "count activities", "CountActivityExecutions", "", fill.fill(&workflowservice.CountActivityExecutionsResponse{}), func(ctx context.Context, l *lane) error {
 		_, err := l.client.CountActivities(ctx, client.CountActivitiesOptions{})
+		return err
+	})
+	l.call(n, "scan", "ScanWorkflowExecutions", "", fill.fill(&workflowservice.ScanWorkflowExecutionsResponse{}), func(ctx context.Context, l *lane) error {
+		r, err := l.client.ScanWorkflow(ctx, &workflowservice.ScanWorkflowExecutionsRequest{}) //nolint:staticcheck // deprecated, and in use
+		return errors.Join(err, memos(l, r.GetExecutions()))
+	})
+	l.call(n, "list operations", "ListNexusOperationExecutions", "", fill.fill(&workflowservice.ListNexusOperationExecutionsResponse{}), func(ctx context.Context, l *lane) error {
+		r, err := l.client.ListNexusOperations(ctx, client.ListNexusOperationsOptions{})
+		if err != nil {
+			return err
+		}
+		for info, err := range r.Results {
+			if err != nil {
+				return err
+			}
+			l.saw("operation in a list", info.OperationID)
+		}
+		return nil
+	})
+	l.call(n, "count operations", "CountNexusOperationExecutions", "", fill.fill(&workflowservice.CountNexusOperationExecutionsResponse{}), func(ctx context.Context, l *lane) error {
+		_, err := l.client.CountNexusOperations(ctx, client.CountNexusOperationsOptions{})
 		return err
 	})
 	l.call(n, "describe a version", "DescribeWorkerDeploymentVersion", "", fill.fill(&workflowservice.DescribeWorkerDeploymentVersionResponse{}), func(ctx context.Context, l *lane) error {

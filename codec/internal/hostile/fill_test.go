@@ -1,13 +1,10 @@
 package hostile
 
 import (
-	"errors"
 	"slices"
 
 	commonpb "go.temporal.io/api/common/v1"
-	failurepb "go.temporal.io/api/failure/v1"
 	"go.temporal.io/sdk/converter"
-	"go.temporal.io/sdk/temporal"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
@@ -42,20 +39,16 @@ func (f filler) message(m protoreflect.Message, above []protoreflect.MessageDesc
 		f.field(m, field, above)
 	}
 	for i := range d.Oneofs().Len() {
-		if o := d.Oneofs().Get(i); !o.IsSynthetic() && !m.Has(firstSet(m, o)) {
-			if all := alternatives(o, above); len(all) > 0 {
-				f.field(m, all[f.alternative%len(all)], above)
-			}
+		o := d.Oneofs().Get(i)
+		set := m.WhichOneof(o)
+		switch all := alternatives(o, above); {
+		case o.IsSynthetic():
+		case set != nil && slices.Contains(all, set):
+			f.field(m, set, above)
+		case set == nil && len(all) > 0:
+			f.field(m, all[f.alternative%len(all)], above)
 		}
 	}
-}
-
-// firstSet returns the field of a oneof that is set, or its first.
-func firstSet(m protoreflect.Message, o protoreflect.OneofDescriptor) protoreflect.FieldDescriptor {
-	if f := m.WhichOneof(o); f != nil {
-		return f
-	}
-	return o.Fields().Get(0)
 }
 
 // alternatives returns the fields of a oneof that hold payloads.
@@ -89,7 +82,9 @@ func holds(field protoreflect.FieldDescriptor, above []protoreflect.MessageDescr
 }
 
 func (f filler) field(m protoreflect.Message, field protoreflect.FieldDescriptor, above []protoreflect.MessageDescriptor) {
+	counts := kinds[valueOf(field).Message().FullName()] != ""
 	switch {
+	case counts && m.Has(field): // what is there came from an honest program
 	case field.IsMap():
 		key := protoreflect.ValueOfString("key").MapKey()
 		if field.MapKey().Kind() != protoreflect.StringKind {
@@ -135,7 +130,7 @@ func (f filler) value(m protoreflect.Message, above []protoreflect.MessageDescri
 	case kindPayloads:
 		with = f.l.seal(f.sc, c("payloads"), c("payloads-2"))
 	case kindFailure:
-		with = f.failure()
+		with = (&recorder{l: f.l, scene: f.scene}).applicationFailure(f.sc, "failure")
 	case kindHeader:
 		with = f.l.header(f.scene, "header")
 	case kindMemo:
@@ -152,16 +147,4 @@ func (f filler) value(m protoreflect.Message, above []protoreflect.MessageDescri
 		return
 	}
 	proto.Merge(m.Interface(), with)
-}
-
-// failure is one of each kind.
-func (f filler) failure() *failurepb.Failure {
-	r := &recorder{l: f.l, scene: f.scene}
-	switch f.alternative % 3 {
-	case 1:
-		return r.timeout(f.sc)
-	case 2:
-		return f.l.failure(f.sc, temporal.NewApplicationErrorWithCause(r.c("failure"), "Type", temporal.NewCanceledError(r.c("canceled-details")), r.c("details")))
-	}
-	return f.l.failure(f.sc, temporal.NewApplicationErrorWithCause(r.c("failure"), "Type", errors.New(r.c("cause")), r.c("details")))
 }

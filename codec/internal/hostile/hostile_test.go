@@ -51,12 +51,12 @@ func TestHostileServer(t *testing.T) {
 			continue
 		}
 		l := a.openLane(t, n, variants[n%len(variants)], backend)
-		for _, problem := range l.rehearse(t.Context()) {
-			t.Errorf("without a mutation: %s", problem)
-		}
-		plan := l.plan(rand.New(rand.NewPCG(seed, uint64(n))))
-		t.Logf("lane %d, %s: %d scenes, %d targets", n, l.variant.name, len(l.scenes), len(plan))
 		wg.Go(func() {
+			for _, problem := range l.rehearse(t.Context()) {
+				t.Errorf("without a mutation: %s", problem)
+			}
+			plan := l.plan(rand.New(rand.NewPCG(seed, uint64(n))))
+			t.Logf("lane %d, %s: %d scenes, %d targets", n, l.variant.name, len(l.scenes), len(plan))
 			if only != nil {
 				l.shoot(t.Context(), only.shot, plan[only.shot%int64(len(plan))])
 				return

@@ -344,13 +344,15 @@ func (l *lane) refused(err error) {
 	if err == nil || s == nil {
 		return
 	}
+	for _, text := range links(err, 0) {
+		if where := a.secrets.Find([]byte(text)); where != "" && ours(text) {
+			a.find(propRefusal, s, "an error of ours holds a secret")
+		}
+		if strings.ContainsAny(text, "\n\r\u202e") && ours(text) {
+			a.find(propRefusal, s, "an error of ours has line breaks in it")
+		}
+	}
 	text := err.Error()
-	if where := a.secrets.Find([]byte(text)); where != "" && ours(text) {
-		a.find(propRefusal, s, "an error of ours holds a secret")
-	}
-	if strings.ContainsAny(text, "\n\r\u202e") && ours(text) {
-		a.find(propRefusal, s, "an error of ours has line breaks in it")
-	}
 	if !ours(text) {
 		return
 	}
@@ -365,6 +367,21 @@ func (l *lane) refused(err error) {
 	default:
 		a.find(propRefusal, s, "an error of ours has no class: "+text)
 	}
+}
+
+// links are the texts of an error and of its causes, each without that of the others.
+func links(err error, depth int) []string {
+	if err == nil || depth > 20 {
+		return nil
+	}
+	cause := errors.Unwrap(err)
+	if app, ok := err.(*temporal.ApplicationError); ok { //nolint:errorlint // each link is looked at
+		return append(links(cause, depth+1), app.Message())
+	}
+	if cause == nil {
+		return []string{err.Error()}
+	}
+	return append(links(cause, depth+1), strings.TrimSuffix(err.Error(), cause.Error()))
 }
 
 // ours reports whether a text comes from Waxseal.

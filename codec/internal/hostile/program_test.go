@@ -90,7 +90,7 @@ func (l *lane) activitiesWorkflow(ctx workflow.Context, in, more string) (string
 	ctx = workflow.WithActivityOptions(l.with(ctx, "header-activity"), workflow.ActivityOptions{
 		StartToCloseTimeout: time.Minute, WaitForCancellation: true, Summary: l.secret(ctx, "activity-summary"), RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 1},
 	})
-	for _, name := range []string{"Completes", "Fails", "TimesOut", "FailsBare"} {
+	for _, name := range []string{"Completes", "Fails", "TimesOut", "FailsAlone"} {
 		var got string
 		err := workflow.ExecuteActivity(ctx, name, l.secret(ctx, "activity-input"), l.secret(ctx, "activity-input-2")).Get(ctx, &got)
 		l.saw("result of an activity", got, err)
@@ -205,7 +205,7 @@ func (l *lane) continues(ctx workflow.Context, in, more string) error {
 func (l *lane) fails(ctx workflow.Context, in, more string) error {
 	l.begun(ctx, in, more)
 	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: time.Minute, RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 1}})
-	err := workflow.ExecuteActivity(ctx, "Fails", l.secret(ctx, "activity-input")).Get(ctx, nil)
+	err := workflow.ExecuteActivity(ctx, "FailsAlone", l.secret(ctx, "activity-input")).Get(ctx, nil)
 	l.saw("failure of an activity", err)
 	return temporal.NewApplicationErrorWithCause(l.secret(ctx, "failure"), "Type", err, l.secret(ctx, "failure-details"))
 }

@@ -41,7 +41,11 @@ func (l *lane) record(ctx context.Context, n int, kind string) (tasks []*workflo
 		h: &history{id: id, kind: kind, taskQueue: &taskqueuepb.TaskQueue{Name: l.taskQueue(), Kind: enumspb.TASK_QUEUE_KIND_NORMAL}},
 	}
 	r.start()
+	r.stumble()
 	for step := 1; step <= 20; step++ {
+		if kind == "Talks" && step == 2 {
+			r.h.add(enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ADMITTED, nil, attributes{"request": r.update("admitted")})
+		}
 		r.h.begin()
 		task := r.h.task()
 		r.talk(task, step)
@@ -54,10 +58,35 @@ func (l *lane) record(ctx context.Context, n int, kind string) (tasks []*workflo
 			return nil, nil, fmt.Errorf("%s: an honest task ended with %s: %s", kind, a.method, r.l.opened(a.req))
 		}
 		if !r.resolve(r.h.complete(done)) {
+			for _, task := range tasks {
+				r.furnish(task.GetHistory())
+			}
+			r.furnish(&historypb.History{Events: r.h.events})
 			return tasks, r.h.events, nil
 		}
 	}
 	return nil, nil, fmt.Errorf("%s does not end", kind)
+}
+
+// stumble has the first attempt of the first task fail, and people change the memo.
+func (r *recorder) stumble() {
+	r.h.begin()
+	last := int64(len(r.h.events))
+	r.h.add(enumspb.EVENT_TYPE_WORKFLOW_TASK_FAILED, nil, attributes{
+		"scheduled_event_id": last - 1, "started_event_id": last, "cause": enumspb.WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE, "failure": r.applicationFailure(r.sc, "task-failure"),
+	})
+	r.h.add(enumspb.EVENT_TYPE_WORKFLOW_PROPERTIES_MODIFIED_EXTERNALLY, nil, nil).WorkerMayIgnore = true
+}
+
+// furnish fills the places of a history that the program leaves empty.
+func (r *recorder) furnish(h *historypb.History) {
+	f := filler{l: r.l, scene: r.scene, sc: r.sc}
+	for _, e := range h.GetEvents() {
+		f.fill(e)
+		if o := e.GetWorkflowExecutionUpdateCompletedEventAttributes().GetOutcome(); o.GetFailure() != nil {
+			o.Value = &updatepb.Outcome_Failure{Failure: r.applicationFailure(r.sc, "update-failure")}
+		}
+	}
 }
 
 func (r *recorder) c(what string) string { return r.l.canary(r.scene, what) }
@@ -74,7 +103,7 @@ func (r *recorder) start() {
 		"input": r.l.seal(r.sc, r.c("input"), r.c("input-2")), "header": r.l.header(r.scene, "header"), "memo": memo,
 		"search_attributes":      &commonpb.SearchAttributes{IndexedFields: map[string]*commonpb.Payload{attributeName: public}},
 		"last_completion_result": r.l.seal(r.sc, r.c("last-result")),
-		"continued_failure":      r.l.failure(r.sc, temporal.NewApplicationError(r.c("last-failure"), "Type", r.c("last-failure-details"))),
+		"continued_failure":      r.applicationFailure(r.sc, "last-failure"),
 		"workflow_run_timeout":   durationpb.New(time.Hour), "workflow_task_timeout": durationpb.New(taskTimeout),
 		"original_execution_run_id": "run", "first_execution_run_id": "run",
 	})
@@ -87,6 +116,16 @@ func (r *recorder) talk(task *workflowservice.PollWorkflowTaskQueueResponse, ste
 		return
 	}
 	id := fmt.Sprint("update-", step)
+	body, err := anypb.New(r.update(id))
+	if err != nil {
+		panic(err)
+	}
+	task.Messages = []*protocolpb.Message{{Id: id + "/request", ProtocolInstanceId: id, Body: body, SequencingId: &protocolpb.Message_EventId{EventId: int64(len(r.h.events)) - 1}}}
+	task.Queries = map[string]*querypb.WorkflowQuery{"q": r.query()}
+}
+
+// update is a request that a client sent.
+func (r *recorder) update(id string) *updatepb.Request {
 	request := &updatepb.Request{
 		Meta: &updatepb.Meta{UpdateId: id}, Input: &updatepb.Input{Name: "update", Args: r.l.seal(r.sc, r.c("update")), Header: r.l.header(r.scene, "header-update")},
 	}
@@ -94,12 +133,7 @@ func (r *recorder) talk(task *workflowservice.PollWorkflowTaskQueueResponse, ste
 		r.h.updates = make(map[string]*updatepb.Request)
 	}
 	r.h.updates[id] = request
-	body, err := anypb.New(request)
-	if err != nil {
-		panic(err)
-	}
-	task.Messages = []*protocolpb.Message{{Id: id + "/request", ProtocolInstanceId: id, Body: body, SequencingId: &protocolpb.Message_EventId{EventId: int64(len(r.h.events)) - 1}}}
-	task.Queries = map[string]*querypb.WorkflowQuery{"q": r.query()}
+	return request
 }
 
 func (r *recorder) query() *querypb.WorkflowQuery {
@@ -166,8 +200,8 @@ func (r *recorder) activity(id int64, a *historypb.ActivityTaskScheduledEventAtt
 	case "TimesOut":
 		done["failure"] = r.timeout(sc)
 		r.h.add(enumspb.EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT, nil, done)
-	case "FailsBare": // canceled within
-		done["failure"] = r.l.failure(sc, temporal.NewApplicationErrorWithCause(r.c("activity-failure"), "Type", temporal.NewCanceledError(r.c("canceled-details")), r.c("activity-failure-details")))
+	case "FailsAlone":
+		done["failure"] = r.l.failure(sc, temporal.NewApplicationErrorWithCause(r.c("activity-failure"), "Type", errors.New(r.c("activity-failure-cause")), r.c("activity-failure-details")))
 		r.h.add(enumspb.EVENT_TYPE_ACTIVITY_TASK_FAILED, nil, done)
 	default:
 		done["failure"] = r.applicationFailure(sc, "activity-failure")
@@ -175,9 +209,21 @@ func (r *recorder) activity(id int64, a *historypb.ActivityTaskScheduledEventAtt
 	}
 }
 
+// applicationFailure is an error with causes of all kinds that carry payloads.
 func (r *recorder) applicationFailure(sc converter.SerializationContext, what string) *failurepb.Failure {
-	cause := temporal.NewApplicationErrorWithCause(r.c(what+"-cause"), "Type", errors.New(r.c(what+"-root")), r.c(what+"-cause-details"))
-	return r.l.failure(sc, temporal.NewApplicationErrorWithCause(r.c(what), "Type", cause, r.c(what+"-details")))
+	chain := []*failurepb.Failure{
+		r.l.failure(sc, temporal.NewApplicationError(r.c(what), "Type", r.c(what+"-details"))),
+		r.l.failure(sc, temporal.NewCanceledError(r.c(what+"-canceled-details"))),
+		{Message: "activity Heartbeat timeout", Source: "Server", FailureInfo: &failurepb.Failure_TimeoutFailureInfo{TimeoutFailureInfo: &failurepb.TimeoutFailureInfo{
+			TimeoutType: enumspb.TIMEOUT_TYPE_HEARTBEAT, LastHeartbeatDetails: r.l.seal(sc, r.c(what+"-heartbeat")),
+		}}},
+		{Source: "Server", FailureInfo: &failurepb.Failure_ResetWorkflowFailureInfo{ResetWorkflowFailureInfo: &failurepb.ResetWorkflowFailureInfo{LastHeartbeatDetails: r.l.seal(sc, r.c(what+"-reset"))}}},
+		r.l.failure(sc, temporal.NewApplicationErrorWithCause(r.c(what+"-root"), "Type", errors.New(r.c(what+"-bare")), r.c(what+"-root-details"))),
+	}
+	for i := range chain[1:] {
+		chain[i].Cause = chain[i+1]
+	}
+	return chain[0]
 }
 
 // timeout is what the server makes when an activity with heartbeats is lost.
@@ -246,7 +292,7 @@ func (r *recorder) operation(id int64, a *historypb.NexusOperationScheduledEvent
 func (r *recorder) operationFailure(how string) *failurepb.Failure {
 	cause := r.applicationFailure(nil, "nexus-failure")
 	if how == "canceled" {
-		cause = r.l.failure(nil, temporal.NewCanceledError(r.c("nexus-canceled-details")))
+		cause = cause.GetCause()
 	}
 	return &failurepb.Failure{
 		Message: "nexus operation completed unsuccessfully", Cause: cause,

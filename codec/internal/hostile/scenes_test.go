@@ -65,6 +65,7 @@ func (l *lane) workflowScenes(ctx context.Context, n int, kind string) error {
 	add("after another task", "RespondWorkflowTaskCompleted", &workflowservice.RespondWorkflowTaskCompletedResponse{WorkflowTask: proto.CloneOf(last)}, deliverAfter)
 	if kind == "Talks" {
 		task := proto.CloneOf(last)
+		task.History.Events = cloneEvents(events)
 		task.Queries, task.Messages = nil, nil
 		r := &recorder{l: l, scene: n, sc: converter.WorkflowSerializationContext{Namespace: l.namespace(), WorkflowID: id}}
 		task.Query = r.query()
@@ -148,6 +149,36 @@ func deliverActivity(ctx context.Context, l *lane, response proto.Message, token
 	task.TaskToken = []byte(token)
 	l.adversary.Queue("activity", l.taskQueue()) <- task
 	return l.wait(ctx, token, answerLimit)
+}
+
+// eagerActivity is the task of an activity that comes with the answer to the completion
+// of the workflow task that scheduled it.
+func (l *lane) eagerActivity(n int) {
+	var first *workflowservice.PollWorkflowTaskQueueResponse
+	var task *workflowservice.PollActivityTaskQueueResponse
+	for _, s := range l.scenes {
+		switch r := s.response.(type) {
+		case *workflowservice.PollWorkflowTaskQueueResponse:
+			if s.name == "Activities, task 1" {
+				first = proto.CloneOf(r)
+			}
+		case *workflowservice.PollActivityTaskQueueResponse:
+			task = proto.CloneOf(r)
+		}
+	}
+	l.scenes = append(l.scenes, &scene{
+		n: n, name: "activity that starts eagerly", workflow: task.GetWorkflowExecution().GetWorkflowId(), method: "RespondWorkflowTaskCompleted",
+		response: &workflowservice.RespondWorkflowTaskCompletedResponse{ActivityTasks: []*workflowservice.PollActivityTaskQueueResponse{task}},
+		deliver: func(ctx context.Context, l *lane, response proto.Message, token string) answer {
+			r := response.(*workflowservice.RespondWorkflowTaskCompletedResponse)
+			for _, task := range r.GetActivityTasks() {
+				task.TaskToken = []byte(token)
+			}
+			l.arm("RespondWorkflowTaskCompleted", r, nil)
+			l.giveTask(proto.CloneOf(first), "before-"+token, "before-"+token)
+			return l.wait(ctx, token, answerLimit)
+		},
+	})
 }
 
 // nexusScenes are tasks of operations.
