@@ -55,6 +55,7 @@ type adversary struct {
 	findings map[finding]*evidence
 	hits     map[string]map[string]int // how often which mutation met "Method: path"
 	ends     map[string]int            // how exchanges ended
+	took     map[string]time.Duration  // and how long all of them took
 }
 
 // finding is a kind of fault.
@@ -75,7 +76,7 @@ type evidence struct {
 func newAdversary(seed uint64) *adversary {
 	return &adversary{
 		seed: seed, secrets: temporaltest.NewSecrets(rand.New(rand.NewPCG(seed, 1))), injected: temporaltest.NewSecrets(rand.New(rand.NewPCG(seed, 2))),
-		lanes: make(map[string]*lane), shots: make(map[int64]*shot), findings: make(map[finding]*evidence), hits: make(map[string]map[string]int), ends: make(map[string]int),
+		lanes: make(map[string]*lane), shots: make(map[int64]*shot), findings: make(map[finding]*evidence), hits: make(map[string]map[string]int), ends: make(map[string]int), took: make(map[string]time.Duration),
 	}
 }
 
@@ -213,10 +214,11 @@ func (a *adversary) hit(s *shot, path string) {
 	a.hits[key][s.mutation]++
 }
 
-func (a *adversary) ended(how string) {
+func (a *adversary) ended(how string, took time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.ends[how]++
+	a.took[how] += took
 }
 
 // begin makes a shot known by what it injects.
@@ -407,9 +409,11 @@ func (l *lane) shoot(ctx context.Context, n int64, to target) bool {
 	l.drainAnswers()
 	l.current.Store(s)
 	token := fmt.Sprintf("shot-%d-%d", l.n, n)
+	began := time.Now()
 	got := to.scene.deliver(ctx, l, response, token)
-	a.ended(to.scene.method + ": " + got.method)
+	a.ended(to.scene.method+": "+got.method, time.Since(began))
 	l.disarm()
+	began = time.Now()
 	l.giveTask(proto.CloneOf(l.honest), "honest-"+token, "honest-"+token)
 	for after := (answer{}); after.token != "honest-"+token; {
 		after = l.wait(ctx, "honest-"+token, time.Minute)
@@ -418,5 +422,6 @@ func (l *lane) shoot(ctx context.Context, n int64, to target) bool {
 			break
 		}
 	}
+	a.ended("an honest task afterwards", time.Since(began))
 	return true
 }

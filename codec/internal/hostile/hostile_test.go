@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	commonpb "go.temporal.io/api/common/v1"
 	"google.golang.org/protobuf/proto"
@@ -155,7 +156,7 @@ func (a *adversary) report(t *testing.T) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, k := range slices.Sorted(maps.Keys(a.ends)) {
-		t.Logf("%6d %s", a.ends[k], k)
+		t.Logf("%6d %s, in %s", a.ends[k], k, a.took[k].Round(time.Millisecond))
 	}
 	lines := make([]string, 0, len(a.findings))
 	for f, e := range a.findings {

@@ -374,6 +374,13 @@ func links(err error, depth int) []string {
 	if err == nil || depth > 20 {
 		return nil
 	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // each link is looked at
+		var out []string
+		for _, e := range joined.Unwrap() {
+			out = append(out, links(e, depth+1)...)
+		}
+		return out
+	}
 	cause := errors.Unwrap(err)
 	if app, ok := err.(*temporal.ApplicationError); ok { //nolint:errorlint // each link is looked at
 		return append(links(cause, depth+1), app.Message())
