@@ -50,7 +50,8 @@ type Rule struct {
 	// Accept are patterns of the foreign namespaces whose envelopes may be
 	// opened in the namespaces this rule matches. See Policy.Accepts.
 	Accept []string
-	// RequireSealed refuses to pass payloads through that are not sealed.
+	// RequireSealed refuses payloads that are not sealed, in every namespace in which
+	// the rule can apply. See Policy.RequiresSealed.
 	RequireSealed bool
 	// SealHeaders seals header fields too.
 	SealHeaders bool
@@ -141,6 +142,11 @@ func (c *compiledRule) match(f *Facts) bool {
 		c.taskQueue.match(f.TaskQueue)
 }
 
+// wholeNamespace reports whether c matches everything in the namespaces that it matches.
+func (c *compiledRule) wholeNamespace() bool {
+	return c.workflowType.kind == globAny && c.activityType.kind == globAny && c.taskQueue.kind == globAny
+}
+
 // covers reports whether c matches all that d matches, as far as comparing
 // pattern by pattern can tell: true is certain, false is not.
 func (c *compiledRule) covers(d *compiledRule) bool {
@@ -179,6 +185,31 @@ func (p *Policy) Accepts(known, sealed string) bool {
 		if len(c.accept) > 0 && c.namespace.match(known) &&
 			slices.ContainsFunc(c.accept, func(g glob) bool { return g.match(sealed) }) {
 			return true
+		}
+	}
+	return false
+}
+
+// RequiresSealed reports whether plaintext is refused in a namespace: whether a rule that
+// can apply there says requireSealed. Of the facts only the namespace counts, since the
+// others come from the server, which could name a workflow type or a task queue whose rule
+// does not say so. A rule can apply if its namespace pattern matches and no rule before it
+// matches the whole namespace. Where the namespace is unknown the answer is no. It does
+// not allocate, and is safe for concurrent use.
+func (p *Policy) RequiresSealed(namespace string) bool {
+	if namespace == "" {
+		return false
+	}
+	for i := range p.compiled {
+		c := &p.compiled[i]
+		if !c.namespace.match(namespace) {
+			continue
+		}
+		if p.Seal[i].RequireSealed {
+			return true
+		}
+		if c.wholeNamespace() {
+			return false
 		}
 	}
 	return false
