@@ -129,6 +129,9 @@ func (d *dataConverter) FromPayloads(payloads *commonpb.Payloads, valuePtrs ...a
 	if ours, err := d.heartbeatDetails(payloads, valuePtrs); ours {
 		return err
 	}
+	if d.answerRequirement(valuePtrs) {
+		return nil
+	}
 	opened, err := d.decode(payloads.GetPayloads())
 	if err != nil {
 		return err

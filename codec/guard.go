@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 
 	commonpb "go.temporal.io/api/common/v1"
 	failurepb "go.temporal.io/api/failure/v1"
@@ -164,6 +165,9 @@ func (g *guard) check(method, namespace string, req proto.Message) error {
 			if p != nil && g.seals(namespace, over, parent) {
 				toSeal = true
 				return nil
+			}
+			if slices.Contains(over, parent) {
+				return carriedRefusal(method, parent)
 			}
 			return refusal(method, parent)
 		},
