@@ -131,6 +131,10 @@ func (c *Codec) Close() {
 // that is sealed already, and is opened to prove it, is returned unchanged.
 // Inputs are not mutated.
 //
+// It takes any number of payloads. Each takes about 1 KiB of memory besides three times
+// its size, and can cost a wrap by each KMS key of its rule, so a program that seals what
+// others send bounds their number, as package httpapi does.
+//
 // Classes of errors: Denied if no rule of the policy matches; Internal for a
 // nil payload or a missing namespace; otherwise the KMS's.
 func (c *Codec) Encode(ctx context.Context, namespace string, payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
