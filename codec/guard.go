@@ -130,7 +130,7 @@ func (e *wireError) GRPCStatus() *status.Status { return e.status }
 // header map again.
 func (g *guard) outgoing(ctx context.Context, method string, req proto.Message) (proto.Message, error) {
 	namespace := g.namespaceOf(req)
-	req = g.sealQueryFailures(ctx, namespace, req)
+	req = g.withoutForeignChanges(g.sealQueryFailures(ctx, namespace, req))
 	err := g.check(method, namespace, req)
 	if !errors.Is(err, errToSeal) {
 		return req, err
@@ -152,6 +152,9 @@ var errToSeal = errors.New("codec: something to seal")
 // check refuses what must not leave; it is errToSeal if nothing must be refused
 // but something is to be sealed. It leaves req alone.
 func (g *guard) check(method, namespace string, req proto.Message) error {
+	if err := g.checkChanges(req); err != nil {
+		return err
+	}
 	var over []proto.Message
 	toSeal, listed := false, false
 	err := walker{

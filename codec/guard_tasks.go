@@ -189,7 +189,7 @@ func (g *guard) answer(ctx context.Context, req proto.Message, refused error, se
 	completes, _ := req.(*workflowservice.RespondWorkflowTaskCompletedRequest)
 	switch {
 	case known && refused != nil:
-		why := errors.New(status.Convert(refused).Message())
+		why := error(ownText(status.Convert(refused).Message()))
 		if wire, ok := errors.AsType[*wireError](refused); ok {
 			why = wire.why // and which KEK the task waits for
 		}

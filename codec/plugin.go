@@ -83,7 +83,7 @@ func (p *Plugin) ConfigureClient(_ context.Context, o client.PluginConfigureClie
 	opts.DataConverter = wrapConverter(p.codec, site{namespace: namespace}, opts.DataConverter)
 	opts.FailureConverter = NewFailureConverter(opts.DataConverter)
 	// First: next to the SDK, so that other interceptors see nothing of what it passes on.
-	opts.Interceptors = append([]interceptor.ClientInterceptor{&activities{codec: p.codec, namespace: namespace, failures: opts.FailureConverter}}, opts.Interceptors...)
+	opts.Interceptors = append([]interceptor.ClientInterceptor{&changeNamer{changes: p.codec.changes}, &activities{codec: p.codec, namespace: namespace, failures: opts.FailureConverter}}, opts.Interceptors...)
 	opts.ContextPropagators = append([]workflow.ContextPropagator{&headerOpener{codec: p.codec, namespace: namespace}}, opts.ContextPropagators...)
 	p.codec.reportTo(opts.MetricsHandler)
 	// Innermost: nothing that the SDK or another interceptor adds comes after it.
