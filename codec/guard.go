@@ -40,6 +40,8 @@ import (
 type guard struct {
 	codec     *Codec
 	namespace string
+	// via is what it guards.
+	via *connection
 	// parent is the client's own data converter; nil for the SDK's.
 	parent converter.DataConverter
 	// storage says that the client offloads payloads to external storage.
@@ -48,8 +50,8 @@ type guard struct {
 
 // unary implements grpc.UnaryClientInterceptor.
 func (g *guard) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	if probe, ok := ctx.Value(probeKey{}).(*bool); ok {
-		*probe = true
+	if p, ok := ctx.Value(probeKey{}).(*probe); ok {
+		p.met, p.via = true, g.via
 		return status.Error(codes.Aborted, "waxseal: probe, not sent")
 	}
 	out, ok := req.(proto.Message)
@@ -74,22 +76,28 @@ func (g *guard) unary(ctx context.Context, method string, req, reply any, cc *gr
 		if err := g.openTasks(ctx, out, in, send); err != nil {
 			return err
 		}
-		return g.openAnswer(ctx, in)
+		return g.openAnswer(ctx, out, in)
 	}
 	return nil
 }
 
-// probeKey marks a call that only asks whether a guard stands in its way.
+// probeKey marks a call that only asks whether a guard stands in its way. Its value is a
+// *probe, which the guard fills in.
 type probeKey struct{}
 
-// guarded reports whether calls of service pass a guard. Without one the probe
-// reaches the server as GetSystemInfo, which carries nothing.
-func guarded(ctx context.Context, service workflowservice.WorkflowServiceClient) bool {
-	var met bool
-	ctx, cancel := context.WithTimeout(context.WithValue(ctx, probeKey{}, &met), DefaultCallTimeout)
+type probe struct {
+	met bool
+	via *connection
+}
+
+// guarded reports whether calls of service pass a guard, and what it guards. Without one
+// the probe reaches the server as GetSystemInfo, which carries nothing.
+func guarded(ctx context.Context, service workflowservice.WorkflowServiceClient) (*connection, bool) {
+	var p probe
+	ctx, cancel := context.WithTimeout(context.WithValue(ctx, probeKey{}, &p), DefaultCallTimeout)
 	defer cancel()
 	_, _ = service.GetSystemInfo(ctx, &workflowservice.GetSystemInfoRequest{})
-	return met
+	return p.via, p.met
 }
 
 // onTheWire gives an error of ours the gRPC code that makes the SDK try again

@@ -19,14 +19,16 @@ import (
 // headerOpener opens its headers where there is an activity's context to wait with.
 
 // openAnswer opens the sealed headers in an answer, in place, except those of
-// activity tasks, and of workflow tasks, which are open (see openTaskHeaders).
-func (g *guard) openAnswer(ctx context.Context, in proto.Message) error {
+// activity tasks, and of workflow tasks, which are open (see openTaskHeaders). The reader
+// is the client that asked: it names its namespace in the request, also where clients of
+// several namespaces share the connection.
+func (g *guard) openAnswer(ctx context.Context, req, in proto.Message) error {
 	switch in.(type) {
 	case *workflowservice.PollActivityTaskQueueResponse, *workflowservice.PollWorkflowTaskQueueResponse,
 		*workflowservice.RespondWorkflowTaskCompletedResponse, *workflowservice.StartWorkflowExecutionResponse:
 		return nil
 	}
-	return onTheWire(g.codec.openHeaders(ctx, g.namespace, in))
+	return onTheWire(g.codec.openHeaders(ctx, g.namespaceOf(req), in))
 }
 
 // headerOpener opens an activity's headers before other propagators and interceptors
@@ -34,6 +36,7 @@ func (g *guard) openAnswer(ctx context.Context, in proto.Message) error {
 type headerOpener struct {
 	codec     *Codec
 	namespace string
+	via       *connection // that of the client's data converter, too
 }
 
 var _ workflow.ContextPropagator = (*headerOpener)(nil)

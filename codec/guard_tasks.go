@@ -68,7 +68,7 @@ func (g *guard) holdTask(ctx context.Context, req proto.Message, in *workflowser
 	namespace := g.namespaceOf(req)
 	timeout, base := timeoutsOf(in)
 	t := &task{
-		run: in.GetWorkflowExecution().GetRunId(), token: in.GetTaskToken(), attempt: in.GetAttempt(), query: in.GetQuery() != nil,
+		via: g.via.root(), run: in.GetWorkflowExecution().GetRunId(), token: in.GetTaskToken(), attempt: in.GetAttempt(), query: in.GetQuery() != nil,
 		until: time.Now().Add(timeout), base: base, worker: g.workerOf(req),
 		facts: policy.Facts{
 			Namespace: namespace, WorkflowID: in.GetWorkflowExecution().GetWorkflowId(),
@@ -80,10 +80,10 @@ func (g *guard) holdTask(ctx context.Context, req proto.Message, in *workflowser
 	} else {
 		t.tell = tellTask(ctx, namespace, t.token, req, send)
 	}
-	g.codec.waits.begin(t.run)
+	g.codec.waits.begin(t.runKey())
 	g.codec.tasks.begin(t)
 	g.codec.tasks.remember(byPage, in.GetNextPageToken(), t)
-	held := g.codec.openAhead(ctx, t.run, t.facts, in)
+	held := g.codec.openAhead(ctx, t.runKey(), t.facts, in)
 	if held == nil {
 		held = g.openTaskHeaders(ctx, t, in)
 	}
@@ -98,7 +98,7 @@ func (g *guard) holdTask(ctx context.Context, req proto.Message, in *workflowser
 // cache, unless it is too small; an error in place of the answer would lose the task,
 // and what else is in the answer.
 func (g *guard) openTaskHeaders(ctx context.Context, t *task, in proto.Message) *HeldError {
-	ctx, done := g.codec.waits.bound(ctx, t.run)
+	ctx, done := g.codec.waits.bound(ctx, t.runKey())
 	defer done()
 	if err := g.codec.openHeaders(ctx, t.facts.Namespace, in); err != nil {
 		return &HeldError{Err: err}
@@ -113,7 +113,7 @@ func (g *guard) workerOf(req proto.Message) string {
 	case *workflowservice.PollWorkflowTaskQueueRequest:
 		return r.GetWorkerInstanceKey()
 	case *workflowservice.RespondWorkflowTaskCompletedRequest:
-		if before, ok := g.codec.tasks.recall(byTask, r.GetTaskToken()); ok {
+		if before, ok := g.codec.tasks.recall(g.via.root(), byTask, r.GetTaskToken()); ok {
 			return before.worker
 		}
 	}
@@ -136,11 +136,11 @@ func (g *guard) failTask(t *task, why error) {
 // a client reads is none of our business: it may not need to open it.
 func (g *guard) openPage(ctx context.Context, req *workflowservice.GetWorkflowExecutionHistoryRequest, in *workflowservice.GetWorkflowExecutionHistoryResponse) error {
 	var of []*task // more than one if a query is asked meanwhile
-	if t, ok := g.codec.tasks.recall(byPage, req.GetNextPageToken()); ok {
+	if t, ok := g.codec.tasks.recall(g.via.root(), byPage, req.GetNextPageToken()); ok {
 		of = []*task{t}
 	}
 	if len(req.GetNextPageToken()) == 0 && fromTheStart(req) {
-		of = slices.DeleteFunc(g.codec.tasks.of(g.namespaceOf(req), req.GetExecution().GetWorkflowId()), func(t *task) bool {
+		of = slices.DeleteFunc(g.codec.tasks.of(g.via, g.namespaceOf(req), req.GetExecution().GetWorkflowId()), func(t *task) bool {
 			return t.run != req.GetExecution().GetRunId()
 		})
 	}
@@ -149,7 +149,7 @@ func (g *guard) openPage(ctx context.Context, req *workflowservice.GetWorkflowEx
 	}
 	t := of[0]
 	g.codec.tasks.remember(byPage, in.GetNextPageToken(), t)
-	held := g.codec.openAhead(ctx, t.run, t.facts, in)
+	held := g.codec.openAhead(ctx, t.runKey(), t.facts, in)
 	if held == nil {
 		return nil
 	}
@@ -185,7 +185,7 @@ func (g *guard) answer(ctx context.Context, req proto.Message, refused error, se
 	if !ok {
 		return req, refused
 	}
-	t, known := g.codec.tasks.recall(byTask, r.GetTaskToken())
+	t, known := g.codec.tasks.recall(g.via.root(), byTask, r.GetTaskToken())
 	completes, _ := req.(*workflowservice.RespondWorkflowTaskCompletedRequest)
 	switch {
 	case known && refused != nil:
@@ -199,7 +199,7 @@ func (g *guard) answer(ctx context.Context, req proto.Message, refused error, se
 		return nil, refused // of somebody who is no worker of ours, or of an activity
 	case completes != nil && !known:
 		namespace := g.namespaceOf(req)
-		t = &task{facts: policy.Facts{Namespace: namespace}, attempt: 1, tell: tellTask(context.WithoutCancel(ctx), namespace, r.GetTaskToken(), req, send)}
+		t = &task{via: g.via.root(), facts: policy.Facts{Namespace: namespace}, attempt: 1, tell: tellTask(context.WithoutCancel(ctx), namespace, r.GetTaskToken(), req, send)}
 	}
 	if completes != nil {
 		if why := g.holdsCompletion(t, completes); why != nil {
@@ -210,7 +210,7 @@ func (g *guard) answer(ctx context.Context, req proto.Message, refused error, se
 	if failed, ok := req.(*workflowservice.RespondWorkflowTaskFailedRequest); ok && known {
 		req = g.explain(t, failed)
 	}
-	g.codec.tasks.answer(r.GetTaskToken())
+	g.codec.tasks.answer(g.via.root(), r.GetTaskToken())
 	return req, nil
 }
 

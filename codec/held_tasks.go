@@ -3,7 +3,6 @@ package codec
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"slices"
 	"sync"
@@ -61,6 +60,7 @@ const (
 
 // task is a workflow task, or a query task, that the SDK works on.
 type task struct {
+	via     *connection // that the task came through
 	facts   policy.Facts
 	run     string
 	token   []byte
@@ -94,21 +94,22 @@ type tasks struct {
 	end     context.CancelFunc
 
 	mu     sync.Mutex
-	known  *simplelru.LRU[[sha256.Size]byte, *task] // by token of a task or of a page
-	open   *simplelru.LRU[workflowKey, []*task]     // those that are not answered
-	due    map[*task]*time.Timer                    // those that are to fail
-	probed map[kek]bool                             // the KEKs that are being asked
+	known  *simplelru.LRU[tokenKey, *task]      // by token of a task or of a page
+	open   *simplelru.LRU[workflowKey, []*task] // those that are not answered
+	due    map[*task]*time.Timer                // those that are to fail
+	probed map[kek]bool                         // the KEKs that are being asked
 	closed bool
 }
 
-// workflowKey is a namespace and a workflow's ID.
+// workflowKey is a namespace and a workflow's ID. Workflows of several connections may
+// share it; via tells their tasks apart.
 type workflowKey struct{ namespace, id string }
 
 func (t *task) key() workflowKey { return workflowKey{t.facts.Namespace, t.facts.WorkflowID} }
 
 func newTasks() *tasks {
 	// They fail only for a size below one.
-	known, _ := simplelru.NewLRU[[sha256.Size]byte, *task](maxTasks, nil)
+	known, _ := simplelru.NewLRU[tokenKey, *task](maxTasks, nil)
 	open, _ := simplelru.NewLRU[workflowKey, []*task](maxTasks, nil)
 	ts := &tasks{known: known, open: open, due: make(map[*task]*time.Timer), probed: make(map[kek]bool)}
 	ts.closing, ts.end = context.WithCancel(context.Background())
@@ -127,16 +128,16 @@ func (ts *tasks) remember(kind string, token []byte, t *task) {
 	}
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	ts.known.Add(sha256.Sum256(append([]byte(kind), token...)), t)
+	ts.known.Add(newTokenKey(t.via, kind, token), t)
 }
 
-func (ts *tasks) recall(kind string, token []byte) (*task, bool) {
+func (ts *tasks) recall(via *connection, kind string, token []byte) (*task, bool) {
 	if ts == nil || len(token) == 0 {
 		return nil, false
 	}
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	return ts.known.Get(sha256.Sum256(append([]byte(kind), token...)))
+	return ts.known.Get(newTokenKey(via, kind, token))
 }
 
 // begin is called when the SDK is given a task. A workflow has one workflow task at
@@ -152,7 +153,9 @@ func (ts *tasks) begin(t *task) {
 	before, _ := ts.open.Get(t.key())
 	for _, o := range before {
 		over := !t.query
-		if o.query { // there may be several at a time
+		if o.via != t.via { // a workflow of another cluster
+			over = false
+		} else if o.query { // there may be several at a time
 			over = !time.Now().Before(o.until)
 		}
 		if over {
@@ -181,8 +184,8 @@ func (ts *tasks) forget(t *task) {
 }
 
 // answer is called when the SDK answers a task.
-func (ts *tasks) answer(token []byte) {
-	if t, ok := ts.recall(byTask, token); ok {
+func (ts *tasks) answer(via *connection, token []byte) {
+	if t, ok := ts.recall(via, byTask, token); ok {
 		ts.mu.Lock()
 		defer ts.mu.Unlock()
 		ts.forget(t)
@@ -190,7 +193,7 @@ func (ts *tasks) answer(token []byte) {
 }
 
 // all returns the tasks of a namespace that are not answered.
-func (ts *tasks) all(namespace string) (all []*task) {
+func (ts *tasks) all(via *connection, namespace string) (all []*task) {
 	if ts == nil {
 		return nil
 	}
@@ -199,21 +202,21 @@ func (ts *tasks) all(namespace string) (all []*task) {
 	for _, key := range ts.open.Keys() {
 		if key.namespace == namespace {
 			open, _ := ts.open.Peek(key)
-			all = append(all, open...)
+			all = append(all, cameThrough(via, open)...)
 		}
 	}
 	return all
 }
 
 // of returns the tasks of a workflow that are not answered.
-func (ts *tasks) of(namespace, id string) []*task {
+func (ts *tasks) of(via *connection, namespace, id string) []*task {
 	if ts == nil || id == "" {
 		return nil
 	}
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	open, _ := ts.open.Get(workflowKey{namespace, id})
-	return slices.Clone(open)
+	return cameThrough(via, open)
 }
 
 // hold has a task fail after a while, unless the SDK answers it first; final says
@@ -265,7 +268,7 @@ func (ts *tasks) reason(t *task) (final bool, why error) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	open, _ := ts.open.Get(t.key())
-	return t.final && len(open) <= 1, t.why
+	return t.final && len(cameThrough(t.via, open)) <= 1, t.why
 }
 
 // isOpen reports whether a task is not answered.

@@ -79,12 +79,13 @@ func (p *Plugin) ConfigureClient(_ context.Context, o client.PluginConfigureClie
 	if namespace == "" {
 		namespace = client.DefaultNamespace
 	}
-	g := &guard{codec: p.codec, namespace: namespace, parent: opts.DataConverter, storage: len(opts.ExternalStorage.Drivers) > 0}
-	opts.DataConverter = wrapConverter(p.codec, site{namespace: namespace}, opts.DataConverter)
+	via := new(connection)
+	g := &guard{codec: p.codec, namespace: namespace, via: via, parent: opts.DataConverter, storage: len(opts.ExternalStorage.Drivers) > 0}
+	opts.DataConverter = wrapConverter(p.codec, site{namespace: namespace, via: via}, opts.DataConverter)
 	opts.FailureConverter = NewFailureConverter(opts.DataConverter)
 	// First: next to the SDK, so that other interceptors see nothing of what it passes on.
 	opts.Interceptors = append([]interceptor.ClientInterceptor{&changeNamer{changes: p.codec.changes}, &activities{codec: p.codec, namespace: namespace, failures: opts.FailureConverter}}, opts.Interceptors...)
-	opts.ContextPropagators = append([]workflow.ContextPropagator{&headerOpener{codec: p.codec, namespace: namespace}}, opts.ContextPropagators...)
+	opts.ContextPropagators = append([]workflow.ContextPropagator{&headerOpener{codec: p.codec, namespace: namespace, via: via}}, opts.ContextPropagators...)
 	p.codec.reportTo(opts.MetricsHandler)
 	// Innermost: nothing that the SDK or another interceptor adds comes after it.
 	opts.ConnectionOptions.DialOptions = append(slices.Clip(opts.ConnectionOptions.DialOptions), grpc.WithChainUnaryInterceptor(g.unary))
@@ -144,8 +145,17 @@ var ErrUnguarded = errors.New("codec: the existing client was dialed without the
 
 // NewClient implements client.Plugin.
 func (p *Plugin) NewClient(ctx context.Context, o client.PluginNewClientOptions, next func(context.Context, client.PluginNewClientOptions) error) error {
-	if o.FromExisting != nil && !guarded(ctx, o.FromExisting.WorkflowService()) {
+	if o.FromExisting == nil {
+		return next(ctx, o)
+	}
+	existing, ok := guarded(ctx, o.FromExisting.WorkflowService())
+	if !ok {
 		return ErrUnguarded
+	}
+	for _, propagator := range o.ClientOptions.ContextPropagators {
+		if h, ok := propagator.(*headerOpener); ok && h.codec == p.codec {
+			h.via.shares = existing
+		}
 	}
 	return next(ctx, o)
 }
