@@ -228,9 +228,9 @@ func (c *Codec) sealsHeaders(namespace string) bool {
 
 // openHeaders opens the sealed headers in a message, in place and all together.
 // Headers that are not sealed stay as they are, and so do those that will never
-// open here: whoever reads them reports it, where an error would keep the rest
-// of the message from being read, again and again. What may pass is an error.
-func (c *Codec) openHeaders(ctx context.Context, namespace string, msg proto.Message) error {
+// open here, unless all are to open: their reader reports it, where an error would keep
+// the rest of the message from being read, again and again. What may pass is an error.
+func (c *Codec) openHeaders(ctx context.Context, namespace string, msg proto.Message, all bool) error {
 	var sealed []*commonpb.Payload
 	each := func(f func(*commonpb.Payload)) error {
 		return editPayloads(msg, func(parent proto.Message, p *commonpb.Payload) error {
@@ -248,7 +248,7 @@ func (c *Codec) openHeaders(ctx context.Context, namespace string, msg proto.Mes
 		switch class := kms.ClassOf(d.Err); {
 		case d.Err == nil:
 			opened[string(sealed[i].GetData())] = d.Payload
-		case class.Transient() || class == kms.Canceled:
+		case all || class.Transient() || class == kms.Canceled:
 			return fmt.Errorf("codec: open header: %w", d.Err)
 		}
 	}

@@ -51,6 +51,7 @@ func (g *guard) openTasks(ctx context.Context, req, reply proto.Message, send ca
 		}
 	case *workflowservice.GetWorkflowExecutionHistoryResponse:
 		if r, ok := req.(*workflowservice.GetWorkflowExecutionHistoryRequest); ok {
+			unpackHistory(in)
 			return g.openPage(ctx, r, in)
 		}
 	}
@@ -83,27 +84,13 @@ func (g *guard) holdTask(ctx context.Context, req proto.Message, in *workflowser
 	g.codec.waits.begin(t.runKey())
 	g.codec.tasks.begin(t)
 	g.codec.tasks.remember(byPage, in.GetNextPageToken(), t)
-	held := g.codec.openAhead(ctx, t.runKey(), t.facts, in)
-	if held == nil {
-		held = g.openTaskHeaders(ctx, t, in)
-	}
-	if held == nil {
+	// An error in place of the answer would lose the task, and what else is in the answer.
+	why := g.openTask(ctx, t, in)
+	if why == nil {
 		return false
 	}
-	g.failTask(t, held)
+	g.failTask(t, why)
 	return true
-}
-
-// openTaskHeaders opens the headers of a task in place. Their data keys are in the
-// cache, unless it is too small; an error in place of the answer would lose the task,
-// and what else is in the answer.
-func (g *guard) openTaskHeaders(ctx context.Context, t *task, in proto.Message) *HeldError {
-	ctx, done := g.codec.waits.bound(ctx, t.runKey())
-	defer done()
-	if err := g.codec.openHeaders(ctx, t.facts.Namespace, in); err != nil {
-		return &HeldError{Err: err}
-	}
-	return nil
 }
 
 // workerOf returns the instance of the worker that asks for a task, or completes the
@@ -139,31 +126,30 @@ func (g *guard) openPage(ctx context.Context, req *workflowservice.GetWorkflowEx
 	if t, ok := g.codec.tasks.recall(g.via.root(), byPage, req.GetNextPageToken()); ok {
 		of = []*task{t}
 	}
-	if len(req.GetNextPageToken()) == 0 && fromTheStart(req) {
+	if len(req.GetNextPageToken()) == 0 && asWorkersFetch(req) {
 		of = slices.DeleteFunc(g.codec.tasks.of(g.via, g.namespaceOf(req), req.GetExecution().GetWorkflowId()), func(t *task) bool {
 			return t.run != req.GetExecution().GetRunId()
 		})
 	}
 	if len(of) == 0 {
-		return nil
+		return g.openStray(ctx, req, in)
 	}
 	t := of[0]
 	g.codec.tasks.remember(byPage, in.GetNextPageToken(), t)
-	held := g.codec.openAhead(ctx, t.runKey(), t.facts, in)
-	if held == nil {
+	why := g.openTask(ctx, t, in)
+	if why == nil {
 		return nil
 	}
 	// The SDK does not ask again. It fails the task, or with the first page drops it.
 	for _, t := range of {
-		g.codec.tasks.hold(t, held, t.delay(), true)
+		g.codec.tasks.hold(t, why, t.delay(), true)
 	}
-	return status.Error(codes.FailedPrecondition, held.Error())
+	return status.Error(codes.FailedPrecondition, plainReason(why))
 }
 
-// fromTheStart reports whether a request has the shape of the one with which the
-// SDK fetches a whole history, for a workflow that is no longer in its own cache.
-// Its clients ask for a kind of events.
-func fromTheStart(req *workflowservice.GetWorkflowExecutionHistoryRequest) bool {
+// asWorkersFetch reports whether a request has the shape of those with which a worker
+// of the SDK fetches a history. Clients ask for a kind of events.
+func asWorkersFetch(req *workflowservice.GetWorkflowExecutionHistoryRequest) bool {
 	return !req.GetWaitNewEvent() && !req.GetSkipArchival() && req.GetMaximumPageSize() == 0 &&
 		req.GetHistoryEventFilterType() == enumspb.HISTORY_EVENT_FILTER_TYPE_UNSPECIFIED
 }

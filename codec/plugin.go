@@ -179,7 +179,7 @@ func (p *Plugin) ConfigureWorkflowReplayer(_ context.Context, o worker.PluginCon
 func (p *Plugin) ReplayWorkflow(ctx context.Context, o worker.PluginReplayWorkflowOptions, next func(context.Context, worker.PluginReplayWorkflowOptions) error) error {
 	if o.History != nil {
 		o.History = proto.CloneOf(o.History)
-		if err := p.codec.openHeaders(ctx, "", o.History); err != nil {
+		if err := p.codec.openHeaders(ctx, "", o.History, false); err != nil {
 			return err
 		}
 	}
