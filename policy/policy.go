@@ -15,6 +15,7 @@ type Policy struct {
 	Seal []Rule
 
 	compiled []compiledRule // one for each of Seal
+	namedBy  map[string]namedBy
 }
 
 // Key is a key-encryption key that the file defines.
@@ -119,6 +120,7 @@ func compile(keys map[string]Key, rules []Rule) *Policy {
 	for i := range rules {
 		p.compiled[i] = compileRule(rules[i])
 	}
+	p.namedBy = index(keys, rules, p.compiled)
 	return p
 }
 
@@ -133,6 +135,11 @@ func compileRule(r Rule) compiledRule {
 		c.accept = append(c.accept, compileGlob(pattern))
 	}
 	return c
+}
+
+// accepts reports whether the rule's accept lists the namespace sealed.
+func (c *compiledRule) accepts(sealed string) bool {
+	return slices.ContainsFunc(c.accept, func(g glob) bool { return g.match(sealed) })
 }
 
 func (c *compiledRule) match(f *Facts) bool {
@@ -181,9 +188,7 @@ func (p *Policy) Accepts(known, sealed string) bool {
 		return false
 	}
 	for i := range p.compiled {
-		c := &p.compiled[i]
-		if len(c.accept) > 0 && c.namespace.match(known) &&
-			slices.ContainsFunc(c.accept, func(g glob) bool { return g.match(sealed) }) {
+		if c := &p.compiled[i]; c.namespace.match(known) && c.accepts(sealed) {
 			return true
 		}
 	}
