@@ -132,7 +132,7 @@ func (c *Codec) warm(ctx context.Context, facts policy.Facts, sealed []*commonpb
 	items := make([]envelope.Item, len(sealed))
 	for i, p := range sealed {
 		items[i] = envelope.Item{
-			Envelope: p.GetData(), KeyIDs: KeyIDs(p),
+			Envelope: p.GetData(), KeyIDs: KeyIDs(p), Reader: facts.Namespace,
 			Accept: func(claims envelope.Claims) error { return c.accept(facts.Namespace, claims.Namespace) },
 		}
 	}

@@ -103,7 +103,7 @@ func New(ctx context.Context, cfg Config) (*Codec, error) {
 		return nil, fmt.Errorf("codec: new: %w", err)
 	}
 	opener, err := envelope.NewOpener(envelope.OpenerConfig{
-		Keys: keys.all, CacheEntries: cfg.CacheEntries, Fresh: cfg.Fresh, Stale: cfg.Stale, Hooks: w.cache(),
+		Keys: keys.find, CacheEntries: cfg.CacheEntries, Fresh: cfg.Fresh, Stale: cfg.Stale, Hooks: w.cache(),
 		UnwrapTimeout: kmsTimeout(cfg.Policy, envelope.DefaultUnwrapTimeout),
 	})
 	if err != nil {

@@ -49,7 +49,7 @@ func (c *Codec) decode(ctx context.Context, facts policy.Facts, payloads []*comm
 			continue
 		}
 		items = append(items, envelope.Item{
-			Envelope: p.GetData(), KeyIDs: out[i].KeyIDs,
+			Envelope: p.GetData(), KeyIDs: out[i].KeyIDs, Reader: facts.Namespace,
 			Accept: func(claims envelope.Claims) error { return c.accept(facts.Namespace, claims.Namespace) },
 		})
 		at = append(at, i)
