@@ -42,12 +42,17 @@ func (in *activityIn) Init(outbound interceptor.ActivityOutboundInterceptor) err
 	return in.Next.Init(&activityOut{ActivityOutboundInterceptorBase: interceptor.ActivityOutboundInterceptorBase{Next: outbound}})
 }
 
-// ExecuteActivity implements interceptor.ActivityInboundInterceptor. An error that is
+// ExecuteActivity implements interceptor.ActivityInboundInterceptor. A task that names
+// another namespace than the client's is refused, also if it has nothing to open: the
+// activity may pass that namespace on. An error that is
 // the activity's last word waits until something can be sealed: the failure converter
 // has no context to wait with, and would withhold its message for good. A result beside
 // an error goes nowhere, and yet the SDK would have it sealed, and return the
 // converter's error instead of the activity's if it cannot be.
 func (in *activityIn) ExecuteActivity(ctx context.Context, input *interceptor.ExecuteActivityInput) (any, error) {
+	if stated := activity.GetInfo(ctx).Namespace; stated != "" && stated != in.of.namespace {
+		return nil, taskOfAnother("run activity", in.of.namespace, stated)
+	}
 	out, err := in.Next.ExecuteActivity(ctx, input)
 	if err == nil {
 		return out, nil
@@ -72,7 +77,7 @@ func (a *activities) cancellation(ctx context.Context, err error) error {
 	}
 	running := site{namespace: a.namespace, ctx: ctx}.running()
 	failures := converter.WithFailureConverterSerializationContext(a.failures, converter.ActivitySerializationContext{
-		Namespace: running.Namespace, WorkflowID: running.WorkflowID, WorkflowType: running.WorkflowType,
+		Namespace: a.namespace, WorkflowID: running.WorkflowID, WorkflowType: running.WorkflowType,
 		ActivityType: running.ActivityType, TaskQueue: running.TaskQueue,
 	})
 	failure := failures.ErrorToFailure(canceled)

@@ -105,7 +105,7 @@ func roles(kind enumspb.EventType) (marker, code, fails bool) {
 // openAhead has the data keys of what the SDK is going to open of msg in the cache,
 // within what the run may still wait, and returns why the task is to be held, or
 // nil: what fails otherwise, the SDK comes to itself. No plaintext is made.
-func (c *Codec) openAhead(ctx context.Context, run string, facts policy.Facts, msg proto.Message) *HeldError {
+func (c *Codec) openAhead(ctx context.Context, run runKey, facts policy.Facts, msg proto.Message) *HeldError {
 	must, may, err := toOpen(msg)
 	if err != nil || len(must)+len(may) == 0 {
 		return nil // an Any of an unknown type: the SDK cannot open it either
@@ -132,7 +132,7 @@ func (c *Codec) warm(ctx context.Context, facts policy.Facts, sealed []*commonpb
 	items := make([]envelope.Item, len(sealed))
 	for i, p := range sealed {
 		items[i] = envelope.Item{
-			Envelope: p.GetData(), KeyIDs: KeyIDs(p),
+			Envelope: p.GetData(), KeyIDs: KeyIDs(p), Reader: facts.Namespace,
 			Accept: func(claims envelope.Claims) error { return c.accept(facts.Namespace, claims.Namespace) },
 		}
 	}

@@ -37,6 +37,12 @@ type Config struct {
 	// envelope.OpenerConfig for the meaning of zero.
 	CacheEntries int
 	Fresh, Stale time.Duration
+	// RetiredChanges are changes that workflow code no longer passes to workflow.GetVersion
+	// while open workflows still have them in their histories, each as the search attribute
+	// TemporalChangeVersion has it: "<change ID>-<version>", such as "new-fees-1". A worker
+	// sends no others in plaintext but those that its code names. One of another form is an
+	// error of Class Internal.
+	RetiredChanges []string
 	// Hooks observe what the Codec does, for metrics. NewPlugin reports to the
 	// client's MetricsHandler without them.
 	Hooks Hooks
@@ -51,6 +57,7 @@ type Codec struct {
 	activityWait time.Duration // negative if activities do not wait
 	waits        *waits
 	tasks        *tasks
+	changes      *changes
 	watchers     *watchers
 	keys         *keyring
 	opener       *envelope.Opener
@@ -86,13 +93,17 @@ func New(ctx context.Context, cfg Config) (*Codec, error) {
 	if cfg.ActivityWait == 0 {
 		cfg.ActivityWait = DefaultActivityWait
 	}
+	named, err := newChanges(cfg.RetiredChanges)
+	if err != nil {
+		return nil, fmt.Errorf("codec: new: %w", err)
+	}
 	w := &watchers{config: cfg.Hooks}
 	keys, err := newKeyring(ctx, cfg.Policy, cfg.Registry, w)
 	if err != nil {
 		return nil, fmt.Errorf("codec: new: %w", err)
 	}
 	opener, err := envelope.NewOpener(envelope.OpenerConfig{
-		Keys: keys.all, CacheEntries: cfg.CacheEntries, Fresh: cfg.Fresh, Stale: cfg.Stale, Hooks: w.cache(),
+		Keys: keys.find, CacheEntries: cfg.CacheEntries, Fresh: cfg.Fresh, Stale: cfg.Stale, Hooks: w.cache(),
 		UnwrapTimeout: kmsTimeout(cfg.Policy, envelope.DefaultUnwrapTimeout),
 	})
 	if err != nil {
@@ -101,7 +112,7 @@ func New(ctx context.Context, cfg Config) (*Codec, error) {
 	}
 	c := &Codec{
 		policy: cfg.Policy, callTimeout: cfg.CallTimeout, activityWait: cfg.ActivityWait,
-		waits: newWaits(cfg.WorkflowWait), tasks: newTasks(), watchers: w, keys: keys,
+		waits: newWaits(cfg.WorkflowWait), tasks: newTasks(), changes: named, watchers: w, keys: keys,
 		opener: opener, sealers: newSealers(keys, opener, w),
 	}
 	c.tasks.keksOf = c.keksOf
@@ -130,6 +141,10 @@ func (c *Codec) Close() {
 // Encode seals payloads for a namespace, in order; all or nothing. A payload
 // that is sealed already, and is opened to prove it, is returned unchanged.
 // Inputs are not mutated.
+//
+// It takes any number of payloads. Each takes about 1 KiB of memory besides three times
+// its size, and can cost a wrap by each KMS key of its rule, so a program that seals what
+// others send bounds their number, as package httpapi does.
 //
 // Classes of errors: Denied if no rule of the policy matches; Internal for a
 // nil payload or a missing namespace; otherwise the KMS's.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	commonpb "go.temporal.io/api/common/v1"
+	"go.temporal.io/sdk/converter"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
@@ -296,33 +297,52 @@ func TestRequireSealed(t *testing.T) {
 	c, _ := newCodec(t, `
 keys: {a: {uri: "fake://a"}}
 seal:
+  - {match: {namespace: "migrated", workflowType: "Order"}, keys: [a]}
   - {match: {namespace: "migrated"}, keys: [a], requireSealed: true}
   - {match: {namespace: "*"}, keys: [a]}
 `)
-	plain := payload(t, "x")
-	for ns, ok := range map[string]bool{"migrated": false, "other": true, "": true} {
-		d := c.Decode(t.Context(), ns, []*commonpb.Payload{plain})[0]
-		if ok != (d.Err == nil) || d.Sealed || d.Payload != plain {
-			t.Errorf("namespace %q: %+v", ns, d)
-		}
-		if d.Err != nil {
-			wantClass(t, d.Err, kms.Denied)
+	for name, p := range map[string]*commonpb.Payload{
+		"plaintext": payload(t, "x"),
+		// The SDK resolves references before it opens payloads.
+		"a reference":                 storageReference(`{"driverName":"s3","claimData":{"key":"k"}}`),
+		"what only says it is one":    storageReference(`{"amount":7}`),
+		"one of before":               {Metadata: map[string][]byte{"encoding": []byte("json/external-storage-reference")}},
+		"an encoding of other codecs": {Metadata: map[string][]byte{"encoding": []byte("binary/encrypted")}, Data: []byte("CANARY")},
+	} {
+		for ns, ok := range map[string]bool{"migrated": false, "other": true, "": true} {
+			d := c.Decode(t.Context(), ns, []*commonpb.Payload{p})[0]
+			if ok != (d.Err == nil) || d.Sealed || d.Payload != p {
+				t.Errorf("%s in namespace %q: %+v", name, ns, d)
+			}
+			if d.Err != nil {
+				wantClass(t, d.Err, kms.Denied)
+				wantHint(t, d.Err)
+			}
 		}
 	}
-	// References into external storage pass. The SDK's converter reads any message
-	// from JSON, whatever type the metadata names: saying so is not enough.
-	for data, ok := range map[string]bool{
-		`{"driverName":"s3","claimData":{"key":"k"}}`: true,
-		`{"amount":7}`:                   false,
-		`{"driverName":"s3","amount":7}`: false,
-		`{}`:                             false,
-		`CANARY`:                         false,
-		`{"driverName":"s3","claimData":{"key":"k"}}{"amount":7}`: false,
-	} {
-		p := &commonpb.Payload{Metadata: map[string][]byte{"encoding": []byte("json/protobuf"), "messageType": []byte("temporal.api.sdk.v1.ExternalStorageReference")}, Data: []byte(data)}
-		if d := c.Decode(t.Context(), "migrated", []*commonpb.Payload{p})[0]; ok != (d.Err == nil) {
-			t.Errorf("reference %s: %v", data, d.Err)
-		}
+	// The server says which workflow it is that reads: a rule for its type changes nothing.
+	forged := converter.WithDataConverterSerializationContext(codec.NewDataConverter(c, "migrated", nil), converter.ActivitySerializationContext{
+		Namespace: "migrated", WorkflowID: "w", WorkflowType: "Order", ActivityType: "A", TaskQueue: "q",
+	})
+	var got string
+	if err := forged.FromPayload(payload(t, "x"), &got); err == nil || got != "" {
+		t.Errorf("with a workflow type of the server's choice plaintext opens as %q, %v", got, err)
+	}
+}
+
+func storageReference(data string) *commonpb.Payload {
+	return &commonpb.Payload{
+		Metadata: map[string][]byte{"encoding": []byte("json/protobuf"), "messageType": []byte("temporal.api.sdk.v1.ExternalStorageReference")},
+		Data:     []byte(data),
+	}
+}
+
+// wantHint checks that an error says what to do next.
+func wantHint(t *testing.T, err error) {
+	t.Helper()
+	var hinted interface{ Hint() string }
+	if !errors.As(err, &hinted) || hinted.Hint() == "" {
+		t.Errorf("no hint: %v", err)
 	}
 }
 

@@ -25,7 +25,11 @@ var (
 
 // NewDataConverter returns a data converter that converts values with parent
 // (the SDK's default if nil) and seals what comes out. namespace is that of the
-// client it is for; serialization contexts override it.
+// client it is for, and required: the converter opens what that namespace may open,
+// whatever the server states. It seals for the namespace that the program addresses,
+// which a serialization context names: that of a child workflow, for instance. In an
+// activity whose task names another namespace it fails with a *TaskNamespaceError, of
+// Class Denied. The SDK's test environment runs in namespace "default-test-namespace".
 //
 // The converter is wrapped so that KMS calls do not trip the SDK's deadlock
 // detector: do not wrap it in another converter that hides this. It does not see
@@ -128,6 +132,9 @@ func (d *dataConverter) FromPayloads(payloads *commonpb.Payloads, valuePtrs ...a
 	}
 	if ours, err := d.heartbeatDetails(payloads, valuePtrs); ours {
 		return err
+	}
+	if d.answerRequirement(valuePtrs) {
+		return nil
 	}
 	opened, err := d.decode(payloads.GetPayloads())
 	if err != nil {

@@ -230,7 +230,10 @@ func TestFailureConverter(t *testing.T) {
 		if err := fc.FailureToError(f); strings.Contains(err.Error(), "CANARY") {
 			t.Error("opened in a foreign namespace")
 		}
-		if err := other.FailureToError(f); !strings.Contains(err.Error(), "CANARY") {
+		if err := other.FailureToError(f); strings.Contains(err.Error(), "CANARY") {
+			t.Error("opened by the rules of the addressee")
+		}
+		if err := codec.NewFailureConverter(codec.NewDataConverter(c, "other", nil)).FailureToError(f); !strings.Contains(err.Error(), "CANARY") {
 			t.Errorf("got %v", err)
 		}
 	})

@@ -37,7 +37,7 @@ func (c *Codec) decode(ctx context.Context, facts policy.Facts, payloads []*comm
 	for i, p := range payloads {
 		out[i].Payload = p
 		if !ClaimsSealed(p) {
-			out[i].Err = c.passThrough(facts, p)
+			out[i].Err = c.passThrough(facts.Namespace, p)
 			continue
 		}
 		out[i].Sealed, out[i].KeyIDs = true, KeyIDs(p)
@@ -49,7 +49,7 @@ func (c *Codec) decode(ctx context.Context, facts policy.Facts, payloads []*comm
 			continue
 		}
 		items = append(items, envelope.Item{
-			Envelope: p.GetData(), KeyIDs: out[i].KeyIDs,
+			Envelope: p.GetData(), KeyIDs: out[i].KeyIDs, Reader: facts.Namespace,
 			Accept: func(claims envelope.Claims) error { return c.accept(facts.Namespace, claims.Namespace) },
 		})
 		at = append(at, i)
@@ -86,22 +86,4 @@ func (c *Codec) accept(known, sealed string) error {
 	}
 	e := &NamespaceError{Known: known, Sealed: sealed}
 	return &kms.Error{Class: kms.Denied, Op: "open payload", Detail: e.Error(), Advice: e.Hint(), Err: e}
-}
-
-// passThrough says whether a payload that is not sealed may pass as it is.
-func (c *Codec) passThrough(facts policy.Facts, p *commonpb.Payload) error {
-	if p == nil {
-		return &kms.Error{Op: "open payload", Detail: "the payload is null", Advice: "pass a payload with metadata and data, or leave it out"}
-	}
-	if facts.Namespace == "" || isStorageReference(p) {
-		return nil
-	}
-	rule, err := c.policy.SealRule(facts)
-	if err != nil || !rule.RequireSealed {
-		return nil //nolint:nilerr // no rule, no requirement: reading plaintext discloses nothing
-	}
-	return &kms.Error{
-		Class: kms.Denied, Op: "open payload", Detail: "the payload is not sealed, and the namespace's rule requires it to be",
-		Advice: "if plaintext from before the migration is still around, turn requireSealed off until it is gone", Err: errPlaintext,
-	}
 }

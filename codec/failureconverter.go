@@ -30,7 +30,9 @@ import (
 // and without details; the message tells the kms.Class of the error that sealing
 // met. Type, retryability and cause chain stay, nothing else that is readable leaves.
 //
-// A failure that does not open becomes an error whose message says why. If an
+// A failure that does not open becomes an error whose message says why. Where the
+// namespace of dc requires payloads to be sealed, messages, stack traces and details that
+// are not are withheld, the texts excepted that a server has for timeouts and limits. If an
 // activity that may be tried any number of times fails because a KMS is
 // unavailable or throttles, and not with a delay of its own, it is to be tried
 // again after 4 s, whatever its retry policy says by then.
@@ -115,6 +117,11 @@ func (f *failureConverter) FailureToError(failure *failurepb.Failure) error {
 		return nil
 	}
 	failure = proto.CloneOf(failure)
+	if requiresSealed(f.dc) {
+		if err := withholdPlaintext(failure, wellFormed); err != nil {
+			return err // of a failure that no SDK makes
+		}
+	}
 	f.explain(failure)
 	return f.inner.FailureToError(failure)
 }

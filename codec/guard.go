@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 
 	commonpb "go.temporal.io/api/common/v1"
 	failurepb "go.temporal.io/api/failure/v1"
@@ -39,6 +40,8 @@ import (
 type guard struct {
 	codec     *Codec
 	namespace string
+	// via is what it guards.
+	via *connection
 	// parent is the client's own data converter; nil for the SDK's.
 	parent converter.DataConverter
 	// storage says that the client offloads payloads to external storage.
@@ -47,8 +50,8 @@ type guard struct {
 
 // unary implements grpc.UnaryClientInterceptor.
 func (g *guard) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	if probe, ok := ctx.Value(probeKey{}).(*bool); ok {
-		*probe = true
+	if p, ok := ctx.Value(probeKey{}).(*probe); ok {
+		p.met, p.via = true, g.via
 		return status.Error(codes.Aborted, "waxseal: probe, not sent")
 	}
 	out, ok := req.(proto.Message)
@@ -73,22 +76,28 @@ func (g *guard) unary(ctx context.Context, method string, req, reply any, cc *gr
 		if err := g.openTasks(ctx, out, in, send); err != nil {
 			return err
 		}
-		return g.openAnswer(ctx, in)
+		return g.openAnswer(ctx, out, in)
 	}
 	return nil
 }
 
-// probeKey marks a call that only asks whether a guard stands in its way.
+// probeKey marks a call that only asks whether a guard stands in its way. Its value is a
+// *probe, which the guard fills in.
 type probeKey struct{}
 
-// guarded reports whether calls of service pass a guard. Without one the probe
-// reaches the server as GetSystemInfo, which carries nothing.
-func guarded(ctx context.Context, service workflowservice.WorkflowServiceClient) bool {
-	var met bool
-	ctx, cancel := context.WithTimeout(context.WithValue(ctx, probeKey{}, &met), DefaultCallTimeout)
+type probe struct {
+	met bool
+	via *connection
+}
+
+// guarded reports whether calls of service pass a guard, and what it guards. Without one
+// the probe reaches the server as GetSystemInfo, which carries nothing.
+func guarded(ctx context.Context, service workflowservice.WorkflowServiceClient) (*connection, bool) {
+	var p probe
+	ctx, cancel := context.WithTimeout(context.WithValue(ctx, probeKey{}, &p), DefaultCallTimeout)
 	defer cancel()
 	_, _ = service.GetSystemInfo(ctx, &workflowservice.GetSystemInfoRequest{})
-	return met
+	return p.via, p.met
 }
 
 // onTheWire gives an error of ours the gRPC code that makes the SDK try again
@@ -129,7 +138,7 @@ func (e *wireError) GRPCStatus() *status.Status { return e.status }
 // header map again.
 func (g *guard) outgoing(ctx context.Context, method string, req proto.Message) (proto.Message, error) {
 	namespace := g.namespaceOf(req)
-	req = g.sealQueryFailures(ctx, namespace, req)
+	req = g.withoutForeignChanges(g.sealQueryFailures(ctx, namespace, req))
 	err := g.check(method, namespace, req)
 	if !errors.Is(err, errToSeal) {
 		return req, err
@@ -151,6 +160,9 @@ var errToSeal = errors.New("codec: something to seal")
 // check refuses what must not leave; it is errToSeal if nothing must be refused
 // but something is to be sealed. It leaves req alone.
 func (g *guard) check(method, namespace string, req proto.Message) error {
+	if err := g.checkChanges(req); err != nil {
+		return err
+	}
 	var over []proto.Message
 	toSeal, listed := false, false
 	err := walker{
@@ -164,6 +176,9 @@ func (g *guard) check(method, namespace string, req proto.Message) error {
 			if p != nil && g.seals(namespace, over, parent) {
 				toSeal = true
 				return nil
+			}
+			if slices.Contains(over, parent) {
+				return carriedRefusal(method, parent)
 			}
 			return refusal(method, parent)
 		},
@@ -213,9 +228,9 @@ func (c *Codec) sealsHeaders(namespace string) bool {
 
 // openHeaders opens the sealed headers in a message, in place and all together.
 // Headers that are not sealed stay as they are, and so do those that will never
-// open here: whoever reads them reports it, where an error would keep the rest
-// of the message from being read, again and again. What may pass is an error.
-func (c *Codec) openHeaders(ctx context.Context, namespace string, msg proto.Message) error {
+// open here, unless all are to open: their reader reports it, where an error would keep
+// the rest of the message from being read, again and again. What may pass is an error.
+func (c *Codec) openHeaders(ctx context.Context, namespace string, msg proto.Message, all bool) error {
 	var sealed []*commonpb.Payload
 	each := func(f func(*commonpb.Payload)) error {
 		return editPayloads(msg, func(parent proto.Message, p *commonpb.Payload) error {
@@ -233,7 +248,7 @@ func (c *Codec) openHeaders(ctx context.Context, namespace string, msg proto.Mes
 		switch class := kms.ClassOf(d.Err); {
 		case d.Err == nil:
 			opened[string(sealed[i].GetData())] = d.Payload
-		case class.Transient() || class == kms.Canceled:
+		case all || class.Transient() || class == kms.Canceled:
 			return fmt.Errorf("codec: open header: %w", d.Err)
 		}
 	}

@@ -2,6 +2,7 @@ package codec
 
 import (
 	"context"
+	"time"
 
 	commonpb "go.temporal.io/api/common/v1"
 	"go.temporal.io/api/workflowservice/v1"
@@ -19,14 +20,16 @@ import (
 // headerOpener opens its headers where there is an activity's context to wait with.
 
 // openAnswer opens the sealed headers in an answer, in place, except those of
-// activity tasks, and of workflow tasks, which are open (see openTaskHeaders).
-func (g *guard) openAnswer(ctx context.Context, in proto.Message) error {
+// activity tasks, and of workflow tasks, which are open (see openTask). The reader
+// is the client that asked: it names its namespace in the request, also where clients of
+// several namespaces share the connection.
+func (g *guard) openAnswer(ctx context.Context, req, in proto.Message) error {
 	switch in.(type) {
 	case *workflowservice.PollActivityTaskQueueResponse, *workflowservice.PollWorkflowTaskQueueResponse,
 		*workflowservice.RespondWorkflowTaskCompletedResponse, *workflowservice.StartWorkflowExecutionResponse:
 		return nil
 	}
-	return onTheWire(g.codec.openHeaders(ctx, g.namespace, in))
+	return onTheWire(g.codec.openHeaders(ctx, g.namespaceOf(req), in, false))
 }
 
 // headerOpener opens an activity's headers before other propagators and interceptors
@@ -34,6 +37,7 @@ func (g *guard) openAnswer(ctx context.Context, in proto.Message) error {
 type headerOpener struct {
 	codec     *Codec
 	namespace string
+	via       *connection // that of the client's data converter, too
 }
 
 var _ workflow.ContextPropagator = (*headerOpener)(nil)
@@ -54,39 +58,53 @@ func (*headerOpener) ExtractToWorkflow(ctx workflow.Context, _ workflow.HeaderRe
 // from being opened for now: that fails the attempt, where the SDK would report no
 // error returned here, and leave the attempt to its timeout. Of a local activity, which
 // has a sealed header if its workflow's did not open, it is the error that is reported.
+//
+// Where the namespace requires payloads to be sealed, a header that is not, or that does
+// not open, fails the attempt likewise. Those of a local activity are plaintext, which
+// the propagators of its workflow wrote in this process.
 func (h *headerOpener) Extract(ctx context.Context, reader workflow.HeaderReader) (context.Context, error) {
 	if !activity.IsActivity(ctx) {
 		return ctx, nil
 	}
+	info := activity.GetInfo(ctx)
+	strict := !info.IsLocalActivity && h.codec.policy.RequiresSealed(h.namespace)
 	var sealed []*commonpb.Payload
-	if err := reader.ForEachKey(func(_ string, p *commonpb.Payload) error {
-		if ClaimsSealed(p) {
+	err := reader.ForEachKey(func(_ string, p *commonpb.Payload) error {
+		switch {
+		case ClaimsSealed(p):
 			sealed = append(sealed, p)
+		case strict:
+			return plaintextError("open header of activity", "a header is not sealed",
+				"look for what writes it without this plugin; if it is from before the migration, turn requireSealed off until it is gone")
 		}
 		return nil
-	}); err != nil || len(sealed) == 0 {
-		return ctx, err
+	})
+	if err == nil && len(sealed) > 0 {
+		err = h.openUntil(ctx, info.Deadline, sealed, strict)
 	}
-	info, bound := activity.GetInfo(ctx), ctx
-	if deadline := info.Deadline; !deadline.IsZero() {
-		var cancel context.CancelFunc
-		bound, cancel = context.WithDeadline(ctx, deadline)
-		defer cancel()
-	}
-	err := h.open(site{namespace: h.namespace, ctx: bound}, sealed)
 	if err != nil && !info.IsLocalActivity {
 		panic(err) //nolint:forbidigo // as said above
 	}
 	return ctx, err
 }
 
+// openUntil is open, within an activity's deadline if it has one.
+func (h *headerOpener) openUntil(ctx context.Context, deadline time.Time, sealed []*commonpb.Payload, all bool) error {
+	if !deadline.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline)
+		defer cancel()
+	}
+	return h.open(site{namespace: h.namespace, ctx: ctx}, sealed, all)
+}
+
 // open opens header payloads in place, all together. What will never open here stays
-// as it is, and whoever reads it reports it (see openHeaders).
-func (h *headerOpener) open(at site, sealed []*commonpb.Payload) error {
+// as it is, unless all are to open: its reader reports it (see openHeaders).
+func (h *headerOpener) open(at site, sealed []*commonpb.Payload, all bool) error {
 	return h.codec.at(at, func(ctx context.Context) error {
 		decoded := h.codec.decode(ctx, policy.Facts{Namespace: h.namespace}, sealed)
 		for _, d := range decoded {
-			if d.Err != nil && (kms.ClassOf(d.Err) == kms.Canceled || h.codec.holds(at.owner(), d.Err)) {
+			if d.Err != nil && (all || kms.ClassOf(d.Err) == kms.Canceled || h.codec.holds(at.owner(), d.Err)) {
 				return d.Err
 			}
 		}

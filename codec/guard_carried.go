@@ -9,18 +9,23 @@ import (
 	failurepb "go.temporal.io/api/failure/v1"
 	nexuspb "go.temporal.io/api/nexus/v1"
 	"go.temporal.io/api/workflowservice/v1"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 )
 
 // A workflow that was started before its workers had the plugin has a plaintext
 // memo, and failures of its activities may have plaintext details. The SDK sends
 // both again as they are: the memo when the workflow continues as new, the
-// failure when the workflow fails with it. So does whoever updates a schedule
-// that is as old: its input and memo come back as they were told. Refusing them
+// failure when the workflow fails with it. A program that updates a schedule that
+// is as old sends its input and memo back as the server sent them. Refusing them
 // would leave every such workflow and schedule stuck, so the guard seals them.
+//
+// It refuses them where the namespace requires payloads to be sealed: nothing shows that
+// they are old. The server could make them up, and hand the envelopes out as an input.
 
 // carried returns the messages in a request whose payloads may be what the
-// server told before, sent again.
+// server sent before, sent back.
 func carried(req proto.Message) (in []proto.Message) {
 	switch r := req.(type) {
 	case *workflowservice.RespondWorkflowTaskCompletedRequest:
@@ -46,7 +51,14 @@ func (g *guard) seals(namespace string, carried []proto.Message, parent proto.Me
 	if _, header := parent.(*commonpb.Header); header {
 		return g.codec.sealsHeaders(namespace)
 	}
-	return slices.Contains(carried, parent)
+	return slices.Contains(carried, parent) && !g.codec.policy.RequiresSealed(namespace)
+}
+
+// carriedRefusal refuses to seal what is sent back in plaintext.
+func carriedRefusal(method string, parent proto.Message) error {
+	what := "a payload in " + string(parent.ProtoReflect().Descriptor().Name()) + ", which may be what the server sent, is not sealed"
+	why := plaintextError("send "+method, what, "set it anew in the program that sends it, or turn requireSealed off while plaintext from before the migration is still around")
+	return &wireError{status: status.Newf(codes.InvalidArgument, "waxseal: refused to send %s: %s (%s)", method, why.Detail, why.Advice), why: why}
 }
 
 // sealRest seals, in place and together, what others left in plaintext and the

@@ -17,7 +17,9 @@ import (
 // program sends with bare gRPC, those that were in a history before the plugin
 // was, and what a Nexus service of another make said, which the SDK turns into
 // plaintext details and passes on. The guard seals their messages, stack traces
-// and payloads; a failure tells of trouble, and refusing it would hide that.
+// and payloads; a failure reports trouble, and refusing it would hide that. Where the
+// namespace requires payloads to be sealed, it withholds them: the server may have made
+// them, and could hand them out again as envelopes (see failure_plaintext.go).
 
 // plainText reports whether a link of a failure says something in plaintext.
 func plainText(f *failurepb.Failure) bool {
@@ -27,7 +29,7 @@ func plainText(f *failurepb.Failure) bool {
 	case f.GetEncodedAttributes() != nil:
 		return f.GetMessage() != encodedMessage && f.GetMessage() != ""
 	default:
-		return f.GetMessage() != "" && !isUnsealable(f.GetMessage())
+		return f.GetMessage() != "" && f.GetMessage() != withheldPlaintext && !isUnsealable(f.GetMessage())
 	}
 }
 
@@ -78,6 +80,11 @@ func (g *guard) isPlain(f *failurepb.Failure) bool {
 // sealFailure seals a failure in place, with all its causes. A text that cannot
 // be sealed is withheld; a payload that cannot is an error.
 func (g *guard) sealFailure(ctx context.Context, namespace string, f *failurepb.Failure) error {
+	if g.codec.policy.RequiresSealed(namespace) {
+		if err := withholdPlaintext(f, g.mayLeave); err != nil {
+			return err
+		}
+	}
 	texts := &failureChain{failure: f}
 	for link := f; link != nil; link = link.GetCause() {
 		if plainText(link) {

@@ -51,6 +51,7 @@ func (g *guard) openTasks(ctx context.Context, req, reply proto.Message, send ca
 		}
 	case *workflowservice.GetWorkflowExecutionHistoryResponse:
 		if r, ok := req.(*workflowservice.GetWorkflowExecutionHistoryRequest); ok {
+			unpackHistory(in)
 			return g.openPage(ctx, r, in)
 		}
 	}
@@ -68,7 +69,7 @@ func (g *guard) holdTask(ctx context.Context, req proto.Message, in *workflowser
 	namespace := g.namespaceOf(req)
 	timeout, base := timeoutsOf(in)
 	t := &task{
-		run: in.GetWorkflowExecution().GetRunId(), token: in.GetTaskToken(), attempt: in.GetAttempt(), query: in.GetQuery() != nil,
+		via: g.via.root(), run: in.GetWorkflowExecution().GetRunId(), token: in.GetTaskToken(), attempt: in.GetAttempt(), query: in.GetQuery() != nil,
 		until: time.Now().Add(timeout), base: base, worker: g.workerOf(req),
 		facts: policy.Facts{
 			Namespace: namespace, WorkflowID: in.GetWorkflowExecution().GetWorkflowId(),
@@ -80,30 +81,16 @@ func (g *guard) holdTask(ctx context.Context, req proto.Message, in *workflowser
 	} else {
 		t.tell = tellTask(ctx, namespace, t.token, req, send)
 	}
-	g.codec.waits.begin(t.run)
+	g.codec.waits.begin(t.runKey())
 	g.codec.tasks.begin(t)
 	g.codec.tasks.remember(byPage, in.GetNextPageToken(), t)
-	held := g.codec.openAhead(ctx, t.run, t.facts, in)
-	if held == nil {
-		held = g.openTaskHeaders(ctx, t, in)
-	}
-	if held == nil {
+	// An error in place of the answer would lose the task, and what else is in the answer.
+	why := g.openTask(ctx, t, in)
+	if why == nil {
 		return false
 	}
-	g.failTask(t, held)
+	g.failTask(t, why)
 	return true
-}
-
-// openTaskHeaders opens the headers of a task in place. Their data keys are in the
-// cache, unless it is too small; an error in place of the answer would lose the task,
-// and what else is in the answer.
-func (g *guard) openTaskHeaders(ctx context.Context, t *task, in proto.Message) *HeldError {
-	ctx, done := g.codec.waits.bound(ctx, t.run)
-	defer done()
-	if err := g.codec.openHeaders(ctx, t.facts.Namespace, in); err != nil {
-		return &HeldError{Err: err}
-	}
-	return nil
 }
 
 // workerOf returns the instance of the worker that asks for a task, or completes the
@@ -113,7 +100,7 @@ func (g *guard) workerOf(req proto.Message) string {
 	case *workflowservice.PollWorkflowTaskQueueRequest:
 		return r.GetWorkerInstanceKey()
 	case *workflowservice.RespondWorkflowTaskCompletedRequest:
-		if before, ok := g.codec.tasks.recall(byTask, r.GetTaskToken()); ok {
+		if before, ok := g.codec.tasks.recall(g.via.root(), byTask, r.GetTaskToken()); ok {
 			return before.worker
 		}
 	}
@@ -136,34 +123,33 @@ func (g *guard) failTask(t *task, why error) {
 // a client reads is none of our business: it may not need to open it.
 func (g *guard) openPage(ctx context.Context, req *workflowservice.GetWorkflowExecutionHistoryRequest, in *workflowservice.GetWorkflowExecutionHistoryResponse) error {
 	var of []*task // more than one if a query is asked meanwhile
-	if t, ok := g.codec.tasks.recall(byPage, req.GetNextPageToken()); ok {
+	if t, ok := g.codec.tasks.recall(g.via.root(), byPage, req.GetNextPageToken()); ok {
 		of = []*task{t}
 	}
-	if len(req.GetNextPageToken()) == 0 && fromTheStart(req) {
-		of = slices.DeleteFunc(g.codec.tasks.of(g.namespaceOf(req), req.GetExecution().GetWorkflowId()), func(t *task) bool {
+	if len(req.GetNextPageToken()) == 0 && asWorkersFetch(req) {
+		of = slices.DeleteFunc(g.codec.tasks.of(g.via, g.namespaceOf(req), req.GetExecution().GetWorkflowId()), func(t *task) bool {
 			return t.run != req.GetExecution().GetRunId()
 		})
 	}
 	if len(of) == 0 {
-		return nil
+		return g.openStray(ctx, req, in)
 	}
 	t := of[0]
 	g.codec.tasks.remember(byPage, in.GetNextPageToken(), t)
-	held := g.codec.openAhead(ctx, t.run, t.facts, in)
-	if held == nil {
+	why := g.openTask(ctx, t, in)
+	if why == nil {
 		return nil
 	}
 	// The SDK does not ask again. It fails the task, or with the first page drops it.
 	for _, t := range of {
-		g.codec.tasks.hold(t, held, t.delay(), true)
+		g.codec.tasks.hold(t, why, t.delay(), true)
 	}
-	return status.Error(codes.FailedPrecondition, held.Error())
+	return status.Error(codes.FailedPrecondition, plainReason(why))
 }
 
-// fromTheStart reports whether a request has the shape of the one with which the
-// SDK fetches a whole history, for a workflow that is no longer in its own cache.
-// Its clients ask for a kind of events.
-func fromTheStart(req *workflowservice.GetWorkflowExecutionHistoryRequest) bool {
+// asWorkersFetch reports whether a request has the shape of those with which a worker
+// of the SDK fetches a history. Clients ask for a kind of events.
+func asWorkersFetch(req *workflowservice.GetWorkflowExecutionHistoryRequest) bool {
 	return !req.GetWaitNewEvent() && !req.GetSkipArchival() && req.GetMaximumPageSize() == 0 &&
 		req.GetHistoryEventFilterType() == enumspb.HISTORY_EVENT_FILTER_TYPE_UNSPECIFIED
 }
@@ -185,11 +171,11 @@ func (g *guard) answer(ctx context.Context, req proto.Message, refused error, se
 	if !ok {
 		return req, refused
 	}
-	t, known := g.codec.tasks.recall(byTask, r.GetTaskToken())
+	t, known := g.codec.tasks.recall(g.via.root(), byTask, r.GetTaskToken())
 	completes, _ := req.(*workflowservice.RespondWorkflowTaskCompletedRequest)
 	switch {
 	case known && refused != nil:
-		why := errors.New(status.Convert(refused).Message())
+		why := error(ownText(status.Convert(refused).Message()))
 		if wire, ok := errors.AsType[*wireError](refused); ok {
 			why = wire.why // and which KEK the task waits for
 		}
@@ -199,7 +185,7 @@ func (g *guard) answer(ctx context.Context, req proto.Message, refused error, se
 		return nil, refused // of somebody who is no worker of ours, or of an activity
 	case completes != nil && !known:
 		namespace := g.namespaceOf(req)
-		t = &task{facts: policy.Facts{Namespace: namespace}, attempt: 1, tell: tellTask(context.WithoutCancel(ctx), namespace, r.GetTaskToken(), req, send)}
+		t = &task{via: g.via.root(), facts: policy.Facts{Namespace: namespace}, attempt: 1, tell: tellTask(context.WithoutCancel(ctx), namespace, r.GetTaskToken(), req, send)}
 	}
 	if completes != nil {
 		if why := g.holdsCompletion(t, completes); why != nil {
@@ -210,7 +196,7 @@ func (g *guard) answer(ctx context.Context, req proto.Message, refused error, se
 	if failed, ok := req.(*workflowservice.RespondWorkflowTaskFailedRequest); ok && known {
 		req = g.explain(t, failed)
 	}
-	g.codec.tasks.answer(r.GetTaskToken())
+	g.codec.tasks.answer(g.via.root(), r.GetTaskToken())
 	return req, nil
 }
 

@@ -32,6 +32,7 @@ func decorate(key kms.Key, of policy.Key, w *watchers) (*guardedKey, error) {
 type guardedKey struct {
 	kms.Key
 	name     string
+	uri      string
 	watchers *watchers
 	breaker  breakerState
 }
@@ -39,10 +40,20 @@ type guardedKey struct {
 var (
 	_ kms.Decorator = (*guardedKey)(nil)
 	_ kms.Closer    = (*guardedKey)(nil)
+	_ kms.Locator   = (*guardedKey)(nil)
 )
 
 // Decorated implements kms.Decorator.
 func (g *guardedKey) Decorated() kms.Key { return g.Key }
+
+// Location implements kms.Locator. Of a backend whose keys do not say where they are,
+// two URIs are two keys.
+func (g *guardedKey) Location() string {
+	if l, ok := kms.As[kms.Locator](g.Key); ok {
+		return l.Location()
+	}
+	return g.uri
+}
 
 // Close implements kms.Closer. A breaker that is open is so no longer.
 func (g *guardedKey) Close() error {

@@ -41,9 +41,7 @@ func (c *Codec) holds(facts policy.Facts, err error) bool {
 	case kms.Unavailable, kms.Throttled:
 		return true
 	case kms.Denied, kms.NotFound, kms.Disabled:
-		var foreign *NamespaceError
-		var noRule *policy.NoRuleError
-		if errors.As(err, &foreign) || errors.As(err, &noRule) || errors.Is(err, errPlaintext) {
+		if refusedHere(err) {
 			return false
 		}
 		rule, err := c.policy.SealRule(facts)
@@ -51,4 +49,13 @@ func (c *Codec) holds(facts policy.Facts, err error) bool {
 	case kms.Internal, kms.Corrupt, kms.Canceled:
 	}
 	return false
+}
+
+// refusedHere reports whether it is this process that refuses, and not a KMS: waiting
+// does not help.
+func refusedHere(err error) bool {
+	_, foreign := errors.AsType[*NamespaceError](err)
+	_, task := errors.AsType[*TaskNamespaceError](err)
+	_, noRule := errors.AsType[*policy.NoRuleError](err)
+	return foreign || task || noRule || errors.Is(err, errPlaintext)
 }

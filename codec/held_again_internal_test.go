@@ -116,7 +116,7 @@ func TestToldByBoth(t *testing.T) {
 	} {
 		var wg sync.WaitGroup
 		for _, why := range []string{"one", "two"} {
-			wg.Go(func() { _ = tell(errors.New(why)) })
+			wg.Go(func() { _ = tell(ownText(why)) })
 		}
 		if one, two := <-sent, <-sent; proto.Equal(one, two) {
 			t.Errorf("%s: %v is sent twice", name, one)

@@ -20,7 +20,7 @@ func (c *Codec) heldAt(s site, err error) *HeldError {
 	}
 	held := &HeldError{Err: err}
 	running, run := s.running(), runOf(s.workflow)
-	for _, t := range c.tasks.of(running.Namespace, running.WorkflowID) {
+	for _, t := range c.tasks.of(s.via, running.Namespace, running.WorkflowID) {
 		if t.run == run {
 			c.tasks.hold(t, held, t.delay(), true)
 		}
@@ -51,13 +51,13 @@ func (c *Codec) suspect(s site, err error) {
 	}
 	if s.workflow == nil && s.serialization == nil {
 		// Details of cancellations: there is no telling whose. It costs a slow task a try.
-		for _, t := range c.tasks.all(s.namespace) {
+		for _, t := range c.tasks.all(s.via, s.namespace) {
 			_, why := why(t)
 			c.tasks.hold(t, why, t.patience(), false)
 		}
 		return
 	}
-	for _, t := range c.tasks.of(facts.Namespace, facts.WorkflowID) {
+	for _, t := range c.tasks.of(s.via, facts.Namespace, facts.WorkflowID) {
 		held, why := why(t)
 		after := t.patience()
 		if held {

@@ -65,7 +65,7 @@ func TestHeldBesideWorkflowCode(t *testing.T) {
 			})
 		})
 	}
-	if open := (*tasks)(nil).of("n", "w"); open != nil {
+	if open := (*tasks)(nil).of(nil, "n", "w"); open != nil {
 		t.Error("who knows nothing knows", open)
 	}
 }
@@ -91,7 +91,7 @@ func TestNobodysConversion(t *testing.T) {
 		if held := c.heldAt(site{namespace: "n"}, &kms.Error{Class: kms.Unavailable}); held != nil {
 			t.Errorf("panics with %v", held)
 		}
-		c.tasks.answer([]byte("answered"))
+		c.tasks.answer(nil, []byte("answered"))
 		time.Sleep(time.Minute) //nolint:forbidigo // the clock is the test's
 		synctest.Wait()
 		mu.Lock()

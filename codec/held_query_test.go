@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/testsuite"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
@@ -21,7 +22,11 @@ func TestQueriesGetErrors(t *testing.T) {
 			c, backend := newCodec(t, onePolicy)
 			dc := codec.NewDataConverter(c, testNamespace, nil)
 			var o worker.Options
-			if err := codec.NewPlugin(c).ConfigureWorker(t.Context(), worker.PluginConfigureWorkerOptions{WorkerOptions: &o}); err != nil {
+			p := codec.NewPlugin(c)
+			if err := p.ConfigureClient(t.Context(), client.PluginConfigureClientOptions{ClientOptions: new(client.Options)}); err != nil {
+				t.Fatal(err)
+			}
+			if err := p.ConfigureWorker(t.Context(), worker.PluginConfigureWorkerOptions{WorkerOptions: &o}); err != nil {
 				t.Fatal(err)
 			}
 			var suite testsuite.WorkflowTestSuite

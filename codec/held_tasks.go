@@ -3,7 +3,7 @@ package codec
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -19,6 +19,7 @@ import (
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
+	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/policy"
 )
 
@@ -59,6 +60,7 @@ const (
 
 // task is a workflow task, or a query task, that the SDK works on.
 type task struct {
+	via     *connection // that the task came through
 	facts   policy.Facts
 	run     string
 	token   []byte
@@ -92,21 +94,22 @@ type tasks struct {
 	end     context.CancelFunc
 
 	mu     sync.Mutex
-	known  *simplelru.LRU[[sha256.Size]byte, *task] // by token of a task or of a page
-	open   *simplelru.LRU[workflowKey, []*task]     // those that are not answered
-	due    map[*task]*time.Timer                    // those that are to fail
-	probed map[kek]bool                             // the KEKs that are being asked
+	known  *simplelru.LRU[tokenKey, *task]      // by token of a task or of a page
+	open   *simplelru.LRU[workflowKey, []*task] // those that are not answered
+	due    map[*task]*time.Timer                // those that are to fail
+	probed map[kek]bool                         // the KEKs that are being asked
 	closed bool
 }
 
-// workflowKey is a namespace and a workflow's ID.
+// workflowKey is a namespace and a workflow's ID. Workflows of several connections may
+// share it; via tells their tasks apart.
 type workflowKey struct{ namespace, id string }
 
 func (t *task) key() workflowKey { return workflowKey{t.facts.Namespace, t.facts.WorkflowID} }
 
 func newTasks() *tasks {
 	// They fail only for a size below one.
-	known, _ := simplelru.NewLRU[[sha256.Size]byte, *task](maxTasks, nil)
+	known, _ := simplelru.NewLRU[tokenKey, *task](maxTasks, nil)
 	open, _ := simplelru.NewLRU[workflowKey, []*task](maxTasks, nil)
 	ts := &tasks{known: known, open: open, due: make(map[*task]*time.Timer), probed: make(map[kek]bool)}
 	ts.closing, ts.end = context.WithCancel(context.Background())
@@ -125,16 +128,16 @@ func (ts *tasks) remember(kind string, token []byte, t *task) {
 	}
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	ts.known.Add(sha256.Sum256(append([]byte(kind), token...)), t)
+	ts.known.Add(newTokenKey(t.via, kind, token), t)
 }
 
-func (ts *tasks) recall(kind string, token []byte) (*task, bool) {
+func (ts *tasks) recall(via *connection, kind string, token []byte) (*task, bool) {
 	if ts == nil || len(token) == 0 {
 		return nil, false
 	}
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	return ts.known.Get(sha256.Sum256(append([]byte(kind), token...)))
+	return ts.known.Get(newTokenKey(via, kind, token))
 }
 
 // begin is called when the SDK is given a task. A workflow has one workflow task at
@@ -150,7 +153,9 @@ func (ts *tasks) begin(t *task) {
 	before, _ := ts.open.Get(t.key())
 	for _, o := range before {
 		over := !t.query
-		if o.query { // there may be several at a time
+		if o.via != t.via { // a workflow of another cluster
+			over = false
+		} else if o.query { // there may be several at a time
 			over = !time.Now().Before(o.until)
 		}
 		if over {
@@ -179,8 +184,8 @@ func (ts *tasks) forget(t *task) {
 }
 
 // answer is called when the SDK answers a task.
-func (ts *tasks) answer(token []byte) {
-	if t, ok := ts.recall(byTask, token); ok {
+func (ts *tasks) answer(via *connection, token []byte) {
+	if t, ok := ts.recall(via, byTask, token); ok {
 		ts.mu.Lock()
 		defer ts.mu.Unlock()
 		ts.forget(t)
@@ -188,7 +193,7 @@ func (ts *tasks) answer(token []byte) {
 }
 
 // all returns the tasks of a namespace that are not answered.
-func (ts *tasks) all(namespace string) (all []*task) {
+func (ts *tasks) all(via *connection, namespace string) (all []*task) {
 	if ts == nil {
 		return nil
 	}
@@ -197,21 +202,21 @@ func (ts *tasks) all(namespace string) (all []*task) {
 	for _, key := range ts.open.Keys() {
 		if key.namespace == namespace {
 			open, _ := ts.open.Peek(key)
-			all = append(all, open...)
+			all = append(all, cameThrough(via, open)...)
 		}
 	}
 	return all
 }
 
 // of returns the tasks of a workflow that are not answered.
-func (ts *tasks) of(namespace, id string) []*task {
+func (ts *tasks) of(via *connection, namespace, id string) []*task {
 	if ts == nil || id == "" {
 		return nil
 	}
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	open, _ := ts.open.Get(workflowKey{namespace, id})
-	return slices.Clone(open)
+	return cameThrough(via, open)
 }
 
 // hold has a task fail after a while, unless the SDK answers it first; final says
@@ -263,7 +268,7 @@ func (ts *tasks) reason(t *task) (final bool, why error) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	open, _ := ts.open.Get(t.key())
-	return t.final && len(open) <= 1, t.why
+	return t.final && len(cameThrough(t.via, open)) <= 1, t.why
 }
 
 // isOpen reports whether a task is not answered.
@@ -446,7 +451,7 @@ func retryTime(attempt int32) time.Duration {
 }
 
 // tellTask returns how the server is told that a workflow task failed. Its message
-// is plaintext: it names the key and the class, and nothing of a payload.
+// is plaintext (see plainReason): it names the key and the class, and nothing of a payload.
 func tellTask(ctx context.Context, namespace string, token []byte, from proto.Message, send call) func(error) error {
 	out := &workflowservice.RespondWorkflowTaskFailedRequest{
 		Namespace: namespace, TaskToken: token, Cause: enumspb.WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE,
@@ -473,17 +478,43 @@ func tellQuery(ctx context.Context, namespace string, in *workflowservice.PollWo
 	}
 	return func(why error) error {
 		out := proto.CloneOf(out)
-		out.ErrorMessage = why.Error()
+		out.ErrorMessage = plainReason(why)
 		return tellServer(ctx, workflowservice.WorkflowService_RespondQueryTaskCompleted_FullMethodName, out, new(workflowservice.RespondQueryTaskCompletedResponse), send)
 	}
 }
 
-// plainFailure is a failure of a task that tells why.
+// plainFailure is a failure of a task that says why, in plaintext.
 func plainFailure(why error) *failurepb.Failure {
 	return &failurepb.Failure{
-		Message: why.Error(), Source: "GoSDK",
+		Message: plainReason(why), Source: "GoSDK",
 		FailureInfo: &failurepb.Failure_ApplicationFailureInfo{ApplicationFailureInfo: &failurepb.ApplicationFailureInfo{Type: "HeldError"}},
 	}
+}
+
+// ownText is an error whose whole text the guard wrote itself.
+type ownText string
+
+func (e ownText) Error() string { return string(e) }
+
+// plainReason says in plaintext why a task failed, and what to do. The texts of a *kms.Error and of
+// the guard quote no payload, and no other text leaves: a program's converter, or encoding/json,
+// puts the value that it could not convert into its error, and what wraps an error may add to it.
+func plainReason(why error) string {
+	if own, ok := why.(ownText); ok { //nolint:errorlint // what wraps it is not our own
+		return string(own)
+	}
+	about, ok := errors.AsType[*kms.Error](why)
+	if !ok {
+		return "waxseal: the task met an error (" + kms.ClassOf(why).String() + ") whose text is withheld, since it could quote a payload; waxseal doctor, with this worker's policy file and credentials, looks for the cause"
+	}
+	text := about.Error()
+	if _, held := errors.AsType[*HeldError](why); held {
+		text = (&HeldError{Err: about}).Error()
+	}
+	if hint := about.Hint(); hint != "" {
+		text += " (" + hint + ")"
+	}
+	return text
 }
 
 // tellServer sends what ends a task. It fails if the task was over already.

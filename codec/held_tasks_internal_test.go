@@ -51,7 +51,7 @@ func TestQueriesThatNobodyAnswers(t *testing.T) {
 			ts.begin(&task{facts: policy.Facts{Namespace: "n", WorkflowID: "w"}, token: fmt.Append(nil, i), query: true, until: time.Now().Add(usualTaskTimeout)})
 			time.Sleep(time.Second) //nolint:forbidigo // the clock is the test's
 		}
-		if got := len(ts.of("n", "w")); got > 11 {
+		if got := len(ts.of(nil, "n", "w")); got > 11 {
 			t.Errorf("%d are open", got)
 		}
 	})

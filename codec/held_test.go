@@ -103,28 +103,31 @@ func sealedIn(t *testing.T, namespace, uri string) *commonpb.Payload {
 func TestHoldWorkflowsHoldsForNoPolicy(t *testing.T) {
 	c, _ := newCodec(t, holdPolicy)
 	for _, tc := range []struct {
-		name    string
-		convert func(dc converter.DataConverter) error
-		held    bool
+		name, namespace string
+		convert         func(dc converter.DataConverter) error
+		held            bool
 	}{
-		{"another namespace's payload", func(dc converter.DataConverter) error {
+		{"another namespace's payload", testNamespace, func(dc converter.DataConverter) error {
 			return dc.FromPayload(sealedIn(t, "foreign", "fake://a"), new(string))
 		}, false},
-		{"plaintext where it must be sealed", func(dc converter.DataConverter) error {
-			in := converter.WithDataConverterSerializationContext(dc, converter.WorkflowSerializationContext{Namespace: "strict", WorkflowID: "w"})
-			return in.FromPayload(payload(t, "x"), new(string))
+		{"plaintext where it must be sealed", "strict", func(dc converter.DataConverter) error {
+			return dc.FromPayload(payload(t, "x"), new(string))
 		}, false},
-		{"no rule", func(dc converter.DataConverter) error {
+		{"plaintext of a child elsewhere", "strict", func(dc converter.DataConverter) error {
+			child := converter.WithDataConverterSerializationContext(dc, converter.WorkflowSerializationContext{Namespace: "lax", WorkflowID: "w"})
+			return child.FromPayload(payload(t, "x"), new(string))
+		}, false},
+		{"no rule", testNamespace, func(dc converter.DataConverter) error {
 			in := converter.WithDataConverterSerializationContext(dc, converter.WorkflowSerializationContext{Namespace: "unruly", WorkflowID: "w"})
 			_, err := in.ToPayload("x")
 			return err
 		}, false},
-		{"a key that is not configured yet", func(dc converter.DataConverter) error {
+		{"a key that is not configured yet", testNamespace, func(dc converter.DataConverter) error {
 			return dc.FromPayload(sealedElsewhere(t, "fake://b"), new(string))
 		}, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			panicked, failed := inWorkflow(t, codec.NewDataConverter(c, testNamespace, nil), tc.convert)
+			panicked, failed := inWorkflow(t, codec.NewDataConverter(c, tc.namespace, nil), tc.convert)
 			held, ok := panicked.(*codec.HeldError)
 			if ok != tc.held || (failed == nil) != tc.held {
 				t.Fatalf("panic %v, error %v", panicked, failed)

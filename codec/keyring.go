@@ -20,15 +20,16 @@ import (
 const maxTemplateKeys = 10_000
 
 // keyring holds the configured KEKs, opened. Keys whose URI is a template are
-// opened for a namespace when they are first asked for, and so are those whose
+// opened for a namespace when they are first needed, and so are those whose
 // KMS was out at the start.
 type keyring struct {
 	policy   *policy.Policy
 	registry *kms.Registry
 	watchers *watchers
-	fixed    map[string]kms.Key // by name
-	names    []string           // all names, sorted: a stable order to look in
-	flat     []kms.Key          // fixed, in the order of names
+	names    []string                 // all names, sorted: a stable order to look in
+	fixed    map[string]kms.Key       // by name
+	byID     map[string][]*guardedKey // fixed, in the order of names
+	late     []string                 // names of those that are not in fixed, in order
 
 	opening singleflight.Group
 	closing context.Context // ends when close is called, and with it every open under way
@@ -38,18 +39,20 @@ type keyring struct {
 	mu     sync.Mutex
 	perURI *simplelru.LRU[string, *tenantKey]
 	failed *simplelru.LRU[string, failedOpen] // by URI
+	places *simplelru.LRU[string, keyPlace]   // of keys that were opened late, by ID
 	closed bool
 }
 
 func newKeyring(ctx context.Context, p *policy.Policy, registry *kms.Registry, w *watchers) (*keyring, error) {
 	k := &keyring{
 		policy: p, registry: registry, watchers: w,
-		fixed: make(map[string]kms.Key), names: slices.Sorted(maps.Keys(p.Keys)),
+		fixed: make(map[string]kms.Key), byID: make(map[string][]*guardedKey), names: slices.Sorted(maps.Keys(p.Keys)),
 	}
-	var err1, err2 error
+	var err1, err2, err3 error
 	k.perURI, err1 = simplelru.NewLRU(maxTemplateKeys, k.putOut)
 	k.failed, err2 = simplelru.NewLRU[string, failedOpen](maxTemplateKeys, nil)
-	if err := errors.Join(err1, err2); err != nil {
+	k.places, err3 = simplelru.NewLRU[string, keyPlace](maxTemplateKeys, nil)
+	if err := errors.Join(err1, err2, err3); err != nil {
 		return nil, fmt.Errorf("codec: keyring: %w", err)
 	}
 	k.closing, k.cancel = context.WithCancel(context.Background())
@@ -97,7 +100,10 @@ func (k *keyring) openURI(ctx context.Context, name, uri string) (guarded *guard
 	if err != nil {
 		return nil, err
 	}
-	return decorate(key, k.policy.Keys[name], k.watchers)
+	if guarded, err = decorate(key, k.policy.Keys[name], k.watchers); err == nil {
+		guarded.uri = uri
+	}
+	return guarded, err
 }
 
 // putOut is called, with the mutex held, for a key that leaves the table. Closing
@@ -145,12 +151,17 @@ func (k *keyring) tenant(ctx context.Context, name, uri string) (kms.Key, error)
 		}
 		return r.Val.(kms.Key), nil
 	case <-ctx.Done():
-		var shown string
-		if u, err := kms.ParseURI(uri); err == nil {
-			shown = kms.Redact(u)
-		}
-		return nil, &kms.Error{Class: kms.Canceled, Op: "open key", KeyID: shown, Detail: "the caller gave up", Err: context.Cause(ctx)}
+		return nil, gaveUpOpening(ctx, uri)
 	}
+}
+
+// gaveUpOpening says that the caller did not wait for a key to be opened.
+func gaveUpOpening(ctx context.Context, uri string) error {
+	var shown string
+	if u, err := kms.ParseURI(uri); err == nil {
+		shown = kms.Redact(u)
+	}
+	return &kms.Error{Class: kms.Canceled, Op: "open key", KeyID: shown, Detail: "the caller gave up", Err: context.Cause(ctx)}
 }
 
 // open opens a key made from a template and keeps it. It is on a time of its
@@ -176,6 +187,10 @@ func (k *keyring) open(ctx context.Context, name, uri string) (kms.Key, error) {
 			}
 		}
 		return nil, fmt.Errorf("key %q: %w", name, err) // what the backend says may not name it
+	}
+	if err := k.checkPlace(guarded); err != nil {
+		closeKey(guarded)
+		return nil, err
 	}
 	t := &tenantKey{guardedKey: guarded}
 	t.again = func(ctx context.Context) (kms.Key, error) { return k.tenant(ctx, name, uri) }
@@ -218,7 +233,7 @@ func (k *keyring) close() {
 	if !first {
 		return
 	}
-	for _, key := range k.flat {
+	for _, key := range k.fixed {
 		closeKey(key)
 	}
 	k.mu.Lock()

@@ -2,21 +2,28 @@ package codec
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
+	"github.com/waxseal/waxseal/envelope"
 	"github.com/waxseal/waxseal/kms"
 )
 
-// keyPatience is how long those who open an envelope wait for keys that are still
-// being opened when they have others to try: a KMS that hangs must not keep
-// envelopes from the recipients that another one opens.
-const keyPatience = 2 * time.Second
-
-// failedOpenFor is how long a key that could not be opened is not tried again by
-// those who open envelopes: one call may have hundreds, and each asks for keys.
-const failedOpenFor = 5 * time.Second
+const (
+	// keyPatience is how long a call that opens envelopes waits for keys that are still
+	// being opened when it has others to try: a KMS that hangs must not keep envelopes
+	// from the recipients that another one opens.
+	keyPatience = 2 * time.Second
+	// keysAtOnce is how many keys one such call has opened at a time. Envelopes name the
+	// keys, and may be forged.
+	keysAtOnce = 16
+	// failedOpenFor is how long a key that could not be opened is not tried again for
+	// envelopes: one call may have hundreds of them.
+	failedOpenFor = 5 * time.Second
+)
 
 type failedOpen struct {
 	err   error
@@ -39,39 +46,79 @@ func (k *keyring) remember(uri string, err error) {
 	k.failed.Add(uri, failedOpen{err: err, until: time.Now().Add(failedOpenFor)})
 }
 
-// all returns every configured KEK that may be asked about envelopes of a
-// namespace. A namespace that cannot stand in a template is simply not among
-// those that templates make keys for. With an error, it returns those keys that
-// could be had: whether one of the others is the right one cannot be told now.
-func (k *keyring) all(ctx context.Context, namespace string) ([]kms.Key, error) {
-	if len(k.flat) == len(k.names) {
-		return k.flat, nil
+// find is the Keys function of the Opener. It returns the KEKs that each envelope names
+// among those that are candidates for it: policy.Policy.MayOpen. Those that are not open
+// are opened only if they can have the ID that the envelope names, and all of a call
+// together. With an error, some of them could not be opened: whether one of those is
+// the right one is not known.
+func (k *keyring) find(ctx context.Context, wanted []envelope.Wanted) []envelope.Found {
+	found := make([]envelope.Found, len(wanted))
+	var late lateKeys
+	for i := range wanted {
+		k.findOpen(&wanted[i], &found[i], func(name, uri string) { late.add(name, uri, &found[i]) })
 	}
-	keys := slices.Clone(k.flat)
-	var problem error
-	toOpen := make(map[string]string) // name by URI
-	for _, name := range k.names {
-		if k.fixed[name] != nil {
+	k.openLate(ctx, late.inOrder, found)
+	for i := range found {
+		if len(found[i].Keys) == 0 && found[i].Err == nil {
+			found[i].Err = k.notCandidate(&wanted[i])
+		}
+	}
+	return found
+}
+
+// findOpen finds the candidates of w that are open, and calls late for those that are
+// to be opened. A namespace that a template has no key for has none.
+func (k *keyring) findOpen(w *envelope.Wanted, found *envelope.Found, late func(name, uri string)) {
+	for _, id := range w.KEKs {
+		for _, key := range k.byID[id] {
+			if k.policy.MayOpen(key.name, w.Reader, w.Namespace) {
+				found.Keys = append(found.Keys, key)
+			}
+		}
+	}
+	for _, name := range k.late {
+		if !k.policy.MayOpen(name, w.Reader, w.Namespace) {
 			continue
 		}
-		uri, err := k.policy.Keys[name].Expand(namespace)
+		uri, err := k.policy.Keys[name].Expand(w.Namespace)
 		if err != nil {
 			continue
 		}
 		if key, ok := k.opened(uri); ok {
-			keys = append(keys, key)
+			if slices.Contains(w.KEKs, key.ID()) {
+				found.Keys = append(found.Keys, key)
+			}
+			continue
+		}
+		if !slices.ContainsFunc(w.KEKs, func(id string) bool { return k.registry.MayRecord(uri, id) }) {
 			continue
 		}
 		if err := k.recentlyFailed(uri); err != nil {
-			problem = k.worse(problem, name, err)
+			found.Err = k.worse(found.Err, name, err)
 			continue
 		}
-		toOpen[uri] = name
+		late(name, uri)
 	}
-	if len(toOpen) > 0 {
-		return k.openAll(ctx, toOpen, keys, problem)
+}
+
+// notCandidate returns why no key is a candidate for w although one that it names is
+// configured and open; nil if there is none such.
+func (k *keyring) notCandidate(w *envelope.Wanted) error {
+	for _, id := range w.KEKs {
+		if keys := k.byID[id]; len(keys) > 0 {
+			rule := fmt.Sprintf("a rule that matches namespace %q", w.Namespace)
+			if w.Reader != "" && w.Reader != w.Namespace {
+				rule += fmt.Sprintf(", or in the rule of namespace %q that accepts it", w.Reader)
+			}
+			return &kms.Error{
+				Class: kms.Denied, Op: "open envelope", KeyID: id,
+				Detail: fmt.Sprintf("key %q is configured, but not to open what claims namespace %q", keys[0].name, w.Namespace),
+				Advice: fmt.Sprintf("if that key may open it, name key %q in %s; no KMS was called", keys[0].name, rule),
+				Err:    envelope.ErrNotConfigured,
+			}
+		}
 	}
-	return keys, problem
+	return nil
 }
 
 // worse adds to problem that the key of that name could not be opened. What waiting
@@ -79,58 +126,134 @@ func (k *keyring) all(ctx context.Context, namespace string) ([]kms.Key, error) 
 // namespace may be a stranger's choice, and the key not be meant to exist.
 func (k *keyring) worse(problem error, name string, err error) error {
 	transient := kms.ClassOf(err).Transient() || kms.ClassOf(err) == kms.Canceled
-	if transient || problem == nil && !k.policy.Keys[name].Templated() {
+	if transient || problem == nil && (!k.policy.Keys[name].Templated() || errors.Is(err, errOneID)) {
 		return err
 	}
 	return problem
 }
 
-// openAll opens keys, all at once, and appends them to keys. It adds to problem.
-func (k *keyring) openAll(ctx context.Context, nameByURI map[string]string, keys []kms.Key, problem error) ([]kms.Key, error) {
-	type outcome struct {
-		uri string
-		key kms.Key
-		err error
+// lateKey is a key that is to be opened, and the envelopes that may need it.
+type lateKey struct {
+	name, uri string
+	founds    []*envelope.Found
+	begun     atomic.Bool
+	done      bool
+}
+
+// lateKeys are the keys that one call has to open. The zero value is empty.
+type lateKeys struct {
+	byURI   map[string]*lateKey
+	inOrder []*lateKey
+}
+
+func (l *lateKeys) add(name, uri string, found *envelope.Found) {
+	key := l.byURI[uri]
+	if key == nil {
+		key = &lateKey{name: name, uri: uri}
+		if l.byURI == nil {
+			l.byURI = make(map[string]*lateKey)
+		}
+		l.byURI[uri] = key
+		l.inOrder = append(l.inOrder, key)
+	}
+	key.founds = append(key.founds, found)
+}
+
+// openLate opens keys, keysAtOnce at a time, and adds each, or why it cannot be had, to
+// the envelopes that may need it. It waits for all of them, but no longer than
+// keyPatience if there is a key for any of all.
+func (k *keyring) openLate(ctx context.Context, late []*lateKey, all []envelope.Found) {
+	if len(late) == 0 {
+		return
 	}
 	ctx, cancel := context.WithCancel(ctx) // what is being opened goes on without us
 	defer cancel()
-	outcomes := make(chan outcome, len(nameByURI))
-	for uri, name := range nameByURI {
-		go func() {
-			key, err := k.tenant(ctx, name, uri)
-			outcomes <- outcome{uri, key, err}
-		}()
-	}
+	outcomes := k.startOpening(ctx, late)
+	haveKeys := slices.ContainsFunc(all, func(f envelope.Found) bool { return len(f.Keys) > 0 })
 	patience := time.NewTimer(keyPatience)
 	defer patience.Stop()
-	for waiting := len(nameByURI); waiting > 0; {
+	for range late {
 		var enough <-chan time.Time
-		if len(keys) > 0 {
+		if haveKeys {
 			enough = patience.C
 		}
 		select {
 		case o := <-outcomes:
-			waiting--
-			name := nameByURI[o.uri]
-			delete(nameByURI, o.uri)
-			if o.err == nil {
-				keys = append(keys, o.key)
-				continue
+			o.late.done = true
+			haveKeys = haveKeys || o.err == nil
+			if o.err != nil && kms.ClassOf(o.err) != kms.Canceled {
+				k.remember(o.late.uri, o.err)
 			}
-			if kms.ClassOf(o.err) != kms.Canceled {
-				k.remember(o.uri, o.err)
-			}
-			problem = k.worse(problem, name, o.err)
+			k.give(o)
 		case <-enough:
-			for uri, name := range nameByURI {
-				problem = &kms.Error{
-					Class: kms.Unavailable, Op: "open key", Detail: fmt.Sprintf("key %q: no answer within %s", name, keyPatience),
-					Advice: "check that the KMS is up and reachable from here",
-				}
-				k.remember(uri, problem)
-			}
-			return keys, problem
+			k.giveUp(late)
+			return
 		}
 	}
-	return keys, problem
+}
+
+// openedLate is what became of a lateKey.
+type openedLate struct {
+	late *lateKey
+	key  kms.Key
+	err  error
+}
+
+// startOpening opens keys in the background and sends what becomes of each. Those that
+// have not begun when ctx ends are not opened any more.
+func (k *keyring) startOpening(ctx context.Context, late []*lateKey) <-chan openedLate {
+	outcomes := make(chan openedLate, len(late))
+	queue := make(chan *lateKey, len(late))
+	for _, l := range late {
+		queue <- l
+	}
+	close(queue)
+	for range min(keysAtOnce, len(late)) {
+		go func() {
+			for l := range queue {
+				o := openedLate{late: l}
+				if ctx.Err() != nil {
+					o.err = gaveUpOpening(ctx, l.uri)
+				} else {
+					l.begun.Store(true)
+					o.key, o.err = k.tenant(ctx, l.name, l.uri)
+				}
+				outcomes <- o
+			}
+		}()
+	}
+	return outcomes
+}
+
+// give adds a key, or its error, to the envelopes that may need it.
+func (k *keyring) give(o openedLate) {
+	for _, found := range o.late.founds {
+		if o.err == nil {
+			found.Keys = append(found.Keys, o.key)
+		} else {
+			found.Err = k.worse(found.Err, o.late.name, o.err)
+		}
+	}
+}
+
+// giveUp is called when the keys that are not open yet are not waited for any longer.
+func (k *keyring) giveUp(late []*lateKey) {
+	for _, l := range late {
+		if l.done {
+			continue
+		}
+		err := noAnswerWithin(l.name, keyPatience)
+		if l.begun.Load() {
+			k.remember(l.uri, err)
+		}
+		k.give(openedLate{late: l, err: err})
+	}
+}
+
+// noAnswerWithin says that the key of that name could not be opened in a time.
+func noAnswerWithin(name string, d time.Duration) error {
+	return &kms.Error{
+		Class: kms.Unavailable, Op: "open key", Detail: fmt.Sprintf("key %q: no answer within %s", name, d),
+		Advice: "check that the KMS is up and reachable from here",
+	}
 }

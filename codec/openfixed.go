@@ -32,12 +32,12 @@ func (k *keyring) openFixed(ctx context.Context) (problems []error) {
 			outcomes <- outcome{name, key, err}
 		})
 	}
-	failed := make(map[string]error)
+	opened, failed := make(map[string]*guardedKey), make(map[string]error)
 	patience := time.NewTimer(keyPatience)
 	defer patience.Stop()
 	for len(waiting) > 0 {
 		var enough <-chan time.Time
-		if len(k.fixed) > 0 {
+		if len(opened) > 0 {
 			enough = patience.C
 		}
 		select {
@@ -47,14 +47,11 @@ func (k *keyring) openFixed(ctx context.Context) (problems []error) {
 				failed[o.name] = o.err
 				continue
 			}
-			k.fixed[o.name] = o.key
+			opened[o.name] = o.key
 		case <-enough:
 			late := len(waiting)
 			for name := range waiting {
-				err := &kms.Error{
-					Class: kms.Unavailable, Op: "open key", Detail: fmt.Sprintf("key %q: no answer within %s", name, keyPatience),
-					Advice: "check that the KMS is up and reachable from here",
-				}
+				err := noAnswerWithin(name, keyPatience)
 				failed[name] = err
 				k.remember(k.policy.Keys[name].URI, err)
 			}
@@ -68,12 +65,25 @@ func (k *keyring) openFixed(ctx context.Context) (problems []error) {
 			})
 		}
 	}
+	return k.settle(opened, failed)
+}
+
+// settle keeps the keys that were opened at the start, and returns why the codec cannot
+// start.
+func (k *keyring) settle(opened map[string]*guardedKey, failed map[string]error) (problems []error) {
 	var out []error
 	for _, name := range k.names {
-		err := failed[name]
+		key, err := opened[name], failed[name]
+		if key != nil {
+			k.fixed[name] = key
+			if err := k.checkPlace(key); err != nil {
+				problems = append(problems, err)
+			}
+			k.byID[key.ID()] = append(k.byID[key.ID()], key)
+			continue
+		}
+		k.late = append(k.late, name)
 		switch {
-		case k.fixed[name] != nil:
-			k.flat = append(k.flat, k.fixed[name])
 		case err == nil:
 		case kms.ClassOf(err).Transient():
 			out = append(out, fmt.Errorf("key %q: %w", name, err))
@@ -81,7 +91,7 @@ func (k *keyring) openFixed(ctx context.Context) (problems []error) {
 			problems = append(problems, fmt.Errorf("key %q: %w", name, err))
 		}
 	}
-	if len(k.flat) == 0 {
+	if len(k.fixed) == 0 {
 		problems = append(problems, out...)
 	}
 	return problems

@@ -19,11 +19,13 @@ var (
 )
 
 // PayloadCodec returns the codec in the SDK's own interface, for programs that
-// compose their own data converter. namespace is that of the client; a
-// serialization context overrides it. NewPlugin is the better choice where it
+// compose their own data converter. namespace is that of the client: what it opens, it
+// opens as that namespace (see NewDataConverter). NewPlugin is the better choice where it
 // can be used: it also guards what the data converter never sees.
 //
-// Decode fails as a whole if one payload fails, as the SDK expects.
+// Decode fails as a whole if one payload fails, as the SDK expects. Encode and Decode
+// fail with a *TaskNamespaceError, of Class Denied, in an activity whose task names
+// another namespace.
 func (c *Codec) PayloadCodec(namespace string) converter.PayloadCodec {
 	return &payloadCodec{codec: c, site: site{namespace: namespace}}
 }
@@ -34,9 +36,13 @@ func (p *payloadCodec) Encode(payloads []*commonpb.Payload) ([]*commonpb.Payload
 	if p.site.replay {
 		return payloads, nil // a replayer discards what it encodes; see newReplayConverter
 	}
+	facts, err := p.site.sealing()
+	if err != nil {
+		return nil, err
+	}
 	var out []*commonpb.Payload
-	err := p.codec.at(p.site, func(ctx context.Context) (err error) {
-		out, err = p.codec.encode(ctx, p.site.facts(), payloads)
+	err = p.codec.at(p.site, func(ctx context.Context) (err error) {
+		out, err = p.codec.encode(ctx, facts, payloads)
 		return err
 	})
 	return out, err
@@ -44,9 +50,13 @@ func (p *payloadCodec) Encode(payloads []*commonpb.Payload) ([]*commonpb.Payload
 
 // Decode implements converter.PayloadCodec.
 func (p *payloadCodec) Decode(payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
+	facts, err := p.site.opening()
+	if err != nil {
+		return nil, err
+	}
 	out := make([]*commonpb.Payload, len(payloads))
-	err := p.codec.at(p.site, func(ctx context.Context) error {
-		for i, d := range p.codec.decode(ctx, p.site.facts(), payloads) {
+	err = p.codec.at(p.site, func(ctx context.Context) error {
+		for i, d := range p.codec.decode(ctx, facts, payloads) {
 			if d.Err != nil {
 				return d.Err
 			}

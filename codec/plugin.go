@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync/atomic"
 
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/interceptor"
@@ -18,7 +19,8 @@ import (
 type Plugin struct {
 	clientBase //nolint:unused // the SDK demands it; golangci-lint does not follow the alias
 	workerBase
-	codec *Codec
+	codec   *Codec
+	clients atomic.Bool // it configured one at least
 }
 
 // The SDK gives both bases one name, which a struct cannot embed twice.
@@ -33,8 +35,8 @@ var (
 )
 
 // NewPlugin returns the plugin for client.Options.Plugins; workers made from
-// that client are covered by it, so it does not belong in worker.Options. For a
-// replayer, put it into worker.WorkflowReplayerOptions.Plugins.
+// that client are covered by it. In worker.Options it is refused (see
+// ConfigureWorker). For a replayer, put it into worker.WorkflowReplayerOptions.Plugins.
 //
 // It wraps the client's DataConverter, sets a FailureConverter that seals
 // messages and stack traces, and installs a wire guard: an interceptor that
@@ -45,8 +47,20 @@ var (
 // last if another plugin sets a data converter or a metrics handler.
 func NewPlugin(c *Codec) *Plugin { return &Plugin{codec: c} }
 
+// pluginName is the name of every Plugin, and of a plugin that embeds one.
+const pluginName = "github.com/waxseal/waxseal/codec"
+
 // Name implements client.Plugin and worker.Plugin.
-func (*Plugin) Name() string { return "github.com/waxseal/waxseal/codec" }
+func (*Plugin) Name() string { return pluginName }
+
+// optionsError refuses options of a client or a worker. Its Class is Internal.
+type optionsError struct{ text, hint string }
+
+// Error implements error.
+func (e *optionsError) Error() string { return "codec: " + e.text }
+
+// Hint says what to do next.
+func (e *optionsError) Hint() string { return e.hint }
 
 // ErrFailureConverterSet is returned by client.Dial when the options carry a
 // failure converter of their own, which would send messages unsealed.
@@ -55,6 +69,9 @@ var ErrFailureConverterSet = errors.New("codec: the options already have a Failu
 // ConfigureClient implements client.Plugin.
 func (p *Plugin) ConfigureClient(_ context.Context, o client.PluginConfigureClientOptions) error {
 	opts := o.ClientOptions
+	if listed(opts.Plugins) > 1 {
+		return ErrPluginTwice
+	}
 	if opts.FailureConverter != nil {
 		return ErrFailureConverterSet
 	}
@@ -62,22 +79,56 @@ func (p *Plugin) ConfigureClient(_ context.Context, o client.PluginConfigureClie
 	if namespace == "" {
 		namespace = client.DefaultNamespace
 	}
-	g := &guard{codec: p.codec, namespace: namespace, parent: opts.DataConverter, storage: len(opts.ExternalStorage.Drivers) > 0}
-	opts.DataConverter = wrapConverter(p.codec, site{namespace: namespace}, opts.DataConverter)
+	via := new(connection)
+	g := &guard{codec: p.codec, namespace: namespace, via: via, parent: opts.DataConverter, storage: len(opts.ExternalStorage.Drivers) > 0}
+	opts.DataConverter = wrapConverter(p.codec, site{namespace: namespace, via: via}, opts.DataConverter)
 	opts.FailureConverter = NewFailureConverter(opts.DataConverter)
 	// First: next to the SDK, so that other interceptors see nothing of what it passes on.
-	opts.Interceptors = append([]interceptor.ClientInterceptor{&activities{codec: p.codec, namespace: namespace, failures: opts.FailureConverter}}, opts.Interceptors...)
-	opts.ContextPropagators = append([]workflow.ContextPropagator{&headerOpener{codec: p.codec, namespace: namespace}}, opts.ContextPropagators...)
+	opts.Interceptors = append([]interceptor.ClientInterceptor{&changeNamer{changes: p.codec.changes}, &activities{codec: p.codec, namespace: namespace, failures: opts.FailureConverter}}, opts.Interceptors...)
+	opts.ContextPropagators = append([]workflow.ContextPropagator{&headerOpener{codec: p.codec, namespace: namespace, via: via}}, opts.ContextPropagators...)
 	p.codec.reportTo(opts.MetricsHandler)
 	// Innermost: nothing that the SDK or another interceptor adds comes after it.
 	opts.ConnectionOptions.DialOptions = append(slices.Clip(opts.ConnectionOptions.DialOptions), grpc.WithChainUnaryInterceptor(g.unary))
+	p.clients.Store(true)
 	return nil
 }
 
-// ConfigureWorker implements worker.Plugin: queries get errors where workflow code is held.
-func (*Plugin) ConfigureWorker(_ context.Context, o worker.PluginConfigureWorkerOptions) error {
+// ErrPluginTwice is returned by client.Dial, and by the constructor of a replayer, when
+// the options list the plugin twice: only one can be next to the SDK and the wire.
+var ErrPluginTwice error = &optionsError{
+	text: "the options list the Waxseal plugin twice",
+	hint: "list one codec.NewPlugin, for the codec that is to seal and open here",
+}
+
+// ErrWorkerPlugin is what worker.New panics with when worker.Options.Plugins lists
+// the plugin. It has no effect on the client there, and the client converts, sends
+// and receives whatever the worker does.
+var ErrWorkerPlugin error = &optionsError{
+	text: "worker.Options.Plugins lists the Waxseal plugin, which seals nothing there",
+	hint: "move codec.NewPlugin to client.Options.Plugins of the client that the worker is made with; its workers have it from there",
+}
+
+// ConfigureWorker implements worker.Plugin: queries get errors where workflow code
+// is held. It fails with ErrWorkerPlugin, and worker.New panics with that, unless the
+// plugin configured the worker's client. The SDK passes no client. But it calls
+// the plugins of the client's options, each of which configured that client, and those
+// of the worker's options, and this one is not to be among the latter.
+func (p *Plugin) ConfigureWorker(_ context.Context, o worker.PluginConfigureWorkerOptions) error {
+	if listed(o.WorkerOptions.Plugins) > 0 || !p.clients.Load() {
+		return ErrWorkerPlugin
+	}
 	o.WorkerOptions.Interceptors = append(slices.Clip(o.WorkerOptions.Interceptors), &queryMarker{})
 	return nil
+}
+
+// listed counts the Waxseal plugins in a list.
+func listed[P interface{ Name() string }](plugins []P) (n int) {
+	for _, p := range plugins {
+		if p.Name() == pluginName {
+			n++
+		}
+	}
+	return n
 }
 
 // StopWorker implements worker.Plugin: the tasks that are held are given back to
@@ -94,8 +145,17 @@ var ErrUnguarded = errors.New("codec: the existing client was dialed without the
 
 // NewClient implements client.Plugin.
 func (p *Plugin) NewClient(ctx context.Context, o client.PluginNewClientOptions, next func(context.Context, client.PluginNewClientOptions) error) error {
-	if o.FromExisting != nil && !guarded(ctx, o.FromExisting.WorkflowService()) {
+	if o.FromExisting == nil {
+		return next(ctx, o)
+	}
+	existing, ok := guarded(ctx, o.FromExisting.WorkflowService())
+	if !ok {
 		return ErrUnguarded
+	}
+	for _, propagator := range o.ClientOptions.ContextPropagators {
+		if h, ok := propagator.(*headerOpener); ok && h.codec == p.codec {
+			h.via.shares = existing
+		}
 	}
 	return next(ctx, o)
 }
@@ -103,6 +163,9 @@ func (p *Plugin) NewClient(ctx context.Context, o client.PluginNewClientOptions,
 // ConfigureWorkflowReplayer implements worker.Plugin.
 func (p *Plugin) ConfigureWorkflowReplayer(_ context.Context, o worker.PluginConfigureWorkflowReplayerOptions) error {
 	opts := o.WorkflowReplayerOptions
+	if listed(opts.Plugins) > 1 {
+		return ErrPluginTwice
+	}
 	if opts.FailureConverter != nil {
 		return ErrFailureConverterSet
 	}
@@ -116,7 +179,7 @@ func (p *Plugin) ConfigureWorkflowReplayer(_ context.Context, o worker.PluginCon
 func (p *Plugin) ReplayWorkflow(ctx context.Context, o worker.PluginReplayWorkflowOptions, next func(context.Context, worker.PluginReplayWorkflowOptions) error) error {
 	if o.History != nil {
 		o.History = proto.CloneOf(o.History)
-		if err := p.codec.openHeaders(ctx, "", o.History); err != nil {
+		if err := p.codec.openHeaders(ctx, "", o.History, false); err != nil {
 			return err
 		}
 	}

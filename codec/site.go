@@ -1,6 +1,7 @@
 package codec
 
 import (
+	"cmp"
 	"context"
 
 	"go.temporal.io/sdk/activity"
@@ -15,6 +16,8 @@ import (
 type site struct {
 	// namespace is the client's, known from its options.
 	namespace string
+	// via is the client's connection; nil if the converter is not of a client with the plugin.
+	via *connection
 	// serialization is what WithSerializationContext told last; nil if nothing.
 	serialization converter.SerializationContext
 	// workflow is set while workflow code runs.
@@ -46,19 +49,26 @@ func (c *Codec) at(s site, convert func(ctx context.Context) error) error {
 // taskRun reports whether a conversion is part of a workflow task, and of which run,
 // empty if that is not known. Beside workflow code (see suspect) it is the run whose
 // task is open; where there is none, or tasks of several runs, there is no telling.
-func (c *Codec) taskRun(s site) (run string, inTask bool) {
+func (c *Codec) taskRun(s site) (run runKey, inTask bool) {
 	if s.workflow != nil {
-		return runOf(s.workflow), true
+		running := s.running()
+		run = runKey{s.via.root(), runOf(s.workflow)}
+		for _, t := range c.tasks.of(s.via, running.Namespace, running.WorkflowID) {
+			if t.run == run.id {
+				run = t.runKey()
+			}
+		}
+		return run, true
 	}
 	if _, ok := s.serialization.(converter.WorkflowSerializationContext); !ok || s.ctx != nil {
-		return "", false
+		return runKey{}, false
 	}
 	facts := s.facts()
-	for i, t := range c.tasks.of(facts.Namespace, facts.WorkflowID) {
-		if i > 0 && t.run != run {
-			return "", false
+	for i, t := range c.tasks.of(s.via, facts.Namespace, facts.WorkflowID) {
+		if i > 0 && t.runKey() != run {
+			return runKey{}, false
 		}
-		run, inTask = t.run, true
+		run, inTask = t.runKey(), true
 	}
 	return run, inTask
 }
@@ -71,9 +81,11 @@ func (s site) context() context.Context {
 	return context.Background()
 }
 
-// facts puts together what is known. A serialization context speaks of the
-// payload and wins; the workflow or activity that runs speaks only for payloads
-// of its own, not for those it sends to a child or to another workflow.
+// facts puts together what is known of a payload and of the workflow or activity that
+// it is addressed to. A serialization context describes the payload and wins; the
+// workflow or activity that runs describes only payloads of its own, not those that it
+// sends to a child or to another workflow. The namespace may be the server's word: see
+// sealing and opening.
 func (s site) facts() policy.Facts {
 	f := policy.Facts{Namespace: s.namespace}
 	running := s.running()
@@ -83,18 +95,14 @@ func (s site) facts() policy.Facts {
 			f.WorkflowType, f.TaskQueue = running.WorkflowType, running.TaskQueue
 		}
 		f.WorkflowID = sc.WorkflowID
-		if sc.Namespace != "" {
-			f.Namespace = sc.Namespace
-		}
+		f.Namespace = cmp.Or(sc.Namespace, f.Namespace)
 	case converter.ActivitySerializationContext:
-		f.WorkflowID, f.WorkflowType = sc.WorkflowID, sc.WorkflowType
-		f.ActivityType, f.TaskQueue = sc.ActivityType, sc.TaskQueue
-		if sc.Namespace != "" {
-			f.Namespace = sc.Namespace
-		}
+		f = factsOf(sc)
+		f.Namespace = cmp.Or(sc.Namespace, s.namespace)
 	case nil:
 		if running.Namespace != "" {
 			f = running
+			f.Namespace = s.namespace
 		}
 	}
 	if s.replay {
@@ -103,18 +111,67 @@ func (s site) facts() policy.Facts {
 	return f
 }
 
+func factsOf(sc converter.ActivitySerializationContext) policy.Facts {
+	return policy.Facts{
+		Namespace: sc.Namespace, WorkflowID: sc.WorkflowID, WorkflowType: sc.WorkflowType,
+		ActivityType: sc.ActivityType, TaskQueue: sc.TaskQueue,
+	}
+}
+
+// sealing returns the facts that choose the rule to seal under. They are the
+// addressee's, and the program names its namespace: it may start a child, signal, or
+// complete an activity in another one. The exception is the activity that runs: the
+// SDK takes its namespace from the task, where the server states it.
+func (s site) sealing() (policy.Facts, error) {
+	f := s.facts()
+	sc, ok := s.serialization.(converter.ActivitySerializationContext)
+	if !ok || f.Namespace == s.namespace || s.replay {
+		return f, nil
+	}
+	running, of := s.running(), factsOf(sc)
+	running.WorkflowType, of.WorkflowType = "", "" // of a task without a workflow the SDK drops it
+	if running == of {
+		return policy.Facts{}, taskOfAnother("seal payload", s.namespace, f.Namespace)
+	}
+	return f, nil
+}
+
+// opening returns the facts of the reader. Its namespace is the client's, whatever the
+// payload's serialization context says: that one names the addressee, which is a child's
+// namespace where a parent opens the child's result, and in an activity the server's word.
+func (s site) opening() (policy.Facts, error) {
+	f := s.facts()
+	_, ofActivity := s.serialization.(converter.ActivitySerializationContext)
+	switch {
+	case s.replay:
+		return f, nil
+	case s.namespace == "" && (s.serialization != nil || s.running().Namespace != ""):
+		return policy.Facts{}, taskOfAnother("open payload", "", cmp.Or(f.Namespace, s.running().Namespace))
+	case f.Namespace == s.namespace:
+		return f, nil
+	case ofActivity:
+		return policy.Facts{}, taskOfAnother("open payload", s.namespace, f.Namespace)
+	}
+	return policy.Facts{Namespace: s.namespace}, nil
+}
+
 // owner returns the facts of the workflow that waits if something is to be held.
 func (s site) owner() policy.Facts {
 	if s.replay {
 		return policy.Facts{}
 	}
-	if running := s.running(); running.Namespace != "" {
-		return running
+	running := s.running()
+	if running.Namespace == "" {
+		return s.facts()
 	}
-	return s.facts()
+	if s.workflow == nil {
+		running.Namespace = s.namespace // the task's is the server's word
+	}
+	return running
 }
 
-// running returns the facts of the workflow or activity whose code this is.
+// running returns the facts of the workflow or activity whose code this is. An
+// activity's namespace is the server's word; the SDK takes a workflow's from the client.
 func (s site) running() policy.Facts {
 	if s.workflow != nil {
 		return runningWorkflow(s.workflow)

@@ -34,7 +34,13 @@ type waits struct {
 	limit time.Duration
 
 	mu   sync.Mutex
-	runs *simplelru.LRU[string, waited]
+	runs *simplelru.LRU[runKey, waited]
+}
+
+// runKey is a workflow run of a connection; id is empty if the run is not known.
+type runKey struct {
+	via *connection
+	id  string
 }
 
 type waited struct {
@@ -44,12 +50,12 @@ type waited struct {
 
 func newWaits(limit time.Duration) *waits {
 	// It fails only for a size below one.
-	runs, _ := simplelru.NewLRU[string, waited](maxWaits, nil)
+	runs, _ := simplelru.NewLRU[runKey, waited](maxWaits, nil)
 	return &waits{limit: limit, runs: runs}
 }
 
 // begin is called when a task of a run comes.
-func (w *waits) begin(run string) {
+func (w *waits) begin(run runKey) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.runs.Remove(run)
@@ -57,7 +63,7 @@ func (w *waits) begin(run string) {
 
 // left returns how long a run may wait now, usualWait at least. A run that is not
 // known has all of it.
-func (w *waits) left(run string) time.Duration {
+func (w *waits) left(run runKey) time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	spent, ok := w.runs.Get(run)
@@ -68,9 +74,9 @@ func (w *waits) left(run string) time.Duration {
 }
 
 // spend counts how long a run has waited since a moment.
-func (w *waits) spend(run string, since time.Time) {
+func (w *waits) spend(run runKey, since time.Time) {
 	over := time.Since(since) - usualWait
-	if run == "" || over <= 0 {
+	if run.id == "" || over <= 0 {
 		return
 	}
 	w.mu.Lock()
@@ -84,7 +90,7 @@ func (w *waits) spend(run string, since time.Time) {
 }
 
 // bound gives ctx the deadline that a run has left. The caller calls done.
-func (w *waits) bound(ctx context.Context, run string) (_ context.Context, done func()) {
+func (w *waits) bound(ctx context.Context, run runKey) (_ context.Context, done func()) {
 	start, left := time.Now(), w.left(run)
 	ctx, cancel := context.WithTimeoutCause(ctx, left, &lateError{after: left})
 	return ctx, func() {

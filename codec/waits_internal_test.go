@@ -16,7 +16,7 @@ func TestWaitsOfOneTaskAddUp(t *testing.T) {
 		w := newWaits(3 * time.Second)
 		convert := func(run string, takes time.Duration) time.Duration {
 			start := time.Now()
-			ctx, done := w.bound(t.Context(), run)
+			ctx, done := w.bound(t.Context(), runKey{id: run})
 			defer done()
 			select {
 			case <-time.After(takes):
@@ -34,7 +34,7 @@ func TestWaitsOfOneTaskAddUp(t *testing.T) {
 		if limit := 3*time.Second + 5*usualWait; all > limit {
 			t.Errorf("five conversions took %v, more than %v", all, limit)
 		}
-		if got := w.left("slow"); got != usualWait {
+		if got := w.left(runKey{id: "slow"}); got != usualWait {
 			t.Errorf("%v left, want %v", got, usualWait)
 		}
 		if got := convert("another run", time.Minute); got != 3*time.Second {
@@ -43,7 +43,7 @@ func TestWaitsOfOneTaskAddUp(t *testing.T) {
 		for range 100 {
 			convert("far away", usualWait)
 		}
-		if got := w.left("far away"); got != 3*time.Second {
+		if got := w.left(runKey{id: "far away"}); got != 3*time.Second {
 			t.Errorf("a KMS that is far away used the wait up, %v left", got)
 		}
 		for range 2 {
@@ -51,23 +51,23 @@ func TestWaitsOfOneTaskAddUp(t *testing.T) {
 				t.Errorf("an unknown run waited %v", got)
 			}
 		}
-		w.begin("another run")
-		if got := w.left("another run"); got != 3*time.Second {
+		w.begin(runKey{id: "another run"})
+		if got := w.left(runKey{id: "another run"}); got != 3*time.Second {
 			t.Errorf("a new task has %v left", got)
 		}
 		convert("no guard", time.Minute)
 		time.Sleep(waitWindow) //nolint:forbidigo // the clock is the test's
-		if got := w.left("no guard"); got != 3*time.Second {
+		if got := w.left(runKey{id: "no guard"}); got != 3*time.Second {
 			t.Errorf("after the window %v are left", got)
 		}
-		if got := convert("no guard", time.Minute); got != 3*time.Second || w.left("no guard") != usualWait {
+		if got := convert("no guard", time.Minute); got != 3*time.Second || w.left(runKey{id: "no guard"}) != usualWait {
 			t.Errorf("after the window it waited %v", got)
 		}
 	})
 }
 
 func TestLateIsUnavailable(t *testing.T) {
-	ctx, done := newWaits(time.Nanosecond).bound(t.Context(), "run")
+	ctx, done := newWaits(time.Nanosecond).bound(t.Context(), runKey{id: "run"})
 	defer done()
 	<-ctx.Done()
 	err := new(Codec).timedOut(ctx, "open payload", ctx.Err())

@@ -8,7 +8,7 @@ import (
 )
 
 // ErrNotConfigured is in the chain of the error for an envelope none of whose
-// keys the caller configured. No KMS has been asked.
+// keys the caller configured, for its namespace at least. No KMS has been called.
 var ErrNotConfigured = errors.New("envelope: sealed under a key that is not configured")
 
 // ErrClosed is in the chain of errors from a Sealer or Opener that was closed.

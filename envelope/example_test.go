@@ -29,7 +29,7 @@ func Example() {
 		log.Fatal(err)
 	}
 	opener, err := envelope.NewOpener(envelope.OpenerConfig{
-		Keys: func(context.Context, string) ([]kms.Key, error) { return []kms.Key{key}, nil },
+		Keys: envelope.StaticKeys(key),
 	})
 	if err != nil {
 		log.Fatal(err)

@@ -1,7 +1,6 @@
 package envelope_test
 
 import (
-	"context"
 	"testing"
 	"time"
 
@@ -37,7 +36,7 @@ func keysOf(fakes []*kmstest.Fake) []kms.Key {
 
 func newOpener(t testing.TB, change func(*envelope.OpenerConfig), fakes ...*kmstest.Fake) *envelope.Opener {
 	t.Helper()
-	cfg := envelope.OpenerConfig{Keys: func(context.Context, string) ([]kms.Key, error) { return keysOf(fakes), nil }}
+	cfg := envelope.OpenerConfig{Keys: envelope.StaticKeys(keysOf(fakes)...)}
 	if change != nil {
 		change(&cfg)
 	}

@@ -113,7 +113,7 @@ func TestBuffersOfUnwrap(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			kek := &keepingKEK{Fake: fake.Reopen(), after: func() {}}
 			kek.Always(tc.fault)
-			o, err := envelope.NewOpener(envelope.OpenerConfig{Keys: func(context.Context, string) ([]kms.Key, error) { return []kms.Key{kek}, nil }})
+			o, err := envelope.NewOpener(envelope.OpenerConfig{Keys: envelope.StaticKeys(kek)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -133,7 +133,7 @@ func TestUnwrapWhoseGoroutineEnds(t *testing.T) {
 	fake := kmstest.NewFake("a")
 	sealed := mustSeal(t, newSealer(t, envelope.SealerConfig{}, fake), claims, "x", "y")
 	kek := &keepingKEK{Fake: fake.Reopen(), after: runtime.Goexit}
-	o, err := envelope.NewOpener(envelope.OpenerConfig{Keys: func(context.Context, string) ([]kms.Key, error) { return []kms.Key{kek}, nil }})
+	o, err := envelope.NewOpener(envelope.OpenerConfig{Keys: envelope.StaticKeys(kek)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -123,7 +123,7 @@ func among(envelopes [][]byte) func([]byte) bool {
 }
 
 func (h *holder) newOpener(cfg envelope.OpenerConfig) (*envelope.Opener, error) {
-	cfg.Keys = func(context.Context, string) ([]kms.Key, error) { return []kms.Key{h.kek}, nil }
+	cfg.Keys = envelope.StaticKeys(h.kek)
 	return envelope.NewOpener(cfg)
 }
 

@@ -1,7 +1,6 @@
 package envelope
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -30,12 +29,11 @@ const (
 
 // OpenerConfig says how an Opener opens. Keys is required.
 type OpenerConfig struct {
-	// Keys returns the KEKs that may be asked about envelopes of a namespace.
-	// The namespace is what the envelope claims and may be an attacker's choice:
-	// Keys must answer from configuration alone. With an error it may return those
-	// keys that could be had all the same: they are tried, and the error counts as
-	// that of a recipient.
-	Keys func(ctx context.Context, namespace string) ([]kms.Key, error)
+	// Keys returns the KEKs that may be called for each envelope, in order. Open calls
+	// it once, with all envelopes that may need one. Keys must answer from
+	// configuration alone: what a Wanted says may be forged. StaticKeys returns one for
+	// programs whose KEKs are the same for all envelopes.
+	Keys func(ctx context.Context, wanted []Wanted) []Found
 	// CacheEntries is how many unwrapped data keys are kept, DefaultCacheEntries if zero.
 	CacheEntries int
 	// Fresh is how long a data key serves without asking the KMS again, ±10 %,
@@ -72,6 +70,9 @@ type Item struct {
 	// KeyIDs name the recipients' keys, in order, where the envelope leaves that
 	// to its container; nil otherwise.
 	KeyIDs []string
+	// Reader is the namespace that the envelope is opened in, empty where that is not
+	// known. OpenerConfig.Keys decides by it, nothing else does.
+	Reader string
 	// Accept, if set, is asked once the envelope is parsed and before any key is:
 	// an error refuses it. The claims are not yet proven then; an envelope whose
 	// claims were altered fails later, whatever Accept said.
@@ -145,10 +146,10 @@ func verdict(err error) cache.Verdict {
 }
 
 // learn puts a data key that was just wrapped into the cache.
-func (o *Opener) learn(kekID string, blob []byte, ec kms.Context, key *dataKey) {
+func (o *Opener) learn(kek kek, blob []byte, ec kms.Context, key *dataKey) {
 	own := key.clone()
 	own.proven.Store(true)
-	o.cache.Put(cacheKeyOf(kekID, blob, ec.AssociatedData()), own).Release()
+	o.cache.Put(cacheKeyOf(kek, blob, ec.AssociatedData()), own).Release()
 }
 
 // Close cancels unwraps under way, waits for them and wipes the cache.
@@ -157,6 +158,9 @@ func (o *Opener) Close() { o.cache.Close() }
 // Open opens each item: one Opened for each, in order, each with an error of
 // its own. Distinct data keys that are not cached are unwrapped together, one
 // call for each KEK and encryption context.
+//
+// An envelope has one candidate for each KEK: of several recipients of one KEK, the
+// first. No Sealer makes such envelopes, and no forger has one KEK called several times.
 //
 // An envelope with several recipients opens without a KMS if the data key of any
 // of them is fresh in the cache. Otherwise the recipients are asked in order,
@@ -169,7 +173,7 @@ func (o *Opener) Close() { o.cache.Close() }
 //
 // Classes: Corrupt for an envelope that is malformed, altered or cut short;
 // Denied, with ErrNotConfigured in the chain, for one whose keys are not
-// configured; Canceled if ctx ended; otherwise the KMS's. With several
+// configured, or what OpenerConfig.Keys says of it; Canceled if ctx ended; otherwise the KMS's. With several
 // recipients that is one that waiting may cure, if there is such.
 func (o *Opener) Open(ctx context.Context, items ...Item) []Opened {
 	return o.open(ctx, items, false)
@@ -178,13 +182,17 @@ func (o *Opener) Open(ctx context.Context, items ...Item) []Opened {
 // open opens each item, or with keyOnly has its data key in the cache.
 func (o *Opener) open(ctx context.Context, items []Item, keyOnly bool) []Opened {
 	out := make([]Opened, len(items))
-	var pending []*opening
+	parsed := make([]*opening, 0, len(items))
 	for i := range items {
-		p := o.prepare(ctx, &items[i], &out[i])
-		if p == nil {
-			continue
+		if p := prepare(&items[i], &out[i]); p != nil {
+			p.keyOnly = keyOnly
+			parsed = append(parsed, p)
 		}
-		if p.keyOnly = keyOnly; !o.fromCache(ctx, p) {
+	}
+	o.findKeys(ctx, parsed)
+	var pending []*opening
+	for _, p := range parsed {
+		if !p.done && !o.fromCache(ctx, p) {
 			pending = append(pending, p)
 		}
 	}
@@ -194,8 +202,8 @@ func (o *Opener) open(ctx context.Context, items []Item, keyOnly bool) []Opened 
 	return out
 }
 
-// prepare does what needs no KMS. It returns nil if that settles the item.
-func (o *Opener) prepare(ctx context.Context, item *Item, out *Opened) *opening {
+// prepare does what needs no key. It returns nil if that settles the item.
+func prepare(item *Item, out *Opened) *opening {
 	env, err := format.Parse(item.Envelope)
 	if err != nil {
 		out.Err = corrupt(err.Error(), err)
@@ -210,32 +218,32 @@ func (o *Opener) prepare(ctx context.Context, item *Item, out *Opened) *opening 
 			return nil
 		}
 	}
-	configured, keysErr := o.cfg.Keys(ctx, out.Claims.Namespace)
-	p := &opening{out: out, env: env, ec: out.Claims.EncryptionContext()}
-	if keysErr != nil {
-		p.errs = append(p.errs, keysErr)
-	}
-	ad := p.ec.AssociatedData()
-	for i, recipient := range env.Recipients {
-		id, _ := kms.SplitVersionedID(out.KeyIDs[i])
-		for _, k := range configured {
-			if k.ID() == id {
-				// A copy: an unwrap outlives a caller who gives up, and the envelope is theirs.
-				p.left = append(p.left, candidate{key: k, blob: bytes.Clone(recipient.WrappedKey), id: cacheKeyOf(id, recipient.WrappedKey, ad)})
-			}
-		}
-	}
-	if len(p.left) == 0 && keysErr != nil {
-		out.Err = fmt.Errorf("envelope: open: %w", keysErr)
-		return nil
-	}
-	if len(p.left) == 0 {
-		id, _ := kms.SplitVersionedID(out.KeyIDs[0])
-		out.Err = openError(kms.Denied, id, "the envelope is sealed under a key that is not configured here",
-			"if that key may open it, add it to keys in the configuration; no KMS was asked", ErrNotConfigured)
-		return nil
+	p := &opening{out: out, env: env, ec: out.Claims.EncryptionContext(), wanted: Wanted{Namespace: out.Claims.Namespace, Reader: item.Reader}}
+	for _, id := range out.KeyIDs {
+		id, _ = kms.SplitVersionedID(id)
+		p.wanted.KEKs = append(p.wanted.KEKs, id)
 	}
 	return p
+}
+
+// findKeys finds the candidates of each item, and settles those that have none.
+func (o *Opener) findKeys(ctx context.Context, items []*opening) {
+	if len(items) == 0 {
+		return
+	}
+	wanted := make([]Wanted, len(items))
+	for i, p := range items {
+		wanted[i] = p.wanted
+	}
+	found := o.cfg.Keys(ctx, wanted)
+	for i, p := range items {
+		if len(found) != len(items) {
+			p.settle(nil, openError(kms.Internal, "", fmt.Sprintf("Keys answered %d times for %d envelopes", len(found), len(items)),
+				"this is a bug in the calling program", nil))
+			continue
+		}
+		p.choose(found[i])
+	}
 }
 
 // recipientKeyIDs pairs recipients with key IDs, from inside the envelope or

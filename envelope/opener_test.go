@@ -158,7 +158,7 @@ func TestKMSBreaksItsContract(t *testing.T) {
 	wantClass(t, openOne(t, newOpener(t, nil, key), item).Err, kms.Internal)
 	short := shortKey{key}
 	o := newOpener(t, func(c *envelope.OpenerConfig) {
-		c.Keys = func(context.Context, string) ([]kms.Key, error) { return []kms.Key{short}, nil }
+		c.Keys = envelope.StaticKeys(short)
 	})
 	wantClass(t, openOne(t, o, item).Err, kms.Corrupt)
 }
@@ -266,7 +266,9 @@ func TestKeysFunctionFails(t *testing.T) {
 	key := kmstest.NewFake("a")
 	item := items(mustSeal(t, newSealer(t, envelope.SealerConfig{}, key), claims, "x")...)[0]
 	o := newOpener(t, func(c *envelope.OpenerConfig) {
-		c.Keys = func(context.Context, string) ([]kms.Key, error) { return nil, &kms.Error{Class: kms.Throttled} }
+		c.Keys = func(context.Context, []envelope.Wanted) []envelope.Found {
+			return []envelope.Found{{Err: &kms.Error{Class: kms.Throttled}}}
+		}
 	})
 	wantClass(t, openOne(t, o, item).Err, kms.Throttled)
 }
@@ -366,7 +368,7 @@ func TestDecompressionIsBounded(t *testing.T) {
 }
 
 func TestNewOpenerRefuses(t *testing.T) {
-	keys := func(context.Context, string) ([]kms.Key, error) { return nil, nil }
+	keys := envelope.StaticKeys()
 	for name, cfg := range map[string]envelope.OpenerConfig{
 		"no keys":          {},
 		"plaintext bound":  {Keys: keys, MaxPlaintext: format.MaxPlaintext + 1},
@@ -424,7 +426,7 @@ func TestCallerWhoGaveUpMayReuseTheEnvelope(t *testing.T) {
 	sealed := mustSeal(t, newSealer(t, envelope.SealerConfig{}, fake), claims, "x")[0].Envelope
 	key := &lateKey{Fake: fake, asked: make(chan struct{}), gate: make(chan struct{}), done: make(chan struct{})}
 	o := newOpener(t, func(cfg *envelope.OpenerConfig) {
-		cfg.Keys = func(context.Context, string) ([]kms.Key, error) { return []kms.Key{key}, nil }
+		cfg.Keys = envelope.StaticKeys(key)
 	})
 	mine := bytes.Clone(sealed)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -1,9 +1,11 @@
 package envelope
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/waxseal/waxseal/cache"
 	"github.com/waxseal/waxseal/envelope/format"
@@ -13,25 +15,57 @@ import (
 // candidate is one recipient whose KEK is configured.
 type candidate struct {
 	key  kms.Key
+	kek  kek
 	blob []byte
 	id   cacheKey
 }
 
 // opening is an item on its way: parsed, with the recipients left to ask.
 type opening struct {
-	out   *Opened
-	env   *format.Envelope
-	ec    kms.Context
-	left  []candidate // not asked yet, in order
-	asked []string    // KEKs whose lookups have not arrived, in the order in which they were asked
-	errs  []error
-	done  bool
+	out    *Opened
+	env    *format.Envelope
+	ec     kms.Context
+	wanted Wanted
+	left   []candidate // not asked yet, in order
+	asked  []kek       // KEKs whose lookups have not arrived, in the order in which they were asked
+	errs   []error
+	done   bool
 	// keyOnly says that the data key is wanted, and no plaintext.
 	keyOnly bool
 
 	// stale is a data key past its fresh lifetime, for want of a better one.
 	stale    *cache.Ref[*dataKey]
 	staleOne candidate
+}
+
+// choose makes candidates of the keys that were found, one for each KEK, and settles p
+// if there are none.
+func (p *opening) choose(found Found) {
+	if found.Err != nil {
+		p.errs = append(p.errs, found.Err)
+	}
+	ad := p.ec.AssociatedData()
+	for i, id := range p.wanted.KEKs {
+		for _, key := range found.Keys {
+			if key.ID() != id {
+				continue
+			}
+			kek := kekOf(key)
+			if slices.ContainsFunc(p.left, func(c candidate) bool { return c.kek == kek }) {
+				continue
+			}
+			blob := bytes.Clone(p.env.Recipients[i].WrappedKey) // an unwrap outlives a caller who gives up, and the envelope is the caller's
+			p.left = append(p.left, candidate{key: key, kek: kek, blob: blob, id: cacheKeyOf(kek, blob, ad)})
+		}
+	}
+	switch {
+	case len(p.left) > 0:
+	case found.Err != nil:
+		p.fail()
+	default:
+		p.settle(nil, openError(kms.Denied, p.wanted.KEKs[0], "the envelope is sealed under a key that is not configured here",
+			"if that key may open it, add it to keys in the configuration; no KMS was asked", ErrNotConfigured))
+	}
 }
 
 // fromCache opens p with a data key that is fresh in the cache, whichever

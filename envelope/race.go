@@ -94,32 +94,32 @@ func (r *race) patience() time.Duration {
 	return after
 }
 
-// without takes the first id out of ids.
-func without(ids []string, id string) []string {
-	if i := slices.Index(ids, id); i >= 0 {
-		return slices.Delete(ids, i, i+1)
+// without takes k out of keks.
+func without(keks []kek, k kek) []kek {
+	if i := slices.Index(keks, k); i >= 0 {
+		return slices.Delete(keks, i, i+1)
 	}
-	return ids
+	return keks
 }
 
 // ask asks the next recipient of each item, those of one KEK together.
 func (r *race) ask(items []*opening) {
 	patience := r.patience()
 	var lookups []*lookup
-	byKEK := make(map[string]*lookup)
+	byKEK := make(map[kek]*lookup)
 	othersWait := make(map[*lookup]bool)
 	for _, p := range items {
 		c := p.left[0]
 		p.left = p.left[1:]
-		l, ok := byKEK[c.key.ID()]
+		l, ok := byKEK[c.kek]
 		if !ok {
 			l = &lookup{until: time.Now().Add(patience)}
-			byKEK[c.key.ID()] = l
+			byKEK[c.kek] = l
 			lookups = append(lookups, l)
 		}
 		l.items, l.asked = append(l.items, p), append(l.asked, c)
 		othersWait[l] = othersWait[l] || len(p.left) > 0 || len(p.asked) > 0 || p.stale != nil
-		p.asked = append(p.asked, c.key.ID())
+		p.asked = append(p.asked, c.kek)
 	}
 	for _, l := range lookups {
 		if othersWait[l] {
@@ -149,8 +149,8 @@ func (r *race) takeIn(a arrival) []*opening {
 	var next []*opening
 	a.here = true
 	for i, p := range a.items {
-		first := p.asked[0]
-		p.asked = without(p.asked, a.asked[i].key.ID())
+		first := p.asked[0].id
+		p.asked = without(p.asked, a.asked[i].kek)
 		if p.done {
 			a.outcomes[i].Ref.Release()
 			continue

@@ -216,7 +216,7 @@ func (s *Sealer) isClosed() bool {
 }
 
 func (s *Sealer) poolFor(ec kms.Context) (*pool, error) {
-	id := cacheKeyOf("", nil, ec.AssociatedData())
+	id := cacheKeyOf(kek{}, nil, ec.AssociatedData())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {

@@ -111,7 +111,7 @@ func (s *Sealer) wrap(n int, ec kms.Context, pending *pending) ([]*sealingKey, e
 	}
 	if s.cfg.Opener != nil {
 		for _, k := range keys {
-			s.cfg.Opener.learn(s.keyIDs[0], k.recipients[0].WrappedKey, ec, k.key)
+			s.cfg.Opener.learn(kekOf(s.cfg.Keys[0]), k.recipients[0].WrappedKey, ec, k.key)
 		}
 	}
 	return keys, nil

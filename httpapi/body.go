@@ -9,6 +9,11 @@ import (
 	"os"
 	"strings"
 	"sync/atomic"
+
+	commonpb "go.temporal.io/api/common/v1"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/waxseal/waxseal/internal/payloadjson"
 )
 
 // firstRead is how much memory, in bytes, a body gets before any of it arrived.
@@ -102,6 +107,11 @@ func readFailure(r *http.Request, err error) reason {
 const (
 	objectCost = 160 // a payload, its metadata, or an external payload, for each "{"
 	memberCost = 112 // a metadata entry, for each ":"
+	// sealCost is what sealing adds to a payload of any size: its data key, the
+	// envelope of one recipient, the new payload and what that adds to the answer.
+	sealCost = 1280
+	// sealedObjectCost is what of this is neither the envelope nor its JSON.
+	sealedObjectCost = 512
 	// memoryPerHeld is how much memory Limits lets a request take for each byte
 	// of HeldBytes.
 	memoryPerHeld = 4
@@ -113,6 +123,22 @@ const (
 func (s *Server) weigh(x *exchange, body []byte) bool {
 	objects, members := bytes.Count(body, []byte("{")), bytes.Count(body, []byte(":"))
 	return s.grow(x, 2*int64(len(body))+int64(objects)*objectCost+int64(members)*memberCost)
+}
+
+// sealingCost is the memory that sealing payloads will take beside them: for each byte
+// the ciphertext and its JSON (the marshalled plaintext is gone when that is made), and
+// sealCost for each payload.
+func sealingCost(in []*commonpb.Payload) int64 {
+	cost := int64(len(in)) * sealCost
+	for _, p := range in {
+		cost += int64(proto.Size(p)) * 7 / 3
+	}
+	return cost
+}
+
+// sealedCost is the memory that sealed payloads and their JSON take.
+func sealedCost(out []*commonpb.Payload) int64 {
+	return int64(payloadjson.Size(out))*7/4 + int64(len(out))*sealedObjectCost
 }
 
 // grow counts memory that a request takes, and holds as much of HeldBytes for it

@@ -270,10 +270,11 @@ func TestNewRefuses(t *testing.T) {
 		{"an empty host", Config{Codec: fake, AllowedHosts: []string{""}}, []string{"AllowedHosts"}},
 		{"answers that would be cut", Config{Codec: fake, Limits: Limits{WriteTime: 1}}, []string{"Limits.WriteTime"}},
 		{"bodies that would never be let in", Config{Codec: fake, Limits: Limits{HeldBytes: 1}}, []string{"Limits.HeldBytes"}},
+		{"encode requests that would never be let in", Config{Codec: fake, Limits: Limits{Sealing: 1}}, []string{"Limits.Sealing"}},
 		{
 			"every limit negative",
-			Config{Codec: fake, Limits: Limits{-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1}},
-			[]string{"HeaderBytes", "BodyBytes", "ReplyBytes", "HeldBytes", "Payloads", "Entries", "Requests", "Connections", "HeaderTime", "ReadTime", "CodecTime", "WriteTime", "IdleTime", "DrainTime"},
+			Config{Codec: fake, Limits: Limits{-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1}},
+			[]string{"HeaderBytes", "BodyBytes", "ReplyBytes", "HeldBytes", "Payloads", "EncodePayloads", "Sealing", "Entries", "Requests", "Connections", "HeaderTime", "ReadTime", "CodecTime", "WriteTime", "IdleTime", "DrainTime"},
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -124,6 +124,6 @@ func New(config Config) (*Server, error) {
 	return &Server{
 		codec: config.Codec, defaultNamespace: config.DefaultNamespace, pathPrefix: config.PathPrefix, strict: config.Strict,
 		anywhere: config.InsecureListenAnywhere, ready: config.Ready, logger: logger, metrics: metrics, limits: limits,
-		callers: callers, slots: make(chan struct{}, limits.Requests), held: budget{limit: limits.HeldBytes},
+		callers: callers, slots: make(chan struct{}, limits.Requests), held: budget{limit: limits.HeldBytes}, sealing: budget{limit: int64(limits.Sealing)},
 	}, nil
 }

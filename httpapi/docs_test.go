@@ -72,20 +72,22 @@ func TestDocumentedLimits(t *testing.T) {
 	}
 	// What each limit is of, and what happens beyond it.
 	meaning := map[string][2]string{
-		"HeaderBytes": {"a request's header", "431"},
-		"BodyBytes":   {"a request's body", "413 `body-size`"},
-		"ReplyBytes":  {"an answer's body", "413 `reply-size`"},
-		"HeldBytes":   {"the bodies in memory at one time, of all requests", "503 `overfull`"},
-		"Payloads":    {"payloads in a request", "413 `payload-count`"},
-		"Entries":     {"metadata entries in a payload", "413 `metadata-count`"},
-		"Requests":    {"requests in progress", "503 `overloaded`"},
-		"Connections": {"open connections", "the next one waits"},
-		"HeaderTime":  {"reading a header", "the connection is closed"},
-		"ReadTime":    {"reading a request", "408 `body-time`"},
-		"CodecTime":   {"sealing or opening, the KMS included", "503 `timeout`"},
-		"WriteTime":   {"from the header to the end of the answer", "the connection is closed"},
-		"IdleTime":    {"between two requests of a connection", "the connection is closed"},
-		"DrainTime":   {"finishing, when told to stop", "503 `timeout`"},
+		"HeaderBytes":    {"a request's header", "431"},
+		"BodyBytes":      {"a request's body", "413 `body-size`"},
+		"ReplyBytes":     {"an answer's body", "413 `reply-size`"},
+		"HeldBytes":      {"the bodies in memory at one time, of all requests, and a quarter of what they take beyond four times that", "503 `overfull`"},
+		"Payloads":       {"payloads in a request", "413 `payload-count`"},
+		"EncodePayloads": {"payloads in an encode request", "413 `encode-count`"},
+		"Sealing":        {"payloads in all encode requests in progress", "503 `sealing-full`"},
+		"Entries":        {"metadata entries in a payload", "413 `metadata-count`"},
+		"Requests":       {"requests in progress", "503 `overloaded`"},
+		"Connections":    {"open connections", "the next one waits"},
+		"HeaderTime":     {"reading a header", "the connection is closed"},
+		"ReadTime":       {"reading a request", "408 `body-time`"},
+		"CodecTime":      {"sealing or opening, the KMS included", "503 `timeout`"},
+		"WriteTime":      {"from the header to the end of the answer", "the connection is closed"},
+		"IdleTime":       {"between two requests of a connection", "the connection is closed"},
+		"DrainTime":      {"finishing, when told to stop", "503 `timeout`"},
 	}
 	var rows []string
 	for field, value := range reflect.ValueOf(limits).Fields() {

@@ -39,6 +39,7 @@ type exchange struct {
 	strict    bool
 	held      int64 // taken from Server.held
 	memory    int64 // that grow has counted
+	sealing   int64 // taken from Server.sealing
 	bytesIn   int
 	payloads  int
 	undecoded int
@@ -110,6 +111,7 @@ func (s *Server) end(x *exchange) {
 		}
 	}
 	s.held.give(x.held)
+	s.sealing.give(x.sealing)
 	took := time.Since(x.start)
 	s.metrics.record(x, took)
 	s.log(x, took)

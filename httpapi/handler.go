@@ -23,6 +23,7 @@ type Server struct {
 	callers          *callers
 	slots            chan struct{} // holds one for each request in progress
 	held             budget        // of HeldBytes
+	sealing          budget        // of Sealing
 	accepting        accepting
 }
 

@@ -5,20 +5,22 @@ import "time"
 // The defaults of Limits. Temporal's own limits set the scale: 2 MiB for a
 // blob, 4 MiB for a gRPC message, which is 5.4 MiB in base64.
 const (
-	DefaultHeaderBytes = 64 << 10
-	DefaultBodyBytes   = 32 << 20
-	DefaultReplyBytes  = 64 << 20
-	DefaultHeldBytes   = 256 << 20
-	DefaultPayloads    = 10_000
-	DefaultEntries     = 64
-	DefaultRequests    = 256
-	DefaultConnections = 1024
-	DefaultHeaderTime  = 5 * time.Second
-	DefaultReadTime    = 30 * time.Second
-	DefaultCodecTime   = 20 * time.Second
-	DefaultWriteTime   = 60 * time.Second
-	DefaultIdleTime    = 2 * time.Minute
-	DefaultDrainTime   = 10 * time.Second
+	DefaultHeaderBytes    = 64 << 10
+	DefaultBodyBytes      = 32 << 20
+	DefaultReplyBytes     = 64 << 20
+	DefaultHeldBytes      = 256 << 20
+	DefaultPayloads       = 10_000
+	DefaultEncodePayloads = 1_000
+	DefaultSealing        = 10_000
+	DefaultEntries        = 64
+	DefaultRequests       = 256
+	DefaultConnections    = 1024
+	DefaultHeaderTime     = 5 * time.Second
+	DefaultReadTime       = 30 * time.Second
+	DefaultCodecTime      = 20 * time.Second
+	DefaultWriteTime      = 60 * time.Second
+	DefaultIdleTime       = 2 * time.Minute
+	DefaultDrainTime      = 10 * time.Second
 )
 
 // writeMargin is what a default WriteTime leaves for the writing itself.
@@ -32,8 +34,10 @@ const MaxNamespace = 255
 // In memory, a request takes about four times its body: the JSON, the payloads
 // in it, those that come out, and the JSON of the answer. Where it takes more,
 // because its payloads are many and small or were compressed, that counts against
-// HeldBytes too. So all requests together stay near 4 × HeldBytes; a single one
-// is let in whatever it takes, and is bounded by the other limits.
+// HeldBytes too, for what is sealed before sealing begins. So what all requests
+// together keep in use stays below 4 × HeldBytes; Go's heap grows to twice what is in
+// use unless GOGC or GOMEMLIMIT says otherwise. A single request is let in whatever it
+// takes, and is bounded by the other limits.
 type Limits struct {
 	// HeaderBytes bounds a request's header. Longer ones get status 431 from net/http.
 	HeaderBytes int
@@ -47,6 +51,13 @@ type Limits struct {
 	HeldBytes int64
 	// Payloads bounds the payloads in a request.
 	Payloads int
+	// EncodePayloads bounds the payloads in an encode request further: each is a few
+	// bytes to send, and can cost a wrap by each KMS key of its rule. Temporal's SDKs,
+	// command line and Web UI send the arguments of one call at a time.
+	EncodePayloads int
+	// Sealing bounds the payloads of all encode requests in progress: at least
+	// EncodePayloads.
+	Sealing int
 	// Entries bounds the metadata entries, and the external payloads, of one payload.
 	Entries int
 	// Requests bounds the requests in progress.
@@ -76,6 +87,8 @@ func (l Limits) withDefaults() (Limits, []string) {
 	problems = append(problems, fill(&l.ReplyBytes, DefaultReplyBytes, "ReplyBytes")...)
 	problems = append(problems, fill(&l.HeldBytes, DefaultHeldBytes, "HeldBytes")...)
 	problems = append(problems, fill(&l.Payloads, DefaultPayloads, "Payloads")...)
+	problems = append(problems, fill(&l.EncodePayloads, DefaultEncodePayloads, "EncodePayloads")...)
+	problems = append(problems, fill(&l.Sealing, max(DefaultSealing, l.EncodePayloads), "Sealing")...)
 	problems = append(problems, fill(&l.Entries, DefaultEntries, "Entries")...)
 	problems = append(problems, fill(&l.Requests, DefaultRequests, "Requests")...)
 	problems = append(problems, fill(&l.Connections, DefaultConnections, "Connections")...)
@@ -90,6 +103,9 @@ func (l Limits) withDefaults() (Limits, []string) {
 	}
 	if l.HeldBytes < l.BodyBytes {
 		problems = append(problems, "Limits.HeldBytes is smaller than BodyBytes: the largest body would never be let in")
+	}
+	if l.Sealing < l.EncodePayloads {
+		problems = append(problems, "Limits.Sealing is smaller than EncodePayloads: the largest encode request would never be let in")
 	}
 	return l, problems
 }

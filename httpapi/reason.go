@@ -15,6 +15,7 @@ const (
 	panicked
 	overloaded
 	overfull
+	sealingFull
 	hostRefused
 	originRefused
 	notFound
@@ -40,6 +41,7 @@ const (
 	badBase64
 	nullElement
 	tooManyPayloads
+	tooManyToSeal
 	tooManyEntries
 	replyTooLarge
 	clientGone
@@ -76,6 +78,7 @@ var problems = [reasonCount]problem{
 	panicked:          {"panic", 500, "the server made a mistake", "report it with the request ID; the server's log says where", 0},
 	overloaded:        {"overloaded", 503, "too many requests are in progress", "try again in a moment", 1},
 	overfull:          {"overfull", 503, "the requests in progress take too much memory", "try again in a moment", 1},
+	sealingFull:       {"sealing-full", 503, "too many payloads are being sealed", "try again in a moment", 1},
 	hostRefused:       {"host", 403, "the server does not answer to the host name that was used", "address it as 127.0.0.1 or localhost, or allow the name in its settings", 0},
 	originRefused:     {"origin", 403, "pages of this origin may not use the server", "allow the origin in the server's settings", 0},
 	notFound:          {"path", 404, "there is nothing at this path", "POST to a path that ends in /encode or /decode", 0},
@@ -101,6 +104,7 @@ var problems = [reasonCount]problem{
 	badBase64:         {"base64", 400, "data or a metadata value is not base64", "encode bytes in standard or URL-safe base64", 0},
 	nullElement:       {"json-null", 400, "the body has null in place of a payload or of a metadata value", "leave it out, or send {} for an empty payload", 0},
 	tooManyPayloads:   {"payload-count", 413, "the body has more payloads than the server accepts", "send fewer payloads at a time, or raise the server's limit", 0},
+	tooManyToSeal:     {"encode-count", 413, "the body has more payloads than the server seals in one request", "send fewer payloads at a time; the server's limit is EncodePayloads, which is 1000 unless it was changed", 0},
 	tooManyEntries:    {"metadata-count", 413, "a payload has more metadata than the server accepts", "raise the server's limit", 0},
 	replyTooLarge:     {"reply-size", 413, "the answer is larger than the server sends", "send fewer payloads at a time, or raise the server's limit", 0},
 	clientGone:        {"client-gone", statusClientGone, "the caller did not wait for the answer", "wait longer", 0},

@@ -49,9 +49,16 @@ func (r *room) take(size int) bool {
 
 // parse reads the payloads of a body.
 func (s *Server) parse(x *exchange, body []byte) ([]*commonpb.Payload, reason) {
-	payloads, err := payloadjson.Parse(body, payloadjson.Limits{Payloads: s.limits.Payloads, Entries: s.limits.Entries})
+	limits, tooMany := payloadjson.Limits{Payloads: s.limits.Payloads, Entries: s.limits.Entries}, tooManyPayloads
+	if x.route == routeEncode && s.limits.EncodePayloads < limits.Payloads {
+		limits.Payloads, tooMany = s.limits.EncodePayloads, tooManyToSeal
+	}
+	payloads, err := payloadjson.Parse(body, limits)
 	if bad, ok := errors.AsType[*payloadjson.Error](err); ok {
 		x.offset = bad.Offset
+		if bad.Reason == payloadjson.TooManyPayloads {
+			return nil, tooMany
+		}
 		return nil, documentReason(bad.Reason)
 	}
 	x.payloads = len(payloads)
@@ -62,6 +69,9 @@ func (s *Server) parse(x *exchange, body []byte) ([]*commonpb.Payload, reason) {
 func (s *Server) encode(ctx context.Context, x *exchange, in []*commonpb.Payload) ([]*commonpb.Payload, reason) {
 	if len(in) == 0 {
 		return nil, answered
+	}
+	if why := s.admit(x, in); why != answered {
+		return nil, why
 	}
 	out, err := s.codec.Encode(ctx, x.namespace, in)
 	if err != nil {
@@ -75,11 +85,25 @@ func (s *Server) encode(ctx context.Context, x *exchange, in []*commonpb.Payload
 		x.cause = errMiscount
 		return nil, classInternal
 	}
-	// Sealed payloads and their JSON; of many small ones, far more than was sent.
-	if !s.grow(x, int64(payloadjson.Size(out))*7/4) {
+	// With many recipients, or large wrapped keys, envelopes take more than was counted.
+	if more := sealedCost(out) - sealingCost(in); more > 0 && !s.grow(x, more) {
 		return nil, overfull
 	}
 	return out, answered
+}
+
+// admit counts payloads before they are sealed. Sealing makes far more of many small
+// ones than was sent, and has a KMS wrap a data key for each.
+func (s *Server) admit(x *exchange, in []*commonpb.Payload) reason {
+	n := int64(len(in))
+	if !s.sealing.take(n) {
+		return sealingFull
+	}
+	x.sealing = n
+	if !s.grow(x, sealingCost(in)) {
+		return overfull
+	}
+	return answered
 }
 
 // decode opens what can be opened. What cannot comes back as it was sent, so

@@ -97,6 +97,22 @@ func TestUndecoded(t *testing.T) {
 	}
 }
 
+// A codec refuses a storage reference that nothing proves. It is plaintext that comes
+// back as it was sent, and it counts.
+func TestRefusedStorageReference(t *testing.T) {
+	const reference = `{"payloads":[{"metadata":{"encoding":"anNvbi9leHRlcm5hbC1zdG9yYWdlLXJlZmVyZW5jZQ=="},"data":"e30="}]}`
+	refuses := &fakeCodec{decode: func(_ context.Context, in []*commonpb.Payload) []codec.Decoded {
+		return []codec.Decoded{{Payload: in[0], Err: &kms.Error{Class: kms.Denied, Op: "open payload", Detail: "the payload is not sealed"}}}
+	}}
+	s := newServer(t, Config{Codec: refuses})
+	w := serve(s, post(t, "/guarded/decode?preserveStorageRefs=true", strings.NewReader(reference)))
+	if w.Code != http.StatusOK || w.Body.String() != reference || w.Header().Get(headerUndecoded) != "1" {
+		t.Errorf("for a page: %d %s, %q undecoded", w.Code, w.Body, w.Header().Get(headerUndecoded))
+	}
+	wantProblem(t, serve(s, post(t, "/guarded/decode?strict=true", strings.NewReader(reference))), "denied")
+	wantProblem(t, serve(newServer(t, Config{Codec: refuses, Strict: true}), post(t, "/guarded/decode", strings.NewReader(reference))), "denied")
+}
+
 func TestEncodeErrors(t *testing.T) {
 	for _, class := range kms.Classes() {
 		t.Run(class.String(), func(t *testing.T) {
@@ -206,7 +222,7 @@ func TestReplyLimit(t *testing.T) {
 	body := `{"payloads":[` + strings.Repeat("{},", payloads-1) + `{}]}`
 	for _, target := range []string{"/decode", "/n/encode"} {
 		t.Run(target, func(t *testing.T) {
-			s := newServer(t, Config{Codec: fake, Limits: Limits{ReplyBytes: 300_000}})
+			s := newServer(t, Config{Codec: fake, Limits: Limits{ReplyBytes: 300_000, EncodePayloads: payloads}})
 			before := len(fake.seen())
 			wantProblem(t, serve(s, post(t, target, strings.NewReader(body))), "reply-size")
 			// 128 payloads take 180 kB: the second batch is the last that is opened.

@@ -155,7 +155,7 @@ func newSealer(t testing.TB, key kms.Key, maxPayloads int) *envelope.Sealer {
 func newOpener(t testing.TB, key kms.Key) *envelope.Opener {
 	t.Helper()
 	o, err := envelope.NewOpener(envelope.OpenerConfig{
-		Keys:          func(context.Context, string) ([]kms.Key, error) { return []kms.Key{key}, nil },
+		Keys:          envelope.StaticKeys(key),
 		UnwrapTimeout: patience,
 	})
 	if err != nil {

@@ -89,7 +89,7 @@ func newDarkOpener(t testing.TB, key kms.Key, fresh, stale time.Duration) *darkO
 	o := new(darkOpener)
 	var err error
 	o.Opener, err = envelope.NewOpener(envelope.OpenerConfig{
-		Keys:  func(context.Context, string) ([]kms.Key, error) { return []kms.Key{key}, nil },
+		Keys:  envelope.StaticKeys(key),
 		Fresh: fresh, Stale: stale, UnwrapTimeout: patience,
 		Hooks: cache.Hooks{
 			StaleHit: func() { o.stale.Add(1) },

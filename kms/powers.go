@@ -140,6 +140,16 @@ type Availability interface {
 	Available() bool
 }
 
+// Locator is implemented by keys whose ID does not say which KMS holds them. Two
+// keys with one ID are one key if their locations are equal, and two keys that cannot
+// open each other's envelopes if not.
+type Locator interface {
+	// Location names the place: an address, the path of a file. It is not recorded,
+	// holds no credential, and stays the same for the life of the key. It is empty where
+	// the ID alone says which key it is, as the name of a key in a public cloud does.
+	Location() string
+}
+
 // Decorator is implemented by keys that stand in front of another one.
 type Decorator interface {
 	// Decorated returns the key behind.

@@ -15,9 +15,20 @@ import (
 type Backend interface {
 	// Scheme is the URI scheme without "://", lower case.
 	Scheme() string
-	// Open returns the key that uri names. It may reach the KMS to resolve an
-	// alias; a key that does not exist may be found out only when it is used.
+	// Open returns the key that uri names, with an ID of the same scheme. It may
+	// reach the KMS to resolve an alias; a key that does not exist may be found out
+	// only when it is used.
 	Open(ctx context.Context, uri *url.URL) (Key, error)
+}
+
+// Matcher is implemented by backends that know something of what a key's ID will
+// be before they open it. An envelope names its keys, and may be forged: a key that
+// cannot be the one it names is not opened for it.
+type Matcher interface {
+	// MayRecord reports whether the key that uri names can have the ID id, which is
+	// any text. False is certain, and so it is for a URI that Open refuses. True only
+	// means that nothing speaks against it. MayRecord reaches no KMS and makes nothing.
+	MayRecord(uri *url.URL, id string) bool
 }
 
 // Registry opens keys by URI through the backends it was made of. It is a
@@ -49,7 +60,7 @@ func (r *Registry) Schemes() []string {
 
 // Open returns the key that uri names. A URI that cannot be understood gives an
 // *Error of Class Internal with a hint; what the backend reports keeps its Class.
-// Open checks that the key's ID can be recorded.
+// Open checks that the key's ID has the URI's scheme and can be recorded.
 func (r *Registry) Open(ctx context.Context, uri string) (Key, error) {
 	u, err := ParseURI(uri)
 	if err != nil {
@@ -70,13 +81,40 @@ func (r *Registry) Open(ctx context.Context, uri string) (Key, error) {
 	if key == nil {
 		return nil, &Error{Op: "open", KeyID: Redact(u), Detail: "the backend gave no key", Advice: "this is a bug in the backend: please report it"}
 	}
-	if err := CheckID(key.ID()); err != nil {
+	if err := checkKey(u, key); err != nil {
 		if c, ok := key.(Closer); ok {
 			_ = c.Close() // nothing was asked of it; the ID is what to tell
 		}
 		return nil, err
 	}
 	return key, nil
+}
+
+// checkKey checks the ID of a key that uri opened.
+func checkKey(uri *url.URL, key Key) error {
+	if err := CheckID(key.ID()); err != nil {
+		return err
+	}
+	if !strings.HasPrefix(key.ID(), uri.Scheme+"://") {
+		return &Error{Op: "open", KeyID: Redact(uri), Detail: "the key's ID has another scheme than its URI", Advice: "this is a bug in the backend: please report it"}
+	}
+	return nil
+}
+
+// MayRecord reports whether the key that uri names can have the ID id, as far as
+// its backend knows without opening it: see Matcher. A key's ID has the scheme of its
+// URI, whatever the backend.
+func (r *Registry) MayRecord(uri, id string) bool {
+	scheme, _, ok := strings.Cut(uri, "://")
+	if !ok || !strings.HasPrefix(id, scheme+"://") {
+		return false
+	}
+	u, err := ParseURI(uri)
+	if err != nil {
+		return false
+	}
+	m, ok := r.backends[u.Scheme].(Matcher)
+	return !ok || m.MayRecord(u, id)
 }
 
 // openError has whatever a backend reports be an *Error.

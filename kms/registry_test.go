@@ -109,6 +109,7 @@ func TestRegistryRefuses(t *testing.T) {
 		{"error of another type", "stub://k?token=s.SECRET", func() (kms.Key, error) { return nil, cause }, kms.Internal, []string{"kms: open with stub://k: internal", "*errors.errorString"}},
 		{"ended context", "stub://k", func() (kms.Key, error) { return nil, context.DeadlineExceeded }, kms.Canceled, []string{"canceled"}},
 		{"no key", "stub://k", func() (kms.Key, error) { return nil, nil }, kms.Internal, []string{"gave no key", "bug in the backend"}},
+		{"ID of another scheme", "stub://k", func() (kms.Key, error) { return plainKey{id: "other://k"}, nil }, kms.Internal, []string{"another scheme", "bug in the backend"}},
 		{"unrecordable ID", "stub://k", func() (kms.Key, error) { return bad, nil }, kms.Internal, []string{"no scheme", "rename the key"}},
 		{"unrecordable ID and a key that does not close", "stub://k", func() (kms.Key, error) { return badToClose, nil }, kms.Internal, []string{"no scheme"}},
 		{"unrecordable ID of a key without Close", "stub://k", func() (kms.Key, error) { return plainKey{id: "stub://a@b"}, nil }, kms.Internal, []string{"or a space or @"}},

@@ -15,6 +15,7 @@ type Policy struct {
 	Seal []Rule
 
 	compiled []compiledRule // one for each of Seal
+	namedBy  map[string]namedBy
 }
 
 // Key is a key-encryption key that the file defines.
@@ -50,7 +51,8 @@ type Rule struct {
 	// Accept are patterns of the foreign namespaces whose envelopes may be
 	// opened in the namespaces this rule matches. See Policy.Accepts.
 	Accept []string
-	// RequireSealed refuses to pass payloads through that are not sealed.
+	// RequireSealed refuses payloads that are not sealed, in every namespace in which
+	// the rule can apply. See Policy.RequiresSealed.
 	RequireSealed bool
 	// SealHeaders seals header fields too.
 	SealHeaders bool
@@ -118,6 +120,7 @@ func compile(keys map[string]Key, rules []Rule) *Policy {
 	for i := range rules {
 		p.compiled[i] = compileRule(rules[i])
 	}
+	p.namedBy = index(keys, rules, p.compiled)
 	return p
 }
 
@@ -134,11 +137,21 @@ func compileRule(r Rule) compiledRule {
 	return c
 }
 
+// accepts reports whether the rule's accept lists the namespace sealed.
+func (c *compiledRule) accepts(sealed string) bool {
+	return slices.ContainsFunc(c.accept, func(g glob) bool { return g.match(sealed) })
+}
+
 func (c *compiledRule) match(f *Facts) bool {
 	return c.namespace.match(f.Namespace) &&
 		c.workflowType.match(f.WorkflowType) &&
 		c.activityType.match(f.ActivityType) &&
 		c.taskQueue.match(f.TaskQueue)
+}
+
+// wholeNamespace reports whether c matches everything in the namespaces that it matches.
+func (c *compiledRule) wholeNamespace() bool {
+	return c.workflowType.kind == globAny && c.activityType.kind == globAny && c.taskQueue.kind == globAny
 }
 
 // covers reports whether c matches all that d matches, as far as comparing
@@ -175,10 +188,33 @@ func (p *Policy) Accepts(known, sealed string) bool {
 		return false
 	}
 	for i := range p.compiled {
-		c := &p.compiled[i]
-		if len(c.accept) > 0 && c.namespace.match(known) &&
-			slices.ContainsFunc(c.accept, func(g glob) bool { return g.match(sealed) }) {
+		if c := &p.compiled[i]; c.namespace.match(known) && c.accepts(sealed) {
 			return true
+		}
+	}
+	return false
+}
+
+// RequiresSealed reports whether plaintext is refused in a namespace: whether a rule that
+// can apply there says requireSealed. Of the facts only the namespace counts, since the
+// others come from the server, which could name a workflow type or a task queue whose rule
+// does not say so. A rule can apply if its namespace pattern matches and no rule before it
+// matches the whole namespace. Where the namespace is unknown the answer is no. It does
+// not allocate, and is safe for concurrent use.
+func (p *Policy) RequiresSealed(namespace string) bool {
+	if namespace == "" {
+		return false
+	}
+	for i := range p.compiled {
+		c := &p.compiled[i]
+		if !c.namespace.match(namespace) {
+			continue
+		}
+		if p.Seal[i].RequireSealed {
+			return true
+		}
+		if c.wholeNamespace() {
+			return false
 		}
 	}
 	return false

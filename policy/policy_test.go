@@ -134,6 +134,36 @@ func TestAccepts(t *testing.T) {
 	}
 }
 
+func TestRequiresSealed(t *testing.T) {
+	p := mustParse(t, `
+keys: {a: {uri: "fake://a"}}
+seal:
+  - {match: {namespace: "payments-old"}, keys: [a]}
+  - {match: {namespace: "payments-*", workflowType: "Order"}, keys: [a]}
+  - {match: {namespace: "payments-*", taskQueue: "strict"}, keys: [a], requireSealed: true}
+  - {match: {namespace: "billing", workflowType: "Order"}, keys: [a]}
+  - {match: {namespace: "billing"}, keys: [a], requireSealed: true}
+  - {match: {taskQueue: "shared"}, keys: [a], requireSealed: true}
+`[1:])
+	for namespace, want := range map[string]bool{
+		"payments-old": false, // its own rule comes first and matches all of it
+		"payments-eu":  true,  // by the rule for one task queue, which the server may name or not
+		"billing":      true,  // the rule before it is for one workflow type
+		"other":        true,  // by a rule without a namespace
+		"":             false, // unknown
+	} {
+		if got := p.RequiresSealed(namespace); got != want {
+			t.Errorf("RequiresSealed(%q) = %v, want %v", namespace, got, want)
+		}
+		if n := testing.AllocsPerRun(10, func() { p.RequiresSealed(namespace) }); n > 0 {
+			t.Errorf("RequiresSealed(%q) allocates %v times", namespace, n)
+		}
+	}
+	if Default("fake://a").RequiresSealed("n") || new(Policy).RequiresSealed("n") {
+		t.Error("it is required where no rule says so")
+	}
+}
+
 func TestDefault(t *testing.T) {
 	p := Default("local:///var/lib/waxseal/keyring#default")
 	want := &Policy{

@@ -1,7 +1,6 @@
 package awskms_test
 
 import (
-	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -20,7 +19,7 @@ func TestEnvelopesOfAMovedAlias(t *testing.T) {
 	alias := awskms.Config{Key: "alias/payments", Region: region}
 	openerOf := func(keys ...kms.Key) *envelope.Opener {
 		t.Helper()
-		o, err := envelope.NewOpener(envelope.OpenerConfig{Keys: func(context.Context, string) ([]kms.Key, error) { return keys, nil }})
+		o, err := envelope.NewOpener(envelope.OpenerConfig{Keys: envelope.StaticKeys(keys...)})
 		if err != nil {
 			t.Fatal(err)
 		}

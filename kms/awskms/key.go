@@ -54,13 +54,18 @@ var (
 	_ kms.Rewrapper = (*Key)(nil)
 	_ kms.Rotator   = (*Key)(nil)
 	_ kms.Prober    = (*Key)(nil)
+	_ kms.Locator   = (*Key)(nil)
 )
 
 // ID implements kms.Key: "awskms:///" and the key ARN, never an alias. The ARN of
 // a multi-Region key is recorded without its Region, because its replicas are the
-// same key: "awskms:///arn:aws:kms::111122223333:key/mrk-…". So one configuration
-// names a multi-Region key in one Region.
+// same key: "awskms:///arn:aws:kms::111122223333:key/mrk-…".
 func (k *Key) ID() string { return k.id }
+
+// Location implements kms.Locator: it is the endpoint that replaces AWS's own, if
+// any. An ARN is unique, but emulators give theirs to keys of their own. The Region
+// does not count: that of a replica does not make it another key.
+func (k *Key) Location() string { return k.endpoint() }
 
 // ARN returns the key ARN that requests name.
 func (k *Key) ARN() string { return k.arn }

@@ -44,6 +44,12 @@ func TestURIs(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer key.(kms.Closer).Close()
+			if at, ok := kms.As[kms.Locator](key); !ok || at.Location() != s.URL() {
+				t.Error("it does not say where it is")
+			}
+			if !kms.NewRegistry(awskms.Backend).MayRecord(tc.uri, key.ID()) {
+				t.Errorf("it has an ID that it may not have: %s", key.ID())
+			}
 			if want := "awskms:///" + made.ARN(); key.ID() != want {
 				t.Errorf("ID %s, want %s", key.ID(), want)
 			}

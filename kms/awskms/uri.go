@@ -32,7 +32,10 @@ const Backend backend = Scheme
 // backend is a string so that Backend can be a constant.
 type backend string
 
-var _ kms.Backend = Backend
+var (
+	_ kms.Backend = Backend
+	_ kms.Matcher = Backend
+)
 
 // Scheme implements kms.Backend.
 func (b backend) Scheme() string { return string(b) }
@@ -45,6 +48,33 @@ func (b backend) Open(ctx context.Context, uri *url.URL) (kms.Key, error) {
 		return nil, err
 	}
 	return New(ctx, cfg)
+}
+
+// MayRecord implements kms.Matcher. A key ARN says what is recorded. An alias or a
+// key ID narrows it down: to the account and Region, as far as the URI names them.
+func (b backend) MayRecord(uri *url.URL, id string) bool {
+	cfg, err := parseURI(uri)
+	if err != nil {
+		return false
+	}
+	ours, problem := cfg.check()
+	if problem != nil {
+		return false
+	}
+	if ours.isKeyARN() {
+		return id == ours.keyID()
+	}
+	arn, found := strings.CutPrefix(id, Scheme+":///")
+	its, ok := parseName(arn)
+	if !found || !ok || id != its.keyID() || !its.isKeyARN() {
+		return false
+	}
+	if ours.region == "" {
+		ours.region = cfg.Region
+	}
+	match := func(ours, its string) bool { return ours == "" || its == "" || ours == its }
+	return match(ours.partition, its.partition) && match(ours.region, its.region) && match(ours.account, its.account) &&
+		(strings.HasPrefix(ours.resource, "alias/") || ours.resource == its.resource)
 }
 
 func parseURI(u *url.URL) (Config, error) {

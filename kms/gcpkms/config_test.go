@@ -57,6 +57,14 @@ func TestOpenURI(t *testing.T) {
 				}
 				defer key.(kms.Closer).Close()
 				want, _, _ := strings.Cut(tc.uri, "?")
+				for _, r := range []*kms.Registry{registry, kms.NewRegistry(gcpkms.NewBackend())} {
+					if !r.MayRecord(tc.uri, want) || r.MayRecord(tc.uri, want+"-2") {
+						t.Error("MayRecord does not know its ID")
+					}
+				}
+				if at, ok := kms.As[kms.Locator](key); !ok || !strings.Contains(tc.uri, "endpoint="+at.Location()+"&") {
+					t.Error("it does not say where it is")
+				}
 				if got := fmt.Sprintf("%s %v %#v", key.ID(), key, key); got != want+" "+want+" "+want {
 					t.Errorf("prints as %s", got)
 				}

@@ -63,10 +63,15 @@ var (
 	_ kms.Rotator = (*Key)(nil)
 	_ kms.Prober  = (*Key)(nil)
 	_ kms.Closer  = (*Key)(nil)
+	_ kms.Locator = (*Key)(nil)
 )
 
 // ID implements kms.Key: "gcpkms://" and the key's resource name.
 func (k *Key) ID() string { return k.id }
+
+// Location implements kms.Locator with the endpoint. A resource name is unique, but
+// emulators give theirs to keys of their own.
+func (k *Key) Location() string { return k.endpoint }
 
 // String returns the ID.
 func (k *Key) String() string { return k.id }

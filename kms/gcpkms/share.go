@@ -38,6 +38,8 @@ type shared struct {
 	keys int
 }
 
+var _ kms.Matcher = (*sharing)(nil)
+
 // Scheme implements kms.Backend.
 func (*sharing) Scheme() string { return Scheme }
 
@@ -53,6 +55,9 @@ func (s *sharing) Open(_ context.Context, uri *url.URL) (kms.Key, error) {
 	}
 	return key, nil
 }
+
+// MayRecord implements kms.Matcher, as Backend does.
+func (*sharing) MayRecord(uri *url.URL, id string) bool { return Backend.MayRecord(uri, id) }
 
 // connect holds the lock while it looks for credentials: whoever else opens a key
 // waits for the same.

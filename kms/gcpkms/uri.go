@@ -30,7 +30,10 @@ const Backend backend = Scheme
 // backend is a string so that Backend can be a constant.
 type backend string
 
-var _ kms.Backend = Backend
+var (
+	_ kms.Backend = Backend
+	_ kms.Matcher = Backend
+)
 
 // Scheme implements kms.Backend.
 func (b backend) Scheme() string { return string(b) }
@@ -48,6 +51,12 @@ func (b backend) Open(_ context.Context, uri *url.URL) (kms.Key, error) {
 		return nil, err
 	}
 	return key, nil
+}
+
+// MayRecord implements kms.Matcher: the ID is in the URI.
+func (b backend) MayRecord(uri *url.URL, id string) bool {
+	cfg, err := parseURI(uri)
+	return err == nil && id == keyID(cfg.Name)
 }
 
 func parseURI(u *url.URL) (Config, error) {

@@ -3,6 +3,7 @@ package localkms
 import (
 	"context"
 	"net/url"
+	"strings"
 
 	"github.com/waxseal/waxseal/kms"
 )
@@ -33,6 +34,20 @@ func (backend) Open(ctx context.Context, uri *url.URL) (kms.Key, error) {
 		return nil, report("open", kms.Redact(uri), err)
 	}
 	return k, nil
+}
+
+var _ kms.Matcher = backend{}
+
+// MayRecord implements kms.Matcher: the ID ends in the key's name. The keyring's part
+// of it is in the file alone.
+func (backend) MayRecord(uri *url.URL, id string) bool {
+	_, name, err := parseURI(uri)
+	if err != nil {
+		return false
+	}
+	rest, ours := strings.CutPrefix(id, Scheme+"://")
+	keyring, its, _ := strings.Cut(rest, "/")
+	return ours && keyring != "" && its == name
 }
 
 // URI returns the URI of the key called name in the keyring at path, an absolute

@@ -29,6 +29,12 @@ func TestBackendOpens(t *testing.T) {
 		if strings.Contains(key.ID(), "dir") || !strings.HasSuffix(key.ID(), "/payments") {
 			t.Errorf("%s: ID %s", uri, key.ID())
 		}
+		if at, ok := kms.As[kms.Locator](key); !ok || at.Location() != path {
+			t.Errorf("%s does not say where it is", uri)
+		}
+		if !registry.MayRecord(uri, key.ID()) {
+			t.Errorf("%s: it has an ID that it may not have: %s", uri, key.ID())
+		}
 		again, err := registry.Open(t.Context(), uri)
 		if err != nil || again.ID() != key.ID() {
 			t.Errorf("%s: opened again: %v", uri, err)

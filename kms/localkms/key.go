@@ -30,10 +30,15 @@ var (
 	_ kms.Rewrapper = (*Key)(nil)
 	_ kms.Rotator   = (*Key)(nil)
 	_ kms.Prober    = (*Key)(nil)
+	_ kms.Locator   = (*Key)(nil)
 )
 
 // ID implements kms.Key.
 func (k *Key) ID() string { return k.id }
+
+// Location implements kms.Locator with the path of the keyring file. A copy of a
+// keyring has the same ID, and after the next rotation other keys.
+func (k *Key) Location() string { return k.store.path }
 
 // Wrap implements kms.Key with the primary version.
 func (k *Key) Wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error) {

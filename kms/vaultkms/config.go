@@ -92,7 +92,7 @@ func newKey(cfg Config, connect func(settings, *vault.Config) (*client, func(), 
 	if cfg.Address != "" {
 		conf.Address, conf.AgentAddress = cfg.Address, ""
 	}
-	cfg.Namespace = namespacePath(or(cfg.Namespace, os.Getenv(vault.EnvVaultNamespace)))
+	cfg.Namespace = cfg.vaultNamespace()
 	if cfg.Timeout == 0 {
 		cfg.Timeout = DefaultTimeout
 		if os.Getenv(vault.EnvVaultClientTimeout) != "" {
@@ -126,6 +126,11 @@ func newKey(cfg Config, connect func(settings, *vault.Config) (*client, func(), 
 		client:    c,
 		release:   release,
 	}, nil
+}
+
+// vaultNamespace returns the Vault namespace of the key, empty for root.
+func (cfg Config) vaultNamespace() string {
+	return namespacePath(or(cfg.Namespace, os.Getenv(vault.EnvVaultNamespace)))
 }
 
 // check lists all that is wrong with cfg, whose defaults are filled in.

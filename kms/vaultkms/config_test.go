@@ -35,9 +35,40 @@ func TestOpenURI(t *testing.T) {
 		if key.ID() != tc.id {
 			t.Errorf("%s: ID %q, want %q", tc.uri, key.ID(), tc.id)
 		}
+		if !registry.MayRecord(tc.uri, tc.id) || registry.MayRecord(tc.uri, tc.id+"x") {
+			t.Errorf("%s: MayRecord does not know its ID", tc.uri)
+		}
 		again, err := registry.Open(t.Context(), key.ID())
 		if err != nil || again.ID() != key.ID() {
 			t.Errorf("the ID %q does not open the same key: %v", key.ID(), err)
+		}
+	}
+}
+
+// The ID has no address: keys of two clusters are told apart by where they are.
+func TestLocation(t *testing.T) {
+	t.Setenv("VAULT_TOKEN", markedToken)
+	t.Setenv("VAULT_ADDR", "https://one.example.com:8200/")
+	for _, backend := range []kms.Backend{vaultkms.Backend, vaultkms.NewBackend()} {
+		for uri, want := range map[string]string{
+			"hashivault://transit/k": "https://one.example.com:8200",
+			"hashivault://transit/k?address=https://one.example.com:8200":  "https://one.example.com:8200",
+			"hashivault://transit/k?address=https://two.example.com:8200":  "https://two.example.com:8200",
+			"hashivault://transit/k?derived=true&address=http://localhost": "http://localhost",
+		} {
+			key, err := kms.NewRegistry(backend).Open(t.Context(), uri)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if at, ok := kms.As[kms.Locator](key); !ok || at.Location() != want {
+				t.Errorf("%s is not at %s", uri, want)
+			}
+		}
+	}
+	t.Setenv("VAULT_NAMESPACE", "team-a/")
+	for _, registry := range []*kms.Registry{kms.NewRegistry(vaultkms.Backend), kms.NewRegistry(vaultkms.NewBackend())} {
+		if !registry.MayRecord("hashivault://transit/k", "hashivault://transit/k?namespace=team-a") || registry.MayRecord("hashivault://transit/k", "hashivault://transit/k") {
+			t.Error("MayRecord does not know VAULT_NAMESPACE")
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -40,14 +41,18 @@ type Key struct {
 }
 
 var (
-	_ kms.Key    = (*Key)(nil)
-	_ kms.Closer = (*Key)(nil)
+	_ kms.Key     = (*Key)(nil)
+	_ kms.Closer  = (*Key)(nil)
+	_ kms.Locator = (*Key)(nil)
 )
 
 // ID implements kms.Key: "hashivault://mount/key", and "?namespace=NS" where the
 // key is in a Vault namespace other than root. Vault's address is not part of it,
 // so two clusters must not have the same mount and key in one configuration.
 func (k *Key) ID() string { return k.id }
+
+// Location implements kms.Locator with Vault's address.
+func (k *Key) Location() string { return strings.TrimSuffix(k.client.address, "/") }
 
 // String returns the ID.
 func (k *Key) String() string { return k.id }

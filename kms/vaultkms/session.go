@@ -76,7 +76,10 @@ type session struct {
 	keys   int
 }
 
-var _ kms.Backend = (*Shared)(nil)
+var (
+	_ kms.Backend = (*Shared)(nil)
+	_ kms.Matcher = (*Shared)(nil)
+)
 
 // NewBackend returns a Shared for one kms.Registry.
 func NewBackend() *Shared { return &Shared{sessions: make(map[settings]*session)} }
@@ -89,6 +92,9 @@ func (b *Shared) Scheme() string { return Scheme }
 func (b *Shared) Open(_ context.Context, uri *url.URL) (kms.Key, error) {
 	return open(uri, b.connect)
 }
+
+// MayRecord implements kms.Matcher, as Backend does.
+func (b *Shared) MayRecord(uri *url.URL, id string) bool { return Backend.MayRecord(uri, id) }
 
 // connect returns the client for s, and what gives it up.
 func (b *Shared) connect(s settings, conf *vault.Config) (*client, func(), error) {

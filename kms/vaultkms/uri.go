@@ -44,7 +44,10 @@ const Backend backend = Scheme
 // backend is a string so that Backend can be a constant.
 type backend string
 
-var _ kms.Backend = Backend
+var (
+	_ kms.Backend = Backend
+	_ kms.Matcher = Backend
+)
 
 // Scheme implements kms.Backend.
 func (b backend) Scheme() string { return string(b) }
@@ -53,6 +56,13 @@ func (b backend) Scheme() string { return string(b) }
 // that cannot be used gives an *kms.Error of class Internal with a hint.
 func (b backend) Open(_ context.Context, uri *url.URL) (kms.Key, error) {
 	return open(uri, alone)
+}
+
+// MayRecord implements kms.Matcher: the ID is in the URI, but for a Vault namespace
+// that is in the environment.
+func (b backend) MayRecord(uri *url.URL, id string) bool {
+	cfg, _, err := parseURI(uri)
+	return err == nil && id == keyID(cfg.Mount, cfg.Name, cfg.vaultNamespace())
 }
 
 func open(uri *url.URL, connect func(settings, *vault.Config) (*client, func(), error)) (kms.Key, error) {
