@@ -24,7 +24,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/waxseal/waxseal/codec"
-	"github.com/waxseal/waxseal/codec/internal/temporaltest"
 	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/kms/kmstest"
 	"github.com/waxseal/waxseal/policy"
@@ -34,7 +33,7 @@ import (
 // makes one call at a time, so that its seed repeats what it does.
 type lane struct {
 	n         int
-	server    *temporaltest.Server
+	server    *wireServer
 	namespace string
 	codec     *codec.Codec
 	client    client.Client
@@ -86,7 +85,7 @@ func openerOf(t *testing.T, fakes []*kmstest.Fake) *codec.Codec {
 	return newCodecOn(t, "keys: {"+strings.Join(keys, ", ")+"}\nseal: [{match: {namespace: \"*\"}, keys: [k0]}]\n", kmstest.NewBackend(handles...))
 }
 
-func newLane(t *testing.T, n int, seed uint64, server *temporaltest.Server, fakes ...*kmstest.Fake) *lane {
+func newLane(t *testing.T, n int, seed uint64, server *wireServer, fakes ...*kmstest.Fake) *lane {
 	t.Helper()
 	l := &lane{
 		n: n, server: server, namespace: fmt.Sprintf("lane%d", n),
@@ -110,7 +109,7 @@ func newLane(t *testing.T, n int, seed uint64, server *temporaltest.Server, fake
 	}
 	t.Cleanup(l.codec.Close)
 	l.client, err = client.DialContext(t.Context(), client.Options{
-		HostPort: server.Addr, Namespace: l.namespace, Plugins: []client.Plugin{codec.NewPlugin(l.codec), &behind{lane: l}}, Logger: dropped{l},
+		HostPort: server.addr, Namespace: l.namespace, Plugins: []client.Plugin{codec.NewPlugin(l.codec), &behind{lane: l}}, Logger: dropped{l},
 		ContextPropagators: []workflow.ContextPropagator{secretHeader{}},
 		ConnectionOptions:  client.ConnectionOptions{DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(l.observe)}},
 	})
@@ -200,7 +199,7 @@ type call struct {
 
 // secret returns a secret that comes with the call.
 func (c *call) secret(what string) string {
-	s := c.server.Secrets.Of(c.n, what)
+	s := c.server.secrets.of(c.n, what)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.must = append(c.must, s)
@@ -210,7 +209,7 @@ func (c *call) secret(what string) string {
 // perhaps returns a secret that may be left out: the message of a failure that
 // cannot be sealed, or what the SDK does not send after all.
 func (c *call) perhaps(what string) string {
-	s := c.server.Secrets.Of(c.n, what)
+	s := c.server.secrets.of(c.n, what)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.may = append(c.may, s)
@@ -220,7 +219,7 @@ func (c *call) perhaps(what string) string {
 func plainConverter() converter.DataConverter { return converter.GetDefaultDataConverter() }
 
 // hidden returns a secret that is sealed twice, or not sent at all.
-func (c *call) hidden(what string) string { return c.server.Secrets.Of(c.n, what) }
+func (c *call) hidden(what string) string { return c.server.secrets.of(c.n, what) }
 
 // meant says that the task is to fail, and returns with what.
 func (c *call) meant(err error) error {
@@ -315,7 +314,7 @@ func (c *call) run(ctx context.Context, do func(context.Context, *call) error) (
 		problems = append(problems, err.Error())
 	}
 	if err != nil {
-		if where := c.server.Secrets.Find([]byte(err.Error())); where != "" {
+		if where := c.server.secrets.find([]byte(err.Error())); where != "" {
 			problems = append(problems, "its error holds a secret, "+where)
 		}
 		return refused, problems
@@ -323,12 +322,12 @@ func (c *call) run(ctx context.Context, do func(context.Context, *call) error) (
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, s := range c.must {
-		if !c.server.HasOpened(s) {
+		if !c.server.hasOpened(s) {
 			problems = append(problems, "it succeeded, and no envelope has "+s)
 		}
 	}
 	for _, s := range c.may {
-		if !c.server.HasOpened(s) {
+		if !c.server.hasOpened(s) {
 			return withheld, problems
 		}
 	}

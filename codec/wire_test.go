@@ -13,7 +13,6 @@ import (
 
 	"go.temporal.io/sdk/client"
 
-	"github.com/waxseal/waxseal/codec/internal/temporaltest"
 	"github.com/waxseal/waxseal/kms/kmstest"
 )
 
@@ -70,12 +69,12 @@ func TestNoPlaintextOnTheWire(t *testing.T) {
 			t.Logf("WAXSEAL_WIRE_SEED=%d repeats it", seed)
 		}
 	})
-	s := temporaltest.NewSecrets(rand.New(rand.NewPCG(seed, 1<<32)))
+	s := newSecrets(rand.New(rand.NewPCG(seed, 1<<32)))
 	var fakes []*kmstest.Fake
 	for i := range wireLanes {
 		fakes = append(fakes, kmstest.NewFake(fmt.Sprint("a", i)), kmstest.NewFake(fmt.Sprint("b", i)))
 	}
-	server := temporaltest.Start(t, s, openerOf(t, fakes))
+	server := startWireServer(t, s, openerOf(t, fakes))
 	calls := clientCalls()
 	maps.Copy(calls, workerCalls())
 	kinds := slices.Sorted(maps.Keys(calls))
@@ -121,14 +120,14 @@ func TestNoPlaintextOnTheWire(t *testing.T) {
 
 // Without the plugin the server sees what it must not see with it.
 func TestTheWireServerSeesPlaintext(t *testing.T) {
-	s := temporaltest.NewSecrets(rand.New(rand.NewPCG(1, 2)))
-	server := temporaltest.Start(t, s, openerOf(t, []*kmstest.Fake{kmstest.NewFake("a")}))
-	cl, err := client.DialContext(t.Context(), client.Options{HostPort: server.Addr, Namespace: "n"})
+	s := newSecrets(rand.New(rand.NewPCG(1, 2)))
+	server := startWireServer(t, s, openerOf(t, []*kmstest.Fake{kmstest.NewFake("a")}))
+	cl, err := client.DialContext(t.Context(), client.Options{HostPort: server.addr, Namespace: "n"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(cl.Close)
-	if err := cl.SignalWorkflow(t.Context(), "w", "", "s", []byte(s.Of(1, "signal"))); err != nil {
+	if err := cl.SignalWorkflow(t.Context(), "w", "", "s", []byte(s.of(1, "signal"))); err != nil {
 		t.Fatal(err)
 	}
 	if len(server.Leaks()) != 2 || !strings.HasPrefix(server.Leaks()[0], "SignalWorkflowExecution: in the open") || !strings.Contains(server.Leaks()[1], "input: sealed false") {

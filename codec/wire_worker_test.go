@@ -113,7 +113,7 @@ func (c *call) token() string { return fmt.Sprint("task-", c.n) }
 // give has the worker do a task, and waits for its answer. failed is how it
 // says that it could not.
 func (c *call) give(kind string, task proto.Message) error {
-	c.server.Queue(kind, c.taskQueue()) <- task
+	c.server.queue(kind, c.taskQueue()) <- task
 	patience := time.NewTimer(time.Minute) // the test proves nothing about time, and machines are slow
 	defer patience.Stop()
 	for {

@@ -339,6 +339,8 @@ func (l *lane) gather() {
 // rehearse delivers each response as it is. A scene that does not go well without a
 // mutation would prove nothing with one.
 func (l *lane) rehearse(ctx context.Context) (problems []string) {
+	l.limit = honestLimit
+	defer func() { l.limit = alteredLimit }()
 	for i, s := range l.scenes {
 		token := fmt.Sprintf("rehearsal-%d-%d", l.n, i)
 		l.drainAnswers()
@@ -416,7 +418,7 @@ func (l *lane) shoot(ctx context.Context, n int64, to target) bool {
 	began = time.Now()
 	l.giveTask(proto.CloneOf(l.honest), "honest-"+token, "honest-"+token)
 	for after := (answer{}); after.token != "honest-"+token; {
-		after = l.wait(ctx, "honest-"+token, time.Minute)
+		after = l.wait(ctx, "honest-"+token, honestLimit)
 		if after.method == silent || after.token == "honest-"+token && after.method != "RespondWorkflowTaskCompleted" {
 			a.find(propSurvives, s, "an honest task ends so: "+after.method)
 			break

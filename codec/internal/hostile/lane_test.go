@@ -54,6 +54,7 @@ type lane struct {
 	shots   atomic.Int64 // how many began
 	current atomic.Pointer[shot]
 	answers chan answer // what the worker says of the task that is under way
+	limit   time.Duration
 
 	mu    sync.Mutex
 	armed map[string]*armed // by method

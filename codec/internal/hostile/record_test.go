@@ -52,7 +52,7 @@ func (l *lane) record(ctx context.Context, n int, kind string) (tasks []*workflo
 		tasks = append(tasks, proto.CloneOf(task))
 		token := fmt.Sprintf("record-%d-%d", n, step)
 		l.giveTask(task, token, fmt.Sprintf("record-%d-%d", l.n, n))
-		a := l.wait(ctx, token, time.Minute)
+		a := l.wait(ctx, token, honestLimit)
 		done, ok := a.req.(*workflowservice.RespondWorkflowTaskCompletedRequest)
 		if !ok {
 			return nil, nil, fmt.Errorf("%s: an honest task ended with %s: %s", kind, a.method, r.l.opened(a.req))

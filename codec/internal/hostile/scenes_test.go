@@ -29,8 +29,12 @@ type scene struct {
 	deliver func(ctx context.Context, l *lane, response proto.Message, token string) answer
 }
 
-// answerLimit bounds how long a worker is waited for that may have dropped a task.
-const answerLimit = 2 * time.Second
+// How long an answer of the worker is waited for. An altered task may be dropped without
+// a word; an honest one has an answer, however busy the machine is.
+const (
+	alteredLimit = 2 * time.Second
+	honestLimit  = time.Minute
+)
 
 // giveTask hands a workflow task to the lane's worker.
 func (l *lane) giveTask(task *workflowservice.PollWorkflowTaskQueueResponse, token, run string) {
@@ -81,7 +85,7 @@ func (l *lane) workflowScenes(ctx context.Context, n int, kind string) error {
 
 func deliverPolled(ctx context.Context, l *lane, response proto.Message, token string) answer {
 	l.giveTask(response.(*workflowservice.PollWorkflowTaskQueueResponse), token, token)
-	return l.wait(ctx, token, answerLimit)
+	return l.wait(ctx, token, l.limit)
 }
 
 // deliverPage delivers the history of a task in a page of its own.
@@ -99,7 +103,7 @@ func deliverPage(honest *workflowservice.PollWorkflowTaskQueueResponse) func(ctx
 		l.label(task, token, token)
 		task.StartedEventId, task.PreviousStartedEventId = startsOf(events)
 		l.adversary.Queue("workflow", l.taskQueue()) <- task
-		return l.wait(ctx, token, answerLimit)
+		return l.wait(ctx, token, l.limit)
 	}
 }
 
@@ -111,7 +115,7 @@ func deliverEager(ctx context.Context, l *lane, response proto.Message, token st
 	l.arm("StartWorkflowExecution", r, nil)
 	_, err := l.client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: "eager", TaskQueue: l.taskQueue(), EnableEagerStart: true}, "Echo", "in", "more")
 	l.refused(err)
-	return l.wait(ctx, token, answerLimit)
+	return l.wait(ctx, token, l.limit)
 }
 
 // deliverAfter delivers a task with the answer to the completion of an honest one.
@@ -122,7 +126,7 @@ func deliverAfter(ctx context.Context, l *lane, response proto.Message, token st
 	}
 	l.arm("RespondWorkflowTaskCompleted", r, nil)
 	l.giveTask(proto.CloneOf(l.honest), "before-"+token, "before-"+token)
-	return l.wait(ctx, token, answerLimit)
+	return l.wait(ctx, token, l.limit)
 }
 
 // activityScenes are tasks of activities, which a worker polls for or is handed with
@@ -148,7 +152,7 @@ func deliverActivity(ctx context.Context, l *lane, response proto.Message, token
 	task := response.(*workflowservice.PollActivityTaskQueueResponse)
 	task.TaskToken = []byte(token)
 	l.adversary.Queue("activity", l.taskQueue()) <- task
-	return l.wait(ctx, token, answerLimit)
+	return l.wait(ctx, token, l.limit)
 }
 
 // eagerActivity is the task of an activity that comes with the answer to the completion
@@ -176,7 +180,7 @@ func (l *lane) eagerActivity(n int) {
 			}
 			l.arm("RespondWorkflowTaskCompleted", r, nil)
 			l.giveTask(proto.CloneOf(first), "before-"+token, "before-"+token)
-			return l.wait(ctx, token, answerLimit)
+			return l.wait(ctx, token, l.limit)
 		},
 	})
 }
@@ -193,7 +197,7 @@ func (l *lane) nexusScenes(n int) {
 			task := response.(*workflowservice.PollNexusTaskQueueResponse)
 			task.TaskToken = []byte(token)
 			l.adversary.Queue("nexus", l.taskQueue()) <- task
-			return l.wait(ctx, token, answerLimit)
+			return l.wait(ctx, token, l.limit)
 		},
 	})
 }

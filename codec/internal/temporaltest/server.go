@@ -39,13 +39,13 @@ func Start(t *testing.T, s *Secrets, opener *codec.Codec) *Server {
 // Receive implements Handler.
 func (w *Server) Receive(ctx context.Context, r Request) {
 	if where := w.Secrets.Find([]byte(fmt.Sprint(r.Metadata))); where != "" {
-		w.leak("%s: %s in its gRPC metadata", r.Method, where)
+		w.Leak("%s: %s in its gRPC metadata", r.Method, where)
 	}
 	if where := w.Secrets.Find(r.Raw); where != "" {
-		w.leak("%s: %s", r.Method, where)
+		w.Leak("%s: %s", r.Method, where)
 	}
 	if err := w.open(ctx, r.Message); err != nil {
-		w.leak("%s: %v", r.Method, err)
+		w.Leak("%s: %v", r.Method, err)
 	}
 }
 
@@ -56,7 +56,8 @@ func (w *Server) Leaks() []string {
 	return slices.Clone(w.leaks)
 }
 
-func (w *Server) leak(format string, args ...any) {
+// Leak notes one more, which something else than a request showed.
+func (w *Server) Leak(format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.leaks = append(w.leaks, fmt.Sprintf(format, args...))
