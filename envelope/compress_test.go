@@ -130,13 +130,12 @@ func TestFormatVectors(t *testing.T) {
 				names = strings.Split(*v.container, " ")
 			}
 			calls := 0
-			opener, err := envelope.NewOpener(envelope.OpenerConfig{Keys: func(context.Context, string) (keys []kms.Key, err error) {
-				for _, name := range names {
-					id, _ := kms.SplitVersionedID(name)
-					keys = append(keys, vectorKey{id: id, dataKey: v.dataKey, calls: &calls})
-				}
-				return keys, nil
-			}})
+			var keys []kms.Key
+			for _, name := range names {
+				id, _ := kms.SplitVersionedID(name)
+				keys = append(keys, vectorKey{id: id, dataKey: v.dataKey, calls: &calls})
+			}
+			opener, err := envelope.NewOpener(envelope.OpenerConfig{Keys: envelope.StaticKeys(keys...)})
 			if err != nil {
 				t.Fatal(err)
 			}
