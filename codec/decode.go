@@ -43,7 +43,7 @@ func (c *Codec) decode(ctx context.Context, facts policy.Facts, payloads []*comm
 		out[i].Sealed, out[i].KeyIDs = true, KeyIDs(p)
 		if out[i].KeyIDs == nil {
 			out[i].Err = &kms.Error{
-				Class: kms.Corrupt, Op: "open payload", Detail: "its metadata does not name the keys in " + MetadataKeyIDs,
+				Class: kms.Corrupt, Op: "open payload", Detail: "its metadata does not name the keys in " + MetadataKeyIDs + " as the format demands",
 				Advice: "the payload was altered or cut short; fetch it again from where it is stored",
 			}
 			continue

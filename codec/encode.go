@@ -54,7 +54,11 @@ func (c *Codec) encode(ctx context.Context, facts policy.Facts, payloads []*comm
 	if len(todo) == 0 {
 		return out, nil
 	}
-	sealed, err := c.sealers.seal(ctx, rule, claimsFor(rule, facts), plaintexts)
+	claims, err := claimsFor(rule, facts)
+	if err != nil {
+		return nil, err
+	}
+	sealed, err := c.sealers.seal(ctx, rule, claims, plaintexts)
 	if err != nil {
 		return nil, &callError{op: "seal payload", err: c.timedOut(ctx, "seal payload", err)}
 	}
@@ -99,32 +103,6 @@ func (c *Codec) keepSealed(ctx context.Context, facts policy.Facts, payloads, ou
 func notOurs(err error) bool {
 	var foreign *NamespaceError
 	return kms.ClassOf(err) == kms.Corrupt || errors.Is(err, envelope.ErrNotConfigured) || errors.As(err, &foreign)
-}
-
-// claimsFor records the namespace and the facts that the rule asks for, where known.
-func claimsFor(rule *policy.Rule, facts policy.Facts) envelope.Claims {
-	claims := envelope.Claims{Namespace: facts.Namespace}
-	for _, name := range rule.Claims {
-		var value string
-		switch name {
-		case "workflowId":
-			value = facts.WorkflowID
-		case "workflowType":
-			value = facts.WorkflowType
-		case "activityType":
-			value = facts.ActivityType
-		case "taskQueue":
-			value = facts.TaskQueue
-		}
-		if value == "" {
-			continue
-		}
-		if claims.Others == nil {
-			claims.Others = make(map[string]string, len(rule.Claims))
-		}
-		claims.Others[name] = value
-	}
-	return claims
 }
 
 // hintOf returns what an error advises to do next.

@@ -51,17 +51,24 @@ func wellFormed(p *commonpb.Payload) bool {
 		return false
 	}
 	env, err := format.Parse(p.GetData())
-	return err == nil && len(KeyIDs(p)) == len(env.Recipients)
+	ids := KeyIDs(p)
+	if err != nil || ids == nil {
+		return false
+	}
+	_, err = env.KeyIDs(ids)
+	return err == nil
 }
 
 // KeyIDs returns the KEKs that a sealed payload names, with versions, in
-// recipient order; nil if it names none.
+// recipient order: 1 to 8 IDs, each of 1 to 1100 printable ASCII characters. It is
+// nil if the payload names none, or if its metadata is anything else than such a
+// list: that is not authenticated, and must not reach a log or a terminal.
 func KeyIDs(p *commonpb.Payload) []string {
-	s := string(p.GetMetadata()[MetadataKeyIDs])
-	if s == "" || len(s) > format.MaxRecipients*(format.MaxKeyID+1) {
+	ids, err := format.SplitKeyIDs(string(p.GetMetadata()[MetadataKeyIDs]))
+	if err != nil {
 		return nil
 	}
-	return strings.Split(s, " ")
+	return ids
 }
 
 func sealedPayload(envelope []byte, keyIDs []string) *commonpb.Payload {

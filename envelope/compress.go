@@ -3,17 +3,40 @@ package envelope
 import (
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/waxseal/waxseal/envelope/format"
 )
 
-// compressor squeezes plaintext before it is sealed. Safe for concurrent use:
-// EncodeAll and DecodeAll are. They start no goroutines, so there is nothing to
-// close, and one that is still in use can never have been closed.
-type compressor struct {
-	enc          *zstd.Encoder
+// encoder returns the one zstd encoder of the process. It holds about 1.3 MiB for
+// each of GOMAXPROCS compressions at a time, from its first use on; a caller beyond
+// those waits for the CPU either way. An encoder in each Sealer would hold as much
+// for each of thousands of namespaces. EncodeAll starts no goroutine, so there is
+// nothing to close.
+var encoder = sync.OnceValues(func() (*zstd.Encoder, error) {
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedDefault))
+	if err != nil {
+		return nil, fmt.Errorf("envelope: set up zstd: %w", err)
+	}
+	return enc, nil
+})
+
+// squeeze returns the smaller of plaintext and its compressed form, which is one
+// Zstandard frame. It is safe for concurrent use: EncodeAll is.
+func squeeze(enc *zstd.Encoder, plaintext []byte) ([]byte, format.Compression) {
+	out := enc.EncodeAll(plaintext, make([]byte, 0, len(plaintext)/2))
+	if len(out) >= len(plaintext) {
+		return plaintext, format.CompressionNone
+	}
+	return out, format.CompressionZstd
+}
+
+// expander decompresses plaintext after it is opened. It is safe for concurrent
+// use: DecodeAll is. It starts no goroutine, so there is nothing to close, and an
+// expander in use is never closed.
+type expander struct {
 	dec          *zstd.Decoder
 	maxPlaintext int
 }
@@ -22,39 +45,30 @@ type compressor struct {
 // window too, and that is larger than a small plaintext.
 const minDecoderMemory = 64 << 10
 
-// newCompressor returns a compressor whose output never exceeds maxPlaintext
-// bytes when decompressing, whatever the input claims.
-func newCompressor(maxPlaintext int) (*compressor, error) {
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithZeroFrames(true))
-	if err != nil {
-		return nil, fmt.Errorf("envelope: set up zstd: %w", err)
-	}
+// newExpander returns an expander whose output never exceeds maxPlaintext bytes,
+// whatever the input claims.
+func newExpander(maxPlaintext int) (*expander, error) {
 	dec, err := zstd.NewReader(nil,
 		zstd.WithDecoderMaxMemory(uint64(max(maxPlaintext, minDecoderMemory))),
 		zstd.WithDecoderConcurrency(0))
 	if err != nil {
 		return nil, fmt.Errorf("envelope: set up zstd: %w", err)
 	}
-	return &compressor{enc: enc, dec: dec, maxPlaintext: maxPlaintext}, nil
+	return &expander{dec: dec, maxPlaintext: maxPlaintext}, nil
 }
 
-// squeeze returns the smaller of plaintext and its compressed form.
-func (c *compressor) squeeze(plaintext []byte) ([]byte, format.Compression) {
-	out := c.enc.EncodeAll(plaintext, make([]byte, 0, len(plaintext)/2))
-	if len(out) >= len(plaintext) {
-		return plaintext, format.CompressionNone
-	}
-	return out, format.CompressionZstd
-}
-
-func (c *compressor) expand(b []byte, how format.Compression) ([]byte, error) {
+// expand returns the plaintext that b is a form of. Its errors are Corrupt.
+func (x *expander) expand(b []byte, how format.Compression) ([]byte, error) {
 	switch how {
 	case format.CompressionNone:
 		return b, nil
 	case format.CompressionZstd:
-		out, err := c.dec.DecodeAll(b, nil)
+		if err := checkFrame(b); err != nil {
+			return nil, corrupt("the compressed plaintext is not exactly one Zstandard frame", err)
+		}
+		out, err := x.dec.DecodeAll(b, nil)
 		switch {
-		case errors.Is(err, zstd.ErrDecoderSizeExceeded) || errors.Is(err, zstd.ErrWindowSizeExceeded) || err == nil && len(out) > c.maxPlaintext:
+		case errors.Is(err, zstd.ErrDecoderSizeExceeded) || errors.Is(err, zstd.ErrWindowSizeExceeded) || err == nil && len(out) > x.maxPlaintext:
 			return nil, corrupt("the plaintext is larger than allowed once decompressed", nil)
 		case err != nil:
 			return nil, corrupt("the plaintext does not decompress", nil)

@@ -58,9 +58,9 @@ type OpenerConfig struct {
 // Opener opens envelopes. It is safe for concurrent use. It keeps unwrapped
 // data keys in a cache; Close wipes them.
 type Opener struct {
-	cfg        OpenerConfig
-	compressor *compressor
-	cache      *cache.Cache[cacheKey, *dataKey]
+	cfg      OpenerConfig
+	expander *expander
+	cache    *cache.Cache[cacheKey, *dataKey]
 }
 
 // Item is one envelope to open.
@@ -114,11 +114,11 @@ func NewOpener(cfg OpenerConfig) (*Opener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("envelope: new opener: %w", err)
 	}
-	comp, err := newCompressor(cfg.MaxPlaintext)
+	expander, err := newExpander(cfg.MaxPlaintext)
 	if err != nil {
 		return nil, err
 	}
-	return &Opener{cfg: cfg, compressor: comp, cache: c}, nil
+	return &Opener{cfg: cfg, expander: expander, cache: c}, nil
 }
 
 func orDefault[T int | time.Duration](v, otherwise T) T {
@@ -249,24 +249,11 @@ func (o *Opener) findKeys(ctx context.Context, items []*opening) {
 // recipientKeyIDs pairs recipients with key IDs, from inside the envelope or
 // from its container but never a mixture.
 func recipientKeyIDs(env *format.Envelope, outside []string) ([]string, error) {
-	if outside == nil {
-		ids := make([]string, len(env.Recipients))
-		for i, r := range env.Recipients {
-			if ids[i] = r.KeyID; r.KeyID == "" {
-				return nil, corrupt("a recipient does not name its key, and its container names none", nil)
-			}
-		}
-		return ids, nil
+	ids, err := env.KeyIDs(outside)
+	if err != nil {
+		return nil, corrupt(err.Error(), err)
 	}
-	if len(outside) != len(env.Recipients) {
-		return nil, corrupt(fmt.Sprintf("%d key IDs for %d recipients", len(outside), len(env.Recipients)), nil)
-	}
-	for _, r := range env.Recipients {
-		if r.KeyID != "" {
-			return nil, corrupt("both the envelope and its container name the keys", nil)
-		}
-	}
-	return outside, nil
+	return ids, nil
 }
 
 // finish turns what was decrypted into the plaintext.
@@ -282,7 +269,7 @@ func (o *Opener) finish(ctx context.Context, env *format.Envelope, plaintext []b
 		clear(plaintext)
 		return nil, errNoRoom()
 	}
-	out, err := o.compressor.expand(plaintext, env.Header.Compression)
+	out, err := o.expander.expand(plaintext, env.Header.Compression)
 	if err == nil && !allowed.allows(len(out)) {
 		clear(out)
 		return nil, errNoRoom()

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
+	"github.com/klauspost/compress/zstd"
 
 	"github.com/waxseal/waxseal/envelope/format"
 	"github.com/waxseal/waxseal/kms"
@@ -58,9 +59,9 @@ type SealerConfig struct {
 // Sealer seals plaintexts into envelopes. It is safe for concurrent use and
 // never mutates or retains plaintexts.
 type Sealer struct {
-	cfg        SealerConfig
-	keyIDs     []string
-	compressor *compressor
+	cfg    SealerConfig
+	keyIDs []string
+	zstd   *zstd.Encoder // the process's; nil if it does not compress
 
 	ctx    context.Context // of wrap calls; ends when the Sealer is closed
 	cancel context.CancelFunc
@@ -113,7 +114,7 @@ func NewSealer(cfg SealerConfig) (*Sealer, error) {
 	s := &Sealer{cfg: cfg, keyIDs: ids}
 	var err error
 	if cfg.Compress {
-		if s.compressor, err = newCompressor(format.MaxPlaintext); err != nil {
+		if s.zstd, err = encoder(); err != nil {
 			return nil, err
 		}
 	}
@@ -160,8 +161,8 @@ func (s *Sealer) Seal(ctx context.Context, claims Claims, plaintexts ...[]byte) 
 	out := make([]Sealed, len(plaintexts))
 	for i, plaintext := range plaintexts {
 		h := header
-		if s.compressor != nil {
-			plaintext, h.Compression = s.compressor.squeeze(plaintext)
+		if s.zstd != nil {
+			plaintext, h.Compression = squeeze(s.zstd, plaintext)
 		}
 		b, err := format.Seal(keys[i].key.b[:], keys[i].recipients, h, plaintext)
 		if err != nil {

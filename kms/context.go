@@ -10,7 +10,25 @@ import (
 // key and demands again, byte for byte, to unwrap it. AWS KMS calls it
 // EncryptionContext, Google Cloud KMS additional authenticated data, Vault
 // transit associated data. It is not secret: KMS audit logs show it.
+//
+// A Context may be empty; no name and no value in it is (see Check).
 type Context map[string]string
+
+// Check returns an *Error of Class Internal about op and keyID if c holds an empty
+// name or an empty value: AWS KMS refuses those (its service returns a
+// ValidationException), so no backend may take them, or what one KEK wraps another
+// one could not. Backends call it before they send anything.
+func (c Context) Check(op, keyID string) error {
+	for name, value := range c {
+		if name == "" || value == "" {
+			return &Error{
+				Op: op, KeyID: keyID, Detail: "the encryption context holds an empty name or value",
+				Advice: "leave a claim out where its value is not known; if no program of yours makes claims, this is a bug: please report it",
+			}
+		}
+	}
+	return nil
+}
 
 // AssociatedData is the one encoding of a Context as bytes, for backends that
 // take bytes rather than a map: the pairs sorted by name, each name and each

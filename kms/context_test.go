@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"maps"
+	"strings"
 	"testing"
 
 	"github.com/waxseal/waxseal/kms"
@@ -76,4 +78,23 @@ func TestAssociatedDataIsInjective(t *testing.T) {
 			t.Fatalf("%q is not always the same", a)
 		}
 	})
+}
+
+func TestContextCheck(t *testing.T) {
+	for _, ec := range []kms.Context{nil, {}, {"namespace": "n"}, {"namespace": "n", "workflowId": " "}} {
+		if err := ec.Check("wrap", "fake://a"); err != nil {
+			t.Errorf("%q: %v", ec, err)
+		}
+	}
+	for _, ec := range []kms.Context{{"": ""}, {"": "CANARY"}, {"CANARY": ""}, {"namespace": "CANARY", "workflowId": ""}} {
+		err := ec.Check("wrap", "fake://a")
+		e, ok := errors.AsType[*kms.Error](err)
+		if !ok || e.Class != kms.Internal || e.Op != "wrap" || e.KeyID != "fake://a" || e.Hint() == "" {
+			t.Errorf("%q: %#v", ec, err)
+			continue
+		}
+		if strings.Contains(e.Error()+e.Hint(), "CANARY") {
+			t.Errorf("%q: %v quotes it", ec, err)
+		}
+	}
 }

@@ -251,7 +251,10 @@ func (e *examination) samples(ctx context.Context) ([]doctor.Sample, error) {
 	for _, found := range doc.Found {
 		names := codec.KeyIDs(found.Payload)
 		env, err := format.Parse(found.Payload.GetData())
-		if !isSealed(found) || err != nil || len(names) != len(env.Recipients) {
+		if !isSealed(found) || err != nil || names == nil {
+			continue
+		}
+		if _, err := env.KeyIDs(names); err != nil {
 			continue
 		}
 		ec := envelope.ClaimsOf(env.Header).EncryptionContext()

@@ -146,19 +146,35 @@ func inspectPayload(p *commonpb.Payload) inspectedItem {
 	if !codec.ClaimsSealed(p) {
 		return inspectedItem{Encoding: string(p.GetMetadata()[codec.MetadataEncoding])}
 	}
-	return inspectEnvelope(p.GetData(), codec.KeyIDs(p))
+	names, err := format.SplitKeyIDs(string(p.GetMetadata()[codec.MetadataKeyIDs]))
+	if err != nil {
+		return unreadable(badContainer(err))
+	}
+	return inspectEnvelope(p.GetData(), names)
+}
+
+// unreadable is what claims to be an envelope, and is none.
+func unreadable(err error) inspectedItem {
+	return inspectedItem{Sealed: true, Error: err.Error(), err: err}
+}
+
+// badContainer is the error for a payload whose metadata does not name the keys of
+// its envelope as the format demands.
+func badContainer(err error) error {
+	return advise(fmt.Errorf("the payload's %s: %w", codec.MetadataKeyIDs, err), "the payload was altered or cut short; fetch it again from where it is stored")
 }
 
 // inspectEnvelope reads an envelope. names are the keys that its container
 // names; none if it has no container.
 func inspectEnvelope(data []byte, names []string) inspectedItem {
 	env, err := format.Parse(data)
-	if err == nil && env.Recipients[0].KeyID == "" && names != nil && len(names) != len(env.Recipients) {
-		err = advise(fmt.Errorf("%s names %d keys, and the envelope has %d recipients", codec.MetadataKeyIDs, len(names), len(env.Recipients)),
-			"the payload was altered or cut short; fetch it again from where it is stored")
-	}
 	if err != nil {
-		return inspectedItem{Sealed: true, Error: err.Error(), err: err}
+		return unreadable(err)
+	}
+	if names != nil {
+		if _, err := env.KeyIDs(names); err != nil {
+			return unreadable(badContainer(err))
+		}
 	}
 	out := &inspectedEnvelope{
 		Suite: uint32(env.Suite), Algorithms: env.Suite.String(), Namespace: env.Header.Namespace, Claims: map[string]string{},

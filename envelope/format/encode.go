@@ -23,7 +23,7 @@ func sizeRecipients(recipients []Recipient) (size int) {
 
 func sizeRecipient(r Recipient) int { return sizeOptional(r.KeyID) + sizeBytes(len(r.WrappedKey)) }
 
-func sizeClaim(c Claim) int { return sizeBytes(len(c.Name)) + sizeOptional(c.Value) }
+func sizeClaim(c Claim) int { return sizeBytes(len(c.Name)) + sizeBytes(len(c.Value)) }
 
 func sizeProtected(h Header) int {
 	size := 1 + protowire.SizeVarint(uint64(Suite1)) +
@@ -75,9 +75,7 @@ func appendProtected(dst []byte, h Header, salt *[SaltSize]byte, commitment []by
 	for _, c := range h.Claims {
 		dst = appendLength(dst, protectedClaims, sizeClaim(c))
 		dst = appendString(dst, claimName, c.Name)
-		if c.Value != "" {
-			dst = appendString(dst, claimValue, c.Value)
-		}
+		dst = appendString(dst, claimValue, c.Value)
 	}
 	if h.Compression != CompressionNone {
 		dst = appendNumber(dst, protectedCompression, uint32(h.Compression))

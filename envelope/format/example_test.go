@@ -137,7 +137,7 @@ func ExampleRewrap() {
 }
 
 func ExampleHeader_Validate() {
-	h := format.Header{Namespace: "default", Claims: []format.Claim{{Name: "workflowType"}, {Name: "workflowId"}}}
+	h := format.Header{Namespace: "default", Claims: []format.Claim{{Name: "workflowType", Value: "Charge"}, {Name: "workflowId", Value: "order-1"}}}
 	fmt.Println(h.Validate())
 	// Output: format: check header: claims[1].name: not in ascending order, or twice: malformed envelope
 }

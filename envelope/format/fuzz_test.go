@@ -88,3 +88,30 @@ func FuzzOpen(f *testing.F) {
 		}
 	})
 }
+
+// FuzzContainer: the package and the specification agree on every list of key IDs
+// beside every envelope, and what is refused has a complete error.
+func FuzzContainer(f *testing.F) {
+	for _, v := range loadVectors(f) {
+		if v.container != nil {
+			f.Add(v.envelope, *v.container)
+		}
+	}
+	f.Fuzz(func(t *testing.T, b []byte, list string) {
+		e, err := format.Parse(b)
+		if err != nil {
+			return
+		}
+		ids, err := format.SplitKeyIDs(list)
+		if err == nil {
+			ids, err = e.KeyIDs(ids)
+		}
+		if want := specContainer(b, []byte(list)); want != (err == nil) {
+			t.Fatalf("key IDs %q: error %v; the specification: %v", list, err, want)
+		}
+		var bad *format.Error
+		if err != nil && (!errors.As(err, &bad) || ids != nil || bad.Reason == "" || bad.Hint() == "") {
+			t.Fatalf("key IDs %q, incomplete error %#v", ids, err)
+		}
+	})
+}

@@ -41,6 +41,8 @@ type scenario struct {
 	// draft spoils an envelope that is right in all else: it would open for a
 	// reader that tolerates the defect.
 	draft func(d *draft)
+	// container is the list of key IDs beside the envelope, if there is one.
+	container *string
 	// rewrapOf names the scenario whose envelope gets the recipients of seal.
 	rewrapOf string
 }
@@ -168,7 +170,7 @@ func (s scenario) make(t *testing.T) *vector {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(s.name))
 	cryptotest.SetGlobalRandom(t, h.Sum64())
-	v := &vector{name: s.name, comment: s.comment, expect: s.expect, rewrapOf: s.rewrapOf}
+	v := &vector{name: s.name, comment: s.comment, expect: s.expect, container: s.container, rewrapOf: s.rewrapOf}
 	switch {
 	case s.rewrapOf != "":
 		recipients, _, _ := s.seal()
@@ -212,7 +214,7 @@ func (s scenario) describe(t *testing.T, v *vector) {
 		}
 		v.suite, v.salt, v.commitment = e.Suite, e.Salt[:], e.Commitment[:]
 		v.recipients, v.header = e.Recipients, e.Header
-		if s.expect == "success" {
+		if v.opens() {
 			v.payloadKey = derived(t, v.dataKey, v.salt)[:32]
 		}
 	case !errors.As(err, &bad):

@@ -16,7 +16,7 @@ type Claim struct {
 	// Name is 1 to MaxClaimName bytes of UTF-8 without control characters, and
 	// not "namespace".
 	Name string
-	// Value is 0 to MaxClaimValue bytes of UTF-8 without control characters.
+	// Value is 1 to MaxClaimValue bytes of UTF-8 without control characters.
 	Value string
 }
 
@@ -27,7 +27,7 @@ type Compression uint32
 // The compressions of version 1.
 const (
 	CompressionNone Compression = 0 // the plaintext as it is
-	CompressionZstd Compression = 1 // a Zstandard frame (RFC 8878)
+	CompressionZstd Compression = 1 // exactly one Zstandard frame (RFC 8878)
 )
 
 // String returns "none", "zstd", or "compression(7)" for what is not known.
@@ -99,7 +99,7 @@ func checkClaim(claims []Claim, i int) *Error {
 	if i > 0 && claims[i-1].Name >= claims[i].Name {
 		return fault(ErrMalformed, name, "not in ascending order, or twice")
 	}
-	return checkText(path{list: "claims", index: i, name: "value"}, claims[i].Value, 0, MaxClaimValue)
+	return checkText(path{list: "claims", index: i, name: "value"}, claims[i].Value, 1, MaxClaimValue)
 }
 
 func checkCompression(c Compression) *Error {

@@ -148,7 +148,7 @@ func specClaims(claims [][]byte) bool {
 	for _, c := range claims {
 		ok := specRead(c,
 			specField{number: 1, required: true, least: 1, most: 64, check: specText, into: &names},
-			specField{number: 2, least: 1, most: 1024, check: specText})
+			specField{number: 2, required: true, least: 1, most: 1024, check: specText})
 		if !ok || string(names[len(names)-1]) == "namespace" {
 			return false
 		}
@@ -246,6 +246,76 @@ func specGFMultiply(x, y [16]byte) (z [16]byte) {
 	return z
 }
 
+// specFrame reports whether b is one Zstandard frame as section 4 demands
+// (RFC 8878, 3.1.1), as far as headers say.
+func specFrame(b []byte) bool {
+	take := func(n int) (taken []byte, ok bool) {
+		if n > len(b) {
+			return nil, false
+		}
+		taken, b = b[:n], b[n:]
+		return taken, true
+	}
+	magic, ok := take(4)
+	if !ok || !bytes.Equal(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}) {
+		return false
+	}
+	descriptor, ok := take(1)
+	if !ok {
+		return false
+	}
+	contentSize, single, reserved, checksum, dictionary := descriptor[0]>>6, descriptor[0]>>5&1, descriptor[0]>>3&1, descriptor[0]>>2&1, descriptor[0]&3
+	if reserved != 0 || dictionary != 0 {
+		return false
+	}
+	window, size := 1-int(single), []int{int(single), 2, 4, 8}[contentSize]
+	if _, ok := take(window + size); !ok {
+		return false
+	}
+	for {
+		header, ok := take(3)
+		if !ok {
+			return false
+		}
+		n := binary.LittleEndian.Uint32(append(bytes.Clone(header), 0))
+		size := int(n >> 3)
+		switch n >> 1 & 3 {
+		case 1:
+			size = 1
+		case 3:
+			return false
+		}
+		if _, ok := take(size); !ok {
+			return false
+		}
+		if n&1 == 1 {
+			break
+		}
+	}
+	if _, ok := take(4 * int(checksum)); !ok {
+		return false
+	}
+	return len(b) == 0
+}
+
+// specContainer reports whether a container may name the keys of an envelope by
+// list, by section 7.
+func specContainer(envelope, list []byte) bool {
+	var recipients, named [][]byte
+	specRead(envelope, specField{number: 1, repeats: true, least: 1, most: 5202, into: &recipients},
+		specField{number: 2, least: 1, most: 17850}, specField{number: 3, least: 28, most: 67108892})
+	for _, r := range recipients {
+		specRead(r, specField{number: 1, least: 1, most: 1100, into: &named}, specField{number: 2, least: 1, most: 4096})
+	}
+	ids := bytes.Split(list, []byte{' '})
+	for _, id := range ids {
+		if len(id) < 1 || len(id) > 1100 || !specKeyID(id) {
+			return false
+		}
+	}
+	return len(named) == 0 && len(ids) == len(recipients)
+}
+
 // TestSpecificationDecoder runs the vectors through the decoder made from the
 // document.
 func TestSpecificationDecoder(t *testing.T) {
@@ -253,9 +323,15 @@ func TestSpecificationDecoder(t *testing.T) {
 		t.Run(v.name, func(t *testing.T) {
 			plaintext, err := specOpen(v.envelope, v.dataKey)
 			switch v.expect {
-			case "success":
+			case "success", "compression", "container":
 				if err != nil || !v.isPlaintext(plaintext) {
-					t.Errorf("plaintext of %d bytes, error %v", len(plaintext), err)
+					t.Fatalf("plaintext of %d bytes, error %v", len(plaintext), err)
+				}
+				if compressed := v.header.Compression == 1; (compressed && !specFrame(plaintext)) != (v.expect == "compression") {
+					t.Errorf("one Zstandard frame: %v", specFrame(plaintext))
+				}
+				if v.container != nil && specContainer(v.envelope, []byte(*v.container)) != (v.expect == "success") {
+					t.Errorf("key IDs of the container: %v", v.expect != "success")
 				}
 			case "data-key":
 				checkError(t, "specOpen", err, errSpecKey)

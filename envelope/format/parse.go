@@ -168,11 +168,9 @@ func parseClaim(c cursor, i int) (claim Claim, err error) {
 	if err != nil {
 		return Claim{}, err
 	}
-	if c.at(claimValue) {
-		claim.Value, err = c.string(claimValue, path{list: "claims", index: i, name: "value"}, MaxClaimValue)
-		if err != nil {
-			return Claim{}, err
-		}
+	claim.Value, err = c.string(claimValue, path{list: "claims", index: i, name: "value"}, MaxClaimValue)
+	if err != nil {
+		return Claim{}, err
 	}
 	return claim, c.done()
 }

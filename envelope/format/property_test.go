@@ -25,7 +25,7 @@ func genHeader(t *rapid.T) format.Header {
 	claims := rapid.SliceOfNDistinct(rapid.Custom(func(t *rapid.T) format.Claim {
 		return format.Claim{
 			Name:  genText(1, format.MaxClaimName).Filter(func(s string) bool { return s != "namespace" }).Draw(t, "name"),
-			Value: genText(0, format.MaxClaimValue).Draw(t, "value"),
+			Value: genText(1, format.MaxClaimValue).Draw(t, "value"),
 		}
 	}), 0, format.MaxClaims, func(c format.Claim) string { return c.Name }).Draw(t, "claims")
 	slices.SortFunc(claims, func(a, b format.Claim) int { return cmp.Compare(a.Name, b.Name) })

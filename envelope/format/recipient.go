@@ -48,28 +48,19 @@ func checkRecipient(recipients []Recipient, i int) *Error {
 	r := recipients[i]
 	keyID := path{list: "recipients", index: i, name: "key_id"}
 	wrapped := path{list: "recipients", index: i, name: "wrapped_key"}
-	switch {
-	case len(r.KeyID) > MaxKeyID:
-		return tooLong(keyID, uint64(len(r.KeyID)), MaxKeyID)
-	case (r.KeyID == "") != (recipients[0].KeyID == ""):
+	if (r.KeyID == "") != (recipients[0].KeyID == "") {
 		return fault(ErrMalformed, keyID, "either all recipients name their key or none does")
-	case !printable(r.KeyID):
-		return fault(ErrMalformed, keyID, "a character other than printable ASCII, or a space")
+	}
+	if r.KeyID != "" {
+		if bad := checkKeyID(keyID, r.KeyID); bad != nil {
+			return bad
+		}
+	}
+	switch {
 	case len(r.WrappedKey) == 0:
 		return fault(ErrMalformed, wrapped, "missing")
 	case len(r.WrappedKey) > MaxWrappedKey:
 		return tooLong(wrapped, uint64(len(r.WrappedKey)), MaxWrappedKey)
 	}
 	return nil
-}
-
-// printable reports whether s is printable ASCII without a space: a list of key
-// IDs is written with spaces between them.
-func printable(s string) bool {
-	for i := range len(s) {
-		if s[i] <= ' ' || s[i] > '~' {
-			return false
-		}
-	}
-	return true
 }

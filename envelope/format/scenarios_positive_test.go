@@ -9,7 +9,7 @@ import (
 )
 
 // scenarios are all vectors: envelopes as they should be, then broken ones.
-var scenarios = slices.Concat(goodScenarios, malformedScenarios, limitScenarios, alteredScenarios)
+var scenarios = slices.Concat(goodScenarios, malformedScenarios, limitScenarios, alteredScenarios, frameScenarios, containerScenarios)
 
 // one returns a scenario with an unnamed recipient, a namespace and claims.
 func one(name, comment string, wrapped []byte, h format.Header, plaintext []byte) scenario {
@@ -49,7 +49,7 @@ func withClaims(claims ...format.Claim) format.Header {
 func sixteenClaims() []format.Claim {
 	claims := make([]format.Claim, format.MaxClaims)
 	for i := range claims {
-		claims[i] = format.Claim{Name: "claim" + string(rune('a'+i)), Value: strings.Repeat("v", i)}
+		claims[i] = format.Claim{Name: "claim" + string(rune('a'+i)), Value: strings.Repeat("v", 1+i)}
 	}
 	return claims
 }
@@ -102,10 +102,10 @@ var goodScenarios = []scenario{
 	one("claims-four", "The claims that the codec may record.", wrapped32, withClaims(
 		format.Claim{Name: "activityType", Value: "ChargeCard"}, format.Claim{Name: "taskQueue", Value: "payments"},
 		format.Claim{Name: "workflowId", Value: "order-1"}, format.Claim{Name: "workflowType", Value: "Order"}), hello),
-	one("claims-sixteen", "Sixteen claims, the limit, the first with an empty value.",
+	one("claims-sixteen", "Sixteen claims, the limit.",
 		wrapped32, withClaims(sixteenClaims()...), hello),
-	one("claim-value-empty", "A claim with an empty value: the field is left out.",
-		wrapped32, withClaims(format.Claim{Name: "workflowId"}), hello),
+	one("claim-value-one-byte", "The shortest claim there is: one byte of name, one of value.",
+		wrapped32, withClaims(format.Claim{Name: "n", Value: "v"}), hello),
 	one("claim-value-longest", "A claim value of 1024 bytes, the limit.",
 		wrapped32, withClaims(format.Claim{Name: "workflowId", Value: strings.Repeat("w", format.MaxClaimValue)}), hello),
 	one("claim-name-longest", "A claim name of 64 bytes, the limit.",

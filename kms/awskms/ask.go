@@ -64,6 +64,9 @@ func (k *Key) ready(ctx context.Context, op string, ec kms.Context) error {
 	if err := ctx.Err(); err != nil {
 		return k.canceled(op, err)
 	}
+	if err := ec.Check(op, k.id); err != nil {
+		return err
+	}
 	size := 0
 	for name, value := range ec {
 		size += len(name) + len(value)

@@ -21,6 +21,9 @@ func (k *Key) Unwrap(ctx context.Context, wrapped []kms.Wrapped, ec kms.Context)
 	if err := ctx.Err(); err != nil {
 		return nil, k.canceled(opUnwrap, err)
 	}
+	if err := ec.Check(opUnwrap, k.id); err != nil {
+		return nil, err
+	}
 	results := make([]kms.Unwrapped, len(wrapped))
 	ad := ec.AssociatedData()
 	var failed failure

@@ -24,6 +24,9 @@ func (k *Key) Wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]km
 	if err := ctx.Err(); err != nil {
 		return nil, k.canceled(opWrap, err)
 	}
+	if err := ec.Check(opWrap, k.id); err != nil {
+		return nil, err
+	}
 	ad := ec.AssociatedData()
 	wrapped := make([]kms.Wrapped, len(dataKeys))
 	group, groupCtx := errgroup.WithContext(ctx)

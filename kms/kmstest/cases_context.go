@@ -2,6 +2,7 @@ package kmstest
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -19,18 +20,18 @@ func contextCases() []conformance {
 		}},
 		{name: "extra claim is refused", check: func(t testing.TB, h Harness) {
 			checkContexts(t, h, kms.Context{"namespace": "payments"},
-				kms.Context{"namespace": "payments", "extra": "1"}, kms.Context{"namespace": "payments", "extra": ""})
+				kms.Context{"namespace": "payments", "extra": "1"})
 			checkContexts(t, h, nil, kms.Context{"namespace": "payments"})
 		}},
 		{name: "changed value is refused", check: func(t testing.TB, h Harness) {
 			checkContexts(t, h, kms.Context{"namespace": "payments", "note": "é"},
 				kms.Context{"namespace": "payments2", "note": "é"}, kms.Context{"namespace": "Payments", "note": "é"},
 				kms.Context{"namespace": "payment", "note": "é"}, kms.Context{"namespace": " payments", "note": "é"},
-				kms.Context{"namespace": "", "note": "é"}, kms.Context{"namespace": "payments", "note": "e\u0301"})
+				kms.Context{"namespace": "payments", "note": "e\u0301"})
 		}},
 		{name: "renamed claim is refused", check: func(t testing.TB, h Harness) {
 			checkContexts(t, h, kms.Context{"namespace": "payments", "workflowType": "Charge"},
-				kms.Context{"Namespace": "payments", "workflowType": "Charge"}, kms.Context{"namespacepayments": "", "workflowType": "Charge"},
+				kms.Context{"Namespace": "payments", "workflowType": "Charge"}, kms.Context{"namespacep": "ayments", "workflowType": "Charge"},
 				kms.Context{"namespac": "epayments", "workflowType": "Charge"})
 		}},
 		{name: "swapped values are refused", check: func(t testing.TB, h Harness) {
@@ -39,6 +40,8 @@ func contextCases() []conformance {
 		}},
 		{name: "many claims are all bound", check: checkManyClaims},
 		{name: "oversized context is refused or bound whole", check: checkOversizedContext},
+		{name: "empty name or value is refused", check: checkEmptyInContext},
+		{name: "empty name or value is refused without asking", needs: []Power{FaultDown}, testOnly: true, check: checkEmptyNotSent},
 		{name: "contexts of concurrent calls stay apart", check: checkContextsApart},
 	}
 }
@@ -96,6 +99,51 @@ func checkOversizedContext(t testing.TB, h Harness) {
 		mustRefuse(t, key, small, ec, slices.Concat(refusedContext(), []kms.Class{kms.Internal}), dataKeys...)
 	}
 	mustUnwrap(t, key, small, testContext(), dataKeys) // the key is none the worse
+}
+
+// emptyContexts are those that AWS KMS does not take.
+func emptyContexts() []kms.Context {
+	return []kms.Context{{"namespace": ""}, {"": "payments"}, {"": ""}, {"namespace": "payments", "note": ""}}
+}
+
+func checkEmptyInContext(t testing.TB, h Harness) {
+	key := h.NewKey(t)
+	dataKey, wrapped := wrapOne(t, key, testContext())
+	mustRefuseEmpty(t, key, dataKey, wrapped)
+	mustUnwrap(t, key, []kms.Wrapped{wrapped}, testContext(), [][]byte{dataKey}) // the key is none the worse
+}
+
+// checkEmptyNotSent: what a KMS that is down cannot have refused, the key did.
+func checkEmptyNotSent(t testing.TB, h Harness) {
+	key := h.NewKey(t)
+	dataKey, wrapped := wrapOne(t, key, testContext())
+	heal := once(h.Faults[FaultDown](t, key))
+	defer heal()
+	mustRefuseEmpty(t, key, dataKey, wrapped)
+	heal()
+	mustBeBack(t, key, FaultDown, []kms.Wrapped{wrapped}, [][]byte{dataKey})
+}
+
+// mustRefuseEmpty wants all that takes a context to refuse an empty name or value,
+// with Class Internal: the caller has a bug.
+func mustRefuseEmpty(t testing.TB, key kms.Key, dataKey []byte, wrapped kms.Wrapped) {
+	t.Helper()
+	internal := []kms.Class{kms.Internal}
+	for _, ec := range emptyContexts() {
+		got, err := key.Wrap(t.Context(), [][]byte{dataKey}, ec)
+		if err == nil || got != nil {
+			t.Errorf("context %q: Wrap gave %d answers, error %v", ec, len(got), err)
+			continue
+		}
+		checkError(t, fmt.Sprintf("Wrap under %q", ec), key, "wrap", err, internal, dataKey)
+		if e, ok := errors.AsType[*kms.Error](err); !ok || e.Hint() == "" {
+			t.Errorf("context %q: Wrap gives no advice", ec)
+		}
+		mustRefuse(t, key, []kms.Wrapped{wrapped, wrapped}, ec, internal, dataKey)
+		if _, ok := kms.As[kms.Rewrapper](key); ok {
+			mustNotRewrap(t, key, key, []kms.Wrapped{wrapped, wrapped}, ec, internal, dataKey)
+		}
+	}
 }
 
 // checkContextsApart has calls under different contexts run at one time.

@@ -93,7 +93,7 @@ func mustNotRewrap(t testing.TB, key, source kms.Key, wrapped []kms.Wrapped, ec 
 
 func checkRewrap(t testing.TB, h Harness) {
 	key := h.NewKey(t)
-	for _, ec := range []kms.Context{nil, {"namespace": ""}, testContext()} {
+	for _, ec := range []kms.Context{nil, {"namespace": "default"}, testContext()} {
 		dataKeys := newDataKeys(3)
 		before := mustWrap(t, key, dataKeys, ec)
 		for _, source := range []kms.Key{key, h.Reopen(t, key)} {
@@ -154,7 +154,7 @@ func checkRewrapContext(t testing.TB, h Harness) {
 	dataKey, wrapped := wrapOne(t, key, testContext())
 	missing, extra, changed := testContext(), testContext(), testContext()
 	delete(missing, "namespace")
-	extra["extra"] = ""
+	extra["extra"] = "1"
 	changed["namespace"] += "2"
 	for _, wrong := range []kms.Context{nil, missing, extra, changed} {
 		mustNotRewrap(t, key, key, []kms.Wrapped{wrapped}, wrong, refusedContext(), dataKey)

@@ -156,6 +156,9 @@ func (f *Fake) Counts() Counts {
 
 // Wrap implements kms.Key.
 func (f *Fake) Wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error) {
+	if err := ec.Check(string(OpWrap), f.ID()); err != nil {
+		return nil, err
+	}
 	fault := f.begin(OpWrap, len(dataKeys), ec)
 	wrapped, err := f.doWrap(ctx, fault, dataKeys, ec)
 	f.end(OpWrap, err)
@@ -188,6 +191,9 @@ func (f *Fake) doWrap(ctx context.Context, fault Fault, dataKeys [][]byte, ec km
 
 // Unwrap implements kms.Key.
 func (f *Fake) Unwrap(ctx context.Context, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Unwrapped, error) {
+	if err := ec.Check(string(OpUnwrap), f.ID()); err != nil {
+		return nil, err
+	}
 	fault := f.begin(OpUnwrap, len(wrapped), ec)
 	out, err := f.doUnwrap(ctx, fault, wrapped, ec)
 	f.end(OpUnwrap, err)

@@ -64,6 +64,9 @@ func (f *Fake) fake() *Fake { return f }
 
 // Rewrap implements kms.Rewrapper.
 func (m *Managed) Rewrap(ctx context.Context, source kms.Key, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Rewrapped, error) {
+	if err := ec.Check(string(OpRewrap), m.ID()); err != nil {
+		return nil, err
+	}
 	fault := m.begin(OpRewrap, len(wrapped), ec)
 	out, err := m.doRewrap(ctx, fault, source, wrapped, ec)
 	m.end(OpRewrap, err)

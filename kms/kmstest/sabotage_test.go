@@ -302,6 +302,17 @@ func basicSabotage() []sabotage {
 				}
 			}
 		}))},
+		{"empty claims left out", "empty name or value is refused", brokenHarness(onContexts(func(ec kms.Context) {
+			maps.DeleteFunc(ec, func(name, value string) bool { return name == "" || value == "" })
+		}))},
+		{"the KMS finds an empty claim", "empty name or value is refused without asking", brokenHarness(func(b *broken) {
+			b.wrap = func(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error) {
+				if out, err := b.Managed.Wrap(ctx, dataKeys, nil); err != nil {
+					return out, err
+				}
+				return b.Managed.Wrap(ctx, dataKeys, ec)
+			}
+		})},
 		{"a long context cut short", "oversized context is refused or bound whole", brokenHarness(onContexts(func(ec kms.Context) {
 			for name, value := range ec {
 				ec[name] = value[:min(len(value), 4096)]

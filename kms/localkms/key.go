@@ -53,6 +53,9 @@ func (k *Key) wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]km
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if err := ec.Check("wrap", k.id); err != nil {
+		return nil, err
+	}
 	for i, d := range dataKeys {
 		if len(d) != kms.DataKeySize {
 			return nil, problem(kms.Internal, fmt.Sprintf("data key %d of %d has %d bytes, want %d", i+1, len(dataKeys), len(d), kms.DataKeySize), "", nil)
@@ -99,6 +102,9 @@ func (k *Key) Unwrap(ctx context.Context, wrapped []kms.Wrapped, ec kms.Context)
 
 func (k *Key) unwrap(ctx context.Context, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Unwrapped, error) {
 	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := ec.Check("unwrap", k.id); err != nil {
 		return nil, err
 	}
 	now, err := k.current()

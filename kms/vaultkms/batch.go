@@ -28,6 +28,9 @@ func (c ciphertexts[T]) of(ctx context.Context, wrapped []kms.Wrapped) ([]T, err
 	if err := ctx.Err(); err != nil {
 		return nil, c.key.notSent(ctx, c.op, err)
 	}
+	if err := c.ec.Check(c.op, c.key.id); err != nil {
+		return nil, err
+	}
 	results := make([]T, len(wrapped))
 	var blobs [][]byte
 	var places []int // where each blob's outcome goes

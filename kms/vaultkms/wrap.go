@@ -22,6 +22,9 @@ func (k *Key) Wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]km
 	if err := ctx.Err(); err != nil {
 		return nil, k.notSent(ctx, opWrap, err)
 	}
+	if err := ec.Check(opWrap, k.id); err != nil {
+		return nil, err
+	}
 	if len(dataKeys) == 0 {
 		return []kms.Wrapped{}, nil
 	}

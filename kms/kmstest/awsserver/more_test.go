@@ -359,6 +359,12 @@ func TestDamageAndClock(t *testing.T) {
 	wantCode(t, "dry run", err, "DryRunOperationException")
 	_, err = c.Encrypt(t.Context(), &kms.EncryptInput{KeyId: aws.String(key.ARN()), Plaintext: []byte("x"), EncryptionContext: map[string]string{"n": strings.Repeat("x", 8192)}})
 	wantCode(t, "a long context", err, "ValidationException")
+	for name, ec := range map[string]map[string]string{"an empty value": {"n": ""}, "an empty name": {"": "x"}} {
+		_, err = c.Encrypt(t.Context(), &kms.EncryptInput{KeyId: aws.String(key.ARN()), Plaintext: []byte("x"), EncryptionContext: ec})
+		wantCode(t, name+" in a context", err, "ValidationException")
+		_, err = c.Decrypt(t.Context(), &kms.DecryptInput{KeyId: aws.String(key.ARN()), CiphertextBlob: blob, EncryptionContext: ec})
+		wantCode(t, name+" in a context of decrypt", err, "ValidationException")
+	}
 
 	s.SetClock(time.Hour)
 	_, err = clientOf(t, s, nil).DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: aws.String(key.ID())})

@@ -261,6 +261,9 @@ func (c *call) forbidden(action string) error {
 func (c *call) usable(name, action, algorithm string, ec map[string]string) (*Key, error) {
 	size := 0
 	for name, value := range ec {
+		if name == "" || value == "" {
+			return nil, fail("ValidationException", "the encryption context holds an empty name or value")
+		}
 		size += len(name) + len(value)
 	}
 	if size > maxContext {
