@@ -108,6 +108,7 @@ func (a *adversary) Receive(ctx context.Context, r temporaltest.Request) {
 		a.find(propLeak, s, r.Method+", "+where+l.whereIn(r.Message))
 	}
 	a.openAll(l, r)
+	l.refusedTask(r.Message)
 	if t, ok := r.Message.(interface{ GetTaskToken() []byte }); ok && strings.HasPrefix(r.Method, "Respond") {
 		select {
 		case l.answers <- answer{token: string(t.GetTaskToken()), method: r.Method, req: r.Message}:
@@ -297,7 +298,7 @@ func (l *lane) recordScenes(ctx context.Context) error {
 	}
 	for _, s := range l.scenes {
 		if s.name == "Echo, task 1" {
-			l.honest = proto.CloneOf(s.response.(*workflowservice.PollWorkflowTaskQueueResponse))
+			l.honest, l.honestScene = proto.CloneOf(s.response.(*workflowservice.PollWorkflowTaskQueueResponse)), s.n
 		}
 	}
 	l.activityScenes(100)

@@ -10,6 +10,7 @@ import (
 
 	commonpb "go.temporal.io/api/common/v1"
 	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/errordetails/v1"
 	failurepb "go.temporal.io/api/failure/v1"
 	historypb "go.temporal.io/api/history/v1"
 	schedulepb "go.temporal.io/api/schedule/v1"
@@ -19,6 +20,8 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/worker"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoregistry"
 )
@@ -104,6 +107,16 @@ func (l *lane) clientScenes(n int) {
 		v, err := l.client.QueryWorkflow(ctx, id, "run", "query")
 		return l.read("result of a query", v, err)
 	})
+	l.scenes = append(l.scenes, &scene{
+		n: n, name: "query that fails", workflow: id, method: "QueryFailedFailure", response: &errordetails.QueryFailedFailure{Failure: failure()},
+		deliver: func(ctx context.Context, l *lane, response proto.Message, _ string) answer {
+			l.arm("QueryWorkflow", nil, queryFailed(response.(*errordetails.QueryFailedFailure)))
+			_, err := l.client.QueryWorkflow(ctx, id, "run", "query")
+			l.refused(err)
+			l.saw("failure of a query", err)
+			return answer{method: fails, why: fmt.Sprint(err)}
+		},
+	})
 	update := client.UpdateWorkflowOptions{WorkflowID: id, UpdateID: "update", UpdateName: "update", WaitForStage: client.WorkflowUpdateStageCompleted}
 	for i, o := range []*updatepb.Outcome{success, failed} {
 		o := proto.CloneOf(o)
@@ -134,6 +147,15 @@ func (l *lane) clientScenes(n int) {
 	l.lists(n, fill)
 	l.schedules(n, fill)
 	l.rawCalls(n)
+}
+
+// queryFailed is the error with which the server answers a query that failed.
+func queryFailed(details *errordetails.QueryFailedFailure) error {
+	s, err := status.New(codes.InvalidArgument, details.GetFailure().GetMessage()).WithDetails(details)
+	if err != nil {
+		panic(err) // it is not OK, so it takes details
+	}
+	return s.Err()
 }
 
 // read notes an encoded value.

@@ -11,7 +11,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	commonpb "go.temporal.io/api/common/v1"
 	"google.golang.org/protobuf/proto"
@@ -30,19 +29,61 @@ var variants = []variant{
 // TestHostileServer alters responses in every way, and finds that nothing leaves that
 // is secret, and nothing comes in that the program did not make.
 func TestHostileServer(t *testing.T) {
+	a, only := arena(t)
+	a.attack(t, only, variants)
+	a.table(t)
+	for _, line := range a.faults() {
+		t.Error(line)
+	}
+	if only == nil {
+		a.missed(t)
+	}
+}
+
+// TestTheAdversaryIsAble alters the same responses against the codec of Temporal's
+// samples, without a guard: if it finds nothing there, it proves nothing elsewhere.
+func TestTheAdversaryIsAble(t *testing.T) {
+	a, only := arena(t)
+	a.attack(t, only, []variant{{name: "the samples' codec", plain: true, sealed: true, bound: true}})
+	found := make(map[string]int)
+	for f, e := range a.findings {
+		found[f.property] += e.times
+	}
+	for _, property := range []string{propLeak, propInjected, propOracle, propForeign, propBound, propRefusal} {
+		t.Logf("%6d times: %s", found[property], property)
+		if found[property] == 0 && only == nil {
+			t.Errorf("the samples' codec stands up to it: %s", property)
+		}
+	}
+}
+
+// arena is an adversary that listens, and the one shot that is asked for.
+func arena(t *testing.T) (*adversary, *repeat) {
+	t.Helper()
 	seed, only := seedOf(t)
 	a := newAdversary(seed)
 	if os.Getenv("WAXSEAL_HOSTILE_LOG") != "" {
 		a.verbose = func(s string) { fmt.Fprintln(os.Stderr, s) }
 	}
-	const lanes = 6
+	a.addr = temporaltest.Listen(t, a)
+	return a, only
+}
+
+// lanes is how many programs are attacked at a time.
+const lanes = 6
+
+// attack alters as many responses as are asked for, in lanes with these variants in turn.
+func (a *adversary) attack(t *testing.T, only *repeat, variants []variant) {
+	t.Helper()
 	var fakes []*kmstest.Fake
 	for n := range lanes {
 		fakes = append(fakes, kmstest.NewFake(fmt.Sprint("hostile", n)))
 	}
 	backend := kmstest.NewBackend(fakes...)
 	a.open = opener(t, fakes)
-	a.addr = temporaltest.Listen(t, a)
+	if variants[0].plain {
+		a.open = samplesOpener(newSamplesCodec())
+	}
 	defer a.stop()
 	var wg sync.WaitGroup
 	var fired atomic.Int64
@@ -56,7 +97,7 @@ func TestHostileServer(t *testing.T) {
 			for _, problem := range l.rehearse(t.Context()) {
 				t.Errorf("without a mutation: %s", problem)
 			}
-			plan := l.plan(rand.New(rand.NewPCG(seed, uint64(n))))
+			plan := l.plan(rand.New(rand.NewPCG(a.seed, uint64(n))))
 			t.Logf("lane %d, %s: %d scenes, %d targets", n, l.variant.name, len(l.scenes), len(plan))
 			if only != nil {
 				l.shoot(t.Context(), only.shot, plan[only.shot%int64(len(plan))])
@@ -64,14 +105,12 @@ func TestHostileServer(t *testing.T) {
 			}
 			for i := int64(0); fired.Load() < count; i++ {
 				if l.shoot(t.Context(), i, plan[i%int64(len(plan))]) {
-					fired.Add(1)
+					a.progress(fired.Add(1), count)
 				}
 			}
 		})
 	}
 	wg.Wait()
-	a.stop()
-	a.report(t)
 }
 
 // stop stops all workers, together: each waits for its polls to end.
@@ -134,6 +173,13 @@ func seedOf(t *testing.T) (seed uint64, only *repeat) {
 	return seed, only
 }
 
+// How many responses are altered. The race detector makes them five times as slow.
+const (
+	countUsual = 10_000
+	countRace  = 1_500
+	countShort = 300
+)
+
 // countOf is how many responses are altered.
 func countOf(t *testing.T) int {
 	t.Helper()
@@ -144,26 +190,11 @@ func countOf(t *testing.T) int {
 		}
 		return n
 	}
-	if testing.Short() {
-		return 500
+	switch {
+	case testing.Short():
+		return countShort
+	case underRace:
+		return countRace
 	}
-	return 10_000
-}
-
-// report fails the test with what was found, and prints what was tried.
-func (a *adversary) report(t *testing.T) {
-	t.Helper()
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, k := range slices.Sorted(maps.Keys(a.ends)) {
-		t.Logf("%6d %s, in %s", a.ends[k], k, a.took[k].Round(time.Millisecond))
-	}
-	lines := make([]string, 0, len(a.findings))
-	for f, e := range a.findings {
-		lines = append(lines, fmt.Sprintf("%s: %s [%s; %s] %d times; WAXSEAL_HOSTILE=%s", f.property, f.what, f.place, f.mutation, e.times, e.first))
-	}
-	slices.Sort(lines)
-	for _, line := range lines {
-		t.Error(line)
-	}
+	return countUsual
 }

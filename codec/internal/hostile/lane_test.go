@@ -23,7 +23,6 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/waxseal/waxseal/codec"
@@ -49,7 +48,9 @@ type lane struct {
 
 	scenes []*scene
 	means  means
-	honest *workflowservice.PollWorkflowTaskQueueResponse
+	// honest is the task that shows that the worker goes on.
+	honest      *workflowservice.PollWorkflowTaskQueueResponse
+	honestScene int
 
 	shots   atomic.Int64 // how many began
 	current atomic.Pointer[shot]
@@ -188,10 +189,16 @@ func (l *lane) check(where, text string) {
 			a.find(propForeign, l.current.Load(), "it reaches the program: "+where)
 		case n == 1000*(l.n+1)+otherScene && l.variant.bound:
 			a.find(propBound, l.current.Load(), "it reaches the program: "+where)
-		case l.variant.bound && l.current.Load() != nil && n/1000 == l.n+1 && n%1000 != l.current.Load().scene.n:
+		case l.variant.bound && l.strays(n%1000):
 			a.find(propBound, l.current.Load(), "it reaches the program: "+where)
 		}
 	}
+}
+
+// strays reports whether a secret of a scene has no business in the exchange under way.
+func (l *lane) strays(n int) bool {
+	s := l.current.Load()
+	return s != nil && n != s.scene.n && n != s.scene.with && n != l.honestScene
 }
 
 func numberOf(canary string) (n int) {
@@ -340,34 +347,74 @@ func (l *lane) failure(sc converter.SerializationContext, err error) *failurepb.
 
 // refused looks at an error that a client call ended with.
 func (l *lane) refused(err error) {
-	s := l.current.Load()
-	a := l.adversary
+	s, a := l.current.Load(), l.adversary
 	if err == nil || s == nil {
 		return
 	}
+	classed := false
+	if e, ok := errors.AsType[*kms.Error](err); ok {
+		classed = true
+		if e.Hint() == "" {
+			a.find(propRefusal, s, "an error of ours has no hint: "+e.Error())
+		}
+	}
 	for _, text := range links(err, 0) {
-		if where := a.secrets.Find([]byte(text)); where != "" && ours(text) {
+		if !l.variant.plain && !ours(text) {
+			continue
+		}
+		if a.secrets.Find([]byte(text)) != "" {
 			a.find(propRefusal, s, "an error of ours holds a secret")
 		}
-		if strings.ContainsAny(text, "\n\r\u202e") && ours(text) {
+		if len(a.injected.All([]byte(text))) > 0 {
+			a.find(propRefusal, s, "an error of ours quotes what the adversary wrote")
+		}
+		if strings.ContainsAny(text, "\n\r\u202e") {
 			a.find(propRefusal, s, "an error of ours has line breaks in it")
 		}
-	}
-	text := err.Error()
-	if !ours(text) {
-		return
-	}
-	var classed *kms.Error
-	var hinted interface{ Hint() string }
-	switch {
-	case errors.As(err, &classed):
-		if !errors.As(err, &hinted) || hinted.Hint() == "" {
-			a.find(propRefusal, s, "an error of ours has no hint")
+		if !classed && !namesClass(text) {
+			a.find(propRefusal, s, "an error of ours has no class: "+text)
 		}
-	case status.Code(err) != 2 || strings.Contains(text, "("): // what gRPC carried is text alone
-	default:
-		a.find(propRefusal, s, "an error of ours has no class: "+text)
 	}
+}
+
+// refusedTask looks at what a worker says of a task that it refuses.
+func (l *lane) refusedTask(req proto.Message) {
+	s, a := l.current.Load(), l.adversary
+	var texts []string
+	var failure *failurepb.Failure
+	switch r := req.(type) {
+	case *workflowservice.RespondWorkflowTaskFailedRequest:
+		failure = r.GetFailure()
+	case *workflowservice.RespondActivityTaskFailedRequest:
+		failure = r.GetFailure()
+	case *workflowservice.RespondNexusTaskFailedRequest:
+		failure = r.GetFailure()
+	case *workflowservice.RespondQueryTaskCompletedRequest:
+		failure, texts = r.GetFailure(), []string{r.GetErrorMessage()}
+	}
+	for link := failure; link != nil; link = link.GetCause() {
+		texts = append(texts, link.GetMessage())
+		if b, _, err := a.open(link.GetEncodedAttributes()); err == nil {
+			texts = append(texts, string(b))
+		}
+	}
+	for _, text := range texts {
+		if !ours(text) || s == nil {
+			continue
+		}
+		if !namesClass(text) {
+			a.find(propRefusal, s, "a refusal of ours has no class: "+text)
+		}
+		if strings.ContainsAny(text, "\r\u202e") {
+			a.find(propRefusal, s, "a refusal of ours has line breaks in it")
+		}
+	}
+}
+
+// namesClass reports whether a text that gRPC or a failure carried, of which no error
+// value is left, names a class.
+func namesClass(text string) bool {
+	return slices.ContainsFunc(kms.Classes(), func(c kms.Class) bool { return strings.Contains(text, c.String()) })
 }
 
 // links are the texts of an error and of its causes, each without that of the others.

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	commonpb "go.temporal.io/api/common/v1"
+	"go.temporal.io/api/errordetails/v1"
 	"go.temporal.io/api/operatorservice/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"google.golang.org/protobuf/proto"
@@ -56,32 +57,43 @@ func apiPlaces(services []protoreflect.ServiceDescriptor) map[string]kind {
 	for _, s := range services {
 		for i := range s.Methods().Len() {
 			method := s.Methods().Get(i)
-			var visit func(d protoreflect.MessageDescriptor, above []protoreflect.MessageDescriptor, path string)
-			visit = func(d protoreflect.MessageDescriptor, above []protoreflect.MessageDescriptor, path string) {
-				if slices.Contains(above, d) {
-					return
-				}
-				above = append(slices.Clone(above), d)
-				for i := range d.Fields().Len() {
-					field := d.Fields().Get(i)
-					child := valueOf(field).Message()
-					if child == nil {
-						continue
-					}
-					path := join(path, field)
-					k, counts := kinds[child.FullName()]
-					if counts {
-						out[string(method.Name())+": "+path] = k
-					}
-					if !counts || k == kindFailure {
-						visit(child, above, path)
-					}
-				}
-			}
-			visit(method.Output(), nil, "")
+			messagePlaces(out, string(method.Name())+": ", method.Output(), nil, "")
 		}
 	}
 	return out
+}
+
+// errorPlaces returns the same of the details with which the API answers with errors, as
+// "Message: field.field".
+func errorPlaces() map[string]kind {
+	out := make(map[string]kind)
+	all := errordetails.File_temporal_api_errordetails_v1_message_proto.Messages()
+	for i := range all.Len() {
+		messagePlaces(out, string(all.Get(i).Name())+": ", all.Get(i), nil, "")
+	}
+	return out
+}
+
+func messagePlaces(out map[string]kind, of string, d protoreflect.MessageDescriptor, above []protoreflect.MessageDescriptor, path string) {
+	if slices.Contains(above, d) {
+		return
+	}
+	above = append(slices.Clone(above), d)
+	for i := range d.Fields().Len() {
+		field := d.Fields().Get(i)
+		child := valueOf(field).Message()
+		if child == nil {
+			continue
+		}
+		path := join(path, field)
+		k, counts := kinds[child.FullName()]
+		if counts {
+			out[of+path] = k
+		}
+		if !counts || k == kindFailure {
+			messagePlaces(out, of, child, above, path)
+		}
+	}
 }
 
 func join(path string, field protoreflect.FieldDescriptor) string {

@@ -90,10 +90,12 @@ func (l *lane) activitiesWorkflow(ctx workflow.Context, in, more string) (string
 	ctx = workflow.WithActivityOptions(l.with(ctx, "header-activity"), workflow.ActivityOptions{
 		StartToCloseTimeout: time.Minute, WaitForCancellation: true, Summary: l.secret(ctx, "activity-summary"), RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 1},
 	})
+	carried := in // what is handed in goes on, as in a pipeline
 	for _, name := range []string{"Completes", "Fails", "TimesOut", "FailsAlone"} {
 		var got string
-		err := workflow.ExecuteActivity(ctx, name, l.secret(ctx, "activity-input"), l.secret(ctx, "activity-input-2")).Get(ctx, &got)
+		err := workflow.ExecuteActivity(ctx, name, l.secret(ctx, "activity-input"), carried).Get(ctx, &got)
 		l.saw("result of an activity", got, err)
+		carried = got
 	}
 	canceling, cancel := workflow.WithCancel(ctx)
 	canceled := workflow.ExecuteActivity(canceling, "Cancels", l.secret(ctx, "activity-input"))
@@ -133,14 +135,15 @@ func (l *lane) local(ctx workflow.Context, in, more string) (string, error) {
 	c := workflow.GetSignalChannel(ctx, signalName)
 	c.Receive(ctx, &signal)
 	l.saw("signal", signal)
+	carried := side + " and " + local + " and " + signal
 	l.saw("version", int(workflow.GetVersion(ctx, "second", workflow.DefaultVersion, 1)))
-	err = workflow.SideEffect(ctx, func(workflow.Context) any { return l.secret(ctx, "side-effect-2") }).Get(&second)
+	err = workflow.SideEffect(ctx, func(workflow.Context) any { return carried }).Get(&second)
 	l.saw("second side effect", second, err)
 	c.Receive(ctx, &signal)
 	l.saw("signal", signal)
 	l.saw("version", int(workflow.GetVersion(ctx, "third", workflow.DefaultVersion, 1)))
 	l.saw("memo after an upsert", l.memoOf(ctx))
-	return l.secret(ctx, "result"), nil
+	return l.secret(ctx, "result") + " of " + carried, nil
 }
 
 // memoOf reads the memo as a program does.
@@ -158,10 +161,12 @@ func (l *lane) children(ctx workflow.Context, in, more string) (string, error) {
 	ctx = workflow.WithChildOptions(l.with(ctx, "header-child"), workflow.ChildWorkflowOptions{
 		Memo: map[string]any{"child": l.secret(ctx, "child-memo")}, StaticSummary: l.secret(ctx, "child-summary"), StaticDetails: l.secret(ctx, "child-details"),
 	})
+	carried := in
 	for _, name := range []string{"Completes", "Fails", "TimesOut", "Cancels", "Terminates"} {
 		var got string
-		err := workflow.ExecuteChildWorkflow(ctx, name, l.secret(ctx, "child-input")).Get(ctx, &got)
+		err := workflow.ExecuteChildWorkflow(ctx, name, l.secret(ctx, "child-input"), carried).Get(ctx, &got)
 		l.saw("result of a child", got, err)
+		carried = got
 	}
 	// The SDK opens this result with the namespace that the program names.
 	far := workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{Namespace: l.foreignNamespace()}) //nolint:staticcheck // deprecated, and in use
@@ -198,7 +203,7 @@ func (l *lane) continues(ctx workflow.Context, in, more string) error {
 	if err := workflow.Sleep(ctx, time.Second); err != nil {
 		return err
 	}
-	return workflow.NewContinueAsNewError(l.with(ctx, "header-continue-as-new"), "Continues", l.secret(ctx, "continue-as-new-input"), more)
+	return workflow.NewContinueAsNewError(l.with(ctx, "header-continue-as-new"), "Continues", l.secret(ctx, "continue-as-new-input"), in)
 }
 
 // fails fails with what an activity failed with, which is sent again.
@@ -225,7 +230,7 @@ func (l *lane) talks(ctx workflow.Context, in, more string) (string, error) {
 	updates := 0
 	query := func(arg string) (string, error) {
 		l.saw("argument of a query", arg)
-		return l.secret(ctx, "query-result"), nil
+		return l.secret(ctx, "query-result") + " of " + arg, nil
 	}
 	update := func(uctx workflow.Context, arg string) (string, error) {
 		updates++
@@ -234,7 +239,7 @@ func (l *lane) talks(ctx workflow.Context, in, more string) (string, error) {
 		if updates == 2 {
 			return "", temporal.NewApplicationError(l.secret(ctx, "update-failure"), "Type", l.secret(ctx, "update-failure-details"))
 		}
-		return l.secret(ctx, "update-result"), nil
+		return l.secret(ctx, "update-result") + " of " + arg, nil
 	}
 	validate := func(_ workflow.Context, arg string) error {
 		l.saw("argument of a validator", arg)
@@ -262,7 +267,7 @@ func (l *lane) localActivity(ctx context.Context, in, how string) (string, error
 	if how == "fails" {
 		return "", temporal.NewApplicationError(l.canary(n, "local-failure"), "Type", l.canary(n, "local-failure-details"))
 	}
-	return l.canary(n, "local-result"), nil
+	return l.canary(n, "local-result") + " of " + in, nil
 }
 
 func (l *lane) activity(ctx context.Context, in, more string) (string, error) {
@@ -281,7 +286,7 @@ func (l *lane) activity(ctx context.Context, in, more string) (string, error) {
 	case "cancels":
 		return "", temporal.NewCanceledError(l.canary(n, "details"))
 	}
-	return l.canary(n, "result"), nil
+	return l.canary(n, "result") + " of " + in, nil
 }
 
 func (l *lane) operation(_ context.Context, in string, _ nexus.StartOperationOptions) (string, error) {
@@ -289,7 +294,7 @@ func (l *lane) operation(_ context.Context, in string, _ nexus.StartOperationOpt
 	if in == "" {
 		return "", nexus.NewOperationFailedErrorf("%s", l.canary(0, "operation-failure"))
 	}
-	return l.canary(0, "operation-result"), nil
+	return l.canary(0, "operation-result") + " of " + in, nil
 }
 
 // headerKey is where a context has what the propagator read.

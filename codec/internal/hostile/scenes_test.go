@@ -6,6 +6,7 @@ import (
 	"time"
 
 	commonpb "go.temporal.io/api/common/v1"
+	enumspb "go.temporal.io/api/enums/v1"
 	historypb "go.temporal.io/api/history/v1"
 	nexuspb "go.temporal.io/api/nexus/v1"
 	"go.temporal.io/api/workflowservice/v1"
@@ -27,6 +28,8 @@ type scene struct {
 	// deliver hands the SDK a response, which is the scene's own to keep, and returns how
 	// the exchange ended.
 	deliver func(ctx context.Context, l *lane, response proto.Message, token string) answer
+	// with is the number of the scene whose honest response comes first, if one does.
+	with int
 }
 
 // How long an answer of the worker is waited for. An altered task may be dropped without
@@ -64,7 +67,11 @@ func (l *lane) workflowScenes(ctx context.Context, n int, kind string) error {
 	for i, task := range tasks {
 		add(fmt.Sprint("task ", i+1), "PollWorkflowTaskQueue", task, deliverPolled)
 	}
-	add("by pages", "GetWorkflowExecutionHistory", &workflowservice.GetWorkflowExecutionHistoryResponse{History: proto.CloneOf(last.GetHistory())}, deliverPage(last))
+	page := func(of *workflowservice.PollWorkflowTaskQueueResponse) proto.Message {
+		return &workflowservice.GetWorkflowExecutionHistoryResponse{History: proto.CloneOf(of.GetHistory())}
+	}
+	add("by pages", "GetWorkflowExecutionHistory", page(last), deliverPage(last, false))
+	add("by pages of bytes", "GetWorkflowExecutionHistory", page(last), deliverPage(last, true))
 	add("started eagerly", "StartWorkflowExecution", &workflowservice.StartWorkflowExecutionResponse{RunId: "run", Started: true, EagerWorkflowTask: proto.CloneOf(last)}, deliverEager)
 	add("after another task", "RespondWorkflowTaskCompleted", &workflowservice.RespondWorkflowTaskCompletedResponse{WorkflowTask: proto.CloneOf(last)}, deliverAfter)
 	if kind == "Talks" {
@@ -74,7 +81,7 @@ func (l *lane) workflowScenes(ctx context.Context, n int, kind string) error {
 		r := &recorder{l: l, scene: n, sc: converter.WorkflowSerializationContext{Namespace: l.namespace(), WorkflowID: id}}
 		task.Query = r.query()
 		add("query", "PollWorkflowTaskQueue", task, deliverPolled)
-		add("query by pages", "GetWorkflowExecutionHistory", &workflowservice.GetWorkflowExecutionHistoryResponse{History: proto.CloneOf(task.GetHistory())}, deliverPage(task))
+		add("query by pages", "GetWorkflowExecutionHistory", page(task), deliverPage(task, false))
 		add("query after another task", "RespondWorkflowTaskCompleted", &workflowservice.RespondWorkflowTaskCompletedResponse{WorkflowTask: proto.CloneOf(task)}, deliverAfter)
 		add("query, started eagerly", "StartWorkflowExecution", &workflowservice.StartWorkflowExecutionResponse{RunId: "run", Started: true, EagerWorkflowTask: proto.CloneOf(task)}, deliverEager)
 	}
@@ -88,8 +95,9 @@ func deliverPolled(ctx context.Context, l *lane, response proto.Message, token s
 	return l.wait(ctx, token, l.limit)
 }
 
-// deliverPage delivers the history of a task in a page of its own.
-func deliverPage(honest *workflowservice.PollWorkflowTaskQueueResponse) func(ctx context.Context, l *lane, response proto.Message, token string) answer {
+// deliverPage delivers the history of a task in a page of its own, as events, or as the
+// bytes that the SDK reads as well.
+func deliverPage(honest *workflowservice.PollWorkflowTaskQueueResponse, asBytes bool) func(ctx context.Context, l *lane, response proto.Message, token string) answer {
 	return func(ctx context.Context, l *lane, response proto.Message, token string) answer {
 		page := response.(*workflowservice.GetWorkflowExecutionHistoryResponse)
 		task := proto.CloneOf(honest)
@@ -99,6 +107,13 @@ func deliverPage(honest *workflowservice.PollWorkflowTaskQueueResponse) func(ctx
 			page.History.Events = events[1:]
 		}
 		task.NextPageToken = []byte("page-" + token)
+		if asBytes {
+			b, err := proto.Marshal(page.GetHistory())
+			if err != nil {
+				panic(err) // what was unmarshalled can be marshalled
+			}
+			page.History, page.RawHistory = nil, []*commonpb.DataBlob{{EncodingType: enumspb.ENCODING_TYPE_PROTO3, Data: b}}
+		}
 		l.arm("GetWorkflowExecutionHistory", page, nil)
 		l.label(task, token, token)
 		task.StartedEventId, task.PreviousStartedEventId = startsOf(events)
@@ -159,19 +174,20 @@ func deliverActivity(ctx context.Context, l *lane, response proto.Message, token
 // of the workflow task that scheduled it.
 func (l *lane) eagerActivity(n int) {
 	var first *workflowservice.PollWorkflowTaskQueueResponse
+	var with int
 	var task *workflowservice.PollActivityTaskQueueResponse
 	for _, s := range l.scenes {
 		switch r := s.response.(type) {
 		case *workflowservice.PollWorkflowTaskQueueResponse:
 			if s.name == "Activities, task 1" {
-				first = proto.CloneOf(r)
+				first, with = proto.CloneOf(r), s.n
 			}
 		case *workflowservice.PollActivityTaskQueueResponse:
 			task = proto.CloneOf(r)
 		}
 	}
 	l.scenes = append(l.scenes, &scene{
-		n: n, name: "activity that starts eagerly", workflow: task.GetWorkflowExecution().GetWorkflowId(), method: "RespondWorkflowTaskCompleted",
+		n: n, with: with, name: "activity that starts eagerly", workflow: task.GetWorkflowExecution().GetWorkflowId(), method: "RespondWorkflowTaskCompleted",
 		response: &workflowservice.RespondWorkflowTaskCompletedResponse{ActivityTasks: []*workflowservice.PollActivityTaskQueueResponse{task}},
 		deliver: func(ctx context.Context, l *lane, response proto.Message, token string) answer {
 			r := response.(*workflowservice.RespondWorkflowTaskCompletedResponse)

@@ -25,6 +25,7 @@ var unreads = []unread{
 	{"GetDeploymentReachability", "*", "deprecated, and the SDK has no call for it any more"},
 	{"RespondActivityTaskFailed*", "failures*", "the SDK does not look at this response"},
 	{"ExecuteMultiOperation", "responses.start_workflow.eager_workflow_task*", "the SDK asks for no eager start with an update, and ignores the task"},
+	{"MultiOperationExecutionFailure", "statuses.details", "the SDK makes errors of the details, which are of the types listed here, and hold texts"},
 	{"*", "*history.events.workflow_execution_canceled_event_attributes*", closes},
 	{"*", "*history.events.workflow_execution_continued_as_new_event_attributes*", closes},
 	{"*", "*history.events.workflow_execution_failed_event_attributes*", closes},
