@@ -88,7 +88,7 @@ func (d *dataConverter) ToPayload(value any) (*commonpb.Payload, error) {
 	if err != nil || p == nil {
 		return nil, err
 	}
-	sealed, err := d.encode([]*commonpb.Payload{p})
+	sealed, err := d.encode(markTexts([]*commonpb.Payload{p}, value))
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +104,7 @@ func (d *dataConverter) ToPayloads(values ...any) (*commonpb.Payloads, error) {
 	if err != nil || p == nil {
 		return nil, err
 	}
-	sealed, err := d.encode(p.GetPayloads())
+	sealed, err := d.encode(markTexts(p.GetPayloads(), values...))
 	if err != nil {
 		return nil, err
 	}
@@ -122,6 +122,9 @@ func (d *dataConverter) FromPayload(payload *commonpb.Payload, valuePtr any) err
 	if err != nil {
 		return d.retryable(err)
 	}
+	if err := onlyAsText(opened, valuePtr); err != nil {
+		return err
+	}
 	return d.parent.FromPayload(opened[0], valuePtr)
 }
 
@@ -138,6 +141,9 @@ func (d *dataConverter) FromPayloads(payloads *commonpb.Payloads, valuePtrs ...a
 	}
 	opened, err := d.decode(payloads.GetPayloads())
 	if err != nil {
+		return err
+	}
+	if err := onlyAsText(opened, valuePtrs...); err != nil {
 		return err
 	}
 	return d.parent.FromPayloads(&commonpb.Payloads{Payloads: opened}, valuePtrs...)

@@ -93,6 +93,7 @@ func TestRealCodec(t *testing.T) {
 		{"plaintext", "/decode?strict=true", hiJSON, "X-Namespace: payments", hiJSON, "", "0"},
 		{"plaintext where it must be sealed", "/decode?strict=true", hiJSON, "X-Namespace: guarded", "", "denied", ""},
 		{"plaintext where it must be sealed, for a page", "/decode", hiJSON, "X-Namespace: guarded", hiJSON, "", "1"},
+		{"a storage reference where payloads must be sealed", "/decode?preserveStorageRefs=true", reference, "X-Namespace: guarded", reference, "", "1"},
 		{"a storage reference", "/decode?preserveStorageRefs=true", reference, "X-Namespace: payments", reference, "", "0"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
