@@ -369,8 +369,11 @@ func (l *lane) plan(r *rand.Rand) (out []target) {
 			for _, m := range mutations {
 				if m.fits(p) {
 					key := s.method + ": " + p.path
-					if isRaw(s) {
+					switch {
+					case isRaw(s):
 						key = rawName + s.method
+					case p.kind == kindHistory || p.kind == kindHeader: // where an event or a header is made up
+						key += ": " + m.name
 					}
 					groups[key] = append(groups[key], target{s, i, m})
 				}

@@ -351,7 +351,7 @@ func (l *lane) refused(err error) {
 	if err == nil || s == nil {
 		return
 	}
-	classed := false
+	classed, refusals := false, []string(nil)
 	if e, ok := errors.AsType[*kms.Error](err); ok {
 		classed = true
 		if e.Hint() == "" {
@@ -362,6 +362,7 @@ func (l *lane) refused(err error) {
 		if !l.variant.plain && !ours(text) {
 			continue
 		}
+		refusals = append(refusals, text)
 		if a.secrets.Find([]byte(text)) != "" {
 			a.find(propRefusal, s, "an error of ours holds a secret")
 		}
@@ -371,9 +372,9 @@ func (l *lane) refused(err error) {
 		if strings.ContainsAny(text, "\n\r\u202e") {
 			a.find(propRefusal, s, "an error of ours has line breaks in it")
 		}
-		if !classed && !namesClass(text) {
-			a.find(propRefusal, s, "an error of ours has no class: "+text)
-		}
+	}
+	if !classed && len(refusals) > 0 && !slices.ContainsFunc(refusals, namesClass) {
+		a.find(propRefusal, s, "an error of ours has no class: "+refusals[0])
 	}
 }
 
@@ -398,13 +399,14 @@ func (l *lane) refusedTask(req proto.Message) {
 			texts = append(texts, string(b))
 		}
 	}
+	texts = slices.DeleteFunc(texts, func(text string) bool { return !ours(text) })
+	if s == nil || len(texts) == 0 {
+		return
+	}
+	if !slices.ContainsFunc(texts, namesClass) { // that of the outermost is enough
+		a.find(propRefusal, s, "a refusal of ours has no class: "+texts[0])
+	}
 	for _, text := range texts {
-		if !ours(text) || s == nil {
-			continue
-		}
-		if !namesClass(text) {
-			a.find(propRefusal, s, "a refusal of ours has no class: "+text)
-		}
 		if strings.ContainsAny(text, "\r\u202e") {
 			a.find(propRefusal, s, "a refusal of ours has line breaks in it")
 		}

@@ -63,30 +63,45 @@ func (l *lane) secret(ctx workflow.Context, what string) string {
 	return l.canary(l.sceneOf(workflow.GetInfo(ctx).WorkflowExecution.ID), what)
 }
 
+// notes are what a workflow was handed. It says all of it in its result, as programs do
+// that sum up.
+type notes struct {
+	lane *lane
+	all  []any
+}
+
+func (n *notes) saw(where string, values ...any) {
+	n.lane.saw(where, values...)
+	n.all = append(n.all, values...)
+}
+
+// result is what a workflow ends with.
+func (n *notes) result(ctx workflow.Context) string {
+	return n.lane.secret(ctx, "result") + " of " + fmt.Sprint(n.all...)
+}
+
 // begun notes what a workflow is started with.
-func (l *lane) begun(ctx workflow.Context, in, more string) {
-	l.saw("workflow input", in, more)
-	l.saw("header in a workflow", ctx.Value(headerKey{}))
-	info := workflow.GetInfo(ctx)
-	for _, k := range sortedKeys(info.Memo.GetFields()) {
-		var v any
-		l.saw("memo in a workflow", l.own.FromPayload(info.Memo.GetFields()[k], &v), v)
-	}
+func (l *lane) begun(ctx workflow.Context, in, more string) *notes {
+	n := &notes{lane: l}
+	n.saw("workflow input", in, more)
+	n.saw("header in a workflow", ctx.Value(headerKey{}))
+	n.saw("memo in a workflow", l.memoOf(ctx)...)
 	if workflow.HasLastCompletionResult(ctx) {
 		var last string
-		l.saw("last completion result", workflow.GetLastCompletionResult(ctx, &last), last)
+		err := workflow.GetLastCompletionResult(ctx, &last)
+		n.saw("last completion result", err, last)
 	}
-	l.saw("last failure", workflow.GetLastError(ctx))
+	n.saw("last failure", workflow.GetLastError(ctx))
+	return n
 }
 
 // echo is the honest workflow after each altered response.
 func (l *lane) echo(ctx workflow.Context, in, more string) (string, error) {
-	l.begun(ctx, in, more)
-	return in, nil
+	return l.begun(ctx, in, more).result(ctx), nil
 }
 
 func (l *lane) activitiesWorkflow(ctx workflow.Context, in, more string) (string, error) {
-	l.begun(ctx, in, more)
+	n := l.begun(ctx, in, more)
 	ctx = workflow.WithActivityOptions(l.with(ctx, "header-activity"), workflow.ActivityOptions{
 		StartToCloseTimeout: time.Minute, WaitForCancellation: true, Summary: l.secret(ctx, "activity-summary"), RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 1},
 	})
@@ -94,7 +109,7 @@ func (l *lane) activitiesWorkflow(ctx workflow.Context, in, more string) (string
 	for _, name := range []string{"Completes", "Fails", "TimesOut", "FailsAlone"} {
 		var got string
 		err := workflow.ExecuteActivity(ctx, name, l.secret(ctx, "activity-input"), carried).Get(ctx, &got)
-		l.saw("result of an activity", got, err)
+		n.saw("result of an activity", got, err)
 		carried = got
 	}
 	canceling, cancel := workflow.WithCancel(ctx)
@@ -105,25 +120,25 @@ func (l *lane) activitiesWorkflow(ctx workflow.Context, in, more string) (string
 	cancel()
 	var got string
 	err := canceled.Get(ctx, &got)
-	l.saw("result of a canceled activity", got, err)
-	return l.secret(ctx, "result"), nil
+	n.saw("result of a canceled activity", got, err)
+	return n.result(ctx), nil
 }
 
 func (l *lane) local(ctx workflow.Context, in, more string) (string, error) {
-	l.begun(ctx, in, more)
+	n := l.begun(ctx, in, more)
 	var side, mutable, local string
-	l.saw("version", int(workflow.GetVersion(ctx, "first", workflow.DefaultVersion, 1)))
+	n.saw("version", int(workflow.GetVersion(ctx, "first", workflow.DefaultVersion, 1)))
 	err := workflow.SideEffectWithOptions(ctx, workflow.SideEffectOptions{Summary: l.secret(ctx, "side-effect-summary")}, func(workflow.Context) any { return l.secret(ctx, "side-effect") }).Get(&side)
-	l.saw("side effect", side, err)
+	n.saw("side effect", side, err)
 	err = workflow.MutableSideEffect(ctx, l.secret(ctx, "mutable-id"), func(workflow.Context) any { return l.secret(ctx, "mutable") }, func(a, b any) bool { return a == b }).Get(&mutable)
-	l.saw("mutable side effect", mutable, err)
+	n.saw("mutable side effect", mutable, err)
 	lctx := workflow.WithLocalActivityOptions(l.with(ctx, "header-local-activity"), workflow.LocalActivityOptions{
 		ScheduleToCloseTimeout: time.Minute, Summary: l.secret(ctx, "local-activity-summary"), RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 1},
 	})
 	err = workflow.ExecuteLocalActivity(lctx, "LocalActivity", l.secret(ctx, "local-activity-input"), "completes").Get(ctx, &local)
-	l.saw("result of a local activity", local, err)
+	n.saw("result of a local activity", local, err)
 	err = workflow.ExecuteLocalActivity(lctx, "LocalActivity", l.secret(ctx, "local-activity-input"), "fails").Get(ctx, &local)
-	l.saw("failure of a local activity", err)
+	n.saw("failure of a local activity", err)
 	err = errors.Join(
 		workflow.UpsertMemo(ctx, map[string]any{"upserted": l.secret(ctx, "memo-upsert")}),
 		workflow.UpsertTypedSearchAttributes(ctx, temporal.NewSearchAttributeKeyKeyword(attributeName).ValueSet("public")),
@@ -134,16 +149,16 @@ func (l *lane) local(ctx workflow.Context, in, more string) (string, error) {
 	var signal, second string
 	c := workflow.GetSignalChannel(ctx, signalName)
 	c.Receive(ctx, &signal)
-	l.saw("signal", signal)
+	n.saw("signal", signal)
 	carried := side + " and " + local + " and " + signal
-	l.saw("version", int(workflow.GetVersion(ctx, "second", workflow.DefaultVersion, 1)))
+	n.saw("version", int(workflow.GetVersion(ctx, "second", workflow.DefaultVersion, 1)))
 	err = workflow.SideEffect(ctx, func(workflow.Context) any { return carried }).Get(&second)
-	l.saw("second side effect", second, err)
+	n.saw("second side effect", second, err)
 	c.Receive(ctx, &signal)
-	l.saw("signal", signal)
-	l.saw("version", int(workflow.GetVersion(ctx, "third", workflow.DefaultVersion, 1)))
-	l.saw("memo after an upsert", l.memoOf(ctx))
-	return l.secret(ctx, "result") + " of " + carried, nil
+	n.saw("signal", signal)
+	n.saw("version", int(workflow.GetVersion(ctx, "third", workflow.DefaultVersion, 1)))
+	n.saw("memo after an upsert", l.memoOf(ctx))
+	return n.result(ctx), nil
 }
 
 // memoOf reads the memo as a program does.
@@ -157,7 +172,7 @@ func (l *lane) memoOf(ctx workflow.Context) (out []any) {
 }
 
 func (l *lane) children(ctx workflow.Context, in, more string) (string, error) {
-	l.begun(ctx, in, more)
+	n := l.begun(ctx, in, more)
 	ctx = workflow.WithChildOptions(l.with(ctx, "header-child"), workflow.ChildWorkflowOptions{
 		Memo: map[string]any{"child": l.secret(ctx, "child-memo")}, StaticSummary: l.secret(ctx, "child-summary"), StaticDetails: l.secret(ctx, "child-details"),
 	})
@@ -165,84 +180,84 @@ func (l *lane) children(ctx workflow.Context, in, more string) (string, error) {
 	for _, name := range []string{"Completes", "Fails", "TimesOut", "Cancels", "Terminates"} {
 		var got string
 		err := workflow.ExecuteChildWorkflow(ctx, name, l.secret(ctx, "child-input"), carried).Get(ctx, &got)
-		l.saw("result of a child", got, err)
+		n.saw("result of a child", got, err)
 		carried = got
 	}
 	// The SDK opens this result with the namespace that the program names.
 	far := workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{Namespace: l.foreignNamespace()}) //nolint:staticcheck // deprecated, and in use
 	var got string
 	err := workflow.ExecuteChildWorkflow(far, "Completes", l.secret(ctx, "child-input")).Get(ctx, &got)
-	l.saw("result of a child in another namespace", got, err)
+	n.saw("result of a child in another namespace", got, err)
 	err = workflow.SignalExternalWorkflow(ctx, "other", "", signalName, l.secret(ctx, "external-signal")).Get(ctx, nil)
-	l.saw("external signal", err)
-	return l.secret(ctx, "result"), nil
+	n.saw("external signal", err)
+	return n.result(ctx), nil
 }
 
 func (l *lane) nexusWorkflow(ctx workflow.Context, in, more string) (string, error) {
-	l.begun(ctx, in, more)
+	n := l.begun(ctx, in, more)
 	c := workflow.NewNexusClient("endpoint", "service")
 	for _, name := range []string{"Completes", "Fails", "TimesOut", "Cancels"} {
 		var got string
 		err := c.ExecuteOperation(ctx, name, l.secret(ctx, "nexus-input"), workflow.NexusOperationOptions{Summary: l.secret(ctx, "nexus-summary")}).Get(ctx, &got)
-		l.saw("result of an operation", got, err)
+		n.saw("result of an operation", got, err)
 	}
 	canceling, cancel := workflow.WithCancel(ctx)
 	f := c.ExecuteOperation(canceling, "Lasts", l.secret(ctx, "nexus-input"), workflow.NexusOperationOptions{CancellationType: workflow.NexusOperationCancellationTypeWaitRequested})
-	l.saw("start of an operation", f.GetNexusOperationExecution().Get(ctx, nil))
+	n.saw("start of an operation", f.GetNexusOperationExecution().Get(ctx, nil))
 	cancel()
-	l.saw("end of an operation", f.Get(ctx, nil))
-	return l.secret(ctx, "result"), nil
+	n.saw("end of an operation", f.Get(ctx, nil))
+	return n.result(ctx), nil
 }
 
 // continues sends its memo again.
 func (l *lane) continues(ctx workflow.Context, in, more string) error {
-	l.begun(ctx, in, more)
+	n := l.begun(ctx, in, more)
 	if err := workflow.UpsertMemo(ctx, map[string]any{"upserted": l.secret(ctx, "memo-upsert")}); err != nil {
 		return err
 	}
 	if err := workflow.Sleep(ctx, time.Second); err != nil {
 		return err
 	}
-	return workflow.NewContinueAsNewError(l.with(ctx, "header-continue-as-new"), "Continues", l.secret(ctx, "continue-as-new-input"), in)
+	return workflow.NewContinueAsNewError(l.with(ctx, "header-continue-as-new"), "Continues", l.secret(ctx, "continue-as-new-input")+fmt.Sprint(n.all...), in)
 }
 
 // fails fails with what an activity failed with, which is sent again.
 func (l *lane) fails(ctx workflow.Context, in, more string) error {
-	l.begun(ctx, in, more)
+	n := l.begun(ctx, in, more)
 	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: time.Minute, RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 1}})
 	err := workflow.ExecuteActivity(ctx, "FailsAlone", l.secret(ctx, "activity-input")).Get(ctx, nil)
-	l.saw("failure of an activity", err)
-	return temporal.NewApplicationErrorWithCause(l.secret(ctx, "failure"), "Type", err, l.secret(ctx, "failure-details"))
+	n.saw("failure of an activity", err)
+	return temporal.NewApplicationErrorWithCause(l.secret(ctx, "failure"), "Type", err, l.secret(ctx, "failure-details")+fmt.Sprint(n.all...))
 }
 
 // cancels ends as canceled, with details.
 func (l *lane) cancels(ctx workflow.Context, in, more string) error {
-	l.begun(ctx, in, more)
+	n := l.begun(ctx, in, more)
 	if err := workflow.Sleep(ctx, time.Second); err != nil {
 		return err
 	}
-	return temporal.NewCanceledError(l.secret(ctx, "canceled-details"))
+	return temporal.NewCanceledError(l.secret(ctx, "canceled-details") + fmt.Sprint(n.all...))
 }
 
 // talks answers queries and updates, and receives signals.
 func (l *lane) talks(ctx workflow.Context, in, more string) (string, error) {
-	l.begun(ctx, in, more)
+	n := l.begun(ctx, in, more)
 	updates := 0
 	query := func(arg string) (string, error) {
-		l.saw("argument of a query", arg)
+		n.saw("argument of a query", arg)
 		return l.secret(ctx, "query-result") + " of " + arg, nil
 	}
 	update := func(uctx workflow.Context, arg string) (string, error) {
 		updates++
-		l.saw("argument of an update", arg)
-		l.saw("header of an update", uctx.Value(headerKey{}))
+		n.saw("argument of an update", arg)
+		n.saw("header of an update", uctx.Value(headerKey{}))
 		if updates == 2 {
 			return "", temporal.NewApplicationError(l.secret(ctx, "update-failure"), "Type", l.secret(ctx, "update-failure-details"))
 		}
 		return l.secret(ctx, "update-result") + " of " + arg, nil
 	}
 	validate := func(_ workflow.Context, arg string) error {
-		l.saw("argument of a validator", arg)
+		n.saw("argument of a validator", arg)
 		return nil
 	}
 	if err := errors.Join(
@@ -254,9 +269,9 @@ func (l *lane) talks(ctx workflow.Context, in, more string) (string, error) {
 	for range 2 {
 		var signal string
 		workflow.GetSignalChannel(ctx, signalName).Receive(ctx, &signal)
-		l.saw("signal", signal)
+		n.saw("signal", signal)
 	}
-	return l.secret(ctx, "result"), nil
+	return n.result(ctx), nil
 }
 
 // localActivity notes its input; its result holds a secret.
