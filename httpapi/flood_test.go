@@ -57,16 +57,19 @@ func (f *flood) send(t *testing.T, s *Server, n int, target, body string, look f
 	statuses := make(map[int]int)
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	for range n {
-		wg.Go(func() {
-			w := stoppedWriter{httptest.NewRecorder(), f.stop}
-			s.ServeHTTP(w, post(t, target, strings.NewReader(body)))
-			mu.Lock()
-			defer mu.Unlock()
-			statuses[w.Code]++
-		})
+	one := func() {
+		w := stoppedWriter{httptest.NewRecorder(), f.stop}
+		s.ServeHTTP(w, post(t, target, strings.NewReader(body)))
+		mu.Lock()
+		defer mu.Unlock()
+		statuses[w.Code]++
 	}
-	for range n {
+	wg.Go(one) // alone, it is let in; of many that read their bodies at one time none may be
+	<-f.arrived
+	for range n - 1 {
+		wg.Go(one)
+	}
+	for range n - 1 {
 		<-f.arrived
 	}
 	look()
