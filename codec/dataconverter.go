@@ -163,7 +163,10 @@ func (d *dataConverter) FromPayloads(payloads *commonpb.Payloads, valuePtrs ...a
 	if err := onlyAsText(opened, valuePtrs...); err != nil {
 		return err
 	}
-	return d.parent.FromPayloads(&commonpb.Payloads{Payloads: opened}, valuePtrs...)
+	if err := d.parent.FromPayloads(&commonpb.Payloads{Payloads: opened}, valuePtrs...); err != nil {
+		return err
+	}
+	return checkSession(valuePtrs)
 }
 
 // ToString implements converter.DataConverter. What FromPayload would not read, an
