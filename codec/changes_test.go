@@ -39,7 +39,7 @@ func versionMarker(id, version *commonpb.Payloads) *historypb.HistoryEvent {
 	return markerEvent("Version", map[string]*commonpb.Payloads{"change-id": id, "version": version})
 }
 
-func upsertEvent(t *testing.T, changes ...string) *historypb.HistoryEvent {
+func upsertEvent(t testing.TB, changes ...string) *historypb.HistoryEvent {
 	return &historypb.HistoryEvent{EventType: enumspb.EVENT_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES, Attributes: &historypb.HistoryEvent_UpsertWorkflowSearchAttributesEventAttributes{
 		UpsertWorkflowSearchAttributesEventAttributes: &historypb.UpsertWorkflowSearchAttributesEventAttributes{
 			WorkflowTaskCompletedEventId: 4, SearchAttributes: &commonpb.SearchAttributes{IndexedFields: map[string]*commonpb.Payload{"TemporalChangeVersion": payload(t, changes)}},

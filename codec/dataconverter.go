@@ -15,6 +15,11 @@ import (
 type dataConverter struct {
 	parent converter.DataConverter
 	codec  payloadCodec
+	// missing says whether reading more values than there are payloads is an error; nil
+	// leaves it to the policy.
+	missing *bool
+	// marked says that a codeMarker marks the contexts of workflow code.
+	marked bool
 }
 
 var (
@@ -45,23 +50,32 @@ var (
 // attempt, and lose the result of one that did its work. With this converter alone
 // they wait for half of the heartbeat timeout, if there is one: NewPlugin sends heartbeats
 // meanwhile.
-func NewDataConverter(c *Codec, namespace string, parent converter.DataConverter) converter.DataConverter {
-	return wrapConverter(c, site{namespace: namespace}, parent)
+//
+// Reading more values than there are payloads is an error where the policy says
+// requireSealed for the namespace, or as RefuseMissingArguments says. With this
+// converter alone a workflow's only argument, if it is missing, passes for a nil result:
+// NewPlugin's converter distinguishes them.
+func NewDataConverter(c *Codec, namespace string, parent converter.DataConverter, options ...ConverterOption) converter.DataConverter {
+	return wrapConverter(c, site{namespace: namespace}, parent, options...)
 }
 
 // newReplayConverter returns the data converter of a workflow replayer. It opens
 // envelopes on their own namespaces, because the SDK replays under a made-up
 // one, and encodes without sealing: a replayer sends nothing, and whoever may
 // read a history need not be allowed to wrap keys.
-func newReplayConverter(c *Codec, parent converter.DataConverter) converter.DataConverter {
-	return wrapConverter(c, site{replay: true}, parent)
+func newReplayConverter(c *Codec, parent converter.DataConverter, options ...ConverterOption) converter.DataConverter {
+	return wrapConverter(c, site{replay: true}, parent, options...)
 }
 
-func wrapConverter(c *Codec, s site, parent converter.DataConverter) converter.DataConverter {
+func wrapConverter(c *Codec, s site, parent converter.DataConverter, options ...ConverterOption) converter.DataConverter {
 	if parent == nil {
 		parent = converter.GetDefaultDataConverter()
 	}
-	return workflow.DataConverterWithoutDeadlockDetection(&dataConverter{parent: parent, codec: payloadCodec{codec: c, site: s}})
+	d := &dataConverter{parent: parent, codec: payloadCodec{codec: c, site: s}}
+	for _, option := range options {
+		option(d)
+	}
+	return workflow.DataConverterWithoutDeadlockDetection(d)
 }
 
 // hold panics with what is to hold the workflow task up, if workflow code is running.
@@ -116,7 +130,7 @@ func (d *dataConverter) ToPayloads(values ...any) (*commonpb.Payloads, error) {
 // FromPayload implements converter.DataConverter.
 func (d *dataConverter) FromPayload(payload *commonpb.Payload, valuePtr any) error {
 	if payload == nil {
-		return nil
+		return d.noInput(valuePtr)
 	}
 	opened, err := d.decode([]*commonpb.Payload{payload})
 	if err != nil {
@@ -130,14 +144,17 @@ func (d *dataConverter) FromPayload(payload *commonpb.Payload, valuePtr any) err
 
 // FromPayloads implements converter.DataConverter.
 func (d *dataConverter) FromPayloads(payloads *commonpb.Payloads, valuePtrs ...any) error {
-	if payloads == nil {
-		return d.parent.FromPayloads(nil, valuePtrs...)
-	}
 	if ours, err := d.heartbeatDetails(payloads, valuePtrs); ours {
 		return err
 	}
 	if d.answerRequirement(valuePtrs) {
 		return nil
+	}
+	if err := d.complete(payloads, valuePtrs); err != nil {
+		return err
+	}
+	if payloads == nil {
+		return d.parent.FromPayloads(nil, valuePtrs...)
 	}
 	opened, err := d.decode(payloads.GetPayloads())
 	if err != nil {
@@ -146,7 +163,10 @@ func (d *dataConverter) FromPayloads(payloads *commonpb.Payloads, valuePtrs ...a
 	if err := onlyAsText(opened, valuePtrs...); err != nil {
 		return err
 	}
-	return d.parent.FromPayloads(&commonpb.Payloads{Payloads: opened}, valuePtrs...)
+	if err := d.parent.FromPayloads(&commonpb.Payloads{Payloads: opened}, valuePtrs...); err != nil {
+		return err
+	}
+	return checkSession(valuePtrs)
 }
 
 // ToString implements converter.DataConverter. What FromPayload would not read, an

@@ -60,6 +60,27 @@ func ExampleNewPlugin() {
 	// Output: true
 }
 
+// A message with fewer payloads than values: without the option, the limit is zero.
+func ExampleRefuseMissingArguments() {
+	file, remove := writePolicy()
+	defer remove()
+	c, err := codec.Open(context.Background(), file, kms.NewRegistry(localkms.Backend))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	dc := codec.NewDataConverter(c, "default", nil, codec.RefuseMissingArguments(true)) // or codec.NewPlugin(c, …)
+	input, err := dc.ToPayloads("card 4242")                                            // and the server dropped the limit
+	if err != nil {
+		log.Fatal(err)
+	}
+	var card string
+	var limit int
+	fmt.Println(kms.ClassOf(dc.FromPayloads(input, &card, &limit)))
+	// Output: corrupt
+}
+
 // A program that composes its own converter can seal without the plugin, and
 // without the wire guard.
 func ExampleNewDataConverter() {

@@ -109,8 +109,14 @@ func (d *dataConverter) answerRequirement(valuePtrs []any) bool {
 	}
 	r, ok := valuePtrs[0].(*requirement)
 	if ok {
-		s := d.codec.site
-		r.sealed = !s.replay && d.codec.codec.policy.RequiresSealed(s.namespace)
+		r.sealed = d.requiresSealed()
 	}
 	return ok
+}
+
+// requiresSealed reports whether the converter's namespace refuses plaintext. A replayer has
+// a made-up namespace, and the program's own history.
+func (d *dataConverter) requiresSealed() bool {
+	s := d.codec.site
+	return !s.replay && d.codec.codec.policy.RequiresSealed(s.namespace)
 }

@@ -7,7 +7,8 @@ import (
 
 // This file is the list of all payloads that a guard lets leave in plaintext.
 // docs/what-is-encrypted.md gives users the same reasons. Whatever is not named
-// here is refused unless it is sealed.
+// here is refused unless it is sealed. Of the one search attribute that the SDK
+// fills from payloads only what the program names leaves (see checkChanges).
 
 // Why payloads may stay plain.
 const (

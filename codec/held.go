@@ -10,7 +10,8 @@ import (
 
 // HeldError is what a workflow task is failed with, so that the server tries it
 // again: while the KMS is unavailable or throttling, and where the rule says
-// holdWorkflows also while it denies a key, has it disabled or does not find it.
+// holdWorkflows also while it denies a key, has it disabled or does not find it; and
+// while workflow code reads more values than there are, if that is refused.
 type HeldError struct {
 	// Err is the failure; kms.ClassOf tells its Class.
 	Err error
@@ -19,7 +20,10 @@ type HeldError struct {
 // Error implements error. It names the key and the class and nothing secret.
 func (e *HeldError) Error() string {
 	when := "when the KMS answers again"
-	if !kms.ClassOf(e.Err).Transient() {
+	switch {
+	case errors.Is(e.Err, errMissing):
+		when = "when the program reads what was sent"
+	case !kms.ClassOf(e.Err).Transient():
 		when = "when the KMS permits it again"
 	}
 	return fmt.Sprintf("waxseal: workflow task held, the workflow goes on %s: %v", when, e.Err)
@@ -46,7 +50,9 @@ func (c *Codec) holds(facts policy.Facts, err error) bool {
 		}
 		rule, err := c.policy.SealRule(facts)
 		return err == nil && rule.HoldWorkflows
-	case kms.Internal, kms.Corrupt, kms.Canceled:
+	case kms.Corrupt:
+		return errors.Is(err, errNoVersion)
+	case kms.Internal, kms.Canceled:
 	}
 	return false
 }

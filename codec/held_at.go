@@ -2,6 +2,7 @@ package codec
 
 import (
 	"cmp"
+	"errors"
 
 	"go.temporal.io/sdk/converter"
 
@@ -14,7 +15,7 @@ func (c *Codec) heldAt(s site, err error) *HeldError {
 	if err == nil {
 		return nil
 	}
-	if s.workflow == nil || s.workflow.Value(inQuery{}) != nil || !c.holds(s.owner(), err) {
+	if s.workflow == nil || s.workflow.Value(inQuery{}) != nil || !c.holds(s.owner(), err) && !errors.Is(err, errMissing) {
 		c.suspect(s, err)
 		return nil
 	}

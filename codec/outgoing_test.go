@@ -2,6 +2,7 @@ package codec_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"path"
@@ -12,10 +13,12 @@ import (
 
 	commonpb "go.temporal.io/api/common/v1"
 	enumspb "go.temporal.io/api/enums/v1"
+	failurepb "go.temporal.io/api/failure/v1"
 	historypb "go.temporal.io/api/history/v1"
 	taskqueuepb "go.temporal.io/api/taskqueue/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
@@ -141,8 +144,25 @@ func wait[T proto.Message](o *outgoing) T {
 // failed returns the text of the next task that fails, opened if it is sealed.
 func (o *outgoing) failed() string {
 	o.Helper()
-	failure := wait[*workflowservice.RespondWorkflowTaskFailedRequest](o).GetFailure()
-	return codec.NewFailureConverter(codec.NewDataConverter(o.codec, outgoingNamespace, nil)).FailureToError(failure).Error()
+	return o.text(wait[*workflowservice.RespondWorkflowTaskFailedRequest](o).GetFailure())
+}
+
+// converter and failures are those of the worker.
+func (o *outgoing) converter() converter.DataConverter {
+	return codec.NewDataConverter(o.codec, outgoingNamespace, nil)
+}
+
+func (o *outgoing) failures() converter.FailureConverter {
+	return codec.NewFailureConverter(o.converter())
+}
+
+// text returns what a failure that left says, with its causes, opened if it is sealed.
+func (o *outgoing) text(f *failurepb.Failure) string {
+	var all []string
+	for err := o.failures().FailureToError(f); err != nil; err = errors.Unwrap(err) {
+		all = append(all, err.Error())
+	}
+	return strings.Join(all, ": ")
 }
 
 // noLeak fails the test if a canary left in plaintext.

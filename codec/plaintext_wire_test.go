@@ -3,6 +3,7 @@ package codec_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"math/rand/v2"
 	"path"
 	"strings"
@@ -19,6 +20,7 @@ import (
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
@@ -94,7 +96,7 @@ func startStrictWorker(t *testing.T) *strictWorker {
 	}
 	cl, err := client.DialContext(t.Context(), client.Options{
 		HostPort: s.server.addr, Namespace: "n", Plugins: []client.Plugin{codec.NewPlugin(c), &sniffer{observe: s.observe}},
-		ContextPropagators: []workflow.ContextPropagator{userPropagator{}}, Logger: quiet{},
+		ContextPropagators: []workflow.ContextPropagator{userPropagator{}}, Logger: log.NewStructuredLogger(slog.New(slog.DiscardHandler)),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -148,14 +150,6 @@ func (p *sniffer) ConfigureClient(_ context.Context, o client.PluginConfigureCli
 }
 
 type clientPluginBase = client.PluginBase
-
-// quiet drops what the SDK logs.
-type quiet struct{}
-
-func (quiet) Debug(string, ...any) {}
-func (quiet) Info(string, ...any)  {}
-func (quiet) Warn(string, ...any)  {}
-func (quiet) Error(string, ...any) {}
 
 // answer returns the worker's next answer to a task.
 func (s *strictWorker) answer(t *testing.T) proto.Message {

@@ -20,6 +20,7 @@ type Plugin struct {
 	clientBase //nolint:unused // the SDK demands it; golangci-lint does not follow the alias
 	workerBase
 	codec   *Codec
+	options []ConverterOption
 	clients atomic.Bool // it configured one at least
 }
 
@@ -45,7 +46,11 @@ var (
 // a context propagator it has activities wait for a KMS that is out. It reports what the
 // Codec does to the MetricsHandler of the first client that has one. List it
 // last if another plugin sets a data converter or a metrics handler.
-func NewPlugin(c *Codec) *Plugin { return &Plugin{codec: c} }
+//
+// options are those of its data converter: see RefuseMissingArguments.
+func NewPlugin(c *Codec, options ...ConverterOption) *Plugin {
+	return &Plugin{codec: c, options: append(slices.Clip(options), func(d *dataConverter) { d.marked = true })}
+}
 
 // pluginName is the name of every Plugin, and of a plugin that embeds one.
 const pluginName = "github.com/waxseal/waxseal/codec"
@@ -81,10 +86,14 @@ func (p *Plugin) ConfigureClient(_ context.Context, o client.PluginConfigureClie
 	}
 	via := new(connection)
 	g := &guard{codec: p.codec, namespace: namespace, via: via, parent: opts.DataConverter, storage: len(opts.ExternalStorage.Drivers) > 0}
-	opts.DataConverter = wrapConverter(p.codec, site{namespace: namespace, via: via}, opts.DataConverter)
+	opts.DataConverter = wrapConverter(p.codec, site{namespace: namespace, via: via}, opts.DataConverter, p.options...)
 	opts.FailureConverter = NewFailureConverter(opts.DataConverter)
 	// First: next to the SDK, so that other interceptors see nothing of what it passes on.
-	opts.Interceptors = append([]interceptor.ClientInterceptor{&changeNamer{changes: p.codec.changes}, &activities{codec: p.codec, namespace: namespace, failures: opts.FailureConverter}}, opts.Interceptors...)
+	opts.Interceptors = append([]interceptor.ClientInterceptor{
+		&codeMarker{},
+		&changeNamer{changes: p.codec.changes},
+		&activities{codec: p.codec, namespace: namespace, failures: opts.FailureConverter},
+	}, opts.Interceptors...)
 	opts.ContextPropagators = append([]workflow.ContextPropagator{&headerOpener{codec: p.codec, namespace: namespace, via: via}}, opts.ContextPropagators...)
 	p.codec.reportTo(opts.MetricsHandler)
 	// Innermost: nothing that the SDK or another interceptor adds comes after it.
@@ -169,8 +178,9 @@ func (p *Plugin) ConfigureWorkflowReplayer(_ context.Context, o worker.PluginCon
 	if opts.FailureConverter != nil {
 		return ErrFailureConverterSet
 	}
-	opts.DataConverter = newReplayConverter(p.codec, opts.DataConverter)
+	opts.DataConverter = newReplayConverter(p.codec, opts.DataConverter, p.options...)
 	opts.FailureConverter = NewFailureConverter(opts.DataConverter)
+	opts.Interceptors = append([]interceptor.WorkerInterceptor{&codeMarker{}}, opts.Interceptors...)
 	return nil
 }
 

@@ -58,7 +58,9 @@ func (a *Answers) answer(ctx context.Context, req proto.Message) proto.Message {
 			EncodedFailureAttributes: true, UpsertMemo: true, SdkMetadata: true, CountGroupByExecutionStatus: true, Nexus: true,
 		}}
 	case *workflowservice.DescribeNamespaceRequest:
-		return &workflowservice.DescribeNamespaceResponse{NamespaceInfo: &namespacepb.NamespaceInfo{Name: r.GetNamespace(), State: enumspb.NAMESPACE_STATE_REGISTERED}}
+		return &workflowservice.DescribeNamespaceResponse{NamespaceInfo: &namespacepb.NamespaceInfo{
+			Name: r.GetNamespace(), State: enumspb.NAMESPACE_STATE_REGISTERED, Capabilities: &namespacepb.NamespaceInfo_Capabilities{WorkerHeartbeats: true},
+		}}
 	case *workflowservice.StartWorkflowExecutionRequest:
 		return &workflowservice.StartWorkflowExecutionResponse{RunId: "run", Started: true}
 	case *workflowservice.SignalWithStartWorkflowExecutionRequest:

@@ -91,6 +91,13 @@ func (w *Server) open(ctx context.Context, req proto.Message) error {
 	return err
 }
 
+// ForgetOpened forgets which secrets came out of envelopes so far.
+func (w *Server) ForgetOpened() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	clear(w.opened)
+}
+
 // HasOpened reports whether a secret came out of an envelope.
 func (w *Server) HasOpened(secret string) bool {
 	w.mu.Lock()
