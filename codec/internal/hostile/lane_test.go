@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -52,7 +51,6 @@ type lane struct {
 	honest      *workflowservice.PollWorkflowTaskQueueResponse
 	honestScene int
 
-	shots   atomic.Int64 // how many began
 	current atomic.Pointer[shot]
 	answers chan answer // what the worker says of the task that is under way
 	limit   time.Duration
@@ -77,7 +75,6 @@ type variant struct {
 type shot struct {
 	lane     *lane
 	n        int64
-	seed     uint64
 	scene    *scene
 	place    string
 	mutation string
@@ -424,7 +421,7 @@ func links(err error, depth int) []string {
 	if err == nil || depth > 20 {
 		return nil
 	}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // each link is looked at
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		var out []string
 		for _, e := range joined.Unwrap() {
 			out = append(out, links(e, depth+1)...)
@@ -451,5 +448,3 @@ func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys
 func rng(seed uint64, lane int, n int64) *rand.Rand {
 	return rand.New(rand.NewPCG(seed^uint64(lane)<<40, uint64(n)))
 }
-
-func methodOf(full string) string { return path.Base(full) }
