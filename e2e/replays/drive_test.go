@@ -31,7 +31,9 @@ func input(namespace string) string {
 func (r *recorder) drive(t *testing.T) {
 	t.Helper()
 	parts := []func(context.Context) error{
-		func(ctx context.Context) error { return r.receives(ctx, replaytest.Abroad, replaytest.Orders, replaytest.Billing) },
+		func(ctx context.Context) error {
+			return r.receives(ctx, replaytest.Abroad, replaytest.Orders, replaytest.Billing)
+		},
 		func(ctx context.Context) error { return r.migrated(ctx, t) },
 		r.endsBadly, r.startsWithMessages, r.nexus,
 	}

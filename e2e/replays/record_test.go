@@ -187,7 +187,9 @@ func (r *recorder) histories(ctx context.Context) (map[string]*historypb.History
 		}
 	}
 	// The third run of a cron workflow is there or not, and no more than the others.
-	maps.DeleteFunc(all, func(name string, _ *historypb.History) bool { return strings.Contains(name, "/cron-run") && !strings.HasSuffix(name, "/cron-run2") })
+	maps.DeleteFunc(all, func(name string, _ *historypb.History) bool {
+		return strings.Contains(name, "/cron-run") && !strings.HasSuffix(name, "/cron-run2")
+	})
 	return all, nil
 }
 
