@@ -101,6 +101,9 @@ func takeKeyring(t *testing.T, keyring string) {
 		}
 	case errors.Is(err, fs.ErrNotExist):
 		t.Cleanup(func() {
+			if t.Failed() {
+				return
+			}
 			b, err := os.ReadFile(keyring)
 			if err != nil {
 				t.Fatal(err)

@@ -154,18 +154,13 @@ func (s *Script) outside(ctx context.Context) (string, error) {
 // migrated does the same before and after the signal "go", between which its
 // worker gets the plugin, and once more as a new run.
 func migrated(ctx workflow.Context, in string) (string, error) {
-	for range 2 {
-		if err := migratedPart(ctx, in); err != nil {
-			return "", err
-		}
-		if in == secondRun {
-			return in, nil
-		}
-		var got string
-		workflow.GetSignalChannel(ctx, "go").Receive(ctx, &got)
-		if err := is("signal", got, in); err != nil {
-			return "", err
-		}
+	if err := migratedPart(ctx, in); err != nil || in == secondRun {
+		return in, err
+	}
+	var got string
+	workflow.GetSignalChannel(ctx, "go").Receive(ctx, &got)
+	if err := errors.Join(is("signal", got, in), migratedPart(ctx, in)); err != nil {
+		return "", err
 	}
 	return "", workflow.NewContinueAsNewError(ctx, Migrated, secondRun)
 }
