@@ -84,6 +84,7 @@ func liveTasks(stored storedHistory) (tasks []*workflowservice.PollWorkflowTaskQ
 				WorkflowType: begin.GetWorkflowType(), PreviousStartedEventId: completed, StartedEventId: e.GetEventId(), Attempt: 1,
 				ScheduledTime: timestamppb.Now(), StartedTime: timestamppb.Now(), History: &historypb.History{Events: events[:i+1]},
 			})
+		default: // no task begins or ends
 		}
 	}
 	return tasks

@@ -22,7 +22,7 @@ func fails(ctx workflow.Context, in string) error {
 
 const activityPanic = "message of an activity's panic"
 
-func panicsInActivity(context.Context) error { panic(activityPanic) }
+func panicsInActivity(context.Context) error { panic(activityPanic) } //nolint:forbidigo // what it is for
 
 // panics ends with the panic of its activity, stack trace and all.
 func panics(ctx workflow.Context, _ string) error {
