@@ -126,7 +126,7 @@ func (r *recorder) dial(t *testing.T, namespace string, plugins ...client.Plugin
 // work starts a worker, and returns what stops it.
 func (r *recorder) work(t *testing.T, c client.Client, namespace string) (stop func()) {
 	t.Helper()
-	w := worker.New(c, taskQueue, worker.Options{MaxHeartbeatThrottleInterval: 20 * time.Millisecond, BuildID: identity})
+	w := worker.New(c, taskQueue, worker.Options{MaxHeartbeatThrottleInterval: 20 * time.Millisecond})
 	for name, f := range r.scripts[namespace].Workflows() {
 		w.RegisterWorkflowWithOptions(f, workflow.RegisterOptions{Name: name})
 	}
