@@ -89,7 +89,7 @@ fuzz: ## run each fuzz target for FUZZTIME (30s)
 	if [ -n "$$failed" ]; then echo "make fuzz: FAILED:$$failed"; exit 1; fi; \
 	echo "make fuzz: $$n targets found nothing"
 
-soak: ## run the long tests, about two hours; SOAKFLAGS=-short rehearses them, SOAKFLAGS=-help says more
+soak: ## run the long tests, about two hours and a half; SOAKFLAGS=-short rehearses them, SOAKFLAGS=-help says more
 	@$(INSTALL) vault temporal
 	cd e2e && go build -o ../bin/soak ./cmd/soak && exec ../bin/soak $(SOAKFLAGS)
 

@@ -21,7 +21,7 @@ import (
 // fixed, so that the server chooses among them and writes none.
 
 // withheldPlaintext stands in for a text of a failure that is not sealed.
-const withheldPlaintext = "waxseal: this text was not sealed and is withheld, because the namespace requires it to be (requireSealed)"
+const withheldPlaintext = "waxseal: this text was not sealed (denied) and is withheld, because the namespace requires it to be (requireSealed)"
 
 // serverTexts are the messages of failures that a Temporal server makes itself (server
 // 1.32: common/util.go, components/nexusoperations), and those that the SDK gives to

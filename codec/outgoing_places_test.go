@@ -571,9 +571,7 @@ func scheduleUpdatePlace(o *outgoing) {
 	if err != nil {
 		o.Fatal(err)
 	}
-	o.server.mu.Lock()
-	clear(o.server.opened)
-	o.server.mu.Unlock()
+	o.server.ForgetOpened()
 	if err := handle.Update(o.Context(), client.ScheduleUpdateOptions{DoUpdate: func(in client.ScheduleUpdateInput) (*client.ScheduleUpdate, error) {
 		return &client.ScheduleUpdate{Schedule: &in.Description.Schedule}, nil
 	}}); err != nil {

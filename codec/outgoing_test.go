@@ -168,9 +168,7 @@ func (o *outgoing) text(f *failurepb.Failure) string {
 // noLeak fails the test if a canary left in plaintext.
 func (o *outgoing) noLeak() {
 	o.Helper()
-	o.server.mu.Lock()
-	defer o.server.mu.Unlock()
-	for _, leak := range o.server.leaks {
+	for _, leak := range o.server.Leaks() {
 		o.Error(leak)
 	}
 }

@@ -95,7 +95,7 @@ func TestNoPlaintextOnTheWire(t *testing.T) {
 	}
 	wg.Wait()
 
-	report(t, "leaks", server.leaks)
+	report(t, "leaks", server.Leaks())
 	report(t, "problems", y.problems)
 	total, enough := 0, wireCalls()/500 // of about 345 of each kind
 	for _, kind := range kinds {
@@ -130,8 +130,8 @@ func TestTheWireServerSeesPlaintext(t *testing.T) {
 	if err := cl.SignalWorkflow(t.Context(), "w", "", "s", []byte(s.of(1, "signal"))); err != nil {
 		t.Fatal(err)
 	}
-	if len(server.leaks) != 2 || !strings.HasPrefix(server.leaks[0], "SignalWorkflowExecution: in the open") || !strings.Contains(server.leaks[1], "input: sealed false") {
-		t.Errorf("it noticed %q", server.leaks)
+	if len(server.Leaks()) != 2 || !strings.HasPrefix(server.Leaks()[0], "SignalWorkflowExecution: in the open") || !strings.Contains(server.Leaks()[1], "input: sealed false") {
+		t.Errorf("it noticed %q", server.Leaks())
 	}
 }
 

@@ -24,14 +24,16 @@ Usage:
              has to lose workflows, or else the test proves nothing
   memory     64 goroutines seal and open for an hour; memory has to stay flat
   seals      10^8 seals; no data key, salt and nonce may come twice
+  hostile    a Temporal server alters 100,000 responses to workers and clients; no secret may leave, and nothing that
+             it makes up may come in
 
 It ends with exit code 0 if all passed, 1 if something failed, was interrupted or was not run for lack of time, and 2 if
 the command line is wrong. Ctrl-C ends it and still reports what is known.
 
 Examples:
-  make soak                                  all of it, about two hours
-  make soak SOAKFLAGS=-short                 a rehearsal of a few minutes
-  make soak SOAKFLAGS='-memory 0 -seals 0'   the blackout alone
+  make soak                                             all of it, about two hours and a half
+  make soak SOAKFLAGS=-short                            a rehearsal of a few minutes
+  make soak SOAKFLAGS='-memory 0 -seals 0 -hostile 0'   the blackout alone
 
 Flags:
 `
@@ -42,10 +44,17 @@ type settings struct {
 	workflows int
 	memory    time.Duration
 	seals     int
+	hostile   int
 	total     time.Duration
 	out       string
 	root      string
 }
+
+// The responses that a hostile server alters.
+const (
+	hostileSoak  = 100_000
+	hostileShort = 1_000
+)
 
 // The seals that envelope's test knows how to make.
 const (
@@ -55,12 +64,12 @@ const (
 )
 
 func defaults() settings {
-	return settings{blackout: 30 * time.Minute, workflows: 500, memory: time.Hour, seals: sealsSoak, total: 4 * time.Hour}
+	return settings{blackout: 30 * time.Minute, workflows: 500, memory: time.Hour, seals: sealsSoak, hostile: hostileSoak, total: 4 * time.Hour}
 }
 
 // rehearsal is what -short stands for.
 func rehearsal() settings {
-	return settings{blackout: 45 * time.Second, workflows: 100, memory: time.Minute, seals: sealsShort, total: 15 * time.Minute}
+	return settings{blackout: 45 * time.Second, workflows: 100, memory: time.Minute, seals: sealsShort, hostile: hostileShort, total: 15 * time.Minute}
 }
 
 func main() {
@@ -111,6 +120,7 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 	flags.IntVar(&s.workflows, "workflows", s.workflows, "`number` of workflows that lose it")
 	flags.DurationVar(&s.memory, "memory", s.memory, "how `long` to seal and open; 0 leaves it out")
 	flags.IntVar(&s.seals, "seals", s.seals, "`number` of seals: 100000000, 10000000 or 100000; 0 leaves them out")
+	flags.IntVar(&s.hostile, "hostile", s.hostile, "`number` of responses that a hostile server alters; 0 leaves it out")
 	flags.DurationVar(&s.total, "total", s.total, "`time` for it all; what is not done by then is ended")
 	flags.BoolVar(&short, "short", false, "a rehearsal of a few minutes: other defaults for all of these")
 	flags.StringVar(&s.out, "out", "", "`folder` for the report (default build/soak in the repository)")
@@ -136,7 +146,7 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 	default:
 		return s, fmt.Errorf("-seals %d is none of 0, %d, %d, %d", s.seals, sealsShort, sealsSuite, sealsSoak)
 	}
-	if s.blackout < 0 || s.memory < 0 || s.total <= 0 || s.workflows < 1 {
+	if s.blackout < 0 || s.memory < 0 || s.hostile < 0 || s.total <= 0 || s.workflows < 1 {
 		return s, errors.New("times and numbers must not be negative, nor -total and -workflows be 0")
 	}
 	return s, nil
@@ -156,6 +166,9 @@ func (s settings) shortened(told map[string]bool) settings {
 	}
 	if !told["seals"] {
 		s.seals = r.seals
+	}
+	if !told["hostile"] {
+		s.hostile = r.hostile
 	}
 	if !told["total"] {
 		s.total = r.total

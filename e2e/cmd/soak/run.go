@@ -79,6 +79,9 @@ func (s settings) stages() []stage {
 	if s.seals > 0 {
 		all = append(all, sealsStage(s))
 	}
+	if s.hostile > 0 {
+		all = append(all, hostileStage(s))
+	}
 	return all
 }
 

@@ -40,8 +40,8 @@ func TestParse(t *testing.T) {
 	}{
 		{"nothing told", "", nil, long, ""},
 		{"short", "-short", nil, short, ""},
-		{"short, and told", "-short -blackout 1m -workflows 7 -memory 0 -seals 0 -total 5m", func(s settings) settings {
-			s.blackout, s.workflows, s.memory, s.seals, s.total = time.Minute, 7, 0, 0, 5*time.Minute
+		{"short, and told", "-short -blackout 1m -workflows 7 -memory 0 -seals 0 -hostile 9 -total 5m", func(s settings) settings {
+			s.blackout, s.workflows, s.memory, s.seals, s.hostile, s.total = time.Minute, 7, 0, 0, 9, 5*time.Minute
 			return s
 		}, short, ""},
 		{"long, and told", "-seals 10000000 -out o -root r", func(s settings) settings {

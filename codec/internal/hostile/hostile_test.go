@@ -1,0 +1,200 @@
+package hostile
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	commonpb "go.temporal.io/api/common/v1"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/waxseal/waxseal/codec/internal/temporaltest"
+	"github.com/waxseal/waxseal/kms/kmstest"
+)
+
+// variants are how lanes are set up, one after the other.
+var variants = []variant{
+	{name: "requireSealed", rule: ", requireSealed: true, sealHeaders: true", sealed: true},
+	{name: "requireSealed and holdWorkflows", rule: ", requireSealed: true, sealHeaders: true, holdWorkflows: true, claims: [workflowId]", sealed: true},
+	{name: "without requireSealed", rule: ", sealHeaders: true"},
+}
+
+// TestHostileServer alters responses in every way, and finds that nothing leaves that
+// is secret, and nothing comes in that the program did not make.
+func TestHostileServer(t *testing.T) {
+	a, only := arena(t)
+	a.attack(t, only, variants)
+	a.table(t)
+	for _, line := range a.faults() {
+		t.Error(line)
+	}
+	if only == nil {
+		a.missed(t)
+	}
+}
+
+// TestTheAdversaryIsAble alters the same responses against the codec of Temporal's
+// samples, without a guard: if it finds nothing there, it proves nothing elsewhere.
+func TestTheAdversaryIsAble(t *testing.T) {
+	a, only := arena(t)
+	a.attack(t, only, []variant{{name: "the samples' codec", plain: true, sealed: true, bound: true}})
+	found := make(map[string]int)
+	for f, e := range a.findings {
+		found[f.property] += e.times
+	}
+	for _, property := range []string{propLeak, propInjected, propOracle, propForeign, propBound, propRefusal} {
+		t.Logf("%6d times: %s", found[property], property)
+		if found[property] == 0 && only == nil {
+			t.Errorf("the samples' codec stands up to it: %s", property)
+		}
+	}
+}
+
+// arena is an adversary that listens, and the one shot that is asked for.
+func arena(t *testing.T) (*adversary, *repeat) {
+	t.Helper()
+	seed, only := seedOf(t)
+	a := newAdversary(seed)
+	if os.Getenv("WAXSEAL_HOSTILE_LOG") != "" {
+		a.verbose = func(s string) { fmt.Fprintln(os.Stderr, s) }
+	}
+	a.addr = temporaltest.Listen(t, a)
+	return a, only
+}
+
+// lanes is how many programs are attacked at a time.
+const lanes = 6
+
+// attack alters as many responses as are asked for, in lanes with these variants in turn.
+func (a *adversary) attack(t *testing.T, only *repeat, variants []variant) {
+	t.Helper()
+	var fakes []*kmstest.Fake
+	for n := range lanes {
+		fakes = append(fakes, kmstest.NewFake(fmt.Sprint("hostile", n)))
+	}
+	backend := kmstest.NewBackend(fakes...)
+	a.open = opener(t, fakes)
+	if variants[0].plain {
+		a.open = samplesOpener(newSamplesCodec())
+	}
+	defer a.stop()
+	var wg sync.WaitGroup
+	var fired atomic.Int64
+	count := int64(countOf(t))
+	for n := range lanes {
+		if only != nil && only.lane != n {
+			continue
+		}
+		l := a.openLane(t, n, variants[n%len(variants)], backend)
+		wg.Go(func() {
+			for _, problem := range l.rehearse(t.Context()) {
+				t.Errorf("without a mutation: %s", problem)
+			}
+			plan := l.plan(rand.New(rand.NewPCG(a.seed, uint64(n))))
+			t.Logf("lane %d, %s: %d scenes, %d targets", n, l.variant.name, len(l.scenes), len(plan))
+			if only != nil {
+				l.shoot(t.Context(), only.shot, plan[only.shot%int64(len(plan))])
+				return
+			}
+			for i := int64(0); fired.Load() < count; i++ {
+				if l.shoot(t.Context(), i, plan[i%int64(len(plan))]) {
+					a.progress(fired.Add(1), count)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// stop stops all workers, together: each waits for its polls to end.
+func (a *adversary) stop() {
+	a.mu.Lock()
+	lanes := slices.Collect(maps.Values(a.lanes))
+	a.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, l := range lanes {
+		if l.worker != nil {
+			wg.Go(func() { l.stopOnce.Do(l.worker.Stop) })
+		}
+	}
+	wg.Wait()
+}
+
+// opener opens with healthy keys, whatever the policy of a lane.
+func opener(t *testing.T, fakes []*kmstest.Fake) func(*commonpb.Payload) ([]byte, string, error) {
+	t.Helper()
+	var keys []string
+	handles := make([]*kmstest.Fake, len(fakes))
+	for i, f := range fakes {
+		keys = append(keys, fmt.Sprintf("k%d: {uri: %q}", i, f.ID()))
+		handles[i] = f.Reopen()
+	}
+	c := newCodec(t, "keys: {"+strings.Join(keys, ", ")+"}\nseal: [{match: {namespace: \"*\"}, keys: [k0]}]\n", kmstest.NewBackend(handles...))
+	return func(p *commonpb.Payload) ([]byte, string, error) {
+		d := c.Decode(t.Context(), "", []*commonpb.Payload{p})[0]
+		if d.Err != nil || !d.Sealed {
+			return nil, "", fmt.Errorf("sealed %v: %w", d.Sealed, d.Err)
+		}
+		b, err := proto.Marshal(d.Payload)
+		return b, d.Namespace, err
+	}
+}
+
+// repeat is the one shot that WAXSEAL_HOSTILE asks for.
+type repeat struct {
+	lane int
+	shot int64
+}
+
+// seedOf is random, or what WAXSEAL_HOSTILE says: seed, or seed/lane/shot as a failure
+// prints it.
+func seedOf(t *testing.T) (seed uint64, only *repeat) {
+	t.Helper()
+	said := os.Getenv("WAXSEAL_HOSTILE")
+	if said == "" {
+		return rand.Uint64() >> 11, nil
+	}
+	parts := strings.Split(said, "/")
+	seed, err := strconv.ParseUint(parts[0], 10, 64)
+	if err == nil && len(parts) == 3 {
+		only = new(repeat)
+		_, err = fmt.Sscan(parts[1]+" "+parts[2], &only.lane, &only.shot)
+	}
+	if err != nil {
+		t.Fatalf("WAXSEAL_HOSTILE=%s: %v", said, err)
+	}
+	return seed, only
+}
+
+// How many responses are altered. The race detector makes them five times as slow.
+const (
+	countUsual = 10_000
+	countRace  = 1_500
+	countShort = 300
+)
+
+// countOf is how many responses are altered.
+func countOf(t *testing.T) int {
+	t.Helper()
+	if said := os.Getenv("WAXSEAL_HOSTILE_COUNT"); said != "" {
+		n, err := strconv.Atoi(said)
+		if err != nil {
+			t.Fatalf("WAXSEAL_HOSTILE_COUNT: %v", err)
+		}
+		return n
+	}
+	switch {
+	case testing.Short():
+		return countShort
+	case underRace:
+		return countRace
+	}
+	return countUsual
+}

@@ -1,0 +1,455 @@
+package hostile
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	commonpb "go.temporal.io/api/common/v1"
+	failurepb "go.temporal.io/api/failure/v1"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/waxseal/waxseal/codec"
+	"github.com/waxseal/waxseal/kms"
+)
+
+// lane is a client and a worker in a namespace of their own. It has one altered response
+// under way at a time, so that what happens can be told to come of it.
+type lane struct {
+	n         int
+	variant   variant
+	adversary *adversary
+	client    client.Client
+	worker    worker.Worker
+	stopOnce  sync.Once
+	codec     *codec.Codec // nil in the control
+	// dc and fc are those of the honest programs with which this one talks, and far of
+	// those in the other namespace.
+	dc, far converter.DataConverter
+	// own is what the program converts with that reads a payload by itself.
+	own converter.DataConverter
+	fc  func(converter.SerializationContext) converter.FailureConverter
+
+	scenes []*scene
+	means  means
+	// honest is the task that shows that the worker goes on.
+	honest      *workflowservice.PollWorkflowTaskQueueResponse
+	honestScene int
+
+	shots   atomic.Int64 // how many began
+	current atomic.Pointer[shot]
+	answers chan answer // what the worker says of the task that is under way
+	limit   time.Duration
+
+	mu    sync.Mutex
+	armed map[string]*armed // by method
+}
+
+// variant is how a lane is set up.
+type variant struct {
+	name string
+	rule string // the rule of its policy, without match
+	// sealed says that the rule has requireSealed: nothing in plaintext may come in.
+	sealed bool
+	// bound says that an envelope opens only in the workflow that it was sealed for.
+	bound bool
+	// plain says that there is no guard, and the codec is that of the samples.
+	plain bool
+}
+
+// shot is one altered response.
+type shot struct {
+	lane     *lane
+	n        int64
+	seed     uint64
+	scene    *scene
+	place    string
+	mutation string
+}
+
+// id is what has only this shot repeated.
+func (s *shot) id() string { return fmt.Sprintf("%d/%d/%d", s.lane.adversary.seed, s.lane.n, s.n) }
+
+// answer is what a worker says of a task.
+type answer struct {
+	token  string
+	method string
+	req    proto.Message
+	why    string
+}
+
+func (l *lane) namespace() string        { return fmt.Sprintf("lane%d", l.n) }
+func (l *lane) foreignNamespace() string { return fmt.Sprintf("foreign%d", l.n) }
+func (l *lane) taskQueue() string        { return fmt.Sprint("tasks-", l.n) }
+
+// canary is a secret of a scene.
+func (l *lane) canary(scene int, what string) string {
+	return l.adversary.secrets.Of(1000*(l.n+1)+scene, what)
+}
+
+// foreignScene and otherScene number secrets that do not belong to a scene of the lane.
+const (
+	foreignScene = 900
+	otherScene   = 901
+)
+
+// sceneOf returns the number of the scene with a workflow or an activity of this ID.
+func (l *lane) sceneOf(id string) int {
+	for _, s := range l.scenes {
+		if s.workflow == id {
+			return s.n
+		}
+	}
+	return 0
+}
+
+// saw notes what the program was handed.
+func (l *lane) saw(where string, values ...any) {
+	for _, v := range values {
+		if v == nil {
+			continue
+		}
+		l.check(where, textOf(v))
+	}
+}
+
+// textOf is all that can be read in a value.
+func textOf(v any) string {
+	var b strings.Builder
+	if err, ok := v.(error); ok {
+		writeError(&b, err, 0)
+		return b.String()
+	}
+	b.WriteString(describe(v))
+	if j, err := json.Marshal(v); err == nil {
+		b.Write(j)
+	}
+	return b.String()
+}
+
+// writeError writes an error, its details and its causes, as a program can read them.
+func writeError(b *strings.Builder, err error, depth int) {
+	fmt.Fprintln(b, err.Error())
+	var detail any
+	switch e := err.(type) { //nolint:errorlint // the chain is walked below
+	case *temporal.ApplicationError:
+		if e.HasDetails() {
+			fmt.Fprintln(b, e.Details(&detail), detail)
+		}
+	case *temporal.CanceledError:
+		if e.HasDetails() {
+			fmt.Fprintln(b, e.Details(&detail), detail)
+		}
+	case *temporal.TimeoutError:
+		if e.HasLastHeartbeatDetails() {
+			fmt.Fprintln(b, e.LastHeartbeatDetails(&detail), detail)
+		}
+	}
+	switch e := err.(type) { //nolint:errorlint // each error of the chain is looked at
+	case interface{ Unwrap() error }:
+		if cause := e.Unwrap(); cause != nil && depth < 20 {
+			writeError(b, cause, depth+1)
+		}
+	case interface{ Unwrap() []error }:
+		for _, cause := range e.Unwrap() {
+			if depth < 20 {
+				writeError(b, cause, depth+1)
+			}
+		}
+	}
+}
+
+// check looks for values in a text that the program must not be handed.
+func (l *lane) check(where, text string) {
+	a := l.adversary
+	if l.variant.sealed {
+		for _, c := range a.injected.All([]byte(text)) {
+			a.find(propInjected, l.byCanary(c), "it reaches the program: "+where)
+		}
+	}
+	for _, c := range a.secrets.All([]byte(text)) {
+		switch n := numberOf(c); {
+		case n == 1000*(l.n+1)+foreignScene:
+			a.find(propForeign, l.current.Load(), "it reaches the program: "+where)
+		case n == 1000*(l.n+1)+otherScene && l.variant.bound:
+			a.find(propBound, l.current.Load(), "it reaches the program: "+where)
+		case l.variant.bound && l.strays(n%1000):
+			a.find(propBound, l.current.Load(), "it reaches the program: "+where)
+		}
+	}
+}
+
+// strays reports whether a secret of a scene has no business in the exchange under way.
+func (l *lane) strays(n int) bool {
+	s := l.current.Load()
+	return s != nil && n != s.scene.n && n != s.scene.with && n != l.honestScene
+}
+
+func numberOf(canary string) (n int) {
+	parts := strings.SplitN(canary, "-", 3)
+	_, _ = fmt.Sscan(parts[1], &n)
+	return n
+}
+
+// byCanary returns the shot that injected a value.
+func (l *lane) byCanary(c string) *shot {
+	l.adversary.mu.Lock()
+	defer l.adversary.mu.Unlock()
+	return l.adversary.shots[int64(numberOf(c))]
+}
+
+// options are those of the client.
+func (l *lane) options() client.Options {
+	o := client.Options{
+		HostPort: l.adversary.addr, Namespace: l.namespace(), Logger: logger{l}, ContextPropagators: []workflow.ContextPropagator{propagator{l}},
+	}
+	if l.variant.plain {
+		o.DataConverter = l.dc
+		o.FailureConverter = temporal.NewDefaultFailureConverter(temporal.DefaultFailureConverterOptions{DataConverter: l.dc, EncodeCommonAttributes: true})
+	} else {
+		o.Plugins = []client.Plugin{codec.NewPlugin(l.codec)}
+	}
+	return o
+}
+
+// logger notices tasks that the SDK drops without a word to the server.
+type logger struct{ lane *lane }
+
+var _ log.Logger = logger{}
+
+func (logger) Debug(string, ...any)              {}
+func (l logger) Info(message string, kv ...any)  { l.look(message, kv) }
+func (l logger) Warn(message string, kv ...any)  { l.look(message, kv) }
+func (l logger) Error(message string, kv ...any) { l.look(message, kv) }
+
+func (l logger) look(message string, kv []any) {
+	if testing := l.lane.adversary.verbose; testing != nil {
+		testing(fmt.Sprint("lane ", l.lane.n, ": ", message, " ", kv))
+	}
+	if strings.HasPrefix(message, "Task processing failed with") || strings.HasPrefix(message, "Unhandled panic") || message == "Activity panic." {
+		l.lane.answers <- answer{method: dropped}
+	}
+}
+
+const (
+	dropped = "the SDK drops the task"
+	silent  = "there is no answer"
+)
+
+// arm has the next request of a method answered with a response in place of the honest
+// one, and those after it with an error, if it is one.
+func (l *lane) arm(method string, response proto.Message, then error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.armed == nil {
+		l.armed = make(map[string]*armed)
+	}
+	l.armed[method] = &armed{response, then}
+}
+
+// armed is what a method is answered with.
+type armed struct {
+	response proto.Message
+	then     error
+}
+
+// disarm forgets the responses that nothing fetched.
+func (l *lane) disarm() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	clear(l.armed)
+}
+
+func (l *lane) takeArmed(method string) (response proto.Message, ok bool, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a := l.armed[method]
+	switch {
+	case a == nil || a.response == nil && a.then == nil:
+		return nil, false, nil
+	case a.response == nil:
+		return nil, true, a.then
+	}
+	response, a.response = a.response, nil
+	return response, true, nil
+}
+
+// wait returns what the worker says of a task.
+func (l *lane) wait(ctx context.Context, token string, limit time.Duration) answer {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	for {
+		select {
+		case a := <-l.answers:
+			if a.token == token || a.method == dropped {
+				return a
+			}
+		case <-timer.C:
+			return answer{method: silent}
+		case <-ctx.Done():
+			return answer{method: silent}
+		}
+	}
+}
+
+func (l *lane) drainAnswers() {
+	for {
+		select {
+		case <-l.answers:
+		default:
+			return
+		}
+	}
+}
+
+// seal returns a value as another honest program of the namespace sends it.
+func (l *lane) seal(sc converter.SerializationContext, values ...any) *commonpb.Payloads {
+	dc := l.dc
+	if sc != nil {
+		dc = converter.WithDataConverterSerializationContext(dc, sc)
+	}
+	out, err := dc.ToPayloads(values...)
+	if err != nil {
+		panic(err) // the KMS is a fake that is healthy
+	}
+	return out
+}
+
+func (l *lane) sealOne(sc converter.SerializationContext, value any) *commonpb.Payload {
+	return l.seal(sc, value).GetPayloads()[0]
+}
+
+// header returns a header with a secret.
+func (l *lane) header(scene int, what string) *commonpb.Header {
+	return &commonpb.Header{Fields: map[string]*commonpb.Payload{headerOwn: l.sealOne(nil, l.canary(scene, what))}}
+}
+
+// failure returns an error as another honest program of the namespace sends it.
+func (l *lane) failure(sc converter.SerializationContext, err error) *failurepb.Failure {
+	return l.fc(sc).ErrorToFailure(err)
+}
+
+// refused looks at an error that a client call ended with.
+func (l *lane) refused(err error) {
+	s, a := l.current.Load(), l.adversary
+	if err == nil || s == nil {
+		return
+	}
+	classed, refusals := false, []string(nil)
+	if e, ok := errors.AsType[*kms.Error](err); ok {
+		classed = true
+		if e.Hint() == "" {
+			a.find(propRefusal, s, "an error of ours has no hint: "+e.Error())
+		}
+	}
+	for _, text := range links(err, 0) {
+		if !l.variant.plain && !ours(text) {
+			continue
+		}
+		refusals = append(refusals, text)
+		if a.secrets.Find([]byte(text)) != "" {
+			a.find(propRefusal, s, "an error of ours holds a secret")
+		}
+		if len(a.injected.All([]byte(text))) > 0 {
+			a.find(propRefusal, s, "an error of ours quotes what the adversary wrote")
+		}
+		if strings.ContainsAny(text, "\n\r\u202e") {
+			a.find(propRefusal, s, "an error of ours has line breaks in it")
+		}
+	}
+	if !classed && len(refusals) > 0 && !slices.ContainsFunc(refusals, namesClass) {
+		a.find(propRefusal, s, "an error of ours has no class: "+refusals[0])
+	}
+}
+
+// refusedTask looks at what a worker says of a task that it refuses.
+func (l *lane) refusedTask(req proto.Message) {
+	s, a := l.current.Load(), l.adversary
+	var texts []string
+	var failure *failurepb.Failure
+	switch r := req.(type) {
+	case *workflowservice.RespondWorkflowTaskFailedRequest:
+		failure = r.GetFailure()
+	case *workflowservice.RespondActivityTaskFailedRequest:
+		failure = r.GetFailure()
+	case *workflowservice.RespondNexusTaskFailedRequest:
+		failure = r.GetFailure()
+	case *workflowservice.RespondQueryTaskCompletedRequest:
+		failure, texts = r.GetFailure(), []string{r.GetErrorMessage()}
+	}
+	for link := failure; link != nil; link = link.GetCause() {
+		texts = append(texts, link.GetMessage())
+		if b, _, err := a.open(link.GetEncodedAttributes()); err == nil {
+			texts = append(texts, string(b))
+		}
+	}
+	texts = slices.DeleteFunc(texts, func(text string) bool { return !ours(text) })
+	if s == nil || len(texts) == 0 {
+		return
+	}
+	if !slices.ContainsFunc(texts, namesClass) { // that of the outermost is enough
+		a.find(propRefusal, s, "a refusal of ours has no class: "+texts[0])
+	}
+	for _, text := range texts {
+		if strings.ContainsAny(text, "\r\u202e") {
+			a.find(propRefusal, s, "a refusal of ours has line breaks in it")
+		}
+	}
+}
+
+// namesClass reports whether a text that gRPC or a failure carried, of which no error
+// value is left, names a class.
+func namesClass(text string) bool {
+	return slices.ContainsFunc(kms.Classes(), func(c kms.Class) bool { return strings.Contains(text, c.String()) })
+}
+
+// links are the texts of an error and of its causes, each without that of the others.
+func links(err error, depth int) []string {
+	if err == nil || depth > 20 {
+		return nil
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // each link is looked at
+		var out []string
+		for _, e := range joined.Unwrap() {
+			out = append(out, links(e, depth+1)...)
+		}
+		return out
+	}
+	cause := errors.Unwrap(err)
+	if app, ok := err.(*temporal.ApplicationError); ok { //nolint:errorlint // each link is looked at
+		return append(links(cause, depth+1), app.Message())
+	}
+	if cause == nil {
+		return []string{err.Error()}
+	}
+	return append(links(cause, depth+1), strings.TrimSuffix(err.Error(), cause.Error()))
+}
+
+// ours reports whether a text comes from Waxseal.
+func ours(text string) bool {
+	return strings.Contains(text, "waxseal:") || strings.Contains(text, "codec:") || strings.Contains(text, "open payload") || strings.Contains(text, "seal payload")
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+func rng(seed uint64, lane int, n int64) *rand.Rand {
+	return rand.New(rand.NewPCG(seed^uint64(lane)<<40, uint64(n)))
+}
+
+func methodOf(full string) string { return path.Base(full) }
