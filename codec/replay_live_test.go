@@ -121,7 +121,7 @@ func TestReplayCorpusOnALiveWorker(t *testing.T) {
 			}
 		})
 	}
-	report(t, "leaks", server.leaks)
+	report(t, "leaks", server.Leaks())
 }
 
 func startCorpusWorker(t *testing.T, server *wireServer, c *codec.Codec, namespace string, logger log.Logger) (ended chan any) {
