@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -157,13 +158,17 @@ func TestForgedEnvelopesOpenNoKeys(t *testing.T) {
 func TestKeysOfOneCallAreOpenedTogether(t *testing.T) {
 	forged := fromMany(t, 100, func(n string) string { return "fake://t-" + n })
 	synctest.Test(t, func(t *testing.T) {
-		var now, most atomic.Int64
+		var mu sync.Mutex
+		var now, most int
 		o := &opener{open: func(ctx context.Context, u *url.URL) (kms.Key, error) {
-			n := now.Add(1)
-			defer now.Add(-1)
-			for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
-			}
+			mu.Lock()
+			now++
+			most = max(most, now)
+			mu.Unlock()
 			<-time.After(100 * time.Millisecond)
+			mu.Lock()
+			now--
+			mu.Unlock()
 			return newFake(ctx, u)
 		}}
 		c, _ := newWatchedCodec(t, `{keys: {t: {uri: "fake://t-{namespace}"}}, seal: [{match: {namespace: "*"}, keys: [t]}]}`, o)
@@ -174,8 +179,8 @@ func TestKeysOfOneCallAreOpenedTogether(t *testing.T) {
 		if took := time.Since(start); took > time.Second {
 			t.Errorf("it took %s", took)
 		}
-		if opened, _ := o.counts(); opened != 100 || most.Load() != 16 {
-			t.Errorf("%d keys opened, %d at a time", opened, most.Load())
+		if opened, _ := o.counts(); opened != 100 || most != 16 {
+			t.Errorf("%d keys opened, %d at a time", opened, most)
 		}
 	})
 }

@@ -41,15 +41,21 @@ func claimsFor(rule *policy.Rule, facts policy.Facts) (envelope.Claims, error) {
 	return claims, nil
 }
 
+// The names of the claims that a rule may bind.
+const (
+	claimWorkflowID   = "workflowId"
+	claimActivityType = "activityType"
+)
+
 // claimFact returns the fact that a claim of this name records; empty if it is
 // not known.
 func claimFact(name string, facts policy.Facts) string {
 	switch name {
-	case "workflowId":
+	case claimWorkflowID:
 		return facts.WorkflowID
 	case "workflowType":
 		return facts.WorkflowType
-	case "activityType":
+	case claimActivityType:
 		return facts.ActivityType
 	case "taskQueue":
 		return facts.TaskQueue
@@ -67,10 +73,7 @@ func claimFact(name string, facts policy.Facts) string {
 // tables, which grow: two versions must give one claim for one fact, because
 // claims are compared. The error, for what is then too long for a claim, is Denied.
 func claimValue(fact string) (string, error) {
-	value := fact
-	if !utf8.ValidString(fact) || strings.ContainsFunc(fact, inEscape) {
-		value = escapeFact(fact)
-	}
+	value := escaped(fact)
 	if len(value) > format.MaxClaimValue {
 		return "", &kms.Error{
 			Class: kms.Denied, Op: "seal payload",
@@ -81,7 +84,11 @@ func claimValue(fact string) (string, error) {
 	return value, nil
 }
 
-func escapeFact(fact string) string {
+// escaped returns a fact as a claim of any length holds it.
+func escaped(fact string) string {
+	if utf8.ValidString(fact) && !strings.ContainsFunc(fact, inEscape) {
+		return fact
+	}
 	var b strings.Builder
 	for len(fact) > 0 {
 		r, size := utf8.DecodeRuneInString(fact)

@@ -127,12 +127,14 @@ func (d *dataConverter) ToPayloads(values ...any) (*commonpb.Payloads, error) {
 	return out, nil
 }
 
-// FromPayload implements converter.DataConverter.
+// FromPayload implements converter.DataConverter. The SDK converts values of memos, summaries
+// and details so, and the input of a Nexus operation. A child's memo and summary are
+// sealed for the parent that starts it, so what rules bind is not compared.
 func (d *dataConverter) FromPayload(payload *commonpb.Payload, valuePtr any) error {
 	if payload == nil {
 		return d.noInput(valuePtr)
 	}
-	opened, err := d.decode([]*commonpb.Payload{payload})
+	opened, err := d.anywhere().decode([]*commonpb.Payload{payload})
 	if err != nil {
 		return d.retryable(err)
 	}
@@ -174,7 +176,7 @@ func (d *dataConverter) FromPayloads(payloads *commonpb.Payloads, valuePtrs ...a
 // error that FromPayload would return. Where no namespace is known there is none
 // that could be foreign.
 func (d *dataConverter) ToString(payload *commonpb.Payload) string {
-	opened, err := d.decode([]*commonpb.Payload{payload})
+	opened, err := d.anywhere().decode([]*commonpb.Payload{payload})
 	if err != nil {
 		return err.Error()
 	}
@@ -188,7 +190,7 @@ func (d *dataConverter) ToStrings(payloads *commonpb.Payloads) []string {
 		return nil
 	}
 	out := make([]string, len(payloads.GetPayloads()))
-	if opened, err := d.codec.Decode(payloads.GetPayloads()); err == nil { // in one go, as a rule
+	if opened, err := d.anywhere().codec.Decode(payloads.GetPayloads()); err == nil { // in one go, as a rule
 		for i, p := range opened {
 			out[i] = d.parent.ToString(p)
 		}
@@ -200,8 +202,18 @@ func (d *dataConverter) ToStrings(payloads *commonpb.Payloads) []string {
 	return out
 }
 
+// anywhere returns the converter for payloads that may have been sealed in another place.
+func (d *dataConverter) anywhere() *dataConverter {
+	c := *d
+	c.codec.site.unbound = true
+	return &c
+}
+
 // WithSerializationContext implements converter.DataConverterWithSerializationContext.
 func (d *dataConverter) WithSerializationContext(sc converter.SerializationContext) converter.DataConverter {
+	if failure, ok := sc.(inFailure); ok {
+		return d.anywhere().WithSerializationContext(failure.SerializationContext)
+	}
 	c := *d
 	c.codec.site.serialization = sc
 	c.parent = converter.WithDataConverterSerializationContext(d.parent, sc)

@@ -29,11 +29,16 @@ func (e *NamespaceError) Hint() string {
 	return fmt.Sprintf("if namespace %q may read payloads of %q (Nexus, cross-namespace children), add %q to accept: in its rule", e.Known, e.Sealed, e.Sealed)
 }
 
-// decode opens what is sealed among payloads.
+// decode opens what is sealed among payloads, wherever in the namespace they stand.
 func (c *Codec) decode(ctx context.Context, facts policy.Facts, payloads []*commonpb.Payload) []Decoded {
+	return c.decodeAt(ctx, facts, place{}, payloads)
+}
+
+// decodeAt opens what is sealed among payloads that stand at a place.
+func (c *Codec) decodeAt(ctx context.Context, facts policy.Facts, at place, payloads []*commonpb.Payload) []Decoded {
 	out := make([]Decoded, len(payloads))
 	var items []envelope.Item
-	var at []int
+	var index []int
 	for i, p := range payloads {
 		out[i].Payload = p
 		if !ClaimsSealed(p) {
@@ -50,9 +55,14 @@ func (c *Codec) decode(ctx context.Context, facts policy.Facts, payloads []*comm
 		}
 		items = append(items, envelope.Item{
 			Envelope: p.GetData(), KeyIDs: out[i].KeyIDs, Reader: facts.Namespace,
-			Accept: func(claims envelope.Claims) error { return c.accept(facts.Namespace, claims.Namespace) },
+			Accept: func(claims envelope.Claims) error {
+				if err := c.accept(facts.Namespace, claims.Namespace); err != nil {
+					return err
+				}
+				return c.bound(facts.Namespace, at, claims)
+			},
 		})
-		at = append(at, i)
+		index = append(index, i)
 	}
 	if len(items) == 0 {
 		return out
@@ -60,7 +70,7 @@ func (c *Codec) decode(ctx context.Context, facts policy.Facts, payloads []*comm
 	ctx, cancel := c.withDeadline(ctx)
 	defer cancel()
 	for n, opened := range c.opener.Open(ctx, items...) {
-		d := &out[at[n]]
+		d := &out[index[n]]
 		d.Namespace = opened.Claims.Namespace
 		if opened.Err != nil {
 			d.Err = &callError{op: "open payload", err: c.timedOut(ctx, "open payload", opened.Err)}

@@ -15,6 +15,11 @@ import (
 
 // encode seals payloads under the rule that facts choose.
 func (c *Codec) encode(ctx context.Context, facts policy.Facts, payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
+	return c.encodeAt(ctx, facts, place{}, payloads)
+}
+
+// encodeAt seals payloads for a place.
+func (c *Codec) encodeAt(ctx context.Context, facts policy.Facts, at place, payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
 	if len(payloads) == 0 {
 		return payloads, nil
 	}
@@ -31,7 +36,7 @@ func (c *Codec) encode(ctx context.Context, facts policy.Facts, payloads []*comm
 	ctx, cancel := c.withDeadline(ctx)
 	defer cancel()
 	out := make([]*commonpb.Payload, len(payloads))
-	if err := c.keepSealed(ctx, facts, payloads, out); err != nil {
+	if err := c.keepSealed(ctx, facts, at, payloads, out); err != nil {
 		return nil, &callError{op: "seal payload", err: c.timedOut(ctx, "seal payload", err)}
 	}
 	var todo []int
@@ -70,39 +75,40 @@ func (c *Codec) encode(ctx context.Context, facts policy.Facts, payloads []*comm
 
 // keepSealed puts into out the payloads that are sealed already. Each is opened
 // to prove it: what merely says so, holds more than the envelope, or was sealed
-// for a namespace or under a key that is not ours, is left to be sealed like any
-// other bytes. If the proof
+// for a namespace, a place or under a key that is not ours, is left to be sealed like
+// any other bytes: its reader could not open it as it is. If the proof
 // cannot be had now, that is an error: guessing either way could leak or could
 // seal twice.
-func (c *Codec) keepSealed(ctx context.Context, facts policy.Facts, payloads, out []*commonpb.Payload) error {
+func (c *Codec) keepSealed(ctx context.Context, facts policy.Facts, at place, payloads, out []*commonpb.Payload) error {
 	var claiming []*commonpb.Payload
-	var at []int
+	var index []int
 	for i, p := range payloads {
 		if p == nil {
 			return &kms.Error{Op: "seal payload", Detail: fmt.Sprintf("payload %d is null", i), Advice: "pass a payload with metadata and data, or leave it out"}
 		}
 		if ClaimsSealed(p) && bare(p) {
-			claiming, at = append(claiming, p), append(at, i)
+			claiming, index = append(claiming, p), append(index, i)
 		}
 	}
 	if len(claiming) == 0 {
 		return nil
 	}
-	for n, d := range c.decode(ctx, facts, claiming) {
+	for n, d := range c.decodeAt(ctx, facts, at.certain(), claiming) {
 		switch {
 		case d.Err == nil:
-			out[at[n]] = claiming[n]
+			out[index[n]] = claiming[n]
 		case notOurs(d.Err):
 		default:
-			return fmt.Errorf("tell whether payload %d is sealed already: %w", at[n], d.Err)
+			return fmt.Errorf("tell whether payload %d is sealed already: %w", index[n], d.Err)
 		}
 	}
 	return nil
 }
 
 func notOurs(err error) bool {
-	var foreign *NamespaceError
-	return kms.ClassOf(err) == kms.Corrupt || errors.Is(err, envelope.ErrNotConfigured) || errors.As(err, &foreign)
+	_, foreign := errors.AsType[*NamespaceError](err)
+	_, moved := errors.AsType[*BindError](err)
+	return kms.ClassOf(err) == kms.Corrupt || errors.Is(err, envelope.ErrNotConfigured) || foreign || moved
 }
 
 // hintOf returns what an error advises to do next.

@@ -149,7 +149,7 @@ func (f *failureConverter) explain(failure *failurepb.Failure) {
 
 // WithSerializationContext implements converter.FailureConverterWithSerializationContext.
 func (f *failureConverter) WithSerializationContext(sc converter.SerializationContext) converter.FailureConverter {
-	dc := converter.WithDataConverterSerializationContext(f.dc, sc)
+	dc := converter.WithDataConverterSerializationContext(f.dc, inFailure{sc})
 	in, ok := sc.(converter.ActivitySerializationContext)
 	return &failureConverter{
 		dc: dc, inner: temporal.NewDefaultFailureConverter(temporal.DefaultFailureConverterOptions{DataConverter: dc}),

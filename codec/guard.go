@@ -73,6 +73,9 @@ func (g *guard) unary(ctx context.Context, method string, req, reply any, cc *gr
 		return g.openQueryFailure(ctx, req, err)
 	}
 	if in, ok := reply.(proto.Message); ok {
+		if err := sameUpdate(out, in); err != nil {
+			return err
+		}
 		if err := g.openTasks(ctx, out, in, send); err != nil {
 			return err
 		}

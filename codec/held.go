@@ -62,6 +62,7 @@ func (c *Codec) holds(facts policy.Facts, err error) bool {
 func refusedHere(err error) bool {
 	_, foreign := errors.AsType[*NamespaceError](err)
 	_, task := errors.AsType[*TaskNamespaceError](err)
+	_, moved := errors.AsType[*BindError](err)
 	_, noRule := errors.AsType[*policy.NoRuleError](err)
-	return foreign || task || noRule || errors.Is(err, errPlaintext)
+	return foreign || task || moved || noRule || errors.Is(err, errPlaintext)
 }

@@ -247,7 +247,7 @@ func TestStanding(t *testing.T) {
 // stand in for it to open, and to seal for the primary recipient alone.
 func TestWhatATaskWaitsFor(t *testing.T) {
 	const text = `
-keys: {a: {uri: "fake://a"}, b: {uri: "fake://b"}, each: {uri: "fake://{namespace}"}}
+keys: {a: {uri: "fake://a"}, b: {uri: "fake://b"}, each: {uri: "fake://t/{namespace}"}}
 seal:
   - {match: {namespace: "one"}, keys: [a]}
   - {match: {namespace: "two"}, keys: [a, b]}
@@ -286,10 +286,10 @@ seal:
 		{"both have to seal", "two", about("wrap", "fake://b"), []string{"fake://b"}},
 		{"both have to seal, and the wait was over", "two", about("seal payload", "fake://b"), []string{"fake://b"}},
 		{"either seals", "primary", about("wrap", "fake://b"), []string{"fake://a", "fake://b"}},
-		{"a tenant's", "tenant-1", about("unwrap", "fake://tenant-1"), []string{"fake://tenant-1"}},
-		{"a tenant's that is not open", "tenant-2", about("unwrap", "fake://tenant-2"), nil},
+		{"a tenant's", "tenant-1", about("unwrap", "fake://t/tenant-1"), []string{"fake://t/tenant-1"}},
+		{"a tenant's that is not open", "tenant-2", about("unwrap", "fake://t/tenant-2"), nil},
 		{"one of which is not open", "mixed-2", about("unwrap", "fake://a"), nil},
-		{"a tenant's and another", "mixed-1", about("unwrap", "fake://a"), []string{"fake://mixed-1", "fake://a"}},
+		{"a tenant's and another", "mixed-1", about("unwrap", "fake://a"), []string{"fake://t/mixed-1", "fake://a"}},
 		{"what was sealed under the KEK of another rule", "one", about("unwrap", "fake://b"), []string{"fake://b"}},
 		{"no KEK", "one", about("unwrap", ""), nil},
 		{"no failure of a KMS", "one", errors.New("x"), nil},

@@ -20,14 +20,15 @@ var (
 
 // PayloadCodec returns the codec in the SDK's own interface, for programs that
 // compose their own data converter. namespace is that of the client: what it opens, it
-// opens as that namespace (see NewDataConverter). NewPlugin is the better choice where it
-// can be used: it also guards what the data converter never sees.
+// opens as that namespace (see NewDataConverter). What rules bind is recorded, and not
+// compared: a codec cannot tell a failure that is passed on from an input. NewPlugin is
+// the better choice where it can be used: it also guards what the data converter never sees.
 //
 // Decode fails as a whole if one payload fails, as the SDK expects. Encode and Decode
 // fail with a *TaskNamespaceError, of Class Denied, in an activity whose task names
 // another namespace.
 func (c *Codec) PayloadCodec(namespace string) converter.PayloadCodec {
-	return &payloadCodec{codec: c, site: site{namespace: namespace}}
+	return &payloadCodec{codec: c, site: site{namespace: namespace, unbound: true}}
 }
 
 // Encode implements converter.PayloadCodec. On an error it returns no payloads:
@@ -42,7 +43,7 @@ func (p *payloadCodec) Encode(payloads []*commonpb.Payload) ([]*commonpb.Payload
 	}
 	var out []*commonpb.Payload
 	err = p.codec.at(p.site, func(ctx context.Context) (err error) {
-		out, err = p.codec.encode(ctx, facts, payloads)
+		out, err = p.codec.encodeAt(ctx, facts, p.site.place(), payloads)
 		return err
 	})
 	return out, err
@@ -56,7 +57,7 @@ func (p *payloadCodec) Decode(payloads []*commonpb.Payload) ([]*commonpb.Payload
 	}
 	out := make([]*commonpb.Payload, len(payloads))
 	err = p.codec.at(p.site, func(ctx context.Context) error {
-		for i, d := range p.codec.decode(ctx, facts, payloads) {
+		for i, d := range p.codec.decodeAt(ctx, facts, p.site.place(), payloads) {
 			if d.Err != nil {
 				return d.Err
 			}

@@ -149,14 +149,14 @@ func TestAnEagerActivitysNamespaceIsTheClients(t *testing.T) {
 			return nil
 		}, activity.RegisterOptions{Name: "Do"})
 	})
-	s.reply = func(req, reply proto.Message) {
+	s.answers(func(req, reply proto.Message) {
 		r, ok := req.(*workflowservice.RespondWorkflowTaskCompletedRequest)
 		if !ok || !r.GetCommands()[0].GetScheduleActivityTaskCommandAttributes().GetRequestEagerExecution() {
 			return
 		}
 		eager := activityTask("eager", "other", encode(t, c, "other", payload(t, "foreign"))...)
 		reply.(*workflowservice.RespondWorkflowTaskCompletedResponse).ActivityTasks = []*workflowservice.PollActivityTaskQueueResponse{eager}
-	}
+	})
 	s.do("workflow", begun().poll("start"))
 	failed, ok := s.answer("eager").(*workflowservice.RespondActivityTaskFailedRequest)
 	if !ok || len(got.take()) > 0 || !strings.Contains(messageOf(t, c, "n", failed.GetFailure()), `task of namespace "other"`) {
@@ -198,7 +198,7 @@ func TestAParentReadsByItsOwnRules(t *testing.T) {
 			var got sights
 			s := newStation(t, withPlugin(c, tc.namespace), func(w worker.Registry) {
 				w.RegisterWorkflowWithOptions(func(ctx workflow.Context) error {
-					ctx = workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{WorkflowID: "child", Namespace: "other"})
+					ctx = workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{WorkflowID: "child", Namespace: "other"}) //nolint:staticcheck // deprecated, and still there
 					var result string
 					err := workflow.ExecuteChildWorkflow(ctx, "Child", "input").Get(ctx, &result)
 					got.add(fmt.Sprintf("read %s, error %v", result, err))

@@ -35,8 +35,16 @@ type station struct {
 	server *wireServer
 	client client.Client
 	sent   chan proto.Message // all that left, behind the guard
-	// reply, if set, changes what the server answers to anything but a poll.
+
+	mu    sync.Mutex
 	reply func(req, reply proto.Message)
+}
+
+// answers has the server's answers to all but polls changed.
+func (s *station) answers(change func(req, reply proto.Message)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reply = change
 }
 
 // newStation connects a client to a server of its own, and starts a worker.
@@ -98,8 +106,11 @@ func (r *behindGuard) ConfigureClient(_ context.Context, o client.PluginConfigur
 		err := invoke(ctx, method, req, reply, cc, opts...)
 		if name := path.Base(method); name[:min(4, len(name))] != "Poll" {
 			r.station.sent <- proto.Clone(req.(proto.Message))
-			if r.station.reply != nil {
-				r.station.reply(req.(proto.Message), reply.(proto.Message))
+			r.station.mu.Lock()
+			change := r.station.reply
+			r.station.mu.Unlock()
+			if change != nil {
+				change(req.(proto.Message), reply.(proto.Message))
 			}
 		}
 		return err
@@ -212,4 +223,25 @@ func (s *sights) take() (all []string) {
 	defer s.mu.Unlock()
 	all, s.all = s.all, nil
 	return all
+}
+
+// request returns the next request that leaves and is one of those.
+func (s *station) request(wanted func(proto.Message) bool) proto.Message {
+	s.t.Helper()
+	late := time.NewTimer(time.Minute)
+	defer late.Stop()
+	for {
+		select {
+		case req := <-s.sent:
+			if wanted(req) {
+				return req
+			}
+		case <-late.C:
+			s.t.Fatal("no such request")
+		}
+	}
+}
+
+func startOf(id string) client.StartWorkflowOptions {
+	return client.StartWorkflowOptions{ID: id, TaskQueue: scriptQueue}
 }

@@ -27,6 +27,8 @@ type site struct {
 	// replay is set in a workflow replayer, which sends nothing and which the SDK
 	// runs under a made-up namespace.
 	replay bool
+	// unbound says that a payload may have been sealed in another place; see place.
+	unbound bool
 }
 
 // at converts at a site, with a context for KMS calls. What is part of a workflow task

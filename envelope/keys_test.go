@@ -48,8 +48,10 @@ func TestKeysIsCalledOnce(t *testing.T) {
 	})
 	refuse := func(envelope.Claims) error { return errors.New("no") }
 	in := []envelope.Item{
-		{Envelope: both.Envelope, Reader: "payments"}, {Envelope: []byte("not ours")},
-		{Envelope: both.Envelope, Accept: refuse}, {Envelope: other.Envelope},
+		{Envelope: both.Envelope, Reader: "payments"},
+		{Envelope: []byte("not ours")},
+		{Envelope: both.Envelope, Accept: refuse},
+		{Envelope: other.Envelope},
 	}
 	for i, got := range o.Open(t.Context(), in...) {
 		if opened := got.Err == nil; opened != (i == 0 || i == 3) {

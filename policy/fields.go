@@ -30,7 +30,7 @@ var (
 		example: `{uri: "hashivault://transit/main"}`,
 	}
 	ruleFields = object{
-		where: "a rule", fields: []string{"match", "keys", "recipients", "dataKey", "compression", "accept", "requireSealed", "sealHeaders", "holdWorkflows", "claims"},
+		where: "a rule", fields: []string{"match", "keys", "recipients", "dataKey", "compression", "accept", "requireSealed", "sealHeaders", "holdWorkflows", "claims", "bind"},
 		example: `{match: {namespace: "*"}, keys: [main]}`,
 	}
 	matchFields = object{

@@ -76,6 +76,26 @@ func (e *ExpandError) Hint() string {
 	return "give this namespace a rule whose keys have no " + namespaceVariable + " in their URIs"
 }
 
+// harmlessParameter is the one parameter of a key URI whose value may hold the
+// variable. It names a part of the KMS that the rest of the URI chooses, as Vault's
+// namespaces are. All others say where the KMS is, who we are to it, or how well the way
+// there is protected; and a backend that is yet to come may have more of them.
+const harmlessParameter = "namespace"
+
+// variableInQuery reports whether the query of a URI holds the variable where it must
+// not.
+func variableInQuery(uri string) bool {
+	uri, _, _ = strings.Cut(uri, "#")
+	_, query, _ := strings.Cut(uri, "?")
+	for parameter := range strings.SplitSeq(query, "&") {
+		name, value, _ := strings.Cut(parameter, "=")
+		if strings.Contains(name, namespaceVariable) || strings.Contains(value, namespaceVariable) && name != harmlessParameter {
+			return true
+		}
+	}
+	return false
+}
+
 const uriAdvice = "key URIs look like awskms:///alias/name?region=eu-west-1, gcpkms://projects/p/locations/l/keyRings/r/cryptoKeys/k, " +
 	"hashivault://transit/name or local:///path/to/keyring#name"
 
@@ -90,6 +110,10 @@ func checkURI(uri string) (problem, advice string) {
 		return fmt.Sprintf("is longer than %d bytes", MaxURI), uriAdvice
 	case strings.ContainsFunc(uri, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }):
 		return "holds a space or a control character", "write a space in a path as %20"
+	}
+	if variableInQuery(uri) {
+		return "has " + namespaceVariable + " among its parameters", "a namespace may be an attacker's choice, and must not choose where data keys and credentials go: " +
+			"write " + namespaceVariable + " before the ?, in the name of the key; of the parameters, only the value of namespace= may hold it"
 	}
 	filled := strings.ReplaceAll(uri, namespaceVariable, "namespace")
 	if strings.ContainsAny(filled, "{}") {

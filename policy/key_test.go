@@ -94,3 +94,114 @@ func FuzzKeyExpand(f *testing.F) {
 		}
 	})
 }
+
+func TestVariableInQuery(t *testing.T) {
+	for uri, want := range map[string]bool{
+		"x://{namespace}/k?address=a":               false,
+		"x://m/k?namespace={namespace}":             false,
+		"x://m/k?address=a&namespace=t/{namespace}": false,
+		"x:///path#k-{namespace}":                   false,
+		"x:///path#k?endpoint={namespace}":          false, // no query: all of it is the name
+		"x://m/k?endpoint={namespace}":              true,
+		"x://m/k?address=https://v/{namespace}":     true,
+		"x://m/k?region={namespace}":                true,
+		"x://m/k?auth-namespace={namespace}":        true,
+		"x://m/k?{namespace}=a":                     true,
+		"x://m/k?{namespace}":                       true,
+		"x://m/k?namespace{namespace}=a":            true,
+		"x://m/k?Namespace={namespace}":             true,
+		"x://m/k?namespace=a&role=r-{namespace}":    true,
+		"x://m/k?namespace=a;role={namespace}":      false, // Go and the backends know no ; here
+		"x://m/k?a?namespace={namespace}":           true,
+	} {
+		if got := variableInQuery(uri); got != want {
+			t.Errorf("%s: %v", uri, got)
+		}
+	}
+}
+
+func TestTemplatesThatMeet(t *testing.T) {
+	for _, test := range []struct {
+		template, other string
+		want            bool
+	}{
+		{"x://m/{namespace}", "x://m/recovery", true},
+		{"x://m/{namespace}", "x://m/a/b", false},
+		{"x://m/{namespace}", "x://m/", false},
+		{"x://m/{namespace}", "x://m", false},
+		{"x://m/{namespace}", "y://m/a", false},
+		{"x://m/{namespace}", "x://m/a?region=r", false},
+		{"x://m/{namespace}?region=r", "x://m/a?region=r", true},
+		{"x://m/tenant-{namespace}", "x://m/recovery", false},
+		{"x://m/tenant-{namespace}", "x://m/tenant-a", true},
+		{"x://m/tenant-{namespace}", "x://m/tenant-", false},
+		{"x://m/{namespace}/k-{namespace}", "x://m/a/k-a", true},
+		{"x://m/{namespace}/k-{namespace}", "x://m/a/k-b", false},
+		{"x://m/{namespace}", "x://m/..", false},
+		{"x://m/{namespace}", "x://m/" + strings.Repeat("n", 256), false},
+		{"x://m/tenant-{namespace}", "x://m/tenant-eu-{namespace}", true},
+		{"x://m/{namespace}", "x://m/tenant-{namespace}", true},
+		{"x://m/{namespace}-0", "x://m/{namespace}-1", false},
+		{"x://m/{namespace}-0", "x://m/a-{namespace}", true}, // a-0-0, from both sides
+		{"x://m/near-{namespace}", "x://m/far-{namespace}", false},
+		{"x://m/{namespace}", "x://m/{namespace}/k", false},
+		{"x://{namespace}/k", "x://m/{namespace}", true},
+		{"x://{namespace}/ab", "x://ab/{namespace}", true},
+		{"x://{namespace}-ab", "x://ab-{namespace}", true},
+		{"x://{namespace}/k?namespace=a", "x://m/{namespace}", false},
+		{"x://m/{namespace}?namespace=a", "x://m/{namespace}?namespace=b", false},
+		{"x://m/{namespace}", "x://m/{namespace}?address=a", false},
+	} {
+		a, b := Key{Name: "a", URI: test.template}, Key{Name: "b", URI: test.other}
+		if got := a.meets(b); got != test.want {
+			t.Errorf("%s, %s: %v", test.template, test.other, got)
+		}
+		if b.Templated() && b.meets(a) != test.want {
+			t.Errorf("%s, %s: not the same the other way round", test.template, test.other)
+		}
+	}
+}
+
+// All short templates over two letters, one of which no namespace has.
+func TestTemplatesThatMeetAreAllFound(t *testing.T) {
+	pieces := []string{"", "a", "/", "aa", "a/", "/a", "//", "a/a", "/a/"}
+	var templates []Key
+	for _, begin := range pieces {
+		for _, end := range pieces {
+			templates = append(templates, Key{URI: "x://" + begin + namespaceVariable + end})
+		}
+	}
+	expansions := func(k Key) map[string]bool {
+		out := make(map[string]bool)
+		for n := 1; n <= 8; n++ {
+			uri, err := k.Expand(strings.Repeat("a", n))
+			if err != nil {
+				t.Fatal(err)
+			}
+			out[uri] = true
+		}
+		return out
+	}
+	found := 0
+	for _, k := range templates {
+		all := expansions(k)
+		for _, other := range templates {
+			if k.URI == other.URI {
+				continue
+			}
+			want := false
+			for uri := range expansions(other) {
+				want = want || all[uri]
+			}
+			if got := k.meets(other); got != want {
+				t.Errorf("%s, %s: %v", k.URI, other.URI, got)
+			}
+			if want {
+				found++
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("none meet")
+	}
+}

@@ -40,7 +40,28 @@ func (r *reader) keys(e entry, resilience Resilience) map[string]Key {
 		}
 		firstWith[key.URI] = name
 	}
+	r.meetings(names, entries, keys)
 	return keys
+}
+
+// meetings refuses templates that give some namespace the key that another name
+// stands for: its tenant could open, or shred, what is not its own.
+func (r *reader) meetings(names []string, entries map[string]entry, keys map[string]Key) {
+	for _, name := range names {
+		if !keys[name].Templated() {
+			continue
+		}
+		for _, other := range names {
+			if other == name || keys[other].URI == "" || keys[other].URI == keys[name].URI || keys[other].Templated() && other < name {
+				continue
+			}
+			if keys[name].meets(keys[other]) {
+				r.fail(entries[name].at, "write a prefix that no other key has before "+namespaceVariable+", as in hashivault://transit/tenant-"+namespaceVariable,
+					"a namespace could be called such that key %s is key %s", quote(name), quote(other))
+				break
+			}
+		}
+	}
 }
 
 // key reads one key's definition, and reports whether its URI is good.

@@ -117,8 +117,9 @@ func TestParse(t *testing.T) {
     requireSealed: true
     sealHeaders: true
     holdWorkflows: true
-    claims: [taskQueue, workflowId, workflowType, activityType]
-  - {match: {namespace: "*"}, keys: [main], recipients: all, requireSealed: false, holdWorkflows: false, compression: none, accept: [], claims: [], dataKey: {}}
+    claims: [taskQueue, workflowId, workflowType]
+    bind: [workflowId, activityType]
+  - {match: {namespace: "*"}, keys: [main], recipients: all, requireSealed: false, holdWorkflows: false, compression: none, accept: [], claims: [], bind: [], dataKey: {}}
 `,
 			seal: []Rule{
 				{
@@ -126,10 +127,10 @@ func TestParse(t *testing.T) {
 					Keys: []string{"recovery", "main"}, Recipients: RecipientsPrimary,
 					DataKey:     DataKey{MaxPayloads: 1000, MaxAge: 90 * time.Second, MaxBytes: 64 << 20, SealGrace: 30 * time.Minute},
 					Compression: "zstd", Accept: []string{"billing-*", "shared"}, RequireSealed: true, SealHeaders: true, HoldWorkflows: true,
-					Claims: []string{"taskQueue", "workflowId", "workflowType", "activityType"},
+					Claims: []string{"taskQueue", "workflowId", "workflowType", "activityType"}, Bind: []string{"workflowId", "activityType"},
 				},
 				func() Rule {
-					r := plainRule(16)
+					r := plainRule(17)
 					r.Index, r.Compression, r.Recipients = 1, "none", "all"
 					return r
 				}(),

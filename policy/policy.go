@@ -60,8 +60,12 @@ type Rule struct {
 	// that a key is denied, disabled or not found, which fails the workflow otherwise.
 	HoldWorkflows bool
 	// Claims are the facts besides the namespace that are recorded in
-	// envelopes: any of workflowId, workflowType, activityType, taskQueue.
+	// envelopes: any of workflowId, workflowType, activityType, taskQueue. Those of
+	// Bind are among them.
 	Claims []string
+	// Bind are the claims that a reader compares with what it knows: any of workflowId,
+	// activityType. See Policy.Binds.
+	Bind []string
 }
 
 // Match holds one pattern for each fact. An empty pattern and "*" match
@@ -215,6 +219,22 @@ func (p *Policy) RequiresSealed(namespace string) bool {
 		}
 		if c.wholeNamespace() {
 			return false
+		}
+	}
+	return false
+}
+
+// Binds reports whether a reader in a namespace compares a claim: a rule that matches the
+// namespace (by namespace alone, whether or not it comes first) lists the claim in its
+// bind. The first rule by facts may differ between sealing and opening; this answer does
+// not. Where the namespace is unknown, the answer is no.
+func (p *Policy) Binds(known, claim string) bool {
+	if known == "" {
+		return false
+	}
+	for i := range p.compiled {
+		if slices.Contains(p.Seal[i].Bind, claim) && p.compiled[i].namespace.match(known) {
+			return true
 		}
 	}
 	return false

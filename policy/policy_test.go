@@ -164,6 +164,37 @@ seal:
 	}
 }
 
+func TestBinds(t *testing.T) {
+	p := mustParse(t, `
+keys: {k: {uri: "x://k"}}
+seal:
+  - {match: {namespace: "payments-*", activityType: "Charge*"}, keys: [k], bind: [activityType]}
+  - {match: {namespace: "payments-*"}, keys: [k], bind: [workflowId], claims: [taskQueue]}
+  - {match: {namespace: "*"}, keys: [k], claims: [workflowId]}
+`)
+	for _, test := range []struct {
+		known, claim string
+		want         bool
+	}{
+		{"payments-eu", "workflowId", true},
+		{"payments-eu", "activityType", true}, // by a rule that also asks for an activity type
+		{"payments-eu", "taskQueue", false},   // it is recorded
+		{"billing", "workflowId", false},
+		{"", "workflowId", false},
+	} {
+		if got := p.Binds(test.known, test.claim); got != test.want {
+			t.Errorf("Binds(%q, %q) = %v, want %v", test.known, test.claim, got, test.want)
+		}
+	}
+	everywhere := mustParse(t, `{keys: {k: {uri: "x://k"}}, seal: [{match: {namespace: "*"}, keys: [k], bind: [workflowId]}]}`)
+	if everywhere.Binds("", "workflowId") || !everywhere.Binds("any", "workflowId") {
+		t.Error("an unknown namespace binds, or a known one does not")
+	}
+	if new(Policy).Binds("any", "workflowId") {
+		t.Error("no rule binds")
+	}
+}
+
 func TestDefault(t *testing.T) {
 	p := Default("local:///var/lib/waxseal/keyring#default")
 	want := &Policy{

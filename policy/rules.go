@@ -20,6 +20,7 @@ const ruleExample = `- {match: {namespace: "*"}, keys: [main]}`
 // Values of the fields that take one of a list.
 var (
 	claimNames       = []string{"workflowId", "workflowType", "activityType", "taskQueue"}
+	bindNames        = []string{"workflowId", "activityType"}
 	compressionNames = []string{"none", "zstd"}
 	recipientsNames  = []string{recipientsAll, RecipientsPrimary}
 )
@@ -113,7 +114,31 @@ func (r *reader) rule(n ast.Node, out *Rule, defined []string) bool {
 			return r.oneOf(at, s, "claim", claimNames)
 		})
 	}
+	if e, ok := f["bind"]; ok && e.value != nil {
+		out.Bind, _ = r.texts(e, "bind of "+what, "bind: [workflowId]", r.bind)
+		for _, name := range out.Bind {
+			if !slices.Contains(out.Claims, name) {
+				out.Claims = append(out.Claims, name)
+			}
+		}
+	}
 	return matchOK
+}
+
+// unbindable are the claims that differ between sealing and opening though nothing was
+// moved, and why.
+var unbindable = map[string]string{
+	"workflowType": "a workflow may continue as new under another type, which then reads what the old type sealed",
+	"taskQueue":    "a workflow may continue as new on another task queue, and an operator may move an activity to one, which then reads what was sealed for the old queue",
+}
+
+// bind judges one name of a rule's bind.
+func (r *reader) bind(at position, s string) bool {
+	if why, ok := unbindable[s]; ok {
+		r.fail(at, "choose from "+strings.Join(bindNames, ", ")+"; claims: records "+s+" without comparing it", "bind cannot compare %s: %s", s, why)
+		return false
+	}
+	return r.oneOf(at, s, "claim", bindNames)
 }
 
 func (r *reader) match(e entry, rule string, out *Match) bool {
