@@ -392,8 +392,9 @@ func (l *lane) refusedTask(req proto.Message) {
 	}
 	for link := failure; link != nil; link = link.GetCause() {
 		texts = append(texts, link.GetMessage())
-		if b, _, err := a.open(link.GetEncodedAttributes()); err == nil {
-			texts = append(texts, string(b))
+		var opened commonpb.Payload
+		if b, _, err := a.open(link.GetEncodedAttributes()); err == nil && proto.Unmarshal(b, &opened) == nil {
+			texts = append(texts, string(opened.GetData()))
 		}
 	}
 	texts = slices.DeleteFunc(texts, func(text string) bool { return !ours(text) })
@@ -440,7 +441,7 @@ func links(err error, depth int) []string {
 
 // ours reports whether a text comes from Waxseal.
 func ours(text string) bool {
-	return strings.Contains(text, "waxseal:") || strings.Contains(text, "codec:") || strings.Contains(text, "open payload") || strings.Contains(text, "seal payload")
+	return slices.ContainsFunc([]string{"waxseal: ", "codec: ", "kms: "}, func(from string) bool { return strings.Contains(text, from) })
 }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
