@@ -212,7 +212,8 @@ func refusal(method string, parent proto.Message) error {
 	if _, header := parent.(*commonpb.Header); header {
 		hint = "a context propagator or interceptor wrote it: set sealHeaders: true in the namespace's rule"
 	}
-	return status.Errorf(codes.InvalidArgument, "waxseal: refused to send %s: %s is not sealed (%s)", method, in, hint)
+	why := &kms.Error{Class: kms.Denied, Op: "send " + method, Detail: in + " is not sealed", Advice: hint}
+	return &wireError{status: status.Newf(codes.InvalidArgument, "waxseal: refused to send %s: %s (%s)", method, why.Detail, hint), why: why}
 }
 
 // namespaceOf returns the namespace that a request names, else the client's own.

@@ -2,6 +2,7 @@ package codec
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 )
 
 // The SDK sends the message of a query that failed as a bare string, beside the
@@ -72,25 +74,51 @@ func (g *guard) queryFailure(ctx context.Context, namespace, message string, fai
 }
 
 // openQueryFailure returns err with the message of a query's sealed failure, if
-// it is one and can be opened.
+// it is one and can be opened. Where the namespace requires payloads to be sealed it
+// returns no text of a failed query that is not.
 func (g *guard) openQueryFailure(ctx context.Context, req any, err error) error {
 	r, ok := req.(*workflowservice.QueryWorkflowRequest)
 	if !ok {
 		return err
 	}
 	st := status.Convert(err)
-	for _, detail := range st.Details() {
+	for i, detail := range st.Details() {
 		failed, ok := detail.(*errordetails.QueryFailedFailure)
-		if !ok || failed.GetFailure().GetEncodedAttributes() == nil || st.Message() != encodedMessage {
+		if !ok {
 			continue
+		}
+		p := st.Proto()
+		if g.codec.policy.RequiresSealed(g.namespaceOf(r)) {
+			var withheld error
+			if p.Message, p.Details[i], withheld = withholdQuery(failed); withheld != nil {
+				return onTheWire(withheld)
+			}
+			err = status.ErrorProto(p)
+		}
+		if failed.GetFailure().GetEncodedAttributes() == nil || p.GetMessage() != encodedMessage {
+			return err
 		}
 		failure := proto.CloneOf(failed.GetFailure())
 		converter.DecodeCommonFailureAttributes(g.converter(ctx, g.namespaceOf(r)), failure)
-		p := st.Proto()
 		p.Message = failure.GetMessage()
 		return status.ErrorProto(p)
 	}
 	return err
+}
+
+// withholdQuery returns the message and the detail of a failed query without what is
+// plaintext in them.
+func withholdQuery(failed *errordetails.QueryFailedFailure) (message string, detail *anypb.Any, err error) {
+	if err := withholdPlaintext(failed.GetFailure(), wellFormed); err != nil {
+		return "", nil, err
+	}
+	if detail, err = anypb.New(failed); err != nil {
+		return "", nil, fmt.Errorf("codec: withhold the failure of a query: %w", err)
+	}
+	if failed.GetFailure() == nil {
+		return withheldPlaintext, detail, nil
+	}
+	return failed.GetFailure().GetMessage(), detail, nil
 }
 
 // converter returns our data converter for a namespace, bounded by ctx.

@@ -134,6 +134,21 @@ func TestQueryFailuresAreSealed(t *testing.T) {
 		s.message, s.failure = sealed.GetMessage(), sealed
 		wantQueryFailure(t, cl, sealed.GetMessage())
 	})
+	t.Run("in plaintext are withheld where payloads must be sealed", func(t *testing.T) {
+		strict, _ := newCodec(t, onePolicy+"    requireSealed: true\n")
+		s, cl := dialQueryServer(t, strict)
+		for _, forged := range []*failurepb.Failure{nil, {Message: "forged", StackTrace: "forged", Cause: &failurepb.Failure{Message: "forged"}}} {
+			s.message, s.failure = "forged", forged
+			_, err := cl.QueryWorkflow(t.Context(), "w", "", "q")
+			var failed *serviceerror.QueryFailed
+			if !errors.As(err, &failed) || !strings.Contains(failed.Message, "withheld") || strings.Contains(failed.Failure.String(), "forged") {
+				t.Errorf("the query failed with %v, %v", err, failed)
+			}
+		}
+		sealed := codec.NewFailureConverter(codec.NewDataConverter(strict, "n", nil)).ErrorToFailure(errors.New(secret))
+		s.message, s.failure = sealed.GetMessage(), sealed
+		wantQueryFailure(t, cl, secret)
+	})
 	t.Run("that cannot be sealed are withheld", func(t *testing.T) {
 		cold, backend := newCodec(t, onePolicy)
 		s, cl := dialQueryServer(t, cold)

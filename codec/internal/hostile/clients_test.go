@@ -326,7 +326,7 @@ func (l *lane) lists(n int, fill filler) {
 		_, err := l.client.CountActivities(ctx, client.CountActivitiesOptions{})
 		return err
 	})
-	l.call(n, "scan", "ScanWorkflowExecutions", "", fill.fill(&workflowservice.ScanWorkflowExecutionsResponse{}), func(ctx context.Context, l *lane) error {
+	l.call(n, "scan", "ScanWorkflowExecutions", "", fill.fill(&workflowservice.ScanWorkflowExecutionsResponse{}), func(ctx context.Context, l *lane) error { //nolint:staticcheck // deprecated, and in use
 		r, err := l.client.ScanWorkflow(ctx, &workflowservice.ScanWorkflowExecutionsRequest{}) //nolint:staticcheck // deprecated, and in use
 		return errors.Join(err, memos(l, r.GetExecutions()))
 	})

@@ -142,11 +142,11 @@ func (h *history) complete(r *workflowservice.RespondWorkflowTaskCompletedReques
 		}
 		e := h.add(kind, commandAttributes(c), attributes{"workflow_task_completed_event_id": done.GetEventId()})
 		e.UserMetadata = c.GetUserMetadata()
-		switch kind {
-		case enumspb.EVENT_TYPE_SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED:
-			e.GetSignalExternalWorkflowExecutionInitiatedEventAttributes().WorkflowExecution = c.GetSignalExternalWorkflowExecutionCommandAttributes().GetExecution()
-		case enumspb.EVENT_TYPE_NEXUS_OPERATION_SCHEDULED:
-			e.GetNexusOperationScheduledEventAttributes().RequestId = fmt.Sprint("request-", e.GetEventId())
+		if a := e.GetSignalExternalWorkflowExecutionInitiatedEventAttributes(); a != nil {
+			a.WorkflowExecution = c.GetSignalExternalWorkflowExecutionCommandAttributes().GetExecution()
+		}
+		if a := e.GetNexusOperationScheduledEventAttributes(); a != nil {
+			a.RequestId = fmt.Sprint("request-", e.GetEventId())
 		}
 		pending = append(pending, e)
 	}

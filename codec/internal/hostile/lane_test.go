@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -52,7 +51,6 @@ type lane struct {
 	honest      *workflowservice.PollWorkflowTaskQueueResponse
 	honestScene int
 
-	shots   atomic.Int64 // how many began
 	current atomic.Pointer[shot]
 	answers chan answer // what the worker says of the task that is under way
 	limit   time.Duration
@@ -77,7 +75,6 @@ type variant struct {
 type shot struct {
 	lane     *lane
 	n        int64
-	seed     uint64
 	scene    *scene
 	place    string
 	mutation string
@@ -395,8 +392,9 @@ func (l *lane) refusedTask(req proto.Message) {
 	}
 	for link := failure; link != nil; link = link.GetCause() {
 		texts = append(texts, link.GetMessage())
-		if b, _, err := a.open(link.GetEncodedAttributes()); err == nil {
-			texts = append(texts, string(b))
+		var opened commonpb.Payload
+		if b, _, err := a.open(link.GetEncodedAttributes()); err == nil && proto.Unmarshal(b, &opened) == nil {
+			texts = append(texts, string(opened.GetData()))
 		}
 	}
 	texts = slices.DeleteFunc(texts, func(text string) bool { return !ours(text) })
@@ -424,7 +422,7 @@ func links(err error, depth int) []string {
 	if err == nil || depth > 20 {
 		return nil
 	}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // each link is looked at
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		var out []string
 		for _, e := range joined.Unwrap() {
 			out = append(out, links(e, depth+1)...)
@@ -443,7 +441,7 @@ func links(err error, depth int) []string {
 
 // ours reports whether a text comes from Waxseal.
 func ours(text string) bool {
-	return strings.Contains(text, "waxseal:") || strings.Contains(text, "codec:") || strings.Contains(text, "open payload") || strings.Contains(text, "seal payload")
+	return slices.ContainsFunc([]string{"waxseal: ", "codec: ", "kms: "}, func(from string) bool { return strings.Contains(text, from) })
 }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
@@ -451,5 +449,3 @@ func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys
 func rng(seed uint64, lane int, n int64) *rand.Rand {
 	return rand.New(rand.NewPCG(seed^uint64(lane)<<40, uint64(n)))
 }
-
-func methodOf(full string) string { return path.Base(full) }
