@@ -20,6 +20,7 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 	"google.golang.org/grpc"
@@ -156,10 +157,16 @@ func (o *outgoing) failures() converter.FailureConverter {
 	return codec.NewFailureConverter(o.converter())
 }
 
+// lenientFailures opens failures with dc, and does not withhold plaintext as the failure
+// converter of this package does under requireSealed: the guard's own texts are plaintext.
+func lenientFailures(dc converter.DataConverter) converter.FailureConverter {
+	return temporal.NewDefaultFailureConverter(temporal.DefaultFailureConverterOptions{DataConverter: dc})
+}
+
 // text returns what a failure that left says, with its causes, opened if it is sealed.
 func (o *outgoing) text(f *failurepb.Failure) string {
 	var all []string
-	for err := o.failures().FailureToError(f); err != nil; err = errors.Unwrap(err) {
+	for err := lenientFailures(o.converter()).FailureToError(f); err != nil; err = errors.Unwrap(err) {
 		all = append(all, err.Error())
 	}
 	return strings.Join(all, ": ")

@@ -251,7 +251,9 @@ func TestHeadersOpenForTheClientThatAsks(t *testing.T) {
 	c, _ := newCodec(t, readerPolicy)
 	for asked, opens := range map[string]bool{"n": false, "other": true, "friendly": true, "": false} {
 		in := new(workflowservice.GetWorkflowExecutionHistoryResponse)
-		err := codec.NewGuard(c, "n").Unary(t.Context(), "/s/GetWorkflowExecutionHistory", &workflowservice.GetWorkflowExecutionHistoryRequest{Namespace: asked}, in,
+		err := codec.NewGuard(c, "n").Unary(t.Context(), "/s/GetWorkflowExecutionHistory", &workflowservice.GetWorkflowExecutionHistoryRequest{
+			Namespace: asked, HistoryEventFilterType: enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT,
+		}, in,
 			func(_ context.Context, _ string, _, reply any) error {
 				h := new(history).add(enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED, &historypb.WorkflowExecutionStartedEventAttributes{
 					Header: &commonpb.Header{Fields: map[string]*commonpb.Payload{"h": encode(t, c, "other", payload(t, "header"))[0]}},
