@@ -152,7 +152,7 @@ func (g *guard) outgoing(ctx context.Context, method string, req proto.Message) 
 	}
 	err = g.check(method, namespace, req)
 	if errors.Is(err, errToSeal) {
-		return nil, status.Errorf(codes.InvalidArgument, "waxseal: refused to send %s: it holds a failure or a payload that could not be sealed in place", method)
+		return nil, refuseToSend(method, kms.Corrupt, "it holds a failure or a payload that could not be sealed in place", "what the server sent was altered or cut short; look into the workflow's history")
 	}
 	return req, err
 }
@@ -196,7 +196,7 @@ func (g *guard) check(method, namespace string, req proto.Message) error {
 	}.walk(req)
 	switch {
 	case errors.Is(err, errOpaque):
-		return status.Errorf(codes.InvalidArgument, "waxseal: refused to send %s: it holds a message of a type that is not known here, which may hold payloads (use the client of the same go.temporal.io/api that Waxseal was built with)", method)
+		return refuseToSend(method, kms.Denied, "it holds a message of a type that is not known here, which may hold payloads", "use the client of the same go.temporal.io/api that Waxseal was built with")
 	case err == nil && toSeal:
 		return errToSeal
 	case err == nil:
@@ -205,15 +205,22 @@ func (g *guard) check(method, namespace string, req proto.Message) error {
 	return err
 }
 
-// refusal is an error that the SDK does not retry.
+// refusal is the error for a payload that is not sealed.
 func refusal(method string, parent proto.Message) error {
 	in := "a payload in " + string(parent.ProtoReflect().Descriptor().Name())
 	hint := "a data converter other than Waxseal's made it, or sealing it failed and the SDK fell back to plaintext (memo); see the log for the cause"
 	if _, header := parent.(*commonpb.Header); header {
 		hint = "a context propagator or interceptor wrote it: set sealHeaders: true in the namespace's rule"
 	}
-	why := &kms.Error{Class: kms.Denied, Op: "send " + method, Detail: in + " is not sealed", Advice: hint}
-	return &wireError{status: status.Newf(codes.InvalidArgument, "waxseal: refused to send %s: %s (%s)", method, why.Detail, hint), why: why}
+	return refuseToSend(method, kms.Denied, in+" is not sealed", hint)
+}
+
+// refuseToSend returns the error for a request that is not sent, which the SDK does not retry.
+func refuseToSend(method string, class kms.Class, detail, hint string) error {
+	return &wireError{
+		status: status.Newf(codes.InvalidArgument, "waxseal: refused to send %s: %s (%s)", method, detail, hint),
+		why:    &kms.Error{Class: class, Op: "send " + method, Detail: detail, Advice: hint},
+	}
 }
 
 // namespaceOf returns the namespace that a request names, else the client's own.

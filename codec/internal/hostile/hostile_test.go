@@ -23,6 +23,7 @@ import (
 var variants = []variant{
 	{name: "requireSealed", rule: ", requireSealed: true, sealHeaders: true", sealed: true},
 	{name: "requireSealed and holdWorkflows", rule: ", requireSealed: true, sealHeaders: true, holdWorkflows: true, claims: [workflowId]", sealed: true},
+	{name: "bind", rule: ", requireSealed: true, sealHeaders: true, bind: [workflowId]", sealed: true, bound: true},
 	{name: "without requireSealed", rule: ", sealHeaders: true"},
 }
 
@@ -70,7 +71,7 @@ func arena(t *testing.T) (*adversary, *repeat) {
 }
 
 // lanes is how many programs are attacked at a time.
-const lanes = 6
+const lanes = 8
 
 // attack alters as many responses as are asked for, in lanes with these variants in turn.
 func (a *adversary) attack(t *testing.T, only *repeat, variants []variant) {

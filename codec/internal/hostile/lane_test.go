@@ -122,7 +122,11 @@ func (l *lane) saw(where string, values ...any) {
 		if v == nil {
 			continue
 		}
-		l.check(where, textOf(v))
+		at := where
+		if _, failed := v.(error); failed {
+			at += ", as a failure"
+		}
+		l.check(at, textOf(v))
 	}
 }
 
@@ -184,12 +188,20 @@ func (l *lane) check(where, text string) {
 		switch n := numberOf(c); {
 		case n == 1000*(l.n+1)+foreignScene:
 			a.find(propForeign, l.current.Load(), "it reaches the program: "+where)
-		case n == 1000*(l.n+1)+otherScene && l.variant.bound:
-			a.find(propBound, l.current.Load(), "it reaches the program: "+where)
-		case l.variant.bound && l.strays(n%1000):
+		case l.variant.bound && l.strays(n%1000) && binds(where, c):
 			a.find(propBound, l.current.Load(), "it reaches the program: "+where)
 		}
 	}
+}
+
+// binds reports whether bind compares a value in a place with the reader's own workflow:
+// docs/policy.md lists where it does not, and which envelopes have no claim to compare.
+func binds(where, canary string) bool {
+	in := func(text string, parts ...string) bool {
+		return slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(text, part) })
+	}
+	return !in(where, "header", "memo", "summary", "description", "failure", "error", "operation", "metadata", "schedule") &&
+		!in(canary, "-header", "-nexus", "-operation")
 }
 
 // strays reports whether a secret of a scene has no business in the exchange under way.

@@ -73,7 +73,8 @@ func (l *lane) workflowScenes(ctx context.Context, n int, kind string) error {
 	add("by pages", "GetWorkflowExecutionHistory", page(last), deliverPage(last, false))
 	add("by pages of bytes", "GetWorkflowExecutionHistory", page(last), deliverPage(last, true))
 	add("started eagerly", "StartWorkflowExecution", &workflowservice.StartWorkflowExecutionResponse{RunId: "run", Started: true, EagerWorkflowTask: proto.CloneOf(last)}, deliverEager)
-	add("after another task", "RespondWorkflowTaskCompleted", &workflowservice.RespondWorkflowTaskCompletedResponse{WorkflowTask: proto.CloneOf(last)}, deliverAfter)
+	before := tasks[max(0, len(tasks)-2)]
+	add("after another task", "RespondWorkflowTaskCompleted", &workflowservice.RespondWorkflowTaskCompletedResponse{WorkflowTask: proto.CloneOf(last)}, deliverAfter(before))
 	if kind == "Talks" {
 		task := proto.CloneOf(last)
 		task.History.Events = cloneEvents(events)
@@ -82,7 +83,7 @@ func (l *lane) workflowScenes(ctx context.Context, n int, kind string) error {
 		task.Query = r.query()
 		add("query", "PollWorkflowTaskQueue", task, deliverPolled)
 		add("query by pages", "GetWorkflowExecutionHistory", page(task), deliverPage(task, false))
-		add("query after another task", "RespondWorkflowTaskCompleted", &workflowservice.RespondWorkflowTaskCompletedResponse{WorkflowTask: proto.CloneOf(task)}, deliverAfter)
+		add("query after another task", "RespondWorkflowTaskCompleted", &workflowservice.RespondWorkflowTaskCompletedResponse{WorkflowTask: proto.CloneOf(task)}, deliverAfter(before))
 		add("query, started eagerly", "StartWorkflowExecution", &workflowservice.StartWorkflowExecutionResponse{RunId: "run", Started: true, EagerWorkflowTask: proto.CloneOf(task)}, deliverEager)
 	}
 	closing := &historypb.History{Events: cloneEvents(events)}
@@ -133,15 +134,18 @@ func deliverEager(ctx context.Context, l *lane, response proto.Message, token st
 	return l.wait(ctx, token, l.limit)
 }
 
-// deliverAfter delivers a task with the answer to the completion of an honest one.
-func deliverAfter(ctx context.Context, l *lane, response proto.Message, token string) answer {
-	r := response.(*workflowservice.RespondWorkflowTaskCompletedResponse)
-	if r.GetWorkflowTask() != nil {
-		l.label(r.WorkflowTask, token, token)
+// deliverAfter delivers a task with the answer to the completion of an honest one of the
+// same workflow.
+func deliverAfter(before *workflowservice.PollWorkflowTaskQueueResponse) func(ctx context.Context, l *lane, response proto.Message, token string) answer {
+	return func(ctx context.Context, l *lane, response proto.Message, token string) answer {
+		r := response.(*workflowservice.RespondWorkflowTaskCompletedResponse)
+		if r.GetWorkflowTask() != nil {
+			l.label(r.WorkflowTask, token, token)
+		}
+		l.arm("RespondWorkflowTaskCompleted", r, nil)
+		l.giveTask(proto.CloneOf(before), "before-"+token, token)
+		return l.wait(ctx, token, l.limit)
 	}
-	l.arm("RespondWorkflowTaskCompleted", r, nil)
-	l.giveTask(proto.CloneOf(l.honest), "before-"+token, "before-"+token)
-	return l.wait(ctx, token, l.limit)
 }
 
 // activityScenes are tasks of activities, which a worker polls for or is handed with
