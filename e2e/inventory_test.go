@@ -180,7 +180,7 @@ func plainRows() []row {
 		},
 		{
 			what: "Change IDs of `workflow.GetVersion`", why: "the SDK also writes them into the search attribute `TemporalChangeVersion`",
-			check: "they are names in the code",
+			check: "they are names in the code; the guard lets no others leave",
 			kinds: []string{"change-id"},
 		},
 		{
@@ -206,7 +206,7 @@ func plainRows() []row {
 			kinds: []string{"task-queue", "fairness-key", "identity", "deployment-name", "build-id"},
 		},
 		{
-			what: "Claims: the namespace, and what a rule's `claims:` names (here: the local activity's type)", why: "authorization is decided on them before anything is opened; they are authenticated, not secret",
+			what: "Claims: the namespace, and what a rule's `claims:` and `bind:` name (here: the local activity's type)", why: "authorization is decided on them before anything is opened; they are authenticated, not secret",
 			check: "`waxseal inspect`; leave `claims:` out where a fact is not in plaintext beside the payload anyway",
 			kinds: []string{"local-activity-type"},
 		},

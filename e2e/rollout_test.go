@@ -438,9 +438,23 @@ func TestRollout(t *testing.T) {
 	strictClient := r.dial(t, strict)
 	wantResult(t, start(t, strictClient, shop, "Sleeps", "strict", "strict"), "strict slept")
 	wantResult(t, trigger(t, strictClient, nightly, 3), "nightly slept")
-	slipped := start(t, oldClient, shop, "Sleeps", "slipped in", "slipped in")
+	slipped, err := oldClient.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: "slipped in", TaskQueue: shop}, "Sleeps", "slipped in")
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := strictClient.GetWorkflow(t.Context(), "slipped in", slipped.GetRunID()).Get(t.Context(), &text); err == nil || !strings.Contains(err.Error(), "requires it to be") {
 		t.Errorf("plaintext that was slipped in: %q, %v", text, err)
+	}
+	// A memo never meets the data converter: the guard fails the task, and says why.
+	start(t, oldClient, shop, "Sleeps", "memo slipped in", "slipped in")
+	r.awaitEvent(t, "memo slipped in", enumspb.EVENT_TYPE_WORKFLOW_TASK_FAILED, 1)
+	for _, e := range r.history(t, "memo slipped in") {
+		if failed := e.GetWorkflowTaskFailedEventAttributes(); failed != nil && !strings.Contains(failed.GetFailure().GetMessage(), "a memo is not sealed") {
+			t.Errorf("the task of a workflow with a plaintext memo fails with %q", failed.GetFailure().GetMessage())
+		}
+	}
+	if err := strictClient.TerminateWorkflow(t.Context(), "memo slipped in", "", "it would be tried for ever"); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -499,24 +513,34 @@ func TestRolloutWithoutOrder(t *testing.T) {
 	wantResult(t, r.reset(t, newClient, "input"), "sealed slept")
 }
 
-// TestRolloutRequiresSealedTooEarly says requireSealed while a workflow from
-// before is open: it fails. It can be reset once plaintext may pass again.
+// TestRolloutRequiresSealedTooEarly says requireSealed while workflows from before are
+// open. One with a memo is held, and goes on once plaintext may pass again. One whose
+// plaintext meets the data converter first fails, and can be reset then.
 func TestRolloutRequiresSealedTooEarly(t *testing.T) {
 	r := newRollout(t)
 	oldClient := r.dial(t)
 	stopOld := r.work(t, shop)
-	start(t, oldClient, shop, "Waits", "straggler", "straggler")
-	r.awaitEvent(t, "straggler", enumspb.EVENT_TYPE_WORKFLOW_TASK_COMPLETED, 1)
+	held := start(t, oldClient, shop, "Waits", "straggler", "straggler")
+	if _, err := oldClient.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: "without memo", TaskQueue: shop}, "Waits", "straggler"); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"straggler", "without memo"} {
+		r.awaitEvent(t, id, enumspb.EVENT_TYPE_WORKFLOW_TASK_COMPLETED, 1)
+	}
 	stopOld()
 	strict := r.plugin(t, ", requireSealed: true")
 	stopStrict := r.work(t, shop, strict)
-	signal(t, r.dial(t, strict), "straggler", "go on", "went on")
-	r.awaitStatus(t, oldClient, "straggler", enumspb.WORKFLOW_EXECUTION_STATUS_FAILED)
+	for _, id := range []string{"straggler", "without memo"} {
+		signal(t, r.dial(t, strict), id, "go on", "went on")
+	}
+	r.awaitEvent(t, "straggler", enumspb.EVENT_TYPE_WORKFLOW_TASK_FAILED, 1)
+	r.awaitStatus(t, oldClient, "without memo", enumspb.WORKFLOW_EXECUTION_STATUS_FAILED)
 	stopStrict()
 	plugin := r.plugin(t, "")
 	r.work(t, shop, plugin)
 	newClient := r.dial(t, plugin)
-	wantResult(t, r.reset(t, newClient, "straggler"), "straggler went on")
+	wantResult(t, newClient.GetWorkflow(t.Context(), "straggler", held.GetRunID()), "straggler went on")
+	wantResult(t, r.reset(t, newClient, "without memo"), "straggler went on")
 }
 
 func last(events []*historypb.HistoryEvent) *historypb.HistoryEvent { return events[len(events)-1] }
