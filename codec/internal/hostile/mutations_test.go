@@ -83,11 +83,18 @@ var mutations = []mutation{
 	}},
 	{"plaintext header added", []kind{kindHeader}, func(m *means, p place) bool {
 		h := p.value.(*commonpb.Header)
+		if h.Fields == nil {
+			h.Fields = make(map[string]*commonpb.Payload)
+		}
 		h.Fields[headerInjected] = m.plaintext()
 		return true
 	}},
 	{"plaintext memo added", []kind{kindMemo}, func(m *means, p place) bool {
-		p.value.(*commonpb.Memo).Fields["injected"] = m.plaintext()
+		memo := p.value.(*commonpb.Memo)
+		if memo.Fields == nil {
+			memo.Fields = make(map[string]*commonpb.Payload)
+		}
+		memo.Fields["injected"] = m.plaintext()
 		return true
 	}},
 	{"a foreign namespace", []kind{kindNamespace}, func(m *means, p place) bool {

@@ -100,8 +100,9 @@ func TestStagesWanted(t *testing.T) {
 		s    settings
 		want []string
 	}{
-		{defaults(), []string{"blackout", "memory", "seals"}},
+		{defaults(), []string{"blackout", "memory", "seals", "hostile"}},
 		{settings{memory: time.Minute}, []string{"memory"}},
+		{settings{hostile: 1}, []string{"hostile"}},
 		{settings{}, nil},
 	} {
 		var got []string
