@@ -216,11 +216,9 @@ func refusal(method string, parent proto.Message) error {
 }
 
 // refuseToSend returns the error for a request that is not sent, which the SDK does not retry.
+// Its text is all that a caller has of it: class and hint are in there.
 func refuseToSend(method string, class kms.Class, detail, hint string) error {
-	return &wireError{
-		status: status.Newf(codes.InvalidArgument, "waxseal: refused to send %s: %s (%s)", method, detail, hint),
-		why:    &kms.Error{Class: class, Op: "send " + method, Detail: detail, Advice: hint},
-	}
+	return status.Errorf(codes.InvalidArgument, "waxseal: refused to send %s: %s: %s (%s)", method, class, detail, hint)
 }
 
 // namespaceOf returns the namespace that a request names, else the client's own.

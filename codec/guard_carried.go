@@ -9,9 +9,9 @@ import (
 	failurepb "go.temporal.io/api/failure/v1"
 	nexuspb "go.temporal.io/api/nexus/v1"
 	"go.temporal.io/api/workflowservice/v1"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/waxseal/waxseal/kms"
 )
 
 // A workflow that was started before its workers had the plugin has a plaintext
@@ -56,9 +56,8 @@ func (g *guard) seals(namespace string, carried []proto.Message, parent proto.Me
 
 // carriedRefusal refuses to seal what is sent back in plaintext.
 func carriedRefusal(method string, parent proto.Message) error {
-	what := "a payload in " + string(parent.ProtoReflect().Descriptor().Name()) + ", which may be what the server sent, is not sealed"
-	why := plaintextError("send "+method, what, "set it anew in the program that sends it, or turn requireSealed off while plaintext from before the migration is still around")
-	return &wireError{status: status.Newf(codes.InvalidArgument, "waxseal: refused to send %s: %s (%s)", method, why.Detail, why.Advice), why: why}
+	what := "a payload in " + string(parent.ProtoReflect().Descriptor().Name()) + ", which may be what the server sent, is not sealed, and the namespace requires it to be (requireSealed)"
+	return refuseToSend(method, kms.Denied, what, "set it anew in the program that sends it, or turn requireSealed off while plaintext from before the migration is still around")
 }
 
 // sealRest seals, in place and together, what others left in plaintext and the
