@@ -218,7 +218,7 @@ func refusal(method string, parent proto.Message) error {
 // refuseToSend returns the error for a request that is not sent, which the SDK does not retry.
 func refuseToSend(method string, class kms.Class, detail, hint string) error {
 	return &wireError{
-		status: status.Newf(codes.InvalidArgument, "waxseal: refused to send %s: %s (%s)", method, detail, hint),
+		status: status.Newf(codes.InvalidArgument, "waxseal: refused to send %s: %s: %s (%s)", method, class, detail, hint),
 		why:    &kms.Error{Class: class, Op: "send " + method, Detail: detail, Advice: hint},
 	}
 }

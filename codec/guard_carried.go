@@ -58,7 +58,7 @@ func (g *guard) seals(namespace string, carried []proto.Message, parent proto.Me
 func carriedRefusal(method string, parent proto.Message) error {
 	what := "a payload in " + string(parent.ProtoReflect().Descriptor().Name()) + ", which may be what the server sent, is not sealed"
 	why := plaintextError("send "+method, what, "set it anew in the program that sends it, or turn requireSealed off while plaintext from before the migration is still around")
-	return &wireError{status: status.Newf(codes.InvalidArgument, "waxseal: refused to send %s: %s (%s)", method, why.Detail, why.Advice), why: why}
+	return &wireError{status: status.Newf(codes.InvalidArgument, "waxseal: refused to send %s: %s: %s (%s)", method, why.Class, why.Detail, why.Advice), why: why}
 }
 
 // sealRest seals, in place and together, what others left in plaintext and the

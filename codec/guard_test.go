@@ -241,7 +241,7 @@ func TestGuardRefuses(t *testing.T) {
 			if tc.sent != (err == nil) || tc.sent != (len(take[*workflowservice.SignalWorkflowExecutionRequest](r)) == 1) {
 				t.Fatalf("sent: %v, %v", !tc.sent, err)
 			}
-			if err != nil && (!strings.Contains(err.Error(), "refused to send SignalWorkflowExecution: a payload in SignalWorkflowExecutionRequest is not sealed") || strings.Contains(err.Error(), "CANARY")) {
+			if err != nil && (!strings.Contains(err.Error(), "refused to send SignalWorkflowExecution: denied: a payload in SignalWorkflowExecutionRequest is not sealed") || strings.Contains(err.Error(), "CANARY")) {
 				t.Errorf("error says %v", err)
 			}
 		})
