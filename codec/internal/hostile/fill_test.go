@@ -120,9 +120,19 @@ func (f filler) variety(d protoreflect.MessageDescriptor, above []protoreflect.M
 	return most
 }
 
+// unbound marks a value that was sealed where no workflow is known, without the claim
+// that bind compares.
+const unbound = "unbound-"
+
 // value fills a message that stands in a field.
 func (f filler) value(m protoreflect.Message, above []protoreflect.MessageDescriptor) {
-	c := func(what string) string { return f.l.canary(f.scene, what) }
+	named := func(what string) string {
+		if _, known := f.sc.(converter.WorkflowSerializationContext); !known {
+			return unbound + what
+		}
+		return what
+	}
+	c := func(what string) string { return f.l.canary(f.scene, named(what)) }
 	var with proto.Message
 	switch kinds[m.Descriptor().FullName()] {
 	case kindPayload:
@@ -130,7 +140,7 @@ func (f filler) value(m protoreflect.Message, above []protoreflect.MessageDescri
 	case kindPayloads:
 		with = f.l.seal(f.sc, c("payloads"), c("payloads-2"))
 	case kindFailure:
-		with = (&recorder{l: f.l, scene: f.scene}).applicationFailure(f.sc, "failure")
+		with = (&recorder{l: f.l, scene: f.scene}).applicationFailure(f.sc, named("failure"))
 	case kindHeader:
 		with = f.l.header(f.scene, "header")
 	case kindMemo:

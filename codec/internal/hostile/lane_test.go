@@ -201,7 +201,7 @@ func binds(where, canary string) bool {
 		return slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(text, part) })
 	}
 	return !in(where, "header", "memo", "summary", "description", "failure", "error", "operation", "metadata", "schedule") &&
-		!in(canary, "-header", "-nexus", "-operation")
+		!in(canary, "-header", "-nexus", "-operation", "-cancel-failure", "-"+unbound)
 }
 
 // strays reports whether a secret of a scene has no business in the exchange under way.
