@@ -74,13 +74,25 @@ func arena(t *testing.T) (*adversary, *repeat) {
 	return a, only
 }
 
-// lanes is how many programs are attacked at a time.
-const lanes = 8
+// lanes is how many programs are attacked at a time. Each is rehearsed as a whole first,
+// which takes most of the time under the race detector.
+const (
+	lanesUsual = 8
+	lanesRace  = 2
+)
+
+func lanesOf() int {
+	if underRace {
+		return lanesRace
+	}
+	return lanesUsual
+}
 
 // attack alters as many responses as are asked for, in lanes with these variants in turn.
 func (a *adversary) attack(t *testing.T, only *repeat, variants []variant, count int) {
 	t.Helper()
 	var fakes []*kmstest.Fake
+	lanes := lanesOf()
 	for n := range lanes {
 		fakes = append(fakes, kmstest.NewFake(fmt.Sprint("hostile", n)))
 	}
@@ -181,7 +193,7 @@ func seedOf(t *testing.T) (seed uint64, only *repeat) {
 // looks for races of the codec, which some hundred of them meet.
 const (
 	countUsual = 10_000
-	countRace  = 300
+	countRace  = 100
 	countShort = 300
 	// countControl finds each property broken some twenty times, countControlRace ten.
 	countControl, countControlRace = 1_000, 500
