@@ -13,7 +13,7 @@ import (
 // Why payloads may stay plain.
 const (
 	plainAttributes = "the server indexes and compares them"
-	plainReferences = "the SDK makes them after the codec ran; the blobs they point to were sealed before"
+	plainReferences = "the SDK makes them after the codec ran; sealedStorage lets it store sealed payloads only"
 )
 
 // whyPlain says why all payloads in a message may leave in plaintext; empty if

@@ -55,7 +55,7 @@ func refusePlaintext(msg proto.Message) error {
 				return nil
 			}
 			if _, header := parent.(*commonpb.Header); !header && isStorageReference(p) {
-				return nil // the SDK replaces it, or fails the task; then the converter refuses plaintext
+				return nil // the SDK replaces it by a sealed payload (see sealedDriver), or fails the task
 			}
 			return plaintextError("open workflow task", what+" is not sealed",
 				"look for what writes it without this plugin; if it is from before the migration, turn requireSealed off until it is gone")

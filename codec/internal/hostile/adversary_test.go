@@ -136,24 +136,37 @@ func (l *lane) whereIn(m proto.Message) string {
 // openAll opens the envelopes of a request, and looks for what should not be in them.
 func (a *adversary) openAll(l *lane, r temporaltest.Request) {
 	_ = temporaltest.EachPayload(r.Message.ProtoReflect(), "", func(field string, p *commonpb.Payload) error {
-		plaintext, namespace, err := a.open(p)
-		if err != nil {
-			return nil //nolint:nilerr // what does not open says nothing
-		}
-		if l.variant.sealed {
-			for _, c := range a.injected.All(plaintext) {
-				a.find(propOracle, l.byCanary(c), r.Method+" in "+field)
-			}
-		}
-		if namespace == l.namespace() {
-			for _, c := range a.secrets.All(plaintext) {
-				if numberOf(c) == 1000*(l.n+1)+foreignScene {
-					a.find(propForeign, l.current.Load(), "it comes back sealed for this namespace: "+r.Method+" in "+field)
-				}
-			}
-		}
+		a.look(l, r.Method+" in "+field, p)
 		return nil
 	})
+}
+
+// leaves looks at a payload that leaves in another way than in a request.
+func (a *adversary) leaves(l *lane, where string, p *commonpb.Payload) {
+	if how := a.secrets.Find([]byte(p.String())); how != "" {
+		a.find(propLeak, l.current.Load(), where+", "+how)
+	}
+	a.look(l, where, p)
+}
+
+// look opens a payload, and looks for what should not be in it.
+func (a *adversary) look(l *lane, where string, p *commonpb.Payload) {
+	plaintext, namespace, err := a.open(p)
+	if err != nil {
+		return // what does not open says nothing
+	}
+	if l.variant.sealed {
+		for _, c := range a.injected.All(plaintext) {
+			a.find(propOracle, l.byCanary(c), where)
+		}
+	}
+	if namespace == l.namespace() {
+		for _, c := range a.secrets.All(plaintext) {
+			if numberOf(c) == 1000*(l.n+1)+foreignScene {
+				a.find(propForeign, l.current.Load(), "it comes back sealed for this namespace: "+where)
+			}
+		}
+	}
 }
 
 // opened is what a request says once all in it is opened: for people who look into a failure.
@@ -270,6 +283,9 @@ func (a *adversary) openLane(t *testing.T, n int, v variant, backend *kmstest.Ba
 			}
 			return codec.NewFailureConverter(dc)
 		}
+	}
+	if v.stores {
+		l.means.storage = &storage{lane: l}
 	}
 	a.mu.Lock()
 	a.lanes[l.namespace()] = l

@@ -15,7 +15,10 @@
 // (history_test.go, record_test.go), and makes the other responses with sealed content
 // (scenes_test.go, clients_test.go, fill_test.go). Every value in them is a canary: a
 // text that no other text contains. Each of these responses is a scene. A rehearsal
-// delivers each as it is: one that does not go well would prove nothing.
+// delivers each as it is: one that does not go well would prove nothing. Workflow tasks
+// come whole, by pages, and with the last events for a workflow in the worker's cache.
+// What a client sends where the response holds nothing to alter, such as completions of
+// activities, batches and resets, is in the wire test (../../wire_calls_test.go).
 //
 // Then a shot takes a scene, one of the places in its response that can hold a payload
 // (places_test.go finds them by reflection), and a mutation (mutations_test.go), delivers
@@ -23,7 +26,8 @@
 //
 // # What is checked
 //
-//   - No canary of an honest program leaves in any request: in any field, header or gRPC
+//   - No canary of an honest program leaves in any request or into external storage
+//     (storage_test.go), which the adversary reads and fills too: in any field, header or gRPC
 //     metadata, plain, upper case, as base64, hexadecimal or UTF-16, or as one of these in
 //     another.
 //   - Where the policy has requireSealed, no value that the adversary made up reaches the

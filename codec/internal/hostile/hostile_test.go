@@ -25,6 +25,7 @@ var variants = []variant{
 	{name: "requireSealed and holdWorkflows", rule: ", requireSealed: true, sealHeaders: true, holdWorkflows: true, claims: [workflowId]", sealed: true},
 	{name: "bind", rule: ", requireSealed: true, sealHeaders: true, bind: [workflowId]", sealed: true, bound: true},
 	{name: "without requireSealed", rule: ", sealHeaders: true"},
+	{name: "requireSealed and external storage", rule: ", requireSealed: true, sealHeaders: true", sealed: true, stores: true},
 }
 
 // TestHostileServer alters responses in every way, and finds that nothing leaves that

@@ -67,6 +67,8 @@ type variant struct {
 	sealed bool
 	// bound says that an envelope opens only in the workflow that it was sealed for.
 	bound bool
+	// stores says that the client keeps all sealed payloads in external storage.
+	stores bool
 	// plain says that there is no guard, and the codec is that of the samples.
 	plain bool
 }
@@ -227,6 +229,9 @@ func (l *lane) byCanary(c string) *shot {
 func (l *lane) options() client.Options {
 	o := client.Options{
 		HostPort: l.adversary.addr, Namespace: l.namespace(), Logger: logger{l}, ContextPropagators: []workflow.ContextPropagator{propagator{l}},
+	}
+	if l.variant.stores {
+		o.ExternalStorage = converter.ExternalStorage{Drivers: []converter.StorageDriver{l.means.storage}, PayloadSizeThreshold: 1}
 	}
 	if l.variant.plain {
 		o.DataConverter = l.dc

@@ -28,6 +28,8 @@ type means struct {
 	// namespace is the one that foreign was sealed for.
 	namespace string
 	response  proto.Message
+	// storage is the external storage of the lane; nil where it has none.
+	storage *storage
 }
 
 // sealedAt is an envelope, and where the adversary has it from.
@@ -119,6 +121,9 @@ func (m *means) payloads() *commonpb.Payloads {
 
 // reference says that the value lies in external storage.
 func (m *means) reference() *commonpb.Payload {
+	if m.storage != nil && m.r.IntN(4) > 0 {
+		return m.storage.reference(m)
+	}
 	if m.r.IntN(2) == 0 {
 		return &commonpb.Payload{
 			Metadata: map[string][]byte{"encoding": []byte("json/external-storage-reference")}, Data: fmt.Appendf(nil, "%q", m.injected),

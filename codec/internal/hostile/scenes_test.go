@@ -3,6 +3,7 @@ package hostile
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	commonpb "go.temporal.io/api/common/v1"
@@ -66,6 +67,9 @@ func (l *lane) workflowScenes(ctx context.Context, n int, kind string) error {
 	}
 	for i, task := range tasks {
 		add(fmt.Sprint("task ", i+1), "PollWorkflowTaskQueue", task, deliverPolled)
+		if i > 0 {
+			add(fmt.Sprint("task ", i+1, " of a cached workflow"), "PollWorkflowTaskQueue", sinceLast(task), deliverCached(tasks[i-1], task))
+		}
 	}
 	page := func(of *workflowservice.PollWorkflowTaskQueueResponse) proto.Message {
 		return &workflowservice.GetWorkflowExecutionHistoryResponse{History: proto.CloneOf(of.GetHistory())}
@@ -94,6 +98,32 @@ func (l *lane) workflowScenes(ctx context.Context, n int, kind string) error {
 func deliverPolled(ctx context.Context, l *lane, response proto.Message, token string) answer {
 	l.giveTask(response.(*workflowservice.PollWorkflowTaskQueueResponse), token, token)
 	return l.wait(ctx, token, l.limit)
+}
+
+// sinceLast returns a task as a worker gets it that has the workflow in its cache: with the
+// events since the task before.
+func sinceLast(task *workflowservice.PollWorkflowTaskQueueResponse) *workflowservice.PollWorkflowTaskQueueResponse {
+	task = proto.CloneOf(task)
+	_, before := startsOf(task.GetHistory().GetEvents())
+	task.History.Events = slices.DeleteFunc(task.GetHistory().GetEvents(), func(e *historypb.HistoryEvent) bool { return e.GetEventId() <= before })
+	return task
+}
+
+// deliverCached has the worker do the honest task before, so that the workflow is in its
+// cache, and then delivers a task with the events since.
+func deliverCached(before, whole *workflowservice.PollWorkflowTaskQueueResponse) func(ctx context.Context, l *lane, response proto.Message, token string) answer {
+	started, previous := startsOf(whole.GetHistory().GetEvents())
+	return func(ctx context.Context, l *lane, response proto.Message, token string) answer {
+		l.giveTask(proto.CloneOf(before), "before-"+token, token)
+		if first := l.wait(ctx, "before-"+token, honestLimit); first.method != "RespondWorkflowTaskCompleted" {
+			return first
+		}
+		task := response.(*workflowservice.PollWorkflowTaskQueueResponse)
+		l.label(task, token, token)
+		task.StartedEventId, task.PreviousStartedEventId = started, previous
+		l.adversary.Queue("workflow", l.taskQueue()) <- task
+		return l.wait(ctx, token, l.limit)
+	}
 }
 
 // deliverPage delivers the history of a task in a page of its own, as events, or as the
