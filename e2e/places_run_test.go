@@ -145,7 +145,9 @@ func startIlls(t *testing.T, server *servers.Temporal, tr trouble) *ills {
 func (il *ills) work(t *testing.T, all []place) {
 	t.Helper()
 	for _, s := range []*site{il.well, il.seals, il.opens} {
-		w := worker.New(s.client, s.queue, worker.Options{})
+		// A task that waits for its KMS takes a poller: with the usual two, those of some twenty
+		// held workflows keep queries and updates waiting.
+		w := worker.New(s.client, s.queue, worker.Options{MaxConcurrentWorkflowTaskPollers: 10})
 		for _, p := range all {
 			w.RegisterWorkflowWithOptions(p.workflow(il), workflow.RegisterOptions{Name: p.name})
 		}

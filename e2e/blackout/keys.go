@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"net/url"
 
+	commonpb "go.temporal.io/api/common/v1"
+	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/log"
@@ -59,6 +61,20 @@ type connection struct {
 func (c *connection) Close() {
 	c.Client.Close()
 	c.close()
+}
+
+// signal sends a workflow a note, under a request ID that is the note's own. The SDK makes
+// one for each call: a note that is sent again after a deadline would arrive twice.
+func (c *connection) signal(ctx context.Context, namespace, id string, number int) error {
+	input, err := c.converter.ToPayloads(number)
+	if err != nil {
+		return err
+	}
+	_, err = c.WorkflowService().SignalWorkflowExecution(ctx, &workflowservice.SignalWorkflowExecutionRequest{
+		Namespace: namespace, WorkflowExecution: &commonpb.WorkflowExecution{WorkflowId: id}, SignalName: noteSignal,
+		Input: input, RequestId: fmt.Sprintf("%s-%d", id, number),
+	})
+	return err
 }
 
 // target says where a client connects to.

@@ -2,10 +2,12 @@ package blackout
 
 import (
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 
 	commonpb "go.temporal.io/api/common/v1"
+	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 
 	"github.com/waxseal/waxseal/e2e/internal/faultproxy"
@@ -64,6 +66,48 @@ func TestPlainCodec(t *testing.T) {
 	}
 	if c := o.Counts(); c.KMSCalls != 7 || c.KMSErrors != 2 {
 		t.Errorf("counted %+v", c)
+	}
+}
+
+// TestSignalArrivesOnce: a customer sends a note again when a call has a deadline that the
+// server does not keep.
+func TestSignalArrivesOnce(t *testing.T) {
+	temporal, vault := servers.StartTemporal(t, servers.TemporalOptions{}), servers.StartVault(t)
+	if err := vault.NewKey(t.Context(), vaultKey); err != nil {
+		t.Fatal(err)
+	}
+	c, err := connect(t.Context(), target{HostPort: temporal.HostPort, Namespace: client.DefaultNamespace, VaultAddr: vault.Addr}, nil, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.signal(t.Context(), client.DefaultNamespace, "order", 1); !absent(err) {
+		t.Errorf("a signal to no workflow: %v", err)
+	}
+	if _, err := c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: "order", TaskQueue: "none"}, orderType); err != nil {
+		t.Fatal(err)
+	}
+	for _, number := range []int{1, 1, 2} {
+		if err := c.signal(t.Context(), client.DefaultNamespace, "order", number); err != nil {
+			t.Fatal(err)
+		}
+	}
+	events, err := history(t.Context(), c.WorkflowService(), client.DefaultNamespace, "order")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var notes []int
+	for _, e := range events {
+		if a := e.GetWorkflowExecutionSignaledEventAttributes(); a != nil {
+			var number int
+			if err := c.converter.FromPayloads(a.GetInput(), &number); err != nil {
+				t.Error(err)
+			}
+			notes = append(notes, number)
+		}
+	}
+	if !slices.Equal(notes, []int{1, 2}) {
+		t.Errorf("the workflow has the notes %v", notes)
 	}
 }
 

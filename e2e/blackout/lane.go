@@ -87,7 +87,8 @@ func (l *lane) drive(ctx context.Context, began time.Time) {
 }
 
 // customer starts one workflow and sends its signals, in order, and each until
-// the server has accepted it.
+// the server says that it has accepted it. The server takes a signal once, however often
+// it is sent.
 func (l *lane) customer(ctx context.Context, began time.Time, o order) {
 	until := func(due time.Duration, ask func(context.Context) error) error {
 		if err := sleepUntil(ctx, began.Add(due)); err != nil {
@@ -120,7 +121,7 @@ func (l *lane) customer(ctx context.Context, began time.Time, o order) {
 			from = l.dark
 		}
 		err = until(due, func(ctx context.Context) error {
-			err := from.SignalWorkflow(ctx, id, "", noteSignal, number)
+			err := from.signal(ctx, l.namespace, id, number)
 			if absent(err) {
 				return nil // it has failed: nobody is there to be told
 			}
