@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/waxseal/waxseal/envelope"
+	"github.com/waxseal/waxseal/internal/payloadwalk"
 	"github.com/waxseal/waxseal/policy"
 )
 
@@ -42,8 +43,8 @@ func toOpen(msg proto.Message) (must, may []*commonpb.Payload, err error) {
 		_, update := parent.(*updatepb.Input)
 		return header || update
 	}
-	w := walker{
-		payload: func(parent proto.Message, p *commonpb.Payload) error {
+	w := payloadwalk.Walker{
+		Payload: func(parent proto.Message, p *commonpb.Payload) error {
 			switch {
 			case always(parent):
 				into(&must, p)
@@ -55,8 +56,8 @@ func toOpen(msg proto.Message) (must, may []*commonpb.Payload, err error) {
 	}
 	event := func(e *historypb.HistoryEvent) error {
 		marker, code, fails := roles(e.GetEventType())
-		return walker{
-			payload: func(parent proto.Message, p *commonpb.Payload) error {
+		return payloadwalk.Walker{
+			Payload: func(parent proto.Message, p *commonpb.Payload) error {
 				switch {
 				case marker, always(parent):
 					into(&must, p)
@@ -65,19 +66,19 @@ func toOpen(msg proto.Message) (must, may []*commonpb.Payload, err error) {
 				}
 				return nil
 			},
-			failure: func(_ proto.Message, f *failurepb.Failure) error {
+			Failure: func(_ proto.Message, f *failurepb.Failure) error {
 				if !fails {
 					return nil
 				}
-				return eachPayload(f, func(_ proto.Message, p *commonpb.Payload) error {
+				return payloadwalk.Each(f, func(_ proto.Message, p *commonpb.Payload) error {
 					into(&must, p)
 					return nil
 				})
 			},
-		}.walk(e)
+		}.Walk(e)
 	}
-	w.event = event
-	err = w.walk(msg)
+	w.Event = event
+	err = w.Walk(msg)
 	return must, may, err
 }
 

@@ -6,6 +6,8 @@ import (
 	commonpb "go.temporal.io/api/common/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/waxseal/waxseal/internal/payloadwalk"
 )
 
 // Outgoing is what the guard of a client in a namespace sends for a request.
@@ -33,7 +35,7 @@ func ReasonsForPlain() []string { return []string{plainAttributes, plainReferenc
 
 // EachHeader calls f for the payloads of all headers in a message.
 func EachHeader(msg proto.Message, f func(*commonpb.Payload)) error {
-	return eachPayload(msg, func(parent proto.Message, p *commonpb.Payload) error {
+	return payloadwalk.Each(msg, func(parent proto.Message, p *commonpb.Payload) error {
 		if _, header := parent.(*commonpb.Header); header {
 			f(p)
 		}

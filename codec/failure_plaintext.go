@@ -9,6 +9,8 @@ import (
 	failurepb "go.temporal.io/api/failure/v1"
 	"go.temporal.io/sdk/converter"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/waxseal/waxseal/internal/payloadwalk"
 )
 
 // Under requireSealed a failure says nothing in plaintext, neither on the way in nor on
@@ -73,7 +75,7 @@ func withholdPlaintext(f *failurepb.Failure, isSealed func(*commonpb.Payload) bo
 			link.EncodedAttributes, link.Message = nil, withheldPlaintext
 		}
 	}
-	return eachPayload(f, func(_ proto.Message, p *commonpb.Payload) error {
+	return payloadwalk.Each(f, func(_ proto.Message, p *commonpb.Payload) error {
 		if p != nil && !isSealed(p) {
 			proto.Reset(p)
 			proto.Merge(p, withheldPayload())

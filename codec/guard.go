@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/waxseal/waxseal/internal/payloadwalk"
 	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/policy"
 )
@@ -168,8 +169,8 @@ func (g *guard) check(method, namespace string, req proto.Message) error {
 	}
 	var over []proto.Message
 	toSeal, listed := false, false
-	err := walker{
-		payload: func(parent proto.Message, p *commonpb.Payload) error {
+	err := payloadwalk.Walker{
+		Payload: func(parent proto.Message, p *commonpb.Payload) error {
 			if g.mayLeave(p) {
 				return nil
 			}
@@ -185,17 +186,17 @@ func (g *guard) check(method, namespace string, req proto.Message) error {
 			}
 			return refusal(method, parent)
 		},
-		failure: func(_ proto.Message, f *failurepb.Failure) error {
+		Failure: func(_ proto.Message, f *failurepb.Failure) error {
 			toSeal = toSeal || g.isPlain(f)
 			return nil
 		},
-		nexusFailure: func(_ proto.Message, f *nexuspb.Failure) error {
+		NexusFailure: func(_ proto.Message, f *nexuspb.Failure) error {
 			toSeal = toSeal || g.isPlainNexus(f)
 			return nil
 		},
-	}.walk(req)
+	}.Walk(req)
 	switch {
-	case errors.Is(err, errOpaque):
+	case errors.Is(err, payloadwalk.ErrOpaque):
 		return refuseToSend(method, kms.Denied, "it holds a message of a type that is not known here, which may hold payloads", "use the client of the same go.temporal.io/api that Waxseal was built with")
 	case err == nil && toSeal:
 		return errToSeal
@@ -242,7 +243,7 @@ func (c *Codec) sealsHeaders(namespace string) bool {
 func (c *Codec) openHeaders(ctx context.Context, namespace string, msg proto.Message, all bool) error {
 	var sealed []*commonpb.Payload
 	each := func(f func(*commonpb.Payload)) error {
-		return editPayloads(msg, func(parent proto.Message, p *commonpb.Payload) error {
+		return payloadwalk.EditEach(msg, func(parent proto.Message, p *commonpb.Payload) error {
 			if _, header := parent.(*commonpb.Header); header && ClaimsSealed(p) {
 				f(p)
 			}

@@ -11,6 +11,7 @@ import (
 	"go.temporal.io/api/workflowservice/v1"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/waxseal/waxseal/internal/payloadwalk"
 	"github.com/waxseal/waxseal/kms"
 )
 
@@ -64,17 +65,17 @@ func carriedRefusal(method string, parent proto.Message) error {
 // guard is there for: headers, failures, and what is carried over.
 func (g *guard) sealRest(ctx context.Context, method, namespace string, req proto.Message) error {
 	over := carried(req)
-	err := walker{
-		edit: true,
-		payload: func(parent proto.Message, p *commonpb.Payload) error {
+	err := payloadwalk.Walker{
+		Edit: true,
+		Payload: func(parent proto.Message, p *commonpb.Payload) error {
 			if p == nil || g.mayLeave(p) || !g.seals(namespace, over, parent) {
 				return nil
 			}
 			return g.sealInPlace(ctx, namespace, p)
 		},
-		failure:      func(_ proto.Message, f *failurepb.Failure) error { return g.sealFailure(ctx, namespace, f) },
-		nexusFailure: func(_ proto.Message, f *nexuspb.Failure) error { return g.sealNexusFailure(ctx, namespace, f) },
-	}.walk(req)
+		Failure:      func(_ proto.Message, f *failurepb.Failure) error { return g.sealFailure(ctx, namespace, f) },
+		NexusFailure: func(_ proto.Message, f *nexuspb.Failure) error { return g.sealNexusFailure(ctx, namespace, f) },
+	}.Walk(req)
 	if err != nil {
 		return onTheWire(fmt.Errorf("codec: seal headers, failures and what is carried over in %s: %w", method, err))
 	}

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/waxseal/waxseal/internal/payloadwalk"
 	"github.com/waxseal/waxseal/kms"
 )
 
@@ -70,7 +71,7 @@ func (g *guard) isPlain(f *failurepb.Failure) bool {
 		}
 	}
 	plain := false
-	err := eachPayload(f, func(_ proto.Message, p *commonpb.Payload) error {
+	err := payloadwalk.Each(f, func(_ proto.Message, p *commonpb.Payload) error {
 		plain = plain || !g.mayLeave(p)
 		return nil
 	})
@@ -93,7 +94,7 @@ func (g *guard) sealFailure(ctx context.Context, namespace string, f *failurepb.
 	}
 	texts.sealOrWithhold(g.converter(ctx, namespace), 0)
 	var plain []*commonpb.Payload
-	if err := eachPayload(f, func(_ proto.Message, p *commonpb.Payload) error {
+	if err := payloadwalk.Each(f, func(_ proto.Message, p *commonpb.Payload) error {
 		if p != nil && !ClaimsSealed(p) && !isStorageReference(p) {
 			plain = append(plain, p)
 		}

@@ -2,7 +2,8 @@ package codec
 
 import (
 	commonpb "go.temporal.io/api/common/v1"
-	"google.golang.org/protobuf/proto"
+
+	"github.com/waxseal/waxseal/internal/payloadwalk"
 )
 
 // This file is the list of all payloads that a guard lets leave in plaintext.
@@ -12,18 +13,9 @@ import (
 
 // Why payloads may stay plain.
 const (
-	plainAttributes = "the server indexes and compares them"
+	plainAttributes = payloadwalk.PlainAttributes
 	plainReferences = "the SDK makes them after the codec ran; sealedStorage lets it store sealed payloads only"
 )
-
-// whyPlain says why all payloads in a message may leave in plaintext; empty if
-// they may not.
-func whyPlain(m proto.Message) string {
-	if _, ok := m.(*commonpb.SearchAttributes); ok {
-		return plainAttributes
-	}
-	return ""
-}
 
 // whyPlain says why one payload may leave in plaintext; empty if it may not.
 func (g *guard) whyPlain(p *commonpb.Payload) string {

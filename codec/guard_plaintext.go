@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/waxseal/waxseal/internal/payloadwalk"
 	"github.com/waxseal/waxseal/kms"
 )
 
@@ -61,9 +62,9 @@ func refusePlaintext(msg proto.Message) error {
 				"look for what writes it without this plugin; if it is from before the migration, turn requireSealed off until it is gone")
 		}
 	}
-	inHistory := walker{payload: check(true)}
-	err := walker{payload: check(false), event: func(e *historypb.HistoryEvent) error { return inHistory.walk(e) }}.walk(msg)
-	if errors.Is(err, errOpaque) {
+	inHistory := payloadwalk.Walker{Payload: check(true)}
+	err := payloadwalk.Walker{Payload: check(false), Event: func(e *historypb.HistoryEvent) error { return inHistory.Walk(e) }}.Walk(msg)
+	if errors.Is(err, payloadwalk.ErrOpaque) {
 		return plaintextError("open workflow task", "a message of a type that is not known here, which may hold payloads, is not sealed",
 			"use a version of Waxseal that was built with the server's go.temporal.io/api")
 	}

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/waxseal/waxseal/internal/payloadwalk"
 	"github.com/waxseal/waxseal/policy"
 )
 
@@ -214,9 +215,9 @@ func (g *guard) holdsCompletion(t *task, r *workflowservice.RespondWorkflowTaskC
 // withheldIn returns why a failure in a completion was withheld, if that is to hold
 // the workflow of these facts.
 func (g *guard) withheldIn(facts policy.Facts, r *workflowservice.RespondWorkflowTaskCompletedRequest) (held *HeldError) {
-	find := walker{
-		payload: func(proto.Message, *commonpb.Payload) error { return nil },
-		failure: func(_ proto.Message, f *failurepb.Failure) error {
+	find := payloadwalk.Walker{
+		Payload: func(proto.Message, *commonpb.Payload) error { return nil },
+		Failure: func(_ proto.Message, f *failurepb.Failure) error {
 			for link := f; link != nil; link = link.GetCause() {
 				if err := withheld(link); err != nil && g.codec.holds(facts, err) {
 					held = &HeldError{Err: err}
@@ -226,10 +227,10 @@ func (g *guard) withheldIn(facts policy.Facts, r *workflowservice.RespondWorkflo
 		},
 	}
 	for _, command := range r.GetCommands() {
-		_ = find.walk(command) // check comes to what cannot be looked into
+		_ = find.Walk(command) // check comes to what cannot be looked into
 	}
 	for _, message := range r.GetMessages() {
-		_ = find.walk(message)
+		_ = find.Walk(message)
 	}
 	return held
 }
