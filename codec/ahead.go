@@ -12,6 +12,7 @@ import (
 	updatepb "go.temporal.io/api/update/v1"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/waxseal/waxseal/codec/internal/sealed"
 	"github.com/waxseal/waxseal/envelope"
 	"github.com/waxseal/waxseal/internal/payloadwalk"
 	"github.com/waxseal/waxseal/policy"
@@ -29,7 +30,7 @@ const warmChunk = 256
 // activities, is in neither: this worker need not even be allowed to open it.
 func toOpen(msg proto.Message) (must, may []*commonpb.Payload, err error) {
 	into := func(list *[]*commonpb.Payload, p *commonpb.Payload) {
-		if ClaimsSealed(p) && KeyIDs(p) != nil {
+		if sealed.Claims(p) && sealed.KeyIDs(p) != nil {
 			*list = append(*list, p)
 		}
 	}
@@ -128,12 +129,12 @@ func (c *Codec) openAhead(ctx context.Context, run runKey, facts policy.Facts, m
 	return nil
 }
 
-// warm has the data keys of sealed payloads in the cache: one error for each.
-func (c *Codec) warm(ctx context.Context, facts policy.Facts, sealed []*commonpb.Payload) []error {
-	items := make([]envelope.Item, len(sealed))
-	for i, p := range sealed {
+// warm puts the data keys of sealed payloads into the cache. It returns one error for each.
+func (c *Codec) warm(ctx context.Context, facts policy.Facts, payloads []*commonpb.Payload) []error {
+	items := make([]envelope.Item, len(payloads))
+	for i, p := range payloads {
 		items[i] = envelope.Item{
-			Envelope: p.GetData(), KeyIDs: KeyIDs(p), Reader: facts.Namespace,
+			Envelope: p.GetData(), KeyIDs: sealed.KeyIDs(p), Reader: facts.Namespace,
 			Accept: func(claims envelope.Claims) error { return c.accept(facts.Namespace, claims.Namespace) },
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	commonpb "go.temporal.io/api/common/v1"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/waxseal/waxseal/codec/internal/sealed"
 	"github.com/waxseal/waxseal/envelope"
 	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/policy"
@@ -41,11 +42,11 @@ func (c *Codec) decodeAt(ctx context.Context, facts policy.Facts, at place, payl
 	var index []int
 	for i, p := range payloads {
 		out[i].Payload = p
-		if !ClaimsSealed(p) {
+		if !sealed.Claims(p) {
 			out[i].Err = c.passThrough(facts.Namespace, p)
 			continue
 		}
-		out[i].Sealed, out[i].KeyIDs = true, KeyIDs(p)
+		out[i].Sealed, out[i].KeyIDs = true, sealed.KeyIDs(p)
 		if out[i].KeyIDs == nil {
 			out[i].Err = &kms.Error{
 				Class: kms.Corrupt, Op: "open payload", Detail: "its metadata does not name the keys in " + MetadataKeyIDs + " as the format demands",

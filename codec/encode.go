@@ -8,6 +8,7 @@ import (
 	commonpb "go.temporal.io/api/common/v1"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/waxseal/waxseal/codec/internal/sealed"
 	"github.com/waxseal/waxseal/envelope"
 	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/policy"
@@ -63,12 +64,12 @@ func (c *Codec) encodeAt(ctx context.Context, facts policy.Facts, at place, payl
 	if err != nil {
 		return nil, err
 	}
-	sealed, err := c.sealers.seal(ctx, rule, claims, plaintexts)
+	envelopes, err := c.sealers.seal(ctx, rule, claims, plaintexts)
 	if err != nil {
 		return nil, &callError{op: "seal payload", err: c.timedOut(ctx, "seal payload", err)}
 	}
 	for n, i := range todo {
-		out[i] = sealedPayload(sealed[n].Envelope, sealed[n].KeyIDs)
+		out[i] = sealed.New(envelopes[n].Envelope, envelopes[n].KeyIDs)
 	}
 	return out, nil
 }
@@ -86,7 +87,7 @@ func (c *Codec) keepSealed(ctx context.Context, facts policy.Facts, at place, pa
 		if p == nil {
 			return &kms.Error{Op: "seal payload", Detail: fmt.Sprintf("payload %d is null", i), Advice: "pass a payload with metadata and data, or leave it out"}
 		}
-		if ClaimsSealed(p) && bare(p) {
+		if sealed.Claims(p) && sealed.Bare(p) {
 			claiming, index = append(claiming, p), append(index, i)
 		}
 	}

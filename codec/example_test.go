@@ -103,7 +103,7 @@ func ExampleNewDataConverter() {
 	if err := options.DataConverter.FromPayload(p, &back); err != nil {
 		log.Fatal(err)
 	}
-	fmt.Printf("%s %q\n", p.GetMetadata()[codec.MetadataEncoding], back)
+	fmt.Printf("%s %q\n", p.GetMetadata()[converter.MetadataEncoding], back)
 	// Output: binary/waxseal "card 4242"
 }
 

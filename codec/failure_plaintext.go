@@ -89,7 +89,7 @@ func withholdPlaintext(f *failurepb.Failure, isSealed func(*commonpb.Payload) bo
 // sealed.
 func withheldPayload() *commonpb.Payload {
 	return &commonpb.Payload{
-		Metadata: map[string][]byte{MetadataEncoding: []byte(converter.MetadataEncodingJSON)},
+		Metadata: map[string][]byte{converter.MetadataEncoding: []byte(converter.MetadataEncodingJSON)},
 		Data:     []byte(`"` + withheldPlaintext + `"`),
 	}
 }

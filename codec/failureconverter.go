@@ -9,6 +9,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/waxseal/waxseal/codec/internal/sealed"
 	"github.com/waxseal/waxseal/kms"
 )
 
@@ -118,7 +119,7 @@ func (f *failureConverter) FailureToError(failure *failurepb.Failure) error {
 	}
 	failure = proto.CloneOf(failure)
 	if requiresSealed(f.dc) {
-		if err := withholdPlaintext(failure, wellFormed); err != nil {
+		if err := withholdPlaintext(failure, sealed.WellFormed); err != nil {
 			return err // of a failure that no SDK makes
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/waxseal/waxseal/codec/internal/sealed"
 	"github.com/waxseal/waxseal/internal/payloadwalk"
 	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/policy"
@@ -241,23 +242,23 @@ func (c *Codec) sealsHeaders(namespace string) bool {
 // open here, unless all are to open: their reader reports it, where an error would keep
 // the rest of the message from being read, again and again. What may pass is an error.
 func (c *Codec) openHeaders(ctx context.Context, namespace string, msg proto.Message, all bool) error {
-	var sealed []*commonpb.Payload
+	var headers []*commonpb.Payload
 	each := func(f func(*commonpb.Payload)) error {
 		return payloadwalk.EditEach(msg, func(parent proto.Message, p *commonpb.Payload) error {
-			if _, header := parent.(*commonpb.Header); header && ClaimsSealed(p) {
+			if _, header := parent.(*commonpb.Header); header && sealed.Claims(p) {
 				f(p)
 			}
 			return nil
 		})
 	}
-	if err := each(func(p *commonpb.Payload) { sealed = append(sealed, proto.CloneOf(p)) }); err != nil || len(sealed) == 0 {
+	if err := each(func(p *commonpb.Payload) { headers = append(headers, proto.CloneOf(p)) }); err != nil || len(headers) == 0 {
 		return err
 	}
-	opened := make(map[string]*commonpb.Payload, len(sealed)) // by envelope: the order of a walk is not fixed
-	for i, d := range c.decode(ctx, policy.Facts{Namespace: namespace}, sealed) {
+	opened := make(map[string]*commonpb.Payload, len(headers)) // by envelope: the order of a walk is not fixed
+	for i, d := range c.decode(ctx, policy.Facts{Namespace: namespace}, headers) {
 		switch class := kms.ClassOf(d.Err); {
 		case d.Err == nil:
-			opened[string(sealed[i].GetData())] = d.Payload
+			opened[string(headers[i].GetData())] = d.Payload
 		case all || class.Transient() || class == kms.Canceled:
 			return fmt.Errorf("codec: open header: %w", d.Err)
 		}

@@ -10,6 +10,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/waxseal/waxseal/codec/internal/sealed"
 	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/policy"
 )
@@ -68,19 +69,19 @@ func (h *headerOpener) Extract(ctx context.Context, reader workflow.HeaderReader
 	}
 	info := activity.GetInfo(ctx)
 	strict := !info.IsLocalActivity && h.codec.policy.RequiresSealed(h.namespace)
-	var sealed []*commonpb.Payload
+	var headers []*commonpb.Payload
 	err := reader.ForEachKey(func(_ string, p *commonpb.Payload) error {
 		switch {
-		case ClaimsSealed(p):
-			sealed = append(sealed, p)
+		case sealed.Claims(p):
+			headers = append(headers, p)
 		case strict:
 			return plaintextError("open header of activity", "a header is not sealed",
 				"look for what writes it without this plugin; if it is from before the migration, turn requireSealed off until it is gone")
 		}
 		return nil
 	})
-	if err == nil && len(sealed) > 0 {
-		err = h.openUntil(ctx, info.Deadline, sealed, strict)
+	if err == nil && len(headers) > 0 {
+		err = h.openUntil(ctx, info.Deadline, headers, strict)
 	}
 	if err != nil && !info.IsLocalActivity {
 		panic(err) //nolint:forbidigo // as said above
@@ -89,20 +90,20 @@ func (h *headerOpener) Extract(ctx context.Context, reader workflow.HeaderReader
 }
 
 // openUntil is open, within an activity's deadline if it has one.
-func (h *headerOpener) openUntil(ctx context.Context, deadline time.Time, sealed []*commonpb.Payload, all bool) error {
+func (h *headerOpener) openUntil(ctx context.Context, deadline time.Time, headers []*commonpb.Payload, all bool) error {
 	if !deadline.IsZero() {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadline(ctx, deadline)
 		defer cancel()
 	}
-	return h.open(site{namespace: h.namespace, ctx: ctx}, sealed, all)
+	return h.open(site{namespace: h.namespace, ctx: ctx}, headers, all)
 }
 
 // open opens header payloads in place, all together. What will never open here stays
 // as it is, unless all are to open: its reader reports it (see openHeaders).
-func (h *headerOpener) open(at site, sealed []*commonpb.Payload, all bool) error {
+func (h *headerOpener) open(at site, headers []*commonpb.Payload, all bool) error {
 	return h.codec.at(at, func(ctx context.Context) error {
-		decoded := h.codec.decode(ctx, policy.Facts{Namespace: h.namespace}, sealed)
+		decoded := h.codec.decode(ctx, policy.Facts{Namespace: h.namespace}, headers)
 		for _, d := range decoded {
 			if d.Err != nil && (all || kms.ClassOf(d.Err) == kms.Canceled || h.codec.holds(at.owner(), d.Err)) {
 				return d.Err
@@ -110,8 +111,8 @@ func (h *headerOpener) open(at site, sealed []*commonpb.Payload, all bool) error
 		}
 		for i, d := range decoded {
 			if d.Err == nil {
-				proto.Reset(sealed[i])
-				proto.Merge(sealed[i], d.Payload)
+				proto.Reset(headers[i])
+				proto.Merge(headers[i], d.Payload)
 			}
 		}
 		return nil

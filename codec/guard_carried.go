@@ -87,13 +87,13 @@ func (g *guard) sealInPlace(ctx context.Context, namespace string, payloads ...*
 	if len(payloads) == 0 {
 		return nil
 	}
-	sealed, err := g.codec.Encode(ctx, namespace, payloads)
+	out, err := g.codec.Encode(ctx, namespace, payloads)
 	if err != nil {
 		return err
 	}
 	for i, p := range payloads {
 		proto.Reset(p)
-		proto.Merge(p, sealed[i])
+		proto.Merge(p, out[i])
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/waxseal/waxseal/codec/internal/sealed"
 	"github.com/waxseal/waxseal/internal/payloadwalk"
 	"github.com/waxseal/waxseal/kms"
 )
@@ -95,7 +96,7 @@ func (g *guard) sealFailure(ctx context.Context, namespace string, f *failurepb.
 	texts.sealOrWithhold(g.converter(ctx, namespace), 0)
 	var plain []*commonpb.Payload
 	if err := payloadwalk.Each(f, func(_ proto.Message, p *commonpb.Payload) error {
-		if p != nil && !ClaimsSealed(p) && !isStorageReference(p) {
+		if p != nil && !sealed.Claims(p) && !sealed.IsStorageReference(p) {
 			plain = append(plain, p)
 		}
 		return nil

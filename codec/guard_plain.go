@@ -3,6 +3,7 @@ package codec
 import (
 	commonpb "go.temporal.io/api/common/v1"
 
+	"github.com/waxseal/waxseal/codec/internal/sealed"
 	"github.com/waxseal/waxseal/internal/payloadwalk"
 )
 
@@ -14,16 +15,18 @@ import (
 // Why payloads may stay plain.
 const (
 	plainAttributes = payloadwalk.PlainAttributes
-	plainReferences = "the SDK makes them after the codec ran; sealedStorage lets it store sealed payloads only"
+	plainReferences = "the plugin lets the SDK store sealed payloads only"
 )
 
 // whyPlain says why one payload may leave in plaintext; empty if it may not.
 func (g *guard) whyPlain(p *commonpb.Payload) string {
-	if g.storage && isStorageReference(p) && len(p.GetExternalPayloads()) > 0 {
+	if g.storage && sealed.IsStorageReference(p) && len(p.GetExternalPayloads()) > 0 {
 		return plainReferences
 	}
 	return ""
 }
 
 // mayLeave reports whether a payload may leave as it is.
-func (g *guard) mayLeave(p *commonpb.Payload) bool { return wellFormed(p) || g.whyPlain(p) != "" }
+func (g *guard) mayLeave(p *commonpb.Payload) bool {
+	return sealed.WellFormed(p) || g.whyPlain(p) != ""
+}

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/waxseal/waxseal/codec/internal/sealed"
 	"github.com/waxseal/waxseal/internal/payloadwalk"
 	"github.com/waxseal/waxseal/kms"
 )
@@ -52,10 +53,10 @@ func refusePlaintext(msg proto.Message) error {
 					what = "an argument of an accepted update"
 				}
 			}
-			if what == "" || wellFormed(p) {
+			if what == "" || sealed.WellFormed(p) {
 				return nil
 			}
-			if _, header := parent.(*commonpb.Header); !header && isStorageReference(p) {
+			if _, header := parent.(*commonpb.Header); !header && sealed.IsStorageReference(p) {
 				return nil // the SDK replaces it by a sealed payload (see sealedDriver), or fails the task
 			}
 			return plaintextError("open workflow task", what+" is not sealed",

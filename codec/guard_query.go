@@ -16,6 +16,8 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/waxseal/waxseal/codec/internal/sealed"
 )
 
 // The SDK sends the message of a query that failed as a bare string, beside the
@@ -109,7 +111,7 @@ func (g *guard) openQueryFailure(ctx context.Context, req any, err error) error 
 // withholdQuery returns the message and the detail of a failed query without what is
 // plaintext in them.
 func withholdQuery(failed *errordetails.QueryFailedFailure) (message string, detail *anypb.Any, err error) {
-	if err := withholdPlaintext(failed.GetFailure(), wellFormed); err != nil {
+	if err := withholdPlaintext(failed.GetFailure(), sealed.WellFormed); err != nil {
 		return "", nil, err
 	}
 	if detail, err = anypb.New(failed); err != nil {

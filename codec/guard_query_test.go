@@ -183,7 +183,7 @@ func (ownJSON) Encoding() string { return "own/json" }
 func (c ownJSON) ToPayload(value any) (*commonpb.Payload, error) {
 	p, err := c.JSONPayloadConverter.ToPayload(value)
 	if p != nil {
-		p.Metadata[codec.MetadataEncoding] = []byte(c.Encoding())
+		p.Metadata[converter.MetadataEncoding] = []byte(c.Encoding())
 	}
 	return p, err
 }

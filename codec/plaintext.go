@@ -3,6 +3,7 @@ package codec
 import (
 	commonpb "go.temporal.io/api/common/v1"
 
+	"github.com/waxseal/waxseal/codec/internal/sealed"
 	"github.com/waxseal/waxseal/kms"
 )
 
@@ -20,7 +21,7 @@ func (c *Codec) passThrough(namespace string, p *commonpb.Payload) error {
 	switch {
 	case !c.policy.RequiresSealed(namespace):
 		return nil
-	case isStorageReference(p):
+	case sealed.IsStorageReference(p):
 		return plaintextError("open payload", "the payload is a reference into external storage, which is not sealed",
 			"configure the client's external storage, which replaces references by the payloads they name; without it they are not opened")
 	}

@@ -3,6 +3,8 @@ package codec
 import (
 	commonpb "go.temporal.io/api/common/v1"
 	"go.temporal.io/sdk/converter"
+
+	"github.com/waxseal/waxseal/codec/internal/sealed"
 )
 
 // sealedStorage returns external storage in which the SDK keeps nothing but sealed
@@ -30,7 +32,7 @@ type sealedSelector struct {
 
 // SelectDriver implements converter.StorageDriverSelector.
 func (s *sealedSelector) SelectDriver(ctx converter.StorageDriverSelectContext, p *commonpb.Payload) (converter.StorageDriver, error) {
-	if !wellFormed(p) {
+	if !sealed.WellFormed(p) {
 		return nil, nil //nolint:nilnil // nil has the SDK leave the payload where it is
 	}
 	if s.parent == nil {
@@ -63,7 +65,7 @@ func (d *sealedDriver) Retrieve(ctx converter.StorageDriverRetrieveContext, clai
 		return payloads, err
 	}
 	for _, p := range payloads {
-		if !wellFormed(p) {
+		if !sealed.WellFormed(p) {
 			return nil, plaintextError("open payload", "a payload in external storage is not sealed",
 				"look for what stores payloads without this plugin; if it is from before the migration, turn requireSealed off until it is gone")
 		}

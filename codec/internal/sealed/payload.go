@@ -1,0 +1,99 @@
+package sealed
+
+import (
+	"strings"
+
+	commonpb "go.temporal.io/api/common/v1"
+	sdkpb "go.temporal.io/api/sdk/v1"
+	"go.temporal.io/sdk/converter"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/waxseal/waxseal/envelope/format"
+)
+
+const (
+	// MetadataKeyIDs is the metadata key under which a sealed payload names its
+	// KEKs: URIs in recipient order, separated by one space, each followed by
+	// "@version" where the KMS tells its version.
+	MetadataKeyIDs = "encryption-key-id"
+	// Encoding is the encoding of a sealed payload.
+	Encoding = "binary/waxseal"
+)
+
+// How the SDK marks a payload whose data lies in external storage (since
+// v1.50, and before).
+const (
+	encodingProtoJSON        = "json/protobuf"
+	encodingStorageRefLegacy = "json/external-storage-reference"
+	metadataMessageType      = "messageType"
+	storageReferenceType     = "temporal.api.sdk.v1.ExternalStorageReference"
+)
+
+func encodingOf(p *commonpb.Payload) string {
+	return string(p.GetMetadata()[converter.MetadataEncoding])
+}
+
+// Claims reports whether p says that it is sealed. Nothing is proven by
+// that; only opening it is a proof.
+func Claims(p *commonpb.Payload) bool { return encodingOf(p) == Encoding }
+
+// Bare reports whether a payload that claims to be sealed holds nothing beside
+// its envelope: what stands there is plaintext, and nothing authenticates it.
+func Bare(p *commonpb.Payload) bool {
+	return len(p.GetMetadata()) == 2 && len(p.GetMetadata()[MetadataKeyIDs]) > 0 && len(p.ProtoReflect().GetUnknown()) == 0
+}
+
+// WellFormed reports whether p is sealed, and holds nothing else, as far as can
+// be seen without a key.
+func WellFormed(p *commonpb.Payload) bool {
+	if !Claims(p) || !Bare(p) {
+		return false
+	}
+	env, err := format.Parse(p.GetData())
+	ids := KeyIDs(p)
+	if err != nil || ids == nil {
+		return false
+	}
+	_, err = env.KeyIDs(ids)
+	return err == nil
+}
+
+// KeyIDs returns the KEKs that a sealed payload names, with versions, in
+// recipient order: 1 to 8 IDs, each of 1 to 1100 printable ASCII characters. It is
+// nil if the payload names none, or if its metadata is anything else than such a
+// list: that is not authenticated, and must not reach a log or a terminal.
+func KeyIDs(p *commonpb.Payload) []string {
+	ids, err := format.SplitKeyIDs(string(p.GetMetadata()[MetadataKeyIDs]))
+	if err != nil {
+		return nil
+	}
+	return ids
+}
+
+// New returns an envelope as a payload. keyIDs are the KEKs in recipient order.
+func New(envelope []byte, keyIDs []string) *commonpb.Payload {
+	return &commonpb.Payload{
+		Metadata: map[string][]byte{
+			converter.MetadataEncoding: []byte(Encoding),
+			MetadataKeyIDs:             []byte(strings.Join(keyIDs, " ")),
+		},
+		Data: envelope,
+	}
+}
+
+// IsStorageReference reports whether p points into external storage. The blob
+// it points to was sealed before it was stored. Metadata alone proves nothing:
+// the SDK's converters read JSON of any message type under it.
+func IsStorageReference(p *commonpb.Payload) bool {
+	switch encodingOf(p) {
+	case encodingProtoJSON:
+		if string(p.GetMetadata()[metadataMessageType]) != storageReferenceType {
+			return false
+		}
+		var ref sdkpb.ExternalStorageReference
+		return protojson.Unmarshal(p.GetData(), &ref) == nil && ref.GetDriverName() != ""
+	case encodingStorageRefLegacy: // no converter reads it
+		return true
+	}
+	return false
+}
