@@ -9,6 +9,7 @@ import (
 	commonpb "go.temporal.io/api/common/v1"
 
 	"github.com/waxseal/waxseal/envelope"
+	"github.com/waxseal/waxseal/internal/keyset"
 	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/policy"
 )
@@ -59,7 +60,7 @@ type Codec struct {
 	tasks        *tasks
 	changes      *changes
 	watchers     *watchers
-	keys         *keyring
+	keys         *keyset.Set
 	opener       *envelope.Opener
 	sealers      *sealers
 }
@@ -98,22 +99,22 @@ func New(ctx context.Context, cfg Config) (*Codec, error) {
 		return nil, fmt.Errorf("codec: new: %w", err)
 	}
 	w := &watchers{config: cfg.Hooks}
-	keys, err := newKeyring(ctx, cfg.Policy, cfg.Registry, w)
+	keys, err := keyset.New(ctx, cfg.Policy, cfg.Registry, w)
 	if err != nil {
 		return nil, fmt.Errorf("codec: new: %w", err)
 	}
 	opener, err := envelope.NewOpener(envelope.OpenerConfig{
-		Keys: keys.find, CacheEntries: cfg.CacheEntries, Fresh: cfg.Fresh, Stale: cfg.Stale, Hooks: w.cache(),
+		Keys: keys.Find, CacheEntries: cfg.CacheEntries, Fresh: cfg.Fresh, Stale: cfg.Stale, Hooks: w.cache(),
 		UnwrapTimeout: kmsTimeout(cfg.Policy, envelope.DefaultUnwrapTimeout),
 	})
 	if err != nil {
-		keys.close()
+		keys.Close()
 		return nil, fmt.Errorf("codec: new: %w", err)
 	}
 	c := &Codec{
 		policy: cfg.Policy, callTimeout: cfg.CallTimeout, activityWait: cfg.ActivityWait,
 		waits: newWaits(cfg.WorkflowWait), tasks: newTasks(), changes: named, watchers: w, keys: keys,
-		opener: opener, sealers: newSealers(keys, opener, w),
+		opener: opener, sealers: newSealers(cfg.Policy, keys, opener, w),
 	}
 	c.tasks.keksOf = c.keksOf
 	return c, nil
@@ -135,7 +136,7 @@ func (c *Codec) Close() {
 	c.tasks.close()
 	c.sealers.close()
 	c.opener.Close()
-	c.keys.close()
+	c.keys.Close()
 }
 
 // Encode seals payloads for a namespace, in order; all or nothing. A payload

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/waxseal/waxseal/internal/keyset"
 	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/policy"
 )
@@ -165,7 +166,7 @@ func TestRefusedIsKept(t *testing.T) {
 		one := taskIn("t", told)
 		one.attempt, one.until = 9, time.Now().Add(time.Minute)
 		ts.begin(one)
-		out := kekThatIs(out)
+		out := kekThatIs(keyset.Down)
 		ts.keksOf = func(_ policy.Facts, why error) keks {
 			if e, ok := errors.AsType[*kms.Error](why); !ok || e.KeyID != "fake://a" {
 				t.Errorf("the task waits for %v", why)
@@ -182,7 +183,7 @@ func TestRefusedIsKept(t *testing.T) {
 		if len(told) != 0 {
 			t.Error("it was not kept")
 		}
-		out.set(answering)
+		out.set(keyset.Up)
 		time.Sleep(recheck) //nolint:forbidigo // likewise
 		synctest.Wait()
 		if len(told) != 1 || !strings.Contains(<-told, "fake://a") {

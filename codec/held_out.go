@@ -2,59 +2,23 @@ package codec
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"slices"
 	"time"
 
+	"github.com/waxseal/waxseal/internal/keyset"
 	"github.com/waxseal/waxseal/kms"
-	"github.com/waxseal/waxseal/kms/resilience"
 	"github.com/waxseal/waxseal/policy"
 )
 
 // recheck is how often a held task is looked at whose KEKs are being left alone.
 const recheck = 500 * time.Millisecond
 
-// standing is what is known of a KEK.
-type standing uint8
-
-const (
-	// answering: as far as anybody knows.
-	answering standing = iota
-	// due: it was left alone for long enough, and the next who asks will know.
-	due
-	// out: it is left alone, or somebody is asking just now.
-	out
-)
-
 // kek is a KEK that a held task waits for. It is comparable.
 type kek interface {
-	standing() standing
-	// ask asks its KMS something: the breaker learns whether it answers.
-	ask(ctx context.Context)
-}
-
-// openKEK is one that is open.
-type openKEK struct {
-	kms.Key
-	guarded *guardedKey
-}
-
-func (k openKEK) standing() standing {
-	switch a, ok := kms.As[kms.Availability](k.guarded.Key); {
-	case ok && !a.Available():
-		return out
-	case k.guarded.breaker.now() != resilience.Closed:
-		return due
-	}
-	return answering
-}
-
-// ask wraps random bytes that encrypt nothing. That it may not is an answer too.
-func (k openKEK) ask(ctx context.Context) {
-	probe := make([]byte, kms.DataKeySize)
-	rand.Read(probe)                                                     // never fails: crypto/rand ends the process instead
-	_, _ = k.Wrap(ctx, [][]byte{probe}, kms.Context{"waxseal": "probe"}) // the breaker has heard it
+	Availability() keyset.Availability
+	// Probe calls the KMS, so that the breaker learns whether it answers.
+	Probe(ctx context.Context)
 }
 
 // keks are those that a held task waits for.
@@ -73,12 +37,12 @@ func (ts *tasks) keep(t *task) bool {
 		return false
 	}
 	for _, k := range t.keks {
-		switch k.standing() {
-		case answering:
+		switch k.Availability() {
+		case keyset.Up:
 			return false
-		case due:
+		case keyset.ProbeDue:
 			ts.probe(k)
-		case out:
+		case keyset.Down:
 		}
 	}
 	t.due = time.Now().Add(recheck)
@@ -93,7 +57,7 @@ func (ts *tasks) probe(k kek) {
 	}
 	ts.probed[k] = true
 	ts.telling.Go(func() {
-		k.ask(ts.closing)
+		k.Probe(ts.closing)
 		ts.mu.Lock()
 		defer ts.mu.Unlock()
 		delete(ts.probed, k)
@@ -109,7 +73,7 @@ func (c *Codec) keksOf(facts policy.Facts, err error) keks {
 	if noRule != nil || !errors.As(err, &about) {
 		return nil
 	}
-	named, ok := c.keys.withID(about.KeyID)
+	named, ok := c.keys.WithID(about.KeyID)
 	if !ok {
 		return nil
 	}
@@ -118,45 +82,14 @@ func (c *Codec) keksOf(facts policy.Facts, err error) keks {
 	}
 	var all keks
 	for _, name := range rule.Keys {
-		key, ok := c.keys.ifOpen(name, facts.Namespace)
+		key, ok := c.keys.IfOpen(name, facts.Namespace)
 		if !ok {
 			return nil
 		}
-		if guarded, ok := kms.As[*guardedKey](key); ok {
-			all = append(all, openKEK{key, guarded})
-		}
+		all = append(all, key)
 	}
 	if !slices.Contains(all, kek(named)) {
 		return keks{named} // sealed under a KEK that the rule had once, or another rule has
 	}
 	return all
-}
-
-// ifOpen returns the KEK of that name for a namespace, if it is open.
-func (k *keyring) ifOpen(name, namespace string) (kms.Key, bool) {
-	if key, ok := k.fixed[name]; ok {
-		return key, true
-	}
-	uri, err := k.policy.Keys[name].Expand(namespace)
-	if err != nil {
-		return nil, false
-	}
-	return k.opened(uri)
-}
-
-// withID returns the KEK with that ID, if it is open.
-func (k *keyring) withID(id string) (openKEK, bool) {
-	for _, key := range k.fixed {
-		if guarded, ok := kms.As[*guardedKey](key); ok && key.ID() == id {
-			return openKEK{key, guarded}, true
-		}
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	for _, key := range k.perURI.Values() {
-		if key.ID() == id {
-			return openKEK{key, key.guardedKey}, true
-		}
-	}
-	return openKEK{}, false
 }

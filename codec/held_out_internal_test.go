@@ -14,30 +14,31 @@ import (
 	"go.temporal.io/api/workflowservice/v1"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/waxseal/waxseal/internal/keyset"
 	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/kms/kmstest"
 	"github.com/waxseal/waxseal/policy"
 )
 
-// fakeKEK is a KEK whose standing a test sets, and what asking it does.
+// fakeKEK is a KEK whose availability a test sets, and what probing it does.
 type fakeKEK struct {
 	state  atomic.Uint32
 	asked  atomic.Int32
 	answer func(context.Context)
 }
 
-func (k *fakeKEK) standing() standing { return standing(k.state.Load()) }
+func (k *fakeKEK) Availability() keyset.Availability { return keyset.Availability(k.state.Load()) }
 
-func (k *fakeKEK) set(s standing) { k.state.Store(uint32(s)) }
+func (k *fakeKEK) set(s keyset.Availability) { k.state.Store(uint32(s)) }
 
-func (k *fakeKEK) ask(ctx context.Context) {
+func (k *fakeKEK) Probe(ctx context.Context) {
 	k.asked.Add(1)
 	if k.answer != nil {
 		k.answer(ctx)
 	}
 }
 
-func kekThatIs(s standing) *fakeKEK {
+func kekThatIs(s keyset.Availability) *fakeKEK {
 	k := new(fakeKEK)
 	k.set(s)
 	return k
@@ -68,10 +69,10 @@ func TestKeptWhileTheKMSIsLeftAlone(t *testing.T) {
 				begin := time.Now()
 				var all keks
 				for range tc.keks {
-					all = append(all, kekThatIs(out))
+					all = append(all, kekThatIs(keyset.Down))
 				}
 				if tc.keks > 0 {
-					time.AfterFunc(tc.back, func() { all[tc.keks-1].(*fakeKEK).set(answering) })
+					time.AfterFunc(tc.back, func() { all[tc.keks-1].(*fakeKEK).set(keyset.Up) })
 				}
 				ts := newTasks()
 				defer ts.close()
@@ -104,7 +105,7 @@ func TestKeptWhileTheKMSIsLeftAlone(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			ts := newTasks()
 			defer ts.close()
-			ts.keksOf = func(policy.Facts, error) keks { return keks{kekThatIs(out)} }
+			ts.keksOf = func(policy.Facts, error) keks { return keks{kekThatIs(keyset.Down)} }
 			told := false
 			one := &task{token: []byte("t"), attempt: 9, until: time.Now().Add(timeout), tell: func(error) error { told = true; return nil }}
 			ts.begin(one)
@@ -124,12 +125,12 @@ func TestProbes(t *testing.T) {
 		begin := time.Now()
 		var back atomic.Bool
 		var asking atomic.Int32
-		a, b := kekThatIs(out), kekThatIs(out)
+		a, b := kekThatIs(keyset.Down), kekThatIs(keyset.Down)
 		a.answer = func(ctx context.Context) {
 			if asking.Add(1) > 1 {
 				t.Error("asked twice at one time")
 			}
-			a.set(out)
+			a.set(keyset.Down)
 			timer := time.NewTimer(2 * time.Second) // it hangs
 			defer timer.Stop()
 			select {
@@ -138,10 +139,10 @@ func TestProbes(t *testing.T) {
 			}
 			asking.Add(-1)
 			if back.Load() {
-				a.set(answering)
+				a.set(keyset.Up)
 				return
 			}
-			time.AfterFunc(5*time.Second, func() { a.set(due) })
+			time.AfterFunc(5*time.Second, func() { a.set(keyset.ProbeDue) })
 		}
 		ts := newTasks()
 		ts.keksOf = func(facts policy.Facts, _ error) keks {
@@ -168,7 +169,7 @@ func TestProbes(t *testing.T) {
 		if a.asked.Load() != 0 {
 			t.Error("asked while it is left alone")
 		}
-		a.set(due)
+		a.set(keyset.ProbeDue)
 		time.Sleep(68 * time.Second) //nolint:forbidigo // likewise
 		// Every 7 s, and up to half a second later.
 		if n := a.asked.Load(); n < 9 || n > 10 {
@@ -187,7 +188,7 @@ func TestProbes(t *testing.T) {
 		}
 		// Closing ends what is under way, and does not wait for an answer.
 		back.Store(false)
-		a.set(due)
+		a.set(keyset.ProbeDue)
 		add("late")
 		time.Sleep(6 * time.Second) //nolint:forbidigo // likewise
 		if asking.Load() != 1 {
@@ -198,48 +199,6 @@ func TestProbes(t *testing.T) {
 		if took := time.Since(closing); took > 0 {
 			t.Errorf("closing took %v", took)
 		}
-	})
-}
-
-// TestStanding follows a KEK through an outage.
-func TestStanding(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		fake := kmstest.NewFake("a")
-		key, err := decorate(fake, policy.Key{Name: "a", Resilience: policy.Resilience{Attempts: 1, Breaker: policy.Breaker{Failures: 2, OpenFor: time.Second}}}, new(watchers))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer key.Close()
-		want := func(when string, want standing) {
-			t.Helper()
-			if is := (openKEK{key, key}).standing(); is != want {
-				t.Errorf("%s: %d, want %d", when, is, want)
-			}
-		}
-		ask := func() { openKEK{key, key}.ask(t.Context()) }
-		want("at first", answering)
-		fake.Always(kmstest.Fail(kms.Unavailable))
-		ask()
-		want("after one failure", answering)
-		ask()
-		want("after two", out)
-		time.Sleep(time.Second) //nolint:forbidigo // the clock is the test's
-		want("after a while", due)
-		ask()
-		want("tried in vain", out)
-		time.Sleep(time.Second) //nolint:forbidigo // the clock is the test's
-		fake.Heal()
-		want("after another while", due)
-		ask()
-		want("back", answering)
-
-		fake.Always(kmstest.Fail(kms.Unavailable))
-		ask()
-		ask()
-		time.Sleep(time.Second) //nolint:forbidigo // the clock is the test's
-		fake.Always(kmstest.Fail(kms.Denied))
-		ask()
-		want("back, and it denies", answering)
 	})
 }
 
@@ -269,7 +228,7 @@ seal:
 		t.Error("the tasks do not ask")
 	}
 	for _, namespace := range []string{"tenant-1", "mixed-1"} {
-		if _, err := c.keys.named(t.Context(), "each", namespace); err != nil {
+		if _, err := c.keys.Named(t.Context(), "each", namespace); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -298,10 +257,10 @@ seal:
 		t.Run(tc.name, func(t *testing.T) {
 			var got []string
 			for _, k := range c.keksOf(policy.Facts{Namespace: tc.namespace}, tc.err) {
-				if k.standing() != answering {
+				if k.Availability() != keyset.Up {
 					t.Error("one of them is out")
 				}
-				got = append(got, k.(openKEK).ID())
+				got = append(got, k.(*keyset.Key).ID())
 			}
 			if diff := cmp.Diff(tc.want, got); diff != "" {
 				t.Error(diff)
@@ -357,10 +316,10 @@ func TestTimeouts(t *testing.T) {
 // each try more time.
 func TestTriesInAnOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := kekThatIs(due)
+		a := kekThatIs(keyset.ProbeDue)
 		a.answer = func(context.Context) {
-			a.set(out)
-			time.AfterFunc(5*time.Second, func() { a.set(due) })
+			a.set(keyset.Down)
+			time.AfterFunc(5*time.Second, func() { a.set(keyset.ProbeDue) })
 		}
 		ts := newTasks()
 		defer ts.close()

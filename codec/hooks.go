@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/waxseal/waxseal/cache"
+	"github.com/waxseal/waxseal/internal/keyset"
 	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/kms/resilience"
 )
@@ -41,6 +42,8 @@ type watchers struct {
 	config Hooks
 	client atomic.Pointer[Hooks]
 }
+
+var _ keyset.Observer = (*watchers)(nil)
 
 func (w *watchers) each(call func(*Hooks)) {
 	call(&w.config)
@@ -98,43 +101,38 @@ func (w *watchers) sealedInGrace(key string, class kms.Class, n int) {
 	})
 }
 
-func (w *watchers) breaker(key string, from, to resilience.State) {
+// KMSCall implements keyset.Observer.
+func (w *watchers) KMSCall(key, op string, err error, took time.Duration) {
+	w.each(func(h *Hooks) {
+		if h.KMSCall != nil {
+			h.KMSCall(key, op, err, took)
+		}
+	})
+}
+
+// KMSRetry implements keyset.Observer.
+func (w *watchers) KMSRetry(key, op string) {
+	w.each(func(h *Hooks) {
+		if h.KMSRetry != nil {
+			h.KMSRetry(key, op)
+		}
+	})
+}
+
+// KMSRejected implements keyset.Observer.
+func (w *watchers) KMSRejected(key, op string, why resilience.Reason) {
+	w.each(func(h *Hooks) {
+		if h.KMSRejected != nil {
+			h.KMSRejected(key, op, why)
+		}
+	})
+}
+
+// Breaker implements keyset.Observer.
+func (w *watchers) Breaker(key string, from, to resilience.State) {
 	w.each(func(h *Hooks) {
 		if h.Breaker != nil {
 			h.Breaker(key, from, to)
 		}
 	})
-}
-
-// resilience returns hooks for the decorator of the key of that name; state is
-// where its breaker is, which the decorator changes one call at a time.
-func (w *watchers) resilience(key string, state *breakerState) resilience.Hooks {
-	return resilience.Hooks{
-		Attempt: func(op string, err error, took time.Duration) {
-			w.each(func(h *Hooks) {
-				if h.KMSCall != nil {
-					h.KMSCall(key, op, err, took)
-				}
-			})
-		},
-		Retry: func(op string, _ time.Duration) {
-			w.each(func(h *Hooks) {
-				if h.KMSRetry != nil {
-					h.KMSRetry(key, op)
-				}
-			})
-		},
-		Rejected: func(op string, why resilience.Reason) {
-			w.each(func(h *Hooks) {
-				if h.KMSRejected != nil {
-					h.KMSRejected(key, op, why)
-				}
-			})
-		},
-		Breaker: func(to resilience.State) {
-			if from, changed := state.change(to); changed {
-				w.breaker(key, from, to)
-			}
-		},
-	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"github.com/waxseal/waxseal/envelope"
+	"github.com/waxseal/waxseal/internal/keyset"
 	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/policy"
 )
@@ -62,7 +63,8 @@ type sealerID struct {
 
 // sealers makes and keeps the Sealers that rules ask for.
 type sealers struct {
-	keys     *keyring
+	policy   *policy.Policy
+	keys     *keyset.Set
 	opener   *envelope.Opener
 	watchers *watchers
 
@@ -74,8 +76,8 @@ type sealers struct {
 	ending sync.WaitGroup
 }
 
-func newSealers(keys *keyring, opener *envelope.Opener, w *watchers) *sealers {
-	s := &sealers{keys: keys, opener: opener, watchers: w}
+func newSealers(p *policy.Policy, keys *keyset.Set, opener *envelope.Opener, w *watchers) *sealers {
+	s := &sealers{policy: p, keys: keys, opener: opener, watchers: w}
 	var err error
 	s.byRule, err = simplelru.NewLRU(maxSealers, func(_ sealerID, sealer madeSealer) { s.ending.Go(sealer.Close) })
 	if err != nil {
@@ -102,7 +104,7 @@ func (s *sealers) seal(ctx context.Context, rule *policy.Rule, claims envelope.C
 func (s *sealers) forRule(ctx context.Context, rule *policy.Rule, namespace string) (*envelope.Sealer, error) {
 	id := sealerID{rule: rule.Index}
 	for _, name := range rule.Keys {
-		if s.keys.policy.Keys[name].Templated() {
+		if s.policy.Keys[name].Templated() {
 			id.namespace = namespace
 		}
 	}
@@ -127,7 +129,7 @@ func (s *sealers) forRule(ctx context.Context, rule *policy.Rule, namespace stri
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return nil, errClosed("seal payload")
+		return nil, keyset.Closed("seal payload")
 	}
 	if sealer, ok := s.byRule.Get(id); ok && sealer.good() {
 		return sealer.Sealer, nil
@@ -147,7 +149,7 @@ func (s *sealers) forRule(ctx context.Context, rule *policy.Rule, namespace stri
 		Compress:         rule.Compression == "zstd",
 		NamedByContainer: true,
 		Opener:           s.opener,
-		WrapTimeout:      kmsTimeout(s.keys.policy, envelope.DefaultWrapTimeout),
+		WrapTimeout:      kmsTimeout(s.policy, envelope.DefaultWrapTimeout),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("codec: rule %d: %w", rule.Index+1, err)
@@ -172,10 +174,10 @@ func (s *sealers) keysFor(ctx context.Context, rule *policy.Rule, namespace stri
 	for i, name := range rule.Keys {
 		wg.Go(func() {
 			if !required(i) {
-				keks[i], errs[i] = s.keys.named(hurried, name, namespace)
+				keks[i], errs[i] = s.keys.Named(hurried, name, namespace)
 				return
 			}
-			if keks[i], errs[i] = s.keys.named(needed, name, namespace); errs[i] != nil {
+			if keks[i], errs[i] = s.keys.Named(needed, name, namespace); errs[i] != nil {
 				failed()
 			}
 		})

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"slices"
 	"testing"
+	"time"
 
 	commonpb "go.temporal.io/api/common/v1"
 
@@ -63,5 +65,43 @@ func TestSealerPutOutWhileItsKMSHangs(t *testing.T) {
 		if _, err := c.Encode(t.Context(), fmt.Sprintf("n%d", i), []*commonpb.Payload{{}}); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// A data key's Sealer is made once for a rule, and anew only where it says so.
+func TestSealerThatLacksAKeyIsClosed(t *testing.T) {
+	p, err := policy.Parse("test.yaml", []byte(`
+keys: {a: {uri: "fake://a"}, b: {uri: "fake://b-{namespace}"}}
+seal: [{match: {namespace: "*"}, keys: [a, b], recipients: primary}]
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := kmstest.NewBackend()
+	c, err := New(t.Context(), Config{Policy: p, Registry: kms.NewRegistry(b)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	b.FailOpen(kmstest.Err(kms.Unavailable))
+	rule := &p.Seal[0]
+	first, err := c.sealers.forRule(t.Context(), rule, "n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := c.sealers.forRule(t.Context(), rule, "n"); err != nil || again != first {
+		t.Errorf("another Sealer while the first is good: %v", err)
+	}
+	c.sealers.mu.Lock()
+	c.sealers.byRule.Add(sealerID{rule: 0, namespace: "n"}, madeSealer{Sealer: first, until: time.Now().Add(-time.Second)})
+	c.sealers.mu.Unlock()
+	b.FailOpen(nil)
+	second, err := c.sealers.forRule(t.Context(), rule, "n")
+	if err != nil || second == first {
+		t.Fatalf("the same Sealer past its time: %v", err)
+	}
+	c.sealers.ending.Wait()
+	if ids := second.KeyIDs(); !slices.Equal(ids, []string{"fake://a", "fake://b-n"}) {
+		t.Errorf("key IDs %v", ids)
 	}
 }

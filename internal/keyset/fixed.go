@@ -1,9 +1,8 @@
-package codec
+package keyset
 
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/waxseal/waxseal/kms"
 )
@@ -12,10 +11,10 @@ import (
 // why the codec cannot start. A start must not depend on all KMSs, that is what
 // several are for: one that is out, or that has not answered within keyPatience,
 // is no problem as long as another key is open. Its key is opened when it is asked for.
-func (k *keyring) openFixed(ctx context.Context) (problems []error) {
+func (k *Set) openFixed(ctx context.Context) (problems []error) {
 	type outcome struct {
 		name string
-		key  *guardedKey
+		key  *Key
 		err  error
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -32,45 +31,31 @@ func (k *keyring) openFixed(ctx context.Context) (problems []error) {
 			outcomes <- outcome{name, key, err}
 		})
 	}
-	opened, failed := make(map[string]*guardedKey), make(map[string]error)
-	patience := time.NewTimer(keyPatience)
-	defer patience.Stop()
-	for len(waiting) > 0 {
-		var enough <-chan time.Time
-		if len(opened) > 0 {
-			enough = patience.C
+	opened, failed := make(map[string]*Key), make(map[string]error)
+	haveKey := false
+	collect(outcomes, len(waiting), &haveKey, func(o outcome) {
+		delete(waiting, o.name)
+		if o.err != nil {
+			failed[o.name] = o.err
+			return
 		}
-		select {
-		case o := <-outcomes:
-			delete(waiting, o.name)
-			if o.err != nil {
-				failed[o.name] = o.err
-				continue
+		opened[o.name], haveKey = o.key, true
+	})
+	for name := range waiting {
+		failed[name] = noAnswerWithin(name, keyPatience, nil)
+		k.remember(k.policy.Keys[name].URI, failed[name])
+		k.work.Go(func() {
+			if o := <-outcomes; o.err == nil {
+				closeKey(o.key)
 			}
-			opened[o.name] = o.key
-		case <-enough:
-			late := len(waiting)
-			for name := range waiting {
-				err := noAnswerWithin(name, keyPatience)
-				failed[name] = err
-				k.remember(k.policy.Keys[name].URI, err)
-			}
-			clear(waiting)
-			k.work.Go(func() {
-				for range late {
-					if o := <-outcomes; o.err == nil {
-						closeKey(o.key)
-					}
-				}
-			})
-		}
+		})
 	}
 	return k.settle(opened, failed)
 }
 
 // settle keeps the keys that were opened at the start, and returns why the codec cannot
 // start.
-func (k *keyring) settle(opened map[string]*guardedKey, failed map[string]error) (problems []error) {
+func (k *Set) settle(opened map[string]*Key, failed map[string]error) (problems []error) {
 	var out []error
 	for _, name := range k.names {
 		key, err := opened[name], failed[name]

@@ -1,4 +1,4 @@
-package codec
+package keyset
 
 import (
 	"errors"
@@ -8,7 +8,7 @@ import (
 )
 
 // errOneID is in the chain of the error for a key that has the ID of another one.
-var errOneID = errors.New("codec: two keys have one ID")
+var errOneID = errors.New("keyset: two keys have one ID")
 
 // keyPlace is where the key with some ID is, and its name in the policy.
 type keyPlace struct{ name, location string }
@@ -17,7 +17,7 @@ type keyPlace struct{ name, location string }
 // names its KEK by the ID alone: under the second one it would open only until its data
 // key has left the cache. Two names for one KEK, an alias and what it stands for, or
 // replicas of a multi-Region key, are at one place.
-func (k *keyring) checkPlace(key *guardedKey) error {
+func (k *Set) checkPlace(key *Key) error {
 	here := keyPlace{key.name, key.Location()}
 	for _, other := range k.byID[key.ID()] {
 		if err := here.sameAs(keyPlace{other.name, other.Location()}, key.ID()); err != nil {

@@ -1,4 +1,4 @@
-package codec
+package keyset
 
 import (
 	"context"
@@ -31,7 +31,7 @@ type failedOpen struct {
 }
 
 // recentlyFailed returns why a key could not be opened just now, or nil.
-func (k *keyring) recentlyFailed(uri string) error {
+func (k *Set) recentlyFailed(uri string) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if f, ok := k.failed.Get(uri); ok && time.Now().Before(f.until) {
@@ -40,18 +40,18 @@ func (k *keyring) recentlyFailed(uri string) error {
 	return nil
 }
 
-func (k *keyring) remember(uri string, err error) {
+func (k *Set) remember(uri string, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.failed.Add(uri, failedOpen{err: err, until: time.Now().Add(failedOpenFor)})
 }
 
-// find is the Keys function of the Opener. It returns the KEKs that each envelope names
+// Find is the Keys function of the Opener. It returns the KEKs that each envelope names
 // among those that are candidates for it: policy.Policy.MayOpen. Those that are not open
 // are opened only if they can have the ID that the envelope names, and all of a call
 // together. With an error, some of them could not be opened: whether one of those is
 // the right one is not known.
-func (k *keyring) find(ctx context.Context, wanted []envelope.Wanted) []envelope.Found {
+func (k *Set) Find(ctx context.Context, wanted []envelope.Wanted) []envelope.Found {
 	found := make([]envelope.Found, len(wanted))
 	var late lateKeys
 	for i := range wanted {
@@ -68,7 +68,7 @@ func (k *keyring) find(ctx context.Context, wanted []envelope.Wanted) []envelope
 
 // findOpen finds the candidates of w that are open, and calls late for those that are
 // to be opened. A namespace that a template has no key for has none.
-func (k *keyring) findOpen(w *envelope.Wanted, found *envelope.Found, late func(name, uri string)) {
+func (k *Set) findOpen(w *envelope.Wanted, found *envelope.Found, late func(name, uri string)) {
 	for _, id := range w.KEKs {
 		for _, key := range k.byID[id] {
 			if k.policy.MayOpen(key.name, w.Reader, w.Namespace) {
@@ -103,7 +103,7 @@ func (k *keyring) findOpen(w *envelope.Wanted, found *envelope.Found, late func(
 
 // notCandidate returns why no key is a candidate for w although one that it names is
 // configured and open; nil if there is none such.
-func (k *keyring) notCandidate(w *envelope.Wanted) error {
+func (k *Set) notCandidate(w *envelope.Wanted) error {
 	for _, id := range w.KEKs {
 		if keys := k.byID[id]; len(keys) > 0 {
 			rule := fmt.Sprintf("a rule that matches namespace %q", w.Namespace)
@@ -124,7 +124,7 @@ func (k *keyring) notCandidate(w *envelope.Wanted) error {
 // worse adds to problem that the key of that name could not be opened. What waiting
 // may cure is told first. That a template gives a namespace no key is no problem: the
 // namespace may be a stranger's choice, and the key not be meant to exist.
-func (k *keyring) worse(problem error, name string, err error) error {
+func (k *Set) worse(problem error, name string, err error) error {
 	transient := kms.ClassOf(err).Transient() || kms.ClassOf(err) == kms.Canceled
 	if transient || problem == nil && (!k.policy.Keys[name].Templated() || errors.Is(err, errOneID)) {
 		return err
@@ -162,31 +162,38 @@ func (l *lateKeys) add(name, uri string, found *envelope.Found) {
 // openLate opens keys, keysAtOnce at a time, and adds each, or why it cannot be had, to
 // the envelopes that may need it. It waits for all of them, but no longer than
 // keyPatience if there is a key for any of all.
-func (k *keyring) openLate(ctx context.Context, late []*lateKey, all []envelope.Found) {
+func (k *Set) openLate(ctx context.Context, late []*lateKey, all []envelope.Found) {
 	if len(late) == 0 {
 		return
 	}
 	ctx, cancel := context.WithCancel(ctx) // what is being opened goes on without us
 	defer cancel()
-	outcomes := k.startOpening(ctx, late)
 	haveKeys := slices.ContainsFunc(all, func(f envelope.Found) bool { return len(f.Keys) > 0 })
+	collect(k.startOpening(ctx, late), len(late), &haveKeys, func(o openedLate) {
+		o.late.done = true
+		haveKeys = haveKeys || o.err == nil
+		if o.err != nil && kms.ClassOf(o.err) != kms.Canceled {
+			k.remember(o.late.uri, o.err)
+		}
+		k.give(o)
+	})
+	k.giveUp(late)
+}
+
+// collect calls f with n outcomes as they come. Once there is a key to go on with, it
+// stops after keyPatience.
+func collect[T any](outcomes <-chan T, n int, haveKey *bool, f func(T)) {
 	patience := time.NewTimer(keyPatience)
 	defer patience.Stop()
-	for range late {
+	for range n {
 		var enough <-chan time.Time
-		if haveKeys {
+		if *haveKey {
 			enough = patience.C
 		}
 		select {
 		case o := <-outcomes:
-			o.late.done = true
-			haveKeys = haveKeys || o.err == nil
-			if o.err != nil && kms.ClassOf(o.err) != kms.Canceled {
-				k.remember(o.late.uri, o.err)
-			}
-			k.give(o)
+			f(o)
 		case <-enough:
-			k.giveUp(late)
 			return
 		}
 	}
@@ -201,7 +208,7 @@ type openedLate struct {
 
 // startOpening opens keys in the background and sends what becomes of each. Those that
 // have not begun when ctx ends are not opened any more.
-func (k *keyring) startOpening(ctx context.Context, late []*lateKey) <-chan openedLate {
+func (k *Set) startOpening(ctx context.Context, late []*lateKey) <-chan openedLate {
 	outcomes := make(chan openedLate, len(late))
 	queue := make(chan *lateKey, len(late))
 	for _, l := range late {
@@ -226,7 +233,7 @@ func (k *keyring) startOpening(ctx context.Context, late []*lateKey) <-chan open
 }
 
 // give adds a key, or its error, to the envelopes that may need it.
-func (k *keyring) give(o openedLate) {
+func (k *Set) give(o openedLate) {
 	for _, found := range o.late.founds {
 		if o.err == nil {
 			found.Keys = append(found.Keys, o.key)
@@ -236,24 +243,16 @@ func (k *keyring) give(o openedLate) {
 	}
 }
 
-// giveUp is called when the keys that are not open yet are not waited for any longer.
-func (k *keyring) giveUp(late []*lateKey) {
+// giveUp says of the keys that are not open yet that they took too long.
+func (k *Set) giveUp(late []*lateKey) {
 	for _, l := range late {
 		if l.done {
 			continue
 		}
-		err := noAnswerWithin(l.name, keyPatience)
+		err := noAnswerWithin(l.name, keyPatience, nil)
 		if l.begun.Load() {
 			k.remember(l.uri, err)
 		}
 		k.give(openedLate{late: l, err: err})
-	}
-}
-
-// noAnswerWithin says that the key of that name could not be opened in a time.
-func noAnswerWithin(name string, d time.Duration) error {
-	return &kms.Error{
-		Class: kms.Unavailable, Op: "open key", Detail: fmt.Sprintf("key %q: no answer within %s", name, d),
-		Advice: "check that the KMS is up and reachable from here",
 	}
 }

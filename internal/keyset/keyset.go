@@ -1,0 +1,283 @@
+package keyset
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/policy"
+)
+
+const (
+	// maxTemplateKeys bounds how many keys of {namespace} templates are kept open;
+	// beyond it the least recently used one is evicted, and opened again when needed.
+	maxTemplateKeys = 10_000
+	// openTimeout bounds the opening of one key.
+	openTimeout = 5 * time.Second
+)
+
+// Set holds the configured KEKs. Keys whose URI is a template are opened for a namespace
+// when they are first needed, and so are those whose KMS was out at the start. It is safe
+// for concurrent use.
+type Set struct {
+	policy   *policy.Policy
+	registry *kms.Registry
+	observer Observer
+	names    []string          // all names, sorted: a stable order to look in
+	fixed    map[string]*Key   // by name
+	byID     map[string][]*Key // fixed, in the order of names
+	late     []string          // names of those that are not in fixed, in order
+
+	opening singleflight.Group
+	closing context.Context // ends when Close is called, and with it each opening
+	cancel  context.CancelFunc
+	work    sync.WaitGroup // openings and closings under way; it grows only under mu and before closed
+
+	mu     sync.Mutex
+	perURI *simplelru.LRU[string, *Key]
+	failed *simplelru.LRU[string, failedOpen] // by URI
+	places *simplelru.LRU[string, keyPlace]   // of keys that were opened late, by ID
+	closed bool
+}
+
+// New opens the keys of a policy whose URIs are no templates. An error lists what is
+// wrong with each key; the Class is that of the first one.
+func New(ctx context.Context, p *policy.Policy, registry *kms.Registry, o Observer) (*Set, error) {
+	k := &Set{
+		policy: p, registry: registry, observer: o,
+		fixed: make(map[string]*Key), byID: make(map[string][]*Key), names: slices.Sorted(maps.Keys(p.Keys)),
+	}
+	var err1, err2, err3 error
+	k.perURI, err1 = simplelru.NewLRU(maxTemplateKeys, k.evict)
+	k.failed, err2 = simplelru.NewLRU[string, failedOpen](maxTemplateKeys, nil)
+	k.places, err3 = simplelru.NewLRU[string, keyPlace](maxTemplateKeys, nil)
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return nil, fmt.Errorf("keyset: %w", err)
+	}
+	k.closing, k.cancel = context.WithCancel(context.Background())
+	problems := k.openFixed(ctx)
+	problems = append(problems, k.duplicateKeys()...)
+	if err := errors.Join(problems...); err != nil {
+		k.Close()
+		return nil, err
+	}
+	return k, nil
+}
+
+// duplicateKeys returns what is wrong with rules that list one KEK under two names, such
+// as an alias and what it stands for: the second one would look like a backup and be none.
+// It is found at the start, and not with the first payload.
+func (k *Set) duplicateKeys() []error {
+	var problems []error
+	for _, rule := range k.policy.Seal {
+		names := make(map[string]string) // by ID
+		for _, name := range rule.Keys {
+			key, ok := k.fixed[name]
+			if !ok {
+				continue
+			}
+			if other, ok := names[key.ID()]; ok {
+				problems = append(problems, &kms.Error{
+					Op: "open key", KeyID: key.ID(), Detail: fmt.Sprintf("rule %d names it twice, as %q and as %q", rule.Index+1, other, name),
+					Advice: "name another key, or leave one of the two out",
+				})
+			}
+			names[key.ID()] = name
+		}
+	}
+	return problems
+}
+
+// openURI opens a key and decorates it.
+func (k *Set) openURI(ctx context.Context, name, uri string) (opened *Key, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			opened, err = nil, &kms.Error{Op: "open key", Detail: fmt.Sprintf("key %q: the backend panicked with a %T", name, v), Advice: "this is a bug in the backend: please report it"}
+		}
+	}()
+	key, err := k.registry.Open(ctx, uri)
+	if err != nil {
+		return nil, err
+	}
+	return decorate(key, uri, k.policy.Keys[name], k.observer)
+}
+
+// evict is called, with the mutex held, for a key that leaves the table. Closing one may
+// wait for its KMS, which must not happen under the mutex.
+func (k *Set) evict(_ string, key *Key) {
+	switch {
+	case !key.evict():
+	case k.closed: // Close waits
+		closeKey(key)
+	default:
+		k.work.Go(func() { closeKey(key) })
+	}
+}
+
+// Named returns the KEK of that name for a namespace, and opens it if need be. The error
+// is Denied if the key has no URI for the namespace, else the backend's.
+func (k *Set) Named(ctx context.Context, name, namespace string) (kms.Key, error) {
+	if key, ok := k.fixed[name]; ok {
+		return key, nil
+	}
+	uri, err := k.policy.Keys[name].Expand(namespace)
+	if err != nil {
+		var h interface{ Hint() string }
+		advice := ""
+		if errors.As(err, &h) {
+			advice = h.Hint()
+		}
+		return nil, &kms.Error{Class: kms.Denied, Op: "open key", Detail: fmt.Sprintf("key %q has no URI for this namespace", name), Advice: advice, Err: err}
+	}
+	return k.tenant(ctx, name, uri)
+}
+
+// IfOpen returns the KEK of that name for a namespace, if it is open.
+func (k *Set) IfOpen(name, namespace string) (*Key, bool) {
+	if key, ok := k.fixed[name]; ok {
+		return key, true
+	}
+	uri, err := k.policy.Keys[name].Expand(namespace)
+	if err != nil {
+		return nil, false
+	}
+	return k.opened(uri)
+}
+
+// WithID returns the KEK with that ID, if it is open.
+func (k *Set) WithID(id string) (*Key, bool) {
+	if keys := k.byID[id]; len(keys) > 0 {
+		return keys[0], true
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, key := range k.perURI.Values() {
+		if key.ID() == id {
+			return key, true
+		}
+	}
+	return nil, false
+}
+
+// opened returns the key of a URI that was made from a template, if it is open.
+func (k *Set) opened(uri string) (*Key, bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.perURI.Get(uri)
+}
+
+// tenant returns the key of a URI that was made from the template of that name.
+func (k *Set) tenant(ctx context.Context, name, uri string) (kms.Key, error) {
+	if key, ok := k.opened(uri); ok {
+		return key, nil
+	}
+	opened := k.opening.DoChan(uri, func() (any, error) { return k.open(ctx, name, uri) })
+	select {
+	case r := <-opened:
+		if r.Err != nil {
+			return nil, r.Err
+		}
+		return r.Val.(kms.Key), nil
+	case <-ctx.Done():
+		return nil, gaveUpOpening(ctx, uri)
+	}
+}
+
+// gaveUpOpening says that the caller did not wait for a key to be opened.
+func gaveUpOpening(ctx context.Context, uri string) error {
+	var shown string
+	if u, err := kms.ParseURI(uri); err == nil {
+		shown = kms.Redact(u)
+	}
+	return &kms.Error{Class: kms.Canceled, Op: "open key", KeyID: shown, Detail: "the caller gave up", Err: context.Cause(ctx)}
+}
+
+// open opens a key of a template and keeps it. It has a deadline of its own: the caller
+// that began it may give up while others wait for it.
+func (k *Set) open(ctx context.Context, name, uri string) (kms.Key, error) {
+	k.mu.Lock()
+	if k.closed {
+		k.mu.Unlock()
+		return nil, Closed("open key")
+	}
+	k.work.Add(1)
+	k.mu.Unlock()
+	defer k.work.Done()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), openTimeout)
+	defer cancel()
+	defer context.AfterFunc(k.closing, cancel)()
+	key, err := k.openURI(ctx, name, uri)
+	if err != nil {
+		if kms.ClassOf(err) == kms.Canceled && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return nil, noAnswerWithin(name, openTimeout, err)
+		}
+		return nil, fmt.Errorf("key %q: %w", name, err) // the backend's text may not name it
+	}
+	if err := k.checkPlace(key); err != nil {
+		closeKey(key)
+		return nil, err
+	}
+	key.reopen = func(ctx context.Context) (kms.Key, error) { return k.tenant(ctx, name, uri) }
+	kept, err := k.keep(uri, key)
+	if kept != key {
+		closeKey(key)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return kept, nil
+}
+
+// keep puts key in the table and returns it, or the one that is there already.
+func (k *Set) keep(uri string, key *Key) (*Key, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.closed {
+		return nil, Closed("open key")
+	}
+	if other, ok := k.perURI.Get(uri); ok {
+		return other, nil
+	}
+	k.perURI.Add(uri, key)
+	return key, nil
+}
+
+// Closed returns the error of a call after Close, of Class Internal.
+func Closed(op string) error {
+	return &kms.Error{Op: op, Detail: "the codec is closed", Advice: "this is a bug in the calling program: it uses a codec after Close"}
+}
+
+// noAnswerWithin says that the key of that name could not be opened in a time.
+func noAnswerWithin(name string, d time.Duration, cause error) error {
+	return &kms.Error{
+		Class: kms.Unavailable, Op: "open key", Detail: fmt.Sprintf("key %q: no answer within %s", name, d),
+		Advice: "check that the KMS is up and reachable from here", Err: cause,
+	}
+}
+
+// Close cancels openings, waits for them and closes every key.
+func (k *Set) Close() {
+	k.mu.Lock()
+	first := !k.closed
+	k.closed = true
+	k.mu.Unlock()
+	k.cancel()
+	k.work.Wait()
+	if !first {
+		return
+	}
+	for _, key := range k.fixed {
+		closeKey(key)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.perURI.Purge()
+}
