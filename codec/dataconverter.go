@@ -7,6 +7,8 @@ import (
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/workflow"
+
+	"github.com/waxseal/waxseal/codec/internal/failure"
 )
 
 // dataConverter converts with parent and seals the outcome. Unlike the SDK's
@@ -102,7 +104,7 @@ func (d *dataConverter) ToPayload(value any) (*commonpb.Payload, error) {
 	if err != nil || p == nil {
 		return nil, err
 	}
-	sealed, err := d.encode(markTexts([]*commonpb.Payload{p}, value))
+	sealed, err := d.encode(failure.MarkTexts([]*commonpb.Payload{p}, value))
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +120,7 @@ func (d *dataConverter) ToPayloads(values ...any) (*commonpb.Payloads, error) {
 	if err != nil || p == nil {
 		return nil, err
 	}
-	sealed, err := d.encode(markTexts(p.GetPayloads(), values...))
+	sealed, err := d.encode(failure.MarkTexts(p.GetPayloads(), values...))
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +140,7 @@ func (d *dataConverter) FromPayload(payload *commonpb.Payload, valuePtr any) err
 	if err != nil {
 		return d.retryable(err)
 	}
-	if err := onlyAsText(opened, valuePtr); err != nil {
+	if err := failure.OnlyAsText(opened, valuePtr); err != nil {
 		return err
 	}
 	return d.parent.FromPayload(opened[0], valuePtr)
@@ -162,7 +164,7 @@ func (d *dataConverter) FromPayloads(payloads *commonpb.Payloads, valuePtrs ...a
 	if err != nil {
 		return err
 	}
-	if err := onlyAsText(opened, valuePtrs...); err != nil {
+	if err := failure.OnlyAsText(opened, valuePtrs...); err != nil {
 		return err
 	}
 	if err := d.parent.FromPayloads(&commonpb.Payloads{Payloads: opened}, valuePtrs...); err != nil {
@@ -241,4 +243,33 @@ func (d *dataConverter) WithContext(ctx context.Context) converter.DataConverter
 		c.parent = parent.WithContext(ctx)
 	}
 	return &c
+}
+
+// requirement asks a data converter of this package, which the SDK may have wrapped,
+// whether its namespace refuses plaintext.
+type requirement struct{ sealed bool }
+
+// requiresSealed reports whether a data converter refuses plaintext.
+func requiresSealed(dc converter.DataConverter) bool {
+	var r requirement
+	return dc.FromPayloads(&commonpb.Payloads{}, &r) == nil && r.sealed
+}
+
+// answerRequirement fills in a requirement.
+func (d *dataConverter) answerRequirement(valuePtrs []any) bool {
+	if len(valuePtrs) != 1 {
+		return false
+	}
+	r, ok := valuePtrs[0].(*requirement)
+	if ok {
+		r.sealed = d.requiresSealed()
+	}
+	return ok
+}
+
+// requiresSealed reports whether the converter's namespace refuses plaintext. A replayer has
+// a made-up namespace, and the program's own history.
+func (d *dataConverter) requiresSealed() bool {
+	s := d.codec.site
+	return !s.replay && d.codec.codec.policy.RequiresSealed(s.namespace)
 }

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/waxseal/waxseal/codec/internal/failure"
 	"github.com/waxseal/waxseal/kms"
 )
 
@@ -31,7 +32,7 @@ func fromOutside(req proto.Message) *failurepb.Failure {
 // left to its timeout.
 func sayAgain(method string, req proto.Message) error {
 	for link := fromOutside(req); link != nil; link = link.GetCause() {
-		if err := withheld(link); err != nil && kms.ClassOf(err).Transient() {
+		if err := failure.Withheld(link); err != nil && kms.ClassOf(err).Transient() {
 			// The SDK would send it again as it is.
 			return status.Errorf(codes.FailedPrecondition, "waxseal: refused to send %s: its failure could not be sealed (%s); say it again when the KMS answers", method, kms.ClassOf(err))
 		}

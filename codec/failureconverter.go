@@ -9,6 +9,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/waxseal/waxseal/codec/internal/failure"
 	"github.com/waxseal/waxseal/codec/internal/sealed"
 	"github.com/waxseal/waxseal/kms"
 )
@@ -51,38 +52,27 @@ type failureConverter struct {
 
 var _ converter.FailureConverterWithSerializationContext = (*failureConverter)(nil)
 
-// encodedMessage is what the SDK leaves in place of a message that it encoded.
-const encodedMessage = "Encoded failure"
-
-// unsealable stands in for a message that could not be sealed because of err. It
-// is plaintext, so of err it tells the class alone: without that, someone whose
-// token expired would see failed workflows and nothing that says why.
-func unsealable(err error) string {
-	return "waxseal: the failure's message could not be sealed (" + kms.ClassOf(err).String() +
-		") and was withheld; waxseal encode, with this worker's policy file and credentials, tells why"
-}
-
 // ErrorToFailure implements converter.FailureConverter.
 func (f *failureConverter) ErrorToFailure(err error) *failurepb.Failure {
 	details := &detailsConverter{DataConverter: f.dc}
-	failure := temporal.NewDefaultFailureConverter(temporal.DefaultFailureConverterOptions{DataConverter: details}).ErrorToFailure(err)
-	if failure == nil {
+	out := temporal.NewDefaultFailureConverter(temporal.DefaultFailureConverterOptions{DataConverter: details}).ErrorToFailure(err)
+	if out == nil {
 		return nil
 	}
 	// An error that came from the server holds its failure, which is shared.
-	failure = proto.CloneOf(failure)
+	out = proto.CloneOf(out)
 	limit := 0
 	if f.activity {
-		retrySoon(failure, err)
-		limit = limitOf(failure)
+		retrySoon(out, err)
+		limit = failure.LimitOf(out)
 	}
-	chain := chainOf(failure)
+	chain := failure.ChainOf(out)
 	if details.withheld != nil {
-		chain.withhold(details.withheld)
+		chain.Withhold(details.withheld)
 	} else {
-		chain.sealOrWithhold(f.dc, limit)
+		chain.SealOrWithhold(f.dc, limit)
 	}
-	return failure
+	return out
 }
 
 // detailsConverter seals the details of errors. The SDK panics where that fails,
@@ -113,37 +103,37 @@ func (d *detailsConverter) ToPayloads(values ...any) (*commonpb.Payloads, error)
 // conversion opens messages in place and keeps the failure with the error, to
 // send it again: it gets a copy, so that a failure converted twice is not kept
 // with its message in plaintext.
-func (f *failureConverter) FailureToError(failure *failurepb.Failure) error {
-	if failure == nil {
+func (f *failureConverter) FailureToError(in *failurepb.Failure) error {
+	if in == nil {
 		return nil
 	}
-	failure = proto.CloneOf(failure)
+	in = proto.CloneOf(in)
 	if requiresSealed(f.dc) {
-		if err := withholdPlaintext(failure, sealed.WellFormed); err != nil {
+		if err := failure.WithholdPlaintext(in, sealed.WellFormed); err != nil {
 			return err // of a failure that no SDK makes
 		}
 	}
-	f.explain(failure)
-	return f.inner.FailureToError(failure)
+	f.explain(in)
+	return f.inner.FailureToError(in)
 }
 
 // explain says in place of the messages that do not open why they do not. Sealed
 // ones stay with the failure, which is what is sent again.
-func (f *failureConverter) explain(failure *failurepb.Failure) {
-	var sealed []*failurepb.Failure
+func (f *failureConverter) explain(in *failurepb.Failure) {
+	var links []*failurepb.Failure
 	var all commonpb.Payloads
 	var values []any
-	for link := failure; link != nil; link = link.GetCause() {
+	for link := in; link != nil; link = link.GetCause() {
 		if link.GetEncodedAttributes() != nil {
-			sealed, all.Payloads, values = append(sealed, link), append(all.Payloads, link.GetEncodedAttributes()), append(values, new(said))
+			links, all.Payloads, values = append(links, link), append(all.Payloads, link.GetEncodedAttributes()), append(values, new(failure.Text))
 		}
 	}
-	if len(sealed) == 0 || f.dc.FromPayloads(&all, values...) == nil { // in one go, as a rule
+	if len(links) == 0 || f.dc.FromPayloads(&all, values...) == nil { // in one go, as a rule
 		return
 	}
-	for _, link := range sealed {
-		if err := f.dc.FromPayload(link.GetEncodedAttributes(), new(said)); err != nil {
-			link.Message = encodedMessage + " (" + err.Error() + ")"
+	for _, link := range links {
+		if err := f.dc.FromPayload(link.GetEncodedAttributes(), new(failure.Text)); err != nil {
+			link.Message = failure.Encoded + " (" + err.Error() + ")"
 		}
 	}
 }

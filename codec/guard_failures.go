@@ -2,7 +2,6 @@ package codec
 
 import (
 	"context"
-	"strings"
 
 	commonpb "go.temporal.io/api/common/v1"
 	failurepb "go.temporal.io/api/failure/v1"
@@ -10,9 +9,9 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/waxseal/waxseal/codec/internal/failure"
 	"github.com/waxseal/waxseal/codec/internal/sealed"
 	"github.com/waxseal/waxseal/internal/payloadwalk"
-	"github.com/waxseal/waxseal/kms"
 )
 
 // Failures are sealed by the failure converter. Some pass it by: those that a
@@ -23,51 +22,10 @@ import (
 // namespace requires payloads to be sealed, it withholds them: the server may have made
 // them, and could hand them out again as envelopes (see failure_plaintext.go).
 
-// plainText reports whether a link of a failure says something in plaintext.
-func plainText(f *failurepb.Failure) bool {
-	switch {
-	case f.GetStackTrace() != "":
-		return true
-	case f.GetEncodedAttributes() != nil:
-		return f.GetMessage() != encodedMessage && f.GetMessage() != ""
-	default:
-		return f.GetMessage() != "" && f.GetMessage() != withheldPlaintext && !isUnsealable(f.GetMessage())
-	}
-}
-
-// isUnsealable reports whether a message is one that unsealable made.
-func isUnsealable(message string) bool {
-	_, ok := unsealableClass(message)
-	return ok
-}
-
-// unsealableClass returns why the message that unsealable made a message of was
-// withheld, if it did.
-func unsealableClass(message string) (kms.Class, bool) {
-	if !strings.HasPrefix(message, "waxseal: ") {
-		return 0, false
-	}
-	for _, class := range kms.Classes() {
-		if message == unsealable(&kms.Error{Class: class}) {
-			return class, true
-		}
-	}
-	return 0, false
-}
-
-// withheld returns why the message of a link of a failure was withheld, or nil.
-func withheld(f *failurepb.Failure) error {
-	class, ok := unsealableClass(f.GetMessage())
-	if !ok || f.GetEncodedAttributes() != nil {
-		return nil
-	}
-	return &kms.Error{Class: class, Op: "seal failure", Advice: "waxseal doctor, with this worker's policy file and credentials, tells why"}
-}
-
 // isPlain reports whether anything in a failure is in plaintext.
 func (g *guard) isPlain(f *failurepb.Failure) bool {
 	for link := f; link != nil; link = link.GetCause() {
-		if plainText(link) {
+		if failure.HasPlaintext(link) {
 			return true
 		}
 	}
@@ -83,17 +41,17 @@ func (g *guard) isPlain(f *failurepb.Failure) bool {
 // be sealed is withheld; a payload that cannot is an error.
 func (g *guard) sealFailure(ctx context.Context, namespace string, f *failurepb.Failure) error {
 	if g.codec.policy.RequiresSealed(namespace) {
-		if err := withholdPlaintext(f, g.mayLeave); err != nil {
+		if err := failure.WithholdPlaintext(f, g.mayLeave); err != nil {
 			return err
 		}
 	}
-	texts := &failureChain{failure: f}
+	texts := failure.New(f)
 	for link := f; link != nil; link = link.GetCause() {
-		if plainText(link) {
-			texts.add(link)
+		if failure.HasPlaintext(link) {
+			texts.Add(link)
 		}
 	}
-	texts.sealOrWithhold(g.converter(ctx, namespace), 0)
+	texts.SealOrWithhold(g.converter(ctx, namespace), 0)
 	var plain []*commonpb.Payload
 	if err := payloadwalk.Each(f, func(_ proto.Message, p *commonpb.Payload) error {
 		if p != nil && !sealed.Claims(p) && !sealed.IsStorageReference(p) {

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/waxseal/waxseal/codec/internal/failure"
 	"github.com/waxseal/waxseal/codec/internal/sealed"
 )
 
@@ -64,15 +65,15 @@ func (g *guard) sealQueryFailures(ctx context.Context, namespace string, req pro
 
 // queryFailure returns a failure whose message is sealed: the one that the SDK
 // made, if its failure converter is ours, or a new one.
-func (g *guard) queryFailure(ctx context.Context, namespace, message string, failure *failurepb.Failure) *failurepb.Failure {
-	if failure.GetEncodedAttributes() == nil {
-		failure = &failurepb.Failure{
+func (g *guard) queryFailure(ctx context.Context, namespace, message string, made *failurepb.Failure) *failurepb.Failure {
+	if made.GetEncodedAttributes() == nil {
+		made = &failurepb.Failure{
 			Message: message, Source: "GoSDK",
 			FailureInfo: &failurepb.Failure_ApplicationFailureInfo{ApplicationFailureInfo: &failurepb.ApplicationFailureInfo{}},
 		}
 	}
-	chainOf(failure).sealOrWithhold(g.converter(ctx, namespace), 0)
-	return failure
+	failure.ChainOf(made).SealOrWithhold(g.converter(ctx, namespace), 0)
+	return made
 }
 
 // openQueryFailure returns err with the message of a query's sealed failure, if
@@ -97,12 +98,12 @@ func (g *guard) openQueryFailure(ctx context.Context, req any, err error) error 
 			}
 			err = status.ErrorProto(p)
 		}
-		if failed.GetFailure().GetEncodedAttributes() == nil || p.GetMessage() != encodedMessage {
+		if failed.GetFailure().GetEncodedAttributes() == nil || p.GetMessage() != failure.Encoded {
 			return err
 		}
-		failure := proto.CloneOf(failed.GetFailure())
-		converter.DecodeCommonFailureAttributes(g.converter(ctx, g.namespaceOf(r)), failure)
-		p.Message = failure.GetMessage()
+		opened := proto.CloneOf(failed.GetFailure())
+		converter.DecodeCommonFailureAttributes(g.converter(ctx, g.namespaceOf(r)), opened)
+		p.Message = opened.GetMessage()
 		return status.ErrorProto(p)
 	}
 	return err
@@ -111,14 +112,14 @@ func (g *guard) openQueryFailure(ctx context.Context, req any, err error) error 
 // withholdQuery returns the message and the detail of a failed query without what is
 // plaintext in them.
 func withholdQuery(failed *errordetails.QueryFailedFailure) (message string, detail *anypb.Any, err error) {
-	if err := withholdPlaintext(failed.GetFailure(), sealed.WellFormed); err != nil {
+	if err := failure.WithholdPlaintext(failed.GetFailure(), sealed.WellFormed); err != nil {
 		return "", nil, err
 	}
 	if detail, err = anypb.New(failed); err != nil {
 		return "", nil, fmt.Errorf("codec: withhold the failure of a query: %w", err)
 	}
 	if failed.GetFailure() == nil {
-		return withheldPlaintext, detail, nil
+		return failure.WithheldPlaintext, detail, nil
 	}
 	return failed.GetFailure().GetMessage(), detail, nil
 }

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/waxseal/waxseal/codec/internal/failure"
 	"github.com/waxseal/waxseal/internal/payloadwalk"
 	"github.com/waxseal/waxseal/policy"
 )
@@ -219,7 +220,7 @@ func (g *guard) withheldIn(facts policy.Facts, r *workflowservice.RespondWorkflo
 		Payload: func(proto.Message, *commonpb.Payload) error { return nil },
 		Failure: func(_ proto.Message, f *failurepb.Failure) error {
 			for link := f; link != nil; link = link.GetCause() {
-				if err := withheld(link); err != nil && g.codec.holds(facts, err) {
+				if err := failure.Withheld(link); err != nil && g.codec.holds(facts, err) {
 					held = &HeldError{Err: err}
 				}
 			}
@@ -239,7 +240,7 @@ func (g *guard) withheldIn(facts policy.Facts, r *workflowservice.RespondWorkflo
 // than the class where it could not be sealed, for the same reason.
 func (g *guard) explain(t *task, r *workflowservice.RespondWorkflowTaskFailedRequest) *workflowservice.RespondWorkflowTaskFailedRequest {
 	_, why := g.codec.tasks.reason(t)
-	if why == nil || withheld(r.GetFailure()) == nil {
+	if why == nil || failure.Withheld(r.GetFailure()) == nil {
 		return r
 	}
 	r = proto.CloneOf(r)

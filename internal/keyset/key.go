@@ -28,11 +28,11 @@ type Observer interface {
 type Availability uint8
 
 const (
-	// Up: no breaker says otherwise.
+	// Up means that no breaker says otherwise.
 	Up Availability = iota
-	// ProbeDue: the breaker lets one call through to find out.
+	// ProbeDue means that the breaker lets one call through to find out.
 	ProbeDue
-	// Down: the breaker lets no call through, or that one call is under way.
+	// Down means that the breaker lets no call through, or that one call is under way.
 	Down
 )
 

@@ -1,4 +1,4 @@
-package codec
+package failure
 
 import (
 	"encoding/json"
@@ -51,7 +51,7 @@ func TestCut(t *testing.T) {
 
 func TestCutAll(t *testing.T) {
 	long := func(n int) string { return strings.Repeat("x", n) }
-	sizes := func(texts []said) (out [][2]int) {
+	sizes := func(texts []Text) (out [][2]int) {
 		for _, text := range texts {
 			out = append(out, [2]int{len(text.Message), len(text.StackTrace)})
 		}
@@ -59,23 +59,23 @@ func TestCutAll(t *testing.T) {
 	}
 	for _, tc := range []struct {
 		name  string
-		texts []said
+		texts []Text
 		room  int
 		want  [][2]int // bytes of messages and traces; nil if it does not fit
 	}{
-		{"all fits", []said{{long(100), long(200)}, {long(10), ""}}, 310, [][2]int{{100, 200}, {10, 0}}},
-		{"the inner trace is cut", []said{{long(10), long(300)}, {long(10), long(300)}}, 500, [][2]int{{10, 300}, {10, 180}}},
-		{"the inner trace is dropped", []said{{long(10), long(300)}, {long(10), long(300)}}, 400, [][2]int{{10, 300}, {10, 0}}},
-		{"the outer trace is cut", []said{{long(10), long(300)}, {long(10), long(300)}}, 220, [][2]int{{10, 200}, {10, 0}}},
-		{"a short inner trace stays", []said{{long(10), long(300)}, {long(10), long(50)}}, 370, [][2]int{{10, 300}, {10, 50}}},
-		{"the longest message is cut", []said{{long(500), long(300)}, {long(70), long(300)}, {long(20), ""}}, 300, [][2]int{{210, 0}, {70, 0}, {20, 0}}},
-		{"two messages are cut", []said{{long(500), ""}, {long(70), ""}, {long(400), ""}}, 301, [][2]int{{115, 0}, {70, 0}, {115, 0}}},
-		{"all messages are cut", []said{{long(500), ""}, {long(600), ""}}, 200, [][2]int{{100, 0}, {100, 0}}},
-		{"just enough", []said{{long(500), ""}, {long(600), ""}}, 2 * minMessage, [][2]int{{minMessage, 0}, {minMessage, 0}}},
-		{"not enough", []said{{long(500), ""}, {long(600), ""}}, 2*minMessage - 1, nil},
-		{"less than nothing", []said{{long(500), ""}}, -1, nil},
-		{"short messages are not cut", []said{{long(50), ""}, {long(60), ""}}, 100, nil},
-		{"nothing to say", []said{{}, {}}, 0, [][2]int{{0, 0}, {0, 0}}},
+		{"all fits", []Text{{long(100), long(200)}, {long(10), ""}}, 310, [][2]int{{100, 200}, {10, 0}}},
+		{"the inner trace is cut", []Text{{long(10), long(300)}, {long(10), long(300)}}, 500, [][2]int{{10, 300}, {10, 180}}},
+		{"the inner trace is dropped", []Text{{long(10), long(300)}, {long(10), long(300)}}, 400, [][2]int{{10, 300}, {10, 0}}},
+		{"the outer trace is cut", []Text{{long(10), long(300)}, {long(10), long(300)}}, 220, [][2]int{{10, 200}, {10, 0}}},
+		{"a short inner trace stays", []Text{{long(10), long(300)}, {long(10), long(50)}}, 370, [][2]int{{10, 300}, {10, 50}}},
+		{"the longest message is cut", []Text{{long(500), long(300)}, {long(70), long(300)}, {long(20), ""}}, 300, [][2]int{{210, 0}, {70, 0}, {20, 0}}},
+		{"two messages are cut", []Text{{long(500), ""}, {long(70), ""}, {long(400), ""}}, 301, [][2]int{{115, 0}, {70, 0}, {115, 0}}},
+		{"all messages are cut", []Text{{long(500), ""}, {long(600), ""}}, 200, [][2]int{{100, 0}, {100, 0}}},
+		{"just enough", []Text{{long(500), ""}, {long(600), ""}}, 2 * minMessage, [][2]int{{minMessage, 0}, {minMessage, 0}}},
+		{"not enough", []Text{{long(500), ""}, {long(600), ""}}, 2*minMessage - 1, nil},
+		{"less than nothing", []Text{{long(500), ""}}, -1, nil},
+		{"short messages are not cut", []Text{{long(50), ""}, {long(60), ""}}, 100, nil},
+		{"nothing to say", []Text{{}, {}}, 0, [][2]int{{0, 0}, {0, 0}}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got, fits := cutAll(tc.texts, tc.room)

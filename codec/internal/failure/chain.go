@@ -1,4 +1,4 @@
-package codec
+package failure
 
 import (
 	"strings"
@@ -24,15 +24,15 @@ const (
 	maxCuts = 4
 )
 
-// said is what a link of a failure says, in the form in which all SDKs encode it.
-type said struct {
+// Text is the text of a link of a failure, in the form in which all SDKs encode it.
+type Text struct {
 	Message    string `json:"message"`
 	StackTrace string `json:"stack_trace"`
 }
 
-// failureChain is a failure and those of its links that are to be sealed, the
+// Chain is a failure and those of its links that are to be sealed, the
 // outermost first.
-type failureChain struct {
+type Chain struct {
 	failure *failurepb.Failure
 	links   []*openLink
 }
@@ -41,46 +41,51 @@ type failureChain struct {
 type openLink struct {
 	*failurepb.Failure
 
-	text    said  // what it says in full
-	sealed  *said // what its sealed form says; nil if it has none
+	text    Text  // what it says in full
+	sealed  *Text // what its sealed form says; nil if it has none
 	omitted bool  // it says nothing, since the one around it says it too
 }
 
-// chainOf returns the chain of a failure. A link that is sealed already loses what
+// New returns the chain of a failure, without links.
+func New(f *failurepb.Failure) *Chain { return &Chain{failure: f} }
+
+// ChainOf returns the chain of a failure. A link that is sealed already loses what
 // the SDK's own conversion writes in plaintext beside it.
-func chainOf(failure *failurepb.Failure) *failureChain {
-	c := &failureChain{failure: failure}
+func ChainOf(failure *failurepb.Failure) *Chain {
+	c := New(failure)
 	for link := failure; link != nil; link = link.GetCause() {
-		c.add(link)
+		c.Add(link)
 	}
 	return c
 }
 
-func (c *failureChain) add(link *failurepb.Failure) {
+// Add adds a link whose text is to be sealed.
+func (c *Chain) Add(link *failurepb.Failure) {
 	if link.GetEncodedAttributes() != nil {
-		link.Message, link.StackTrace = encodedMessage, ""
+		link.Message, link.StackTrace = Encoded, ""
 		return
 	}
-	c.links = append(c.links, &openLink{Failure: link, text: said{Message: link.GetMessage(), StackTrace: link.GetStackTrace()}})
+	c.links = append(c.links, &openLink{Failure: link, text: Text{Message: link.GetMessage(), StackTrace: link.GetStackTrace()}})
 }
 
-// withhold puts fixed messages in place of all that the links say.
-func (c *failureChain) withhold(err error) {
+// Withhold puts fixed messages in place of all that the links say.
+func (c *Chain) Withhold(err error) {
 	for _, link := range c.links {
-		link.Message, link.StackTrace, link.EncodedAttributes = unsealable(err), "", nil
+		link.Message, link.StackTrace, link.EncodedAttributes = Unsealable(err), "", nil
 	}
 }
 
-// sealOrWithhold seals what the links say (see seal); where that fails they say why.
-func (c *failureChain) sealOrWithhold(dc converter.DataConverter, limit int) {
+// SealOrWithhold seals the texts of the links, cut so that the failure has at most limit
+// bytes if that is possible; limit 0 is none. If sealing fails, each link says why instead.
+func (c *Chain) SealOrWithhold(dc converter.DataConverter, limit int) {
 	if err := c.seal(dc, limit); err != nil {
-		c.withhold(err)
+		c.Withhold(err)
 	}
 }
 
-// limitOf returns how many bytes of what an activity failed with the server keeps,
+// LimitOf returns how many bytes of what an activity failed with the server keeps,
 // 0 if all of it: what is not retryable goes into the history as it is.
-func limitOf(f *failurepb.Failure) int {
+func LimitOf(f *failurepb.Failure) int {
 	if f.GetApplicationFailureInfo().GetNonRetryable() {
 		return 0
 	}
@@ -89,7 +94,7 @@ func limitOf(f *failurepb.Failure) int {
 
 // seal seals what the links say, cut so that the failure has limit bytes at most,
 // if it has a limit and can have them. On an error nothing is sealed.
-func (c *failureChain) seal(dc converter.DataConverter, limit int) error {
+func (c *Chain) seal(dc converter.DataConverter, limit int) error {
 	if len(c.links) == 0 {
 		return nil
 	}
@@ -108,7 +113,7 @@ func (c *failureChain) seal(dc converter.DataConverter, limit int) error {
 // fit seals the links so that the failure has limit bytes at most, and reports
 // whether there is nothing left to do. What sealing adds depends on rule, KMS and
 // compression, so it is measured.
-func (c *failureChain) fit(dc converter.DataConverter, limit int) (done bool, err error) {
+func (c *Chain) fit(dc converter.DataConverter, limit int) (done bool, err error) {
 	room := limit
 	for try := range maxCuts {
 		links := c.kept()
@@ -135,7 +140,7 @@ func (c *failureChain) fit(dc converter.DataConverter, limit int) (done bool, er
 
 // room returns how many bytes the kept links may say in all, from what they say now.
 // Where it is compressed, a byte less is less than a byte less, so each try asks for twice as much.
-func (c *failureChain) room(limit, try int) (room int) {
+func (c *Chain) room(limit, try int) (room int) {
 	for _, link := range c.kept() {
 		room += jsonSizes(*link.sealed)
 	}
@@ -146,7 +151,7 @@ func (c *failureChain) room(limit, try int) (room int) {
 	return room - over
 }
 
-func (c *failureChain) kept() (out []*openLink) {
+func (c *Chain) kept() (out []*openLink) {
 	for _, link := range c.links {
 		if !link.omitted {
 			out = append(out, link)
@@ -159,7 +164,7 @@ func (c *failureChain) kept() (out []*openLink) {
 // has too, as it is with errors of fmt.Errorf: each costs hundreds of bytes
 // however little it says. The last one stays, which is the cause of it all, and so do
 // those with details. It reports whether there were any.
-func (c *failureChain) omitRepeated() (some bool) {
+func (c *Chain) omitRepeated() (some bool) {
 	around := ""
 	for i, link := range c.kept() {
 		info := link.GetApplicationFailureInfo()
@@ -175,7 +180,7 @@ func (c *failureChain) omitRepeated() (some bool) {
 }
 
 // unlessSealed returns err if nothing is sealed yet. What is, is only too large.
-func (c *failureChain) unlessSealed(err error) error {
+func (c *Chain) unlessSealed(err error) error {
 	if c.links[0].sealed != nil {
 		return nil
 	}
@@ -184,7 +189,7 @@ func (c *failureChain) unlessSealed(err error) error {
 
 // write seals texts into links, all together; those that say so already are left as
 // they are.
-func (c *failureChain) write(dc converter.DataConverter, links []*openLink, texts []said) error {
+func (c *Chain) write(dc converter.DataConverter, links []*openLink, texts []Text) error {
 	var changed []int
 	var values []any
 	for i, link := range links {
@@ -198,13 +203,13 @@ func (c *failureChain) write(dc converter.DataConverter, links []*openLink, text
 	}
 	for n, i := range changed {
 		link := links[i]
-		link.Message, link.StackTrace, link.EncodedAttributes = encodedMessage, "", payloads[n]
+		link.Message, link.StackTrace, link.EncodedAttributes = Encoded, "", payloads[n]
 		link.sealed = &texts[i]
 	}
 	return nil
 }
 
-func textsOf(links []*openLink) (out []said) {
+func textsOf(links []*openLink) (out []Text) {
 	for _, link := range links {
 		out = append(out, link.text)
 	}

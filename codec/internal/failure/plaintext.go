@@ -1,4 +1,4 @@
-package codec
+package failure
 
 import (
 	"slices"
@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/waxseal/waxseal/internal/payloadwalk"
+	"github.com/waxseal/waxseal/kms"
 )
 
 // Under requireSealed a failure says nothing in plaintext, neither on the way in nor on
@@ -22,8 +23,8 @@ import (
 // withheld. The texts with which a server reports timeouts and limits stay: they are
 // fixed, so that the server chooses among them and writes none.
 
-// withheldPlaintext stands in for a text of a failure that is not sealed.
-const withheldPlaintext = "waxseal: this text was not sealed (denied) and is withheld, because the namespace requires it to be (requireSealed)"
+// WithheldPlaintext stands in for a text of a failure that is not sealed.
+const WithheldPlaintext = "waxseal: this text was not sealed (denied) and is withheld, because the namespace requires it to be (requireSealed)"
 
 // serverTexts are the messages of failures that a Temporal server makes itself (server
 // 1.32: common/util.go, components/nexusoperations), and those that the SDK gives to
@@ -50,7 +51,7 @@ var serverTexts = []string{
 
 // isFixedText reports whether a message is one of those that may stand in plaintext.
 func isFixedText(message string) bool {
-	if message == "" || message == encodedMessage || message == withheldPlaintext || isUnsealable(message) {
+	if message == "" || message == Encoded || message == WithheldPlaintext || isUnsealable(message) {
 		return true
 	}
 	if kind, ok := strings.CutPrefix(message, "activity "); ok {
@@ -62,17 +63,17 @@ func isFixedText(message string) bool {
 	return slices.Contains(serverTexts, message)
 }
 
-// withholdPlaintext puts fixed ones in place of the texts and payloads of a failure, and
+// WithholdPlaintext puts fixed ones in place of the texts and payloads of a failure, and
 // of its causes, that are not sealed.
-func withholdPlaintext(f *failurepb.Failure, isSealed func(*commonpb.Payload) bool) error {
+func WithholdPlaintext(f *failurepb.Failure, isSealed func(*commonpb.Payload) bool) error {
 	for link := f; link != nil; link = link.GetCause() {
 		link.StackTrace = ""
 		switch text := link.GetEncodedAttributes(); {
 		case text == nil && isFixedText(link.GetMessage()):
 		case text != nil && isSealed(text):
-			link.Message = encodedMessage
+			link.Message = Encoded
 		default:
-			link.EncodedAttributes, link.Message = nil, withheldPlaintext
+			link.EncodedAttributes, link.Message = nil, WithheldPlaintext
 		}
 	}
 	return payloadwalk.Each(f, func(_ proto.Message, p *commonpb.Payload) error {
@@ -90,35 +91,58 @@ func withholdPlaintext(f *failurepb.Failure, isSealed func(*commonpb.Payload) bo
 func withheldPayload() *commonpb.Payload {
 	return &commonpb.Payload{
 		Metadata: map[string][]byte{converter.MetadataEncoding: []byte(converter.MetadataEncodingJSON)},
-		Data:     []byte(`"` + withheldPlaintext + `"`),
+		Data:     []byte(`"` + WithheldPlaintext + `"`),
 	}
 }
 
-// requirement asks a data converter of this package, which the SDK may have wrapped,
-// whether its namespace refuses plaintext.
-type requirement struct{ sealed bool }
+// Encoded is what the SDK leaves in place of a message that it encoded.
+const Encoded = "Encoded failure"
 
-// requiresSealed reports whether a data converter refuses plaintext.
-func requiresSealed(dc converter.DataConverter) bool {
-	var r requirement
-	return dc.FromPayloads(&commonpb.Payloads{}, &r) == nil && r.sealed
+// Unsealable stands in for a message that could not be sealed because of err. It
+// is plaintext, so of err it tells the class alone: without that, someone whose
+// token expired would see failed workflows and nothing that says why.
+func Unsealable(err error) string {
+	return "waxseal: the failure's message could not be sealed (" + kms.ClassOf(err).String() +
+		") and was withheld; waxseal encode, with this worker's policy file and credentials, tells why"
 }
 
-// answerRequirement fills in a requirement.
-func (d *dataConverter) answerRequirement(valuePtrs []any) bool {
-	if len(valuePtrs) != 1 {
-		return false
+// HasPlaintext reports whether a link of a failure says something in plaintext.
+func HasPlaintext(f *failurepb.Failure) bool {
+	switch {
+	case f.GetStackTrace() != "":
+		return true
+	case f.GetEncodedAttributes() != nil:
+		return f.GetMessage() != Encoded && f.GetMessage() != ""
+	default:
+		return f.GetMessage() != "" && f.GetMessage() != WithheldPlaintext && !isUnsealable(f.GetMessage())
 	}
-	r, ok := valuePtrs[0].(*requirement)
-	if ok {
-		r.sealed = d.requiresSealed()
-	}
+}
+
+// isUnsealable reports whether a message is one that Unsealable made.
+func isUnsealable(message string) bool {
+	_, ok := unsealableClass(message)
 	return ok
 }
 
-// requiresSealed reports whether the converter's namespace refuses plaintext. A replayer has
-// a made-up namespace, and the program's own history.
-func (d *dataConverter) requiresSealed() bool {
-	s := d.codec.site
-	return !s.replay && d.codec.codec.policy.RequiresSealed(s.namespace)
+// unsealableClass returns why the message that Unsealable made a message of was
+// withheld, if it did.
+func unsealableClass(message string) (kms.Class, bool) {
+	if !strings.HasPrefix(message, "waxseal: ") {
+		return 0, false
+	}
+	for _, class := range kms.Classes() {
+		if message == Unsealable(&kms.Error{Class: class}) {
+			return class, true
+		}
+	}
+	return 0, false
+}
+
+// Withheld returns why the message of a link of a failure was withheld, or nil.
+func Withheld(f *failurepb.Failure) error {
+	class, ok := unsealableClass(f.GetMessage())
+	if !ok || f.GetEncodedAttributes() != nil {
+		return nil
+	}
+	return &kms.Error{Class: class, Op: "seal failure", Advice: "waxseal doctor, with this worker's policy file and credentials, tells why"}
 }

@@ -1,4 +1,4 @@
-package codec
+package failure
 
 import (
 	"reflect"
@@ -20,10 +20,10 @@ const (
 	kindFailure  = "f" // short: the server keeps 4 KiB of a pending failure
 )
 
-// markTexts returns payloads, marked if they hold texts of failures.
-func markTexts(payloads []*commonpb.Payload, values ...any) []*commonpb.Payload {
+// MarkTexts returns payloads, marked if they hold texts of failures.
+func MarkTexts(payloads []*commonpb.Payload, values ...any) []*commonpb.Payload {
 	for _, v := range values {
-		if _, text := v.(said); !text {
+		if _, text := v.(Text); !text {
 			return payloads
 		}
 	}
@@ -37,8 +37,8 @@ func markTexts(payloads []*commonpb.Payload, values ...any) []*commonpb.Payload 
 	return marked
 }
 
-// onlyAsText refuses to open the text of a failure as anything else.
-func onlyAsText(opened []*commonpb.Payload, valuePtrs ...any) error {
+// OnlyAsText refuses to open the text of a failure as anything else.
+func OnlyAsText(opened []*commonpb.Payload, valuePtrs ...any) error {
 	for _, p := range opened {
 		if string(p.GetMetadata()[metadataKind]) != kindFailure {
 			continue
@@ -58,7 +58,7 @@ func onlyAsText(opened []*commonpb.Payload, valuePtrs ...any) error {
 // readsText reports whether a text is opened into a value: ours, or the one of the SDK's
 // failure converter, whose type is not exported.
 func readsText(valuePtr any) bool {
-	if _, ours := valuePtr.(*said); ours {
+	if _, ours := valuePtr.(*Text); ours {
 		return true
 	}
 	t := reflect.TypeOf(valuePtr)

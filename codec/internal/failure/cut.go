@@ -1,4 +1,4 @@
-package codec
+package failure
 
 import (
 	"slices"
@@ -17,7 +17,7 @@ const (
 // JSON in all: stack traces to what the messages leave, those inside before those
 // outside; and messages, the longest first, only when there is no stack trace left.
 // It reports false if that leaves less than minMessage of one.
-func cutAll(texts []said, room int) ([]said, bool) {
+func cutAll(texts []Text, room int) ([]Text, bool) {
 	out := slices.Clone(texts)
 	sizes := make([]int, len(out))
 	for i, text := range out {
@@ -30,7 +30,7 @@ func cutAll(texts []said, room int) ([]said, bool) {
 			return nil, false
 		}
 		for i, text := range out {
-			out[i] = said{Message: cut(text.Message, messageMark, limit)}
+			out[i] = Text{Message: cut(text.Message, messageMark, limit)}
 		}
 		return out, true
 	}
@@ -113,7 +113,7 @@ func jsonSizeOf(r rune, n int) int {
 	}
 }
 
-func jsonSizes(texts ...said) (size int) {
+func jsonSizes(texts ...Text) (size int) {
 	for _, text := range texts {
 		size += jsonSize(text.Message) + jsonSize(text.StackTrace)
 	}
