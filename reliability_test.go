@@ -44,7 +44,7 @@ func TestReliabilityCommandProblems(t *testing.T) {
 		"cd e2e && go test -run TestReplayInAnOutage .":        0,
 		"cd e2e && go test -run TestReadmeIsShort .":           1,
 		"GOEXPERIMENT=x go test -run TestWarm -v ./envelope":   0,
-		"WAXSEAL_SOAK=1 go test -run TestAllowance ./envelope": 0,
+		"WAXSEAL_SOAK=1 go test -run TestNothingIsUsedTwice ./envelope": 0,
 	} {
 		if got := commandProblems(t, command, makefile); len(got) != want {
 			t.Errorf("%s: %q", command, got)

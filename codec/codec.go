@@ -161,12 +161,17 @@ func (c *Codec) Decode(ctx context.Context, namespace string, payloads []*common
 	return c.decode(ctx, policy.Facts{Namespace: namespace}, payloads)
 }
 
-// WithAllowance returns a context with which calls ask take for each payload
-// they open whether there is room for so many bytes of plaintext; Encode opens
-// what is sealed already. What there is no room for fails with
-// envelope.ErrAllowance, of Class Internal. See envelope.WithAllowance.
+type roomKey struct{}
+
+// WithAllowance returns a context with which calls pass take on as
+// envelope.Item.Room of each payload they open; Encode opens what is sealed already.
 func WithAllowance(ctx context.Context, take func(size int) bool) context.Context {
-	return envelope.WithAllowance(ctx, take)
+	return context.WithValue(ctx, roomKey{}, take)
+}
+
+func roomOf(ctx context.Context) func(size int) bool {
+	room, _ := ctx.Value(roomKey{}).(func(size int) bool)
+	return room
 }
 
 // withDeadline bounds a call whose caller did not.

@@ -55,7 +55,7 @@ func (c *Codec) decodeAt(ctx context.Context, facts policy.Facts, at place, payl
 			continue
 		}
 		items = append(items, envelope.Item{
-			Envelope: p.GetData(), KeyIDs: out[i].KeyIDs, Reader: facts.Namespace,
+			Envelope: p.GetData(), KeyIDs: out[i].KeyIDs, Reader: facts.Namespace, Room: roomOf(ctx),
 			Accept: func(claims envelope.Claims) error {
 				if err := c.accept(facts.Namespace, claims.Namespace); err != nil {
 					return err

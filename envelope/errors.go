@@ -14,6 +14,14 @@ var ErrNotConfigured = errors.New("envelope: sealed under a key that is not conf
 // ErrClosed is in the chain of errors from a Sealer or Opener that was closed.
 var ErrClosed = errors.New("envelope: closed")
 
+// ErrNoRoom is in the chain of the error, of Class Internal, for an envelope
+// whose plaintext Item.Room refused.
+var ErrNoRoom = errors.New("envelope: no room for the plaintext")
+
+func errNoRoom() error {
+	return openError(kms.Internal, "", "the plaintexts together are larger than the caller has room for", "open fewer at a time", ErrNoRoom)
+}
+
 func openError(class kms.Class, keyID, detail, advice string, cause error) error {
 	return &kms.Error{Class: class, Op: "open envelope", KeyID: keyID, Detail: detail, Advice: advice, Err: cause}
 }

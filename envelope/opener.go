@@ -73,10 +73,16 @@ type Item struct {
 	// Reader is the namespace that the envelope is opened in, empty where that is not
 	// known. OpenerConfig.Keys decides by it, nothing else does.
 	Reader string
-	// Accept, if set, is asked once the envelope is parsed and before any key is:
-	// an error refuses it. The claims are not yet proven then; an envelope whose
-	// claims were altered fails later, whatever Accept said.
+	// Accept, if set, is called once the envelope is parsed and before any KEK is
+	// looked for: an error refuses the envelope. The claims are not proven at that
+	// point; an envelope whose claims were altered fails later.
 	Accept func(Claims) error
+	// Room, if set, reports whether the caller has room for a plaintext of size
+	// bytes. After one refusal Open decompresses no further item that has a Room: each
+	// fails with ErrNoRoom. An envelope of a kilobyte can hold format.MaxPlaintext
+	// bytes, so a caller that opens what strangers send gives all items one Room that
+	// adds up. One Open never calls it concurrently.
+	Room func(size int) bool
 }
 
 // Opened is the outcome for one Item: the plaintext, or an error.
@@ -183,16 +189,17 @@ func (o *Opener) Open(ctx context.Context, items ...Item) []Opened {
 func (o *Opener) open(ctx context.Context, items []Item, keyOnly bool) []Opened {
 	out := make([]Opened, len(items))
 	parsed := make([]*opening, 0, len(items))
+	full := new(bool)
 	for i := range items {
 		if p := prepare(&items[i], &out[i]); p != nil {
-			p.keyOnly = keyOnly
+			p.keyOnly, p.full = keyOnly, full
 			parsed = append(parsed, p)
 		}
 	}
 	o.findKeys(ctx, parsed)
 	var pending []*opening
 	for _, p := range parsed {
-		if !p.done && !o.fromCache(ctx, p) {
+		if !p.done && !o.fromCache(p) {
 			pending = append(pending, p)
 		}
 	}
@@ -218,7 +225,7 @@ func prepare(item *Item, out *Opened) *opening {
 			return nil
 		}
 	}
-	p := &opening{out: out, env: env, ec: out.Claims.EncryptionContext(), wanted: Wanted{Namespace: out.Claims.Namespace, Reader: item.Reader}}
+	p := &opening{out: out, env: env, room: item.Room, ec: out.Claims.EncryptionContext(), wanted: Wanted{Namespace: out.Claims.Namespace, Reader: item.Reader}}
 	for _, id := range out.KeyIDs {
 		id, _ = kms.SplitVersionedID(id)
 		p.wanted.KEKs = append(p.wanted.KEKs, id)
@@ -257,22 +264,22 @@ func recipientKeyIDs(env *format.Envelope, outside []string) ([]string, error) {
 }
 
 // finish turns what was decrypted into the plaintext.
-func (o *Opener) finish(ctx context.Context, env *format.Envelope, plaintext []byte, err error) ([]byte, error) {
-	if err != nil {
+func (o *Opener) finish(p *opening, decrypted []byte, err error) ([]byte, error) {
+	compression := p.env.Header.Compression
+	switch {
+	case err != nil:
 		return nil, corrupt(err.Error(), err)
-	}
-	if env.Header.Compression == format.CompressionNone && len(plaintext) > o.cfg.MaxPlaintext {
+	case compression == format.CompressionNone && len(decrypted) > o.cfg.MaxPlaintext:
 		return nil, corrupt("the plaintext is larger than allowed", nil)
+	case p.room != nil && *p.full:
+		clear(decrypted)
+		return nil, errNoRoom()
 	}
-	allowed := allowanceOf(ctx)
-	if allowed.isSpent() {
+	plaintext, err := o.expander.expand(decrypted, compression)
+	if err == nil && p.room != nil && !p.room(len(plaintext)) {
+		*p.full = true
 		clear(plaintext)
 		return nil, errNoRoom()
 	}
-	out, err := o.expander.expand(plaintext, env.Header.Compression)
-	if err == nil && !allowed.allows(len(out)) {
-		clear(out)
-		return nil, errNoRoom()
-	}
-	return out, err
+	return plaintext, err
 }

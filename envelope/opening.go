@@ -2,7 +2,6 @@ package envelope
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -32,6 +31,10 @@ type opening struct {
 	done   bool
 	// keyOnly says that the data key is wanted, and no plaintext.
 	keyOnly bool
+	// room is that of the Item. full is set once any Room refused a plaintext; the
+	// openings of one Open share it, and only the caller's goroutine uses it.
+	room func(size int) bool
+	full *bool
 
 	// stale is a data key past its fresh lifetime, for want of a better one.
 	stale    *cache.Ref[*dataKey]
@@ -70,7 +73,7 @@ func (p *opening) choose(found Found) {
 
 // fromCache opens p with a data key that is fresh in the cache, whichever
 // recipient it came from, and reports whether p is done.
-func (o *Opener) fromCache(ctx context.Context, p *opening) bool {
+func (o *Opener) fromCache(p *opening) bool {
 	all := p.left
 	p.left = nil
 	for i, c := range all {
@@ -79,7 +82,7 @@ func (o *Opener) fromCache(ctx context.Context, p *opening) bool {
 			p.left = append(p.left, c)
 			continue
 		}
-		if o.use(ctx, p, c, ref) {
+		if o.use(p, c, ref) {
 			return true
 		}
 		if i == len(all)-1 && len(p.left) == 0 {
@@ -109,7 +112,7 @@ func availableFirst(all []candidate) []candidate {
 
 // use tries a data key on p, releases it, and reports whether p is done: not if
 // the envelope does not commit to that key.
-func (o *Opener) use(ctx context.Context, p *opening, c candidate, ref *cache.Ref[*dataKey]) bool {
+func (o *Opener) use(p *opening, c candidate, ref *cache.Ref[*dataKey]) bool {
 	defer ref.Release()
 	key := ref.Value()
 	if p.keyOnly && p.env.CommitsTo(key.b[:]) {
@@ -120,7 +123,7 @@ func (o *Opener) use(ctx context.Context, p *opening, c candidate, ref *cache.Re
 	plaintext, err := p.env.Open(key.b[:])
 	if !errors.Is(err, format.ErrCommitment) {
 		key.proven.Store(true)
-		plaintext, err = o.finish(ctx, p.env, plaintext, err)
+		plaintext, err = o.finish(p, plaintext, err)
 		p.settle(plaintext, err)
 		return true
 	}

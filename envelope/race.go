@@ -181,7 +181,7 @@ func (r *race) try(p *opening, c candidate, got cache.Outcome[*dataKey], first s
 		p.stale.Release()
 		p.stale, p.staleOne = got.Ref, c
 	case got.Err == nil:
-		r.opener.use(r.ctx, p, c, got.Ref)
+		r.opener.use(p, c, got.Ref)
 	case r.ctx.Err() != nil && p.stale != nil:
 		r.useStale(p)
 	case r.ctx.Err() != nil && r.outlasted(p, c):
@@ -202,7 +202,7 @@ func (r *race) outlasted(p *opening, c candidate) bool {
 		return false // it was not even asked
 	}
 	ref := r.opener.cache.Stale(c.id)
-	return ref != nil && r.opener.use(r.ctx, p, c, ref)
+	return ref != nil && r.opener.use(p, c, ref)
 }
 
 // impatient is called when l has had its time: it opens with stale data keys what
@@ -230,7 +230,7 @@ func (r *race) impatient(l *lookup) []*opening {
 func (r *race) useStale(p *opening) {
 	ref := p.stale
 	p.stale = nil
-	if !r.opener.use(r.ctx, p, p.staleOne, ref) && len(p.left) == 0 && len(p.asked) == 0 {
+	if !r.opener.use(p, p.staleOne, ref) && len(p.left) == 0 && len(p.asked) == 0 {
 		p.fail()
 	}
 }

@@ -374,7 +374,7 @@ func TestDecodeIsBounded(t *testing.T) {
 	a.out = &out
 	d := decoder{app: a, keys: source{app: a, dataDir: dir}, room: 700_000}
 	err := d.decode(t.Context(), sealed.Bytes())
-	if code := exitCode(err); code != exitPartly || !errors.Is(err, envelope.ErrAllowance) {
+	if code := exitCode(err); code != exitPartly || !errors.Is(err, envelope.ErrNoRoom) {
 		t.Errorf("got %d, %v", code, err)
 	}
 	if n := strings.Count(out.String(), payload); n != 2 {

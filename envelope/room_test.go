@@ -9,19 +9,22 @@ import (
 	"github.com/waxseal/waxseal/kms/kmstest"
 )
 
-func TestAllowance(t *testing.T) {
+func TestRoom(t *testing.T) {
 	key := kmstest.NewFake("a")
 	large := string(make([]byte, 1<<20))
 	sealed := mustSeal(t, newSealer(t, envelope.SealerConfig{Compress: true}, key), claims, "x", large, large, large, "y")
 	o := newOpener(t, nil, key)
 	var asked []int
 	left := 1<<20 + 1
-	ctx := envelope.WithAllowance(t.Context(), func(size int) bool {
-		asked = append(asked, size)
-		left -= size
-		return left >= 0
-	})
-	for i, got := range o.Open(ctx, items(sealed...)...) {
+	bounded := items(sealed...)
+	for i := range bounded {
+		bounded[i].Room = func(size int) bool {
+			asked = append(asked, size)
+			left -= size
+			return left >= 0
+		}
+	}
+	for i, got := range o.Open(t.Context(), bounded...) {
 		if i < 2 {
 			if got.Err != nil {
 				t.Errorf("item %d: %v", i, got.Err)
@@ -29,7 +32,7 @@ func TestAllowance(t *testing.T) {
 			continue
 		}
 		wantClass(t, got.Err, kms.Internal)
-		if !errors.Is(got.Err, envelope.ErrAllowance) || got.Plaintext != nil {
+		if !errors.Is(got.Err, envelope.ErrNoRoom) || got.Plaintext != nil {
 			t.Errorf("item %d: %d bytes, %v", i, len(got.Plaintext), got.Err)
 		}
 	}
@@ -38,7 +41,7 @@ func TestAllowance(t *testing.T) {
 	}
 	for i, got := range o.Open(t.Context(), items(sealed...)...) {
 		if got.Err != nil {
-			t.Errorf("item %d without an allowance: %v", i, got.Err)
+			t.Errorf("item %d without a Room: %v", i, got.Err)
 		}
 	}
 }
