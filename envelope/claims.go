@@ -10,18 +10,17 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// namespaceClaim is the name under which the namespace stands in the
-// encryption context; package format lets no further claim take it.
+// namespaceClaim is the namespace's name in the encryption context. Package format
+// reserves it.
 const namespaceClaim = "namespace"
 
-// Claims are facts that travel in the envelope in plaintext but authenticated,
-// and that the KMS binds to the data key as its encryption context.
+// Claims are plaintext but authenticated facts in the envelope, which the KMS binds to
+// the data key as its encryption context.
 type Claims struct {
-	// Namespace is required: who may open the envelope is decided on it.
+	// Namespace is required: authorization to open is decided on it.
 	Namespace string
-	// Others are further claims by name. They are recorded, and so need to be
-	// few and short; a value that differs from payload to payload keeps payloads
-	// from sharing a data key.
+	// Others are further claims by name, few and short. Payloads with different values
+	// share no data key.
 	Others map[string]string
 }
 
@@ -37,7 +36,7 @@ func ClaimsOf(h format.Header) Claims {
 	return c
 }
 
-// header returns the claims as the format writes them, checked.
+// header returns the claims in the form of package format, validated.
 func (c Claims) header(compression format.Compression) (format.Header, error) {
 	h := format.Header{Namespace: c.Namespace, Compression: compression}
 	for name, value := range c.Others {
@@ -50,10 +49,9 @@ func (c Claims) header(compression format.Compression) (format.Header, error) {
 	return h, nil
 }
 
-// EncryptionContext returns the claims as the KMS binds them to the data key:
-// AWS KMS's encryption context, the additional authenticated data of the others.
-// It is injective: Namespace is never empty and no other claim has its name. The
-// result is the caller's.
+// EncryptionContext returns a new map of the claims as the KMS binds them to the data
+// key: AWS KMS's encryption context, the additional authenticated data of the others.
+// It is injective: Namespace is never empty and no other claim has its name.
 func (c Claims) EncryptionContext() kms.Context {
 	ec := make(kms.Context, 1+len(c.Others))
 	maps.Copy(ec, c.Others)

@@ -10,11 +10,10 @@ import (
 	"github.com/waxseal/waxseal/envelope/format"
 )
 
-// encoder returns the one zstd encoder of the process. It holds about 1.3 MiB for
-// each of GOMAXPROCS compressions at a time, from its first use on; a caller beyond
-// those waits for the CPU either way. An encoder in each Sealer would hold as much
-// for each of thousands of namespaces. EncodeAll starts no goroutine, so there is
-// nothing to close.
+// encoder returns the zstd encoder of the process. From its first use on it holds
+// about 1.3 MiB for each of GOMAXPROCS concurrent compressions; one encoder for each
+// Sealer would hold that for each of thousands of namespaces. EncodeAll starts no
+// goroutine, so there is nothing to close.
 var encoder = sync.OnceValues(func() (*zstd.Encoder, error) {
 	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedDefault))
 	if err != nil {
@@ -23,8 +22,7 @@ var encoder = sync.OnceValues(func() (*zstd.Encoder, error) {
 	return enc, nil
 })
 
-// squeeze returns the smaller of plaintext and its compressed form, which is one
-// Zstandard frame. It is safe for concurrent use: EncodeAll is.
+// squeeze returns the smaller of plaintext and its compressed form, one Zstandard frame.
 func squeeze(enc *zstd.Encoder, plaintext []byte) ([]byte, format.Compression) {
 	out := enc.EncodeAll(plaintext, make([]byte, 0, len(plaintext)/2))
 	if len(out) >= len(plaintext) {
@@ -33,16 +31,14 @@ func squeeze(enc *zstd.Encoder, plaintext []byte) ([]byte, format.Compression) {
 	return out, format.CompressionZstd
 }
 
-// expander decompresses plaintext after it is opened. It is safe for concurrent
-// use: DecodeAll is. It starts no goroutine, so there is nothing to close, and an
-// expander in use is never closed.
+// expander decompresses plaintext after it is opened. DecodeAll is safe for
+// concurrent use and starts no goroutine, so there is nothing to close.
 type expander struct {
 	dec          *zstd.Decoder
 	maxPlaintext int
 }
 
-// minDecoderMemory is the least to give the decoder, whose limit counts the
-// window too, and that is larger than a small plaintext.
+// minDecoderMemory is the least limit for the decoder, which counts the window too.
 const minDecoderMemory = 64 << 10
 
 // newExpander returns an expander whose output never exceeds maxPlaintext bytes,
@@ -57,7 +53,7 @@ func newExpander(maxPlaintext int) (*expander, error) {
 	return &expander{dec: dec, maxPlaintext: maxPlaintext}, nil
 }
 
-// expand returns the plaintext that b is a form of. Its errors are Corrupt.
+// expand returns the plaintext of b. Its errors are Corrupt.
 func (x *expander) expand(b []byte, how format.Compression) ([]byte, error) {
 	switch how {
 	case format.CompressionNone:

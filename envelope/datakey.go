@@ -15,8 +15,8 @@ import (
 // so that there is one copy to wipe.
 type dataKey struct {
 	b [kms.DataKeySize]byte
-	// proven is set once an envelope committed to the key: then it is the one that
-	// was wrapped, and an envelope that does not commit to it lies.
+	// proven is set once an envelope committed to the key. Then it is the key that was
+	// wrapped, and an envelope that does not commit to it is forged.
 	proven atomic.Bool
 }
 
@@ -38,8 +38,8 @@ func dataKeyFrom(b []byte) (k *dataKey) {
 
 func (k *dataKey) clone() *dataKey { return dataKeyFrom(k.b[:]) }
 
-// wipe zeroes the key. What its use left elsewhere package erase sees to;
-// docs/threat-model.md says how far that goes.
+// wipe zeroes the key. Package erase clears the traces of its use, as far as
+// docs/threat-model.md says.
 func (k *dataKey) wipe() { clear(k.b[:]) }
 
 func (*dataKey) String() string               { return "[redacted]" }
@@ -47,8 +47,8 @@ func (*dataKey) GoString() string             { return "[redacted]" }
 func (*dataKey) LogValue() slog.Value         { return slog.StringValue("[redacted]") }
 func (*dataKey) MarshalText() ([]byte, error) { return []byte("[redacted]"), nil }
 
-// cacheKey names an unwrapped data key: SHA-256 over everything that decides
-// what the KMS would answer, each part preceded by its length.
+// cacheKey names an unwrapped data key: SHA-256 over all that decides the KMS's
+// answer, each part preceded by its length.
 type cacheKey [sha256.Size]byte
 
 func cacheKeyOf(kek kek, blob, associatedData []byte) cacheKey {

@@ -7,11 +7,11 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// ErrNotConfigured is in the chain of the error for an envelope none of whose
-// keys the caller configured, for its namespace at least. No KMS has been called.
+// ErrNotConfigured is in the chain of the error for an envelope if the caller
+// configured none of its keys for its namespace. No KMS was called.
 var ErrNotConfigured = errors.New("envelope: sealed under a key that is not configured")
 
-// ErrClosed is in the chain of errors from a Sealer or Opener that was closed.
+// ErrClosed is in the chain of errors from a closed Sealer or Opener.
 var ErrClosed = errors.New("envelope: closed")
 
 // ErrNoRoom is in the chain of the error, of Class Internal, for an envelope
@@ -30,9 +30,9 @@ func corrupt(detail string, cause error) error {
 	return openError(kms.Corrupt, "", detail, "the envelope was altered or cut short; fetch it again from where it is stored", cause)
 }
 
-// callerGaveUp turns the error of a caller's own context into one with a Class. It
-// names the KEK that was waited for, if there is one: whose caller has less time
-// than the KEK's own timeouts would learn of it by no other error.
+// callerGaveUp is the error for the end of the caller's context. It names the pending
+// KEK, if there is one: a caller with less time than the KEK's timeouts sees no other
+// error of that KEK.
 func callerGaveUp(ctx context.Context, op, keyID string) error {
 	return &kms.Error{Class: kms.Canceled, Op: op, KeyID: keyID, Detail: "the caller gave up", Err: context.Cause(ctx)}
 }

@@ -18,7 +18,7 @@ func TestPutOutWipesWhenTheLastIsRefused(t *testing.T) {
 		t.Run(class.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var made []*sealingKey
-				p := &pool{hand: hand{limits: DataKeyLimits{SealGrace: time.Hour}.withDefaults()}, background: func(f func()) { go f() }}
+				p := &pool{stock: stock{limits: DataKeyLimits{SealGrace: time.Hour}.withDefaults()}, background: func(f func()) { go f() }}
 				p.wrap = func(n int, _ *pending) ([]*sealingKey, error) {
 					<-time.After(time.Second)
 					if len(made) > 0 {
@@ -42,7 +42,7 @@ func TestPutOutWipesWhenTheLastIsRefused(t *testing.T) {
 					}()
 					synctest.Wait()
 				}
-				p.putOut()
+				p.evict()
 				cancel()
 				<-time.After(time.Minute)
 				synctest.Wait()

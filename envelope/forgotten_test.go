@@ -88,8 +88,8 @@ func TestNobodyIsForgotten(t *testing.T) {
 				t.Errorf("seed %d: %d payloads were sealed, %d data keys of %d are wiped", seed, served, n, len(seen))
 			}
 			for p := range pools {
-				if n := len(p.hand.fresh) + len(p.hand.aged); n > 0 || len(p.line) > 0 {
-					t.Errorf("seed %d: a pool has %d data keys left, and %d in line", seed, n, len(p.line))
+				if n := len(p.stock.fresh) + len(p.stock.aged); n > 0 || len(p.queue) > 0 {
+					t.Errorf("seed %d: a pool has %d data keys left, and %d in line", seed, n, len(p.queue))
 				}
 			}
 		})

@@ -5,7 +5,6 @@ import (
 	"errors"
 )
 
-// errFrame is the error for bytes that are not one Zstandard frame and nothing else.
 var errFrame = errors.New("envelope: not exactly one Zstandard frame")
 
 // The parts of a Zstandard frame (RFC 8878, 3.1.1) that say where it ends.
@@ -27,12 +26,10 @@ const (
 )
 
 // checkFrame returns errFrame unless b is exactly one Zstandard frame without a
-// dictionary ID. It reads headers only and allocates nothing: whether the blocks
-// decompress is for the decoder to find out.
+// dictionary ID. It reads headers only; the decoder checks the blocks.
 //
-// The check is necessary because decoders accept more: they concatenate frames
-// and skip the content of skippable ones, so that one plaintext would have many
-// forms, and bytes that a reader never sees.
+// Decoders accept more: they concatenate frames and ignore the content of skippable
+// ones. Then one plaintext would have many forms, with bytes that no reader sees.
 func checkFrame(b []byte) error {
 	if len(b) < frameHeaderLeast || binary.LittleEndian.Uint32(b) != frameMagic {
 		return errFrame
@@ -58,8 +55,8 @@ func checkFrame(b []byte) error {
 	return nil
 }
 
-// headerRest is the size of the frame header behind its descriptor: window
-// descriptor and content size.
+// headerRest is the size of window descriptor and content size, which follow the
+// descriptor.
 func headerRest(descriptor byte) int {
 	single := descriptor&descriptorSingle != 0
 	size := 1 << (descriptor >> descriptorSizeShift) // of the content size field: 1, 2, 4 or 8
@@ -82,7 +79,7 @@ func blockSize(b []byte, at int) (size int, last bool) {
 	size = blockHeaderSize
 	switch header >> 1 & 3 {
 	case blockRLE:
-		size++ // one byte that repeats as often as the header says
+		size++ // one byte, repeated
 	case blockRaw, blockCompressed:
 		size += header >> 3
 	default:

@@ -6,12 +6,11 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// Wanted is an envelope that needs a KEK to open it. All of it but Reader is what the
-// envelope says, and may be an attacker's choice.
+// Wanted is an envelope that needs a KEK. An attacker may have chosen Namespace and KEKs.
 type Wanted struct {
 	// Namespace is what the envelope claims.
 	Namespace string
-	// Reader is that of the Item.
+	// Reader is Item.Reader.
 	Reader string
 	// KEKs are the IDs of the recipients' KEKs, in order, without versions.
 	KEKs []string
@@ -19,11 +18,10 @@ type Wanted struct {
 
 // Found is the answer to a Wanted.
 type Found struct {
-	// Keys are the KEKs that may be called for the envelope. Those whose ID is none of
-	// Wanted.KEKs are passed over.
+	// Keys are the KEKs that may be called for the envelope. Those with an ID not among
+	// Wanted.KEKs are ignored.
 	Keys []kms.Key
-	// Err says why there is not all of Keys. Keys are tried all the same, and Err counts as
-	// the error of one more recipient.
+	// Err says why Keys is incomplete. It counts as the error of one more recipient.
 	Err error
 }
 
@@ -38,7 +36,7 @@ func StaticKeys(keys ...kms.Key) func(context.Context, []Wanted) []Found {
 	}
 }
 
-// kek names a KEK: by what is recorded, and by its location where two KMSs may each
+// kek names a KEK: by the recorded ID, and by its location, since two KMSs may each
 // have a key with that ID.
 type kek struct{ id, location string }
 

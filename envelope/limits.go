@@ -6,53 +6,43 @@ import (
 	"time"
 )
 
-// How far one data key may be shared at most. With a fresh 128-bit salt for
-// each payload the derived payload keys do not collide long before these
-// bounds (birthday bound near 2^64 payloads); what the bounds limit is how
-// much one leaked data key opens.
+// How far one data key may be shared at most. The bounds limit how much one leaked
+// data key opens. Its payload keys collide much later: each has a fresh 128-bit salt
+// (birthday bound near 2^64 payloads).
 const (
 	MaxPayloadsPerDataKey = 1_000_000
 	MaxDataKeyAge         = time.Hour
 	MaxBytesPerDataKey    = 64 << 30
-	// MaxSealGrace is as long as a data key may seal at all, and as long as one that
-	// was unwrapped serves past its fresh lifetime (DefaultStale): what is sealed in an
-	// outage after that could not even be opened again here until its end.
+	// MaxSealGrace equals DefaultStale: past that, not even this process could open
+	// what it seals in an outage until the KMS is back.
 	MaxSealGrace = time.Hour
 )
 
-// Defaults of DataKeyLimits.
-const (
-	DefaultPayloadsPerDataKey = 1
-	DefaultDataKeyAge         = 5 * time.Minute
-)
-
-// DataKeyLimits says when a data key has sealed enough and a new one is made,
-// whichever comes first. Zero fields but SealGrace take the defaults: a data
-// key of its own for every payload.
+// DataKeyLimits says when a data key has sealed enough and a new one is made: at the
+// first limit reached. The zero value is one data key for each payload.
 type DataKeyLimits struct {
-	// MaxPayloads is how many payloads one data key seals, 1 to 1,000,000.
+	// MaxPayloads is how many payloads one data key seals, 1 to 1,000,000; 1 if zero.
 	MaxPayloads int
-	// MaxAge is how long a data key seals after it was wrapped, up to 1 h.
+	// MaxAge is how long a data key seals after it was wrapped, up to 1 h; 5 min if zero.
 	MaxAge time.Duration
-	// MaxBytes is how many plaintext bytes one data key seals, up to 64 GiB. A
-	// single payload larger than this still gets a data key, of its own.
+	// MaxBytes is how many plaintext bytes one data key seals, up to 64 GiB, which is
+	// also the default. A single larger payload gets a data key that seals nothing else.
 	MaxBytes int64
-	// SealGrace is how much longer than MaxAge a data key in hand seals while the KMS
-	// is unavailable or throttling and so gives no new one, up to 1 h; zero is not at
-	// all. Neither MaxPayloads nor MaxBytes is ever exceeded for it: what it gives is what
-	// is left of the data keys in hand, one payload each for up to 256 that wait
-	// wrapped ahead of need if MaxPayloads is 1. A data key that lacks a recipient has
-	// no grace. A KMS that answers Denied, Disabled or NotFound ends it at once, and with
-	// it all data keys in hand of that encryption context.
+	// SealGrace is how much longer than MaxAge a data key seals while the KMS is
+	// unavailable or throttles and so gives no new one, up to 1 h; zero turns it off.
+	// MaxPayloads and MaxBytes still hold, so grace lasts as far as the data keys that
+	// are ready: one payload each for up to 256 if MaxPayloads is 1. A data key that
+	// lacks a recipient has no grace. Denied, Disabled or NotFound from the KMS ends it
+	// at once and wipes all data keys of that encryption context.
 	SealGrace time.Duration
 }
 
 func (l DataKeyLimits) withDefaults() DataKeyLimits {
 	if l.MaxPayloads == 0 {
-		l.MaxPayloads = DefaultPayloadsPerDataKey
+		l.MaxPayloads = 1
 	}
 	if l.MaxAge == 0 {
-		l.MaxAge = DefaultDataKeyAge
+		l.MaxAge = 5 * time.Minute
 	}
 	if l.MaxBytes == 0 {
 		l.MaxBytes = MaxBytesPerDataKey

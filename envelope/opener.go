@@ -11,42 +11,43 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// Defaults of OpenerConfig.
 const (
-	DefaultCacheEntries  = 10_000
-	DefaultFresh         = 5 * time.Minute
+	// DefaultStale and DefaultUnwrapTimeout are those of OpenerConfig.
 	DefaultStale         = time.Hour
 	DefaultUnwrapTimeout = 10 * time.Second
-	// DefaultFailoverAfter is many times what a healthy KMS takes, and leaves a
+
+	defaultCacheEntries = 10_000
+	defaultFresh        = 5 * time.Minute
+	// defaultFailoverAfter is many times what a healthy KMS takes, and leaves a
 	// caller with a few seconds time for the next recipient.
-	DefaultFailoverAfter = time.Second
+	defaultFailoverAfter = time.Second
 	// negativeFor is how long a failed unwrap is remembered, so that a burst of
-	// readers of one bad envelope asks the KMS once.
+	// readers of one bad envelope calls the KMS once.
 	negativeFor = 5 * time.Second
 	// cacheJitter spreads the refreshes of data keys that were cached together.
 	cacheJitter = 0.1
 )
 
-// OpenerConfig says how an Opener opens. Keys is required.
+// OpenerConfig says how an Opener opens.
 type OpenerConfig struct {
-	// Keys returns the KEKs that may be called for each envelope, in order. Open calls
-	// it once, with all envelopes that may need one. Keys must answer from
-	// configuration alone: what a Wanted says may be forged. StaticKeys returns one for
+	// Keys is required. It returns the KEKs that may be called for each envelope, in
+	// order. Open calls it once, with all envelopes that may need one. Keys must answer
+	// from configuration alone, since a Wanted may be forged. StaticKeys returns one for
 	// programs whose KEKs are the same for all envelopes.
 	Keys func(ctx context.Context, wanted []Wanted) []Found
-	// CacheEntries is how many unwrapped data keys are kept, DefaultCacheEntries if zero.
+	// CacheEntries is how many unwrapped data keys are kept; 10,000 if zero.
 	CacheEntries int
-	// Fresh is how long a data key serves without asking the KMS again, ±10 %,
-	// DefaultFresh if zero. Revoking a KEK bites within this time.
+	// Fresh is how long a data key serves without another KMS call, ±10 %; 5 min if
+	// zero. Revoking a KEK takes effect within this time.
 	Fresh time.Duration
-	// Stale is how much longer it serves while the KMS is unavailable or
-	// throttling; DefaultStale if zero, off if negative.
+	// Stale is how much longer it serves while the KMS is unavailable or throttles;
+	// DefaultStale if zero, off if negative.
 	Stale time.Duration
-	// UnwrapTimeout bounds one unwrap of a batch, DefaultUnwrapTimeout if zero.
+	// UnwrapTimeout bounds one unwrap of a batch; DefaultUnwrapTimeout if zero.
 	UnwrapTimeout time.Duration
-	// FailoverAfter is how long one recipient's KEK may take before the next one's
-	// is asked as well, DefaultFailoverAfter if zero; no more than half of what is left
-	// until the caller's deadline. One that fails is followed at once.
+	// FailoverAfter is how long one recipient's KEK may take before the next one is
+	// called as well; 1 s if zero, and no more than half of what is left until the
+	// caller's deadline. After a failure the next one is called at once.
 	FailoverAfter time.Duration
 	// MaxPlaintext bounds a plaintext in bytes after decompression,
 	// format.MaxPlaintext if zero.
@@ -55,8 +56,8 @@ type OpenerConfig struct {
 	Hooks cache.Hooks
 }
 
-// Opener opens envelopes. It is safe for concurrent use. It keeps unwrapped
-// data keys in a cache; Close wipes them.
+// Opener opens envelopes through a cache of unwrapped data keys, which Close wipes.
+// It is safe for concurrent use.
 type Opener struct {
 	cfg      OpenerConfig
 	expander *expander
@@ -67,11 +68,11 @@ type Opener struct {
 type Item struct {
 	// Envelope is what Sealer.Seal returned.
 	Envelope []byte
-	// KeyIDs name the recipients' keys, in order, where the envelope leaves that
-	// to its container; nil otherwise.
+	// KeyIDs name the recipients' keys, in order, if the container and not the envelope
+	// names them; nil otherwise.
 	KeyIDs []string
-	// Reader is the namespace that the envelope is opened in, empty where that is not
-	// known. OpenerConfig.Keys decides by it, nothing else does.
+	// Reader is the namespace that the envelope is opened in, empty if unknown. Only
+	// OpenerConfig.Keys uses it.
 	Reader string
 	// Accept, if set, is called once the envelope is parsed and before any KEK is
 	// looked for: an error refuses the envelope. The claims are not proven at that
@@ -100,12 +101,12 @@ func NewOpener(cfg OpenerConfig) (*Opener, error) {
 	if cfg.Keys == nil {
 		return nil, errors.New("envelope: new opener: Keys is required")
 	}
-	cfg.CacheEntries = orDefault(cfg.CacheEntries, DefaultCacheEntries)
-	cfg.Fresh = orDefault(cfg.Fresh, DefaultFresh)
+	cfg.CacheEntries = orDefault(cfg.CacheEntries, defaultCacheEntries)
+	cfg.Fresh = orDefault(cfg.Fresh, defaultFresh)
 	cfg.Stale = max(orDefault(cfg.Stale, DefaultStale), 0)
 	cfg.UnwrapTimeout = orDefault(cfg.UnwrapTimeout, DefaultUnwrapTimeout)
 	cfg.MaxPlaintext = orDefault(cfg.MaxPlaintext, format.MaxPlaintext)
-	cfg.FailoverAfter = orDefault(cfg.FailoverAfter, DefaultFailoverAfter)
+	cfg.FailoverAfter = orDefault(cfg.FailoverAfter, defaultFailoverAfter)
 	if cfg.FailoverAfter < 0 {
 		return nil, errors.New("envelope: new opener: FailoverAfter must not be negative")
 	}
@@ -151,41 +152,39 @@ func verdict(err error) cache.Verdict {
 	}
 }
 
-// learn puts a data key that was just wrapped into the cache.
-func (o *Opener) learn(kek kek, blob []byte, ec kms.Context, key *dataKey) {
+// remember puts a data key that was just wrapped into the cache.
+func (o *Opener) remember(kek kek, blob []byte, ec kms.Context, key *dataKey) {
 	own := key.clone()
 	own.proven.Store(true)
 	o.cache.Put(cacheKeyOf(kek, blob, ec.AssociatedData()), own).Release()
 }
 
-// Close cancels unwraps under way, waits for them and wipes the cache.
+// Close cancels unwraps under way, waits for them, and wipes the cache.
 func (o *Opener) Close() { o.cache.Close() }
 
-// Open opens each item: one Opened for each, in order, each with an error of
-// its own. Distinct data keys that are not cached are unwrapped together, one
-// call for each KEK and encryption context.
+// Open opens each item and returns one Opened for each, in order. It unwraps data
+// keys that are not cached together, with one call for each KEK and encryption context.
 //
-// An envelope has one candidate for each KEK: of several recipients of one KEK, the
-// first. No Sealer makes such envelopes, and no forger has one KEK called several times.
+// An envelope opens without a KMS if the data key of any recipient is fresh in the
+// cache. Otherwise Open tries the recipients in order, but last those whose KEK is a
+// kms.Availability and not available. It tries the next one when one fails, and also
+// when one has not answered within FailoverAfter. The first that opens the envelope
+// wins. A stale data key serves only if no other recipient has opened the envelope
+// within FailoverAfter, so that a revoked key opens no longer than necessary, or if
+// ctx ends before a KEK that was called has answered.
 //
-// An envelope with several recipients opens without a KMS if the data key of any
-// of them is fresh in the cache. Otherwise the recipients are asked in order,
-// those last whose KEK is a kms.Availability and not available: the next one as
-// soon as one fails, and after FailoverAfter without an answer, while that one is
-// waited for still. The first that opens wins. A stale data key serves only if no
-// other recipient has opened the envelope FailoverAfter later: a key that was
-// revoked must not go on opening for longer than it needs to. It also serves when
-// ctx ends before a KEK that was asked has answered.
+// Of several recipients with one KEK only the first counts. No Sealer makes such
+// envelopes, and a forger must not multiply the calls of a KEK.
 //
-// Classes: Corrupt for an envelope that is malformed, altered or cut short;
-// Denied, with ErrNotConfigured in the chain, for one whose keys are not
-// configured, or what OpenerConfig.Keys says of it; Canceled if ctx ended; otherwise the KMS's. With several
-// recipients that is one that waiting may cure, if there is such.
+// Classes: Corrupt for an envelope that is malformed, altered or cut short; Denied,
+// with ErrNotConfigured in the chain, for one whose keys are not configured, or the
+// error of OpenerConfig.Keys; Canceled if ctx ended; otherwise that of a KMS, of
+// several recipients a transient one if there is any.
 func (o *Opener) Open(ctx context.Context, items ...Item) []Opened {
 	return o.open(ctx, items, false)
 }
 
-// open opens each item, or with keyOnly has its data key in the cache.
+// open opens each item, or with keyOnly only gets its data key into the cache.
 func (o *Opener) open(ctx context.Context, items []Item, keyOnly bool) []Opened {
 	out := make([]Opened, len(items))
 	parsed := make([]*opening, 0, len(items))
@@ -209,7 +208,7 @@ func (o *Opener) open(ctx context.Context, items []Item, keyOnly bool) []Opened 
 	return out
 }
 
-// prepare does what needs no key. It returns nil if that settles the item.
+// prepare does what needs no key. It returns nil if the item is done then.
 func prepare(item *Item, out *Opened) *opening {
 	env, err := format.Parse(item.Envelope)
 	if err != nil {
@@ -217,7 +216,8 @@ func prepare(item *Item, out *Opened) *opening {
 		return nil
 	}
 	out.Claims = ClaimsOf(env.Header)
-	if out.KeyIDs, out.Err = recipientKeyIDs(env, item.KeyIDs); out.Err != nil {
+	if out.KeyIDs, err = env.KeyIDs(item.KeyIDs); err != nil {
+		out.Err = corrupt(err.Error(), err)
 		return nil
 	}
 	if item.Accept != nil {
@@ -233,7 +233,7 @@ func prepare(item *Item, out *Opened) *opening {
 	return p
 }
 
-// findKeys finds the candidates of each item, and settles those that have none.
+// findKeys finds the candidates of each item, and ends those that have none.
 func (o *Opener) findKeys(ctx context.Context, items []*opening) {
 	if len(items) == 0 {
 		return
@@ -245,26 +245,16 @@ func (o *Opener) findKeys(ctx context.Context, items []*opening) {
 	found := o.cfg.Keys(ctx, wanted)
 	for i, p := range items {
 		if len(found) != len(items) {
-			p.settle(nil, openError(kms.Internal, "", fmt.Sprintf("Keys answered %d times for %d envelopes", len(found), len(items)),
+			p.finish(nil, openError(kms.Internal, "", fmt.Sprintf("Keys answered %d times for %d envelopes", len(found), len(items)),
 				"this is a bug in the calling program", nil))
 			continue
 		}
-		p.choose(found[i])
+		p.addCandidates(found[i])
 	}
 }
 
-// recipientKeyIDs pairs recipients with key IDs, from inside the envelope or
-// from its container but never a mixture.
-func recipientKeyIDs(env *format.Envelope, outside []string) ([]string, error) {
-	ids, err := env.KeyIDs(outside)
-	if err != nil {
-		return nil, corrupt(err.Error(), err)
-	}
-	return ids, nil
-}
-
-// finish turns what was decrypted into the plaintext.
-func (o *Opener) finish(p *opening, decrypted []byte, err error) ([]byte, error) {
+// decompress turns what was decrypted into the plaintext.
+func (o *Opener) decompress(p *opening, decrypted []byte, err error) ([]byte, error) {
 	compression := p.env.Header.Compression
 	switch {
 	case err != nil:

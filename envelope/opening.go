@@ -19,31 +19,30 @@ type candidate struct {
 	id   cacheKey
 }
 
-// opening is an item on its way: parsed, with the recipients left to ask.
+// opening is an item in progress.
 type opening struct {
-	out    *Opened
-	env    *format.Envelope
-	ec     kms.Context
-	wanted Wanted
-	left   []candidate // not asked yet, in order
-	asked  []kek       // KEKs whose lookups have not arrived, in the order in which they were asked
-	errs   []error
-	done   bool
-	// keyOnly says that the data key is wanted, and no plaintext.
-	keyOnly bool
+	out     *Opened
+	env     *format.Envelope
+	ec      kms.Context
+	wanted  Wanted
+	left    []candidate // not tried yet, in order
+	pending []kek       // lookups that have not arrived, in the order of their start
+	errs    []error
+	done    bool
+	keyOnly bool // Warm wants the data key and no plaintext
 	// room is that of the Item. full is set once any Room refused a plaintext; the
 	// openings of one Open share it, and only the caller's goroutine uses it.
 	room func(size int) bool
 	full *bool
 
-	// stale is a data key past its fresh lifetime, for want of a better one.
-	stale    *cache.Ref[*dataKey]
-	staleOne candidate
+	// stale is a data key past its fresh lifetime, in case no recipient opens p.
+	stale     *cache.Ref[*dataKey]
+	staleFrom candidate
 }
 
-// choose makes candidates of the keys that were found, one for each KEK, and settles p
-// if there are none.
-func (p *opening) choose(found Found) {
+// addCandidates makes candidates of the keys that were found, one for each KEK, and
+// ends p if there are none.
+func (p *opening) addCandidates(found Found) {
 	if found.Err != nil {
 		p.errs = append(p.errs, found.Err)
 	}
@@ -57,7 +56,7 @@ func (p *opening) choose(found Found) {
 			if slices.ContainsFunc(p.left, func(c candidate) bool { return c.kek == kek }) {
 				continue
 			}
-			blob := bytes.Clone(p.env.Recipients[i].WrappedKey) // an unwrap outlives a caller who gives up, and the envelope is the caller's
+			blob := bytes.Clone(p.env.Recipients[i].WrappedKey) // an unwrap outlives its caller, and the envelope is the caller's
 			p.left = append(p.left, candidate{key: key, kek: kek, blob: blob, id: cacheKeyOf(kek, blob, ad)})
 		}
 	}
@@ -66,13 +65,13 @@ func (p *opening) choose(found Found) {
 	case found.Err != nil:
 		p.fail()
 	default:
-		p.settle(nil, openError(kms.Denied, p.wanted.KEKs[0], "the envelope is sealed under a key that is not configured here",
+		p.finish(nil, openError(kms.Denied, p.wanted.KEKs[0], "the envelope is sealed under a key that is not configured here",
 			"if that key may open it, add it to keys in the configuration; no KMS was asked", ErrNotConfigured))
 	}
 }
 
-// fromCache opens p with a data key that is fresh in the cache, whichever
-// recipient it came from, and reports whether p is done.
+// fromCache opens p with a data key of any recipient that is fresh in the cache, and
+// reports whether p is done.
 func (o *Opener) fromCache(p *opening) bool {
 	all := p.left
 	p.left = nil
@@ -94,7 +93,7 @@ func (o *Opener) fromCache(p *opening) bool {
 	return false
 }
 
-// availableFirst moves the candidates behind the others whose KMS is known to be out.
+// availableFirst moves candidates whose KMS is known to be out behind the others.
 func availableFirst(all []candidate) []candidate {
 	if len(all) < 2 {
 		return all
@@ -110,26 +109,26 @@ func availableFirst(all []candidate) []candidate {
 	return append(first, last...)
 }
 
-// use tries a data key on p, releases it, and reports whether p is done: not if
+// use tries a data key on p, releases it, and reports whether p is done. It is not if
 // the envelope does not commit to that key.
 func (o *Opener) use(p *opening, c candidate, ref *cache.Ref[*dataKey]) bool {
 	defer ref.Release()
 	key := ref.Value()
 	if p.keyOnly && p.env.CommitsTo(key.b[:]) {
 		key.proven.Store(true)
-		p.settle(nil, nil)
+		p.finish(nil, nil)
 		return true
 	}
 	plaintext, err := p.env.Open(key.b[:])
 	if !errors.Is(err, format.ErrCommitment) {
 		key.proven.Store(true)
-		plaintext, err = o.finish(p, plaintext, err)
-		p.settle(plaintext, err)
+		plaintext, err = o.decompress(p, plaintext, err)
+		p.finish(plaintext, err)
 		return true
 	}
-	// Either the envelope lies or the KMS answered with another key. The key is
-	// kept only if it is known not to have been the KMS: otherwise a wrong key
-	// would stay, and if it always went, a forged envelope could evict good ones.
+	// Either the envelope is forged or the KMS answered with another key. A proven key
+	// stays: else a forged envelope could evict good keys. Others go: else a wrong key
+	// would stay.
 	if !key.proven.Load() {
 		o.cache.Remove(c.id)
 	}
@@ -138,20 +137,20 @@ func (o *Opener) use(p *opening, c candidate, ref *cache.Ref[*dataKey]) bool {
 	return false
 }
 
-// settle is the end of p.
-func (p *opening) settle(plaintext []byte, err error) {
+// finish is the end of p.
+func (p *opening) finish(plaintext []byte, err error) {
 	p.out.Plaintext, p.out.Err, p.done = plaintext, err, true
 	p.stale.Release()
 }
 
-// fail settles p when no recipient is left.
+// fail ends p when no recipient is left.
 func (p *opening) fail() {
-	p.settle(nil, fmt.Errorf("envelope: open: %w", mostHopeful(p.errs)))
+	p.finish(nil, fmt.Errorf("envelope: open: %w", preferTransient(p.errs)))
 }
 
-// mostHopeful returns an error that waiting may cure if there is one: while
-// any recipient may still open the envelope, it is not lost.
-func mostHopeful(errs []error) error {
+// preferTransient returns a transient error if there is one: while any recipient may
+// open the envelope later, it is not lost.
+func preferTransient(errs []error) error {
 	for _, err := range errs {
 		if kms.ClassOf(err).Transient() {
 			return err

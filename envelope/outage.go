@@ -10,19 +10,18 @@ import (
 )
 
 const (
-	// gracePatience is how long a KMS may take for a new data key before one in hand
-	// that is past its age seals instead. A healthy KMS takes a twentieth of it;
-	// callers have seconds in all.
-	gracePatience = time.Second
-	// leastPatience is what a KMS gets also where the caller has hardly any time: one
-	// that is merely not next door must not pass for one that is out.
-	leastPatience = 200 * time.Millisecond
-	// outageHolds is how long a failed wrap counts as an outage, so that not every
-	// caller has to find out again.
-	outageHolds = 5 * time.Second
-	// askAgainAfter is how long a KMS is left alone after a failed wrap, as long as
-	// keys in hand serve.
-	askAgainAfter = time.Second
+	// maxGraceDelay is how long a KMS may take for a new data key before an aged one
+	// seals instead. A healthy KMS takes a twentieth of it; callers have seconds in all.
+	maxGraceDelay = time.Second
+	// minGraceDelay holds even where the caller has hardly any time: a distant KMS must
+	// not pass for one that is out.
+	minGraceDelay = 200 * time.Millisecond
+	// outageRemembered is how long a failed wrap counts as an outage, so that not every
+	// caller has to wait for its own.
+	outageRemembered = 5 * time.Second
+	// probeInterval is the pause after a failed wrap before the pool probes the KMS, as
+	// long as the stock serves.
+	probeInterval = time.Second
 )
 
 // failure is a KEK that did not wrap, and why.
@@ -31,94 +30,92 @@ type failure struct {
 	class kms.Class
 }
 
-// outage is what a pool remembers of a wrap that failed; it is guarded by the
-// mutex of the pool.
+// outage is what a pool remembers of a failed wrap; its mutex guards it.
 type outage struct {
-	failing bool // the last one did, whatever with
-	why     failure
-	until   time.Time // until when keys past their age may seal because of it
-	again   time.Time // when the KMS is asked again although nobody waits
+	failing bool // the last wrap failed, for any reason
+	cause   failure
+	until   time.Time // until then aged keys may seal because of it
+	probeAt time.Time // when to call the KMS again although no caller waits
 }
 
-// aftermath is what a failed wrap means for the data keys in hand.
-type aftermath uint8
+// effect is what a failed wrap means for the data keys in stock.
+type effect uint8
 
 const (
-	// keep leaves them as they are: those within their age go on sealing, those past
-	// it wait.
-	keep aftermath = iota
-	// sealOn has those past their age seal too, until the end of their grace.
-	sealOn
-	// forget wipes them all.
-	forget
+	// keepKeys changes nothing: fresh keys seal, aged ones do not.
+	keepKeys effect = iota
+	// allowGrace lets aged keys seal too, until the end of their grace.
+	allowGrace
+	// dropKeys wipes them all.
+	dropKeys
 )
 
-// after is the table of what a failed wrap means. It is as strict as that of the
-// opener: who was refused a new data key must not go on with old ones.
-func after(err error) aftermath {
+// effectOf is the table of what a failed wrap means. It is as strict as verdict, the
+// opener's: a caller that is refused a new data key must not go on with old ones.
+func effectOf(err error) effect {
 	switch kms.ClassOf(err) {
 	case kms.Unavailable, kms.Throttled:
-		return sealOn
+		return allowGrace
 	case kms.Denied, kms.Disabled, kms.NotFound:
-		return forget
+		return dropKeys
 	case kms.Corrupt, kms.Internal, kms.Canceled:
-		return keep
+		return keepKeys
 	default:
-		return keep
+		return keepKeys
 	}
 }
 
-// learn takes in how a wrap ended; err is nil if it gave keys.
-func (o *outage) learn(err error, now time.Time) {
-	*o = outage{failing: err != nil, again: now.Add(askAgainAfter)}
-	if err == nil || after(err) != sealOn {
+// record notes how a wrap ended; err is nil if it succeeded.
+func (o *outage) record(err error, now time.Time) {
+	*o = outage{failing: err != nil, probeAt: now.Add(probeInterval)}
+	if err == nil || effectOf(err) != allowGrace {
 		return
 	}
-	o.until = now.Add(outageHolds)
-	o.why.class = kms.ClassOf(err)
+	o.until = now.Add(outageRemembered)
+	o.cause.class = kms.ClassOf(err)
 	if e, ok := errors.AsType[*kms.Error](err); ok {
-		o.why.keyID = e.KeyID
+		o.cause.keyID = e.KeyID
 	}
 }
 
-// dark reports whether keys past their age may seal, and why: the last wrap failed
-// a moment ago, or one has been under way for too long to be waited for.
-func (p *pool) dark(now time.Time) (failure, bool) {
+// duringOutage reports whether aged keys may seal, and why: the last wrap failed a
+// moment ago, or one has been under way for maxGraceDelay.
+func (p *pool) duringOutage(now time.Time) (failure, bool) {
 	switch {
-	case p.hand.limits.SealGrace == 0:
+	case p.stock.limits.SealGrace == 0:
 		return failure{}, false
-	case p.filling && now.Sub(p.filled) >= gracePatience:
+	case p.wrapping && now.Sub(p.wrapStarted) >= maxGraceDelay:
 		return p.notAnswering(), true
 	default:
-		return p.outage.why, now.Before(p.outage.until)
+		return p.outage.cause, now.Before(p.outage.until)
 	}
 }
 
 func (p *pool) notAnswering() failure { return failure{p.pending.first(), kms.Unavailable} }
 
-// patienceOf is how long the caller of ctx waits for a KMS while there are keys
-// past their age: gracePatience, but no more than a third of the time it has left. That
-// is time for one wrap under way to end and for the next one, which is the caller's.
-func patienceOf(ctx context.Context) time.Duration {
-	patience := gracePatience
+// graceDelay is how long the caller of ctx waits for a KMS before aged keys serve it:
+// maxGraceDelay, but no more than a third of its time. That leaves time for the end of
+// the wrap under way and for the caller's own.
+func graceDelay(ctx context.Context) time.Duration {
+	delay := maxGraceDelay
 	if deadline, ok := ctx.Deadline(); ok {
-		patience = min(patience, max(time.Until(deadline)/3, leastPatience))
+		delay = min(delay, max(time.Until(deadline)/3, minGraceDelay))
 	}
-	return patience
+	return delay
 }
 
-// impatient serves w, whose patience is over, with keys past their age too. If the
-// wrap under way has not had that long, it returns how much longer w waits.
-func (p *pool) impatient(w *waiter, patience time.Duration) time.Duration {
+// serveOverdue serves w, which has waited for its grace delay, with aged keys too. If
+// the wrap under way is younger than that, it returns how much longer w waits.
+func (p *pool) serveOverdue(w *waiter, delay time.Duration) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
-	if left := patience - now.Sub(p.filled); left > 0 {
+	if left := delay - now.Sub(p.wrapStarted); left > 0 {
 		return left
 	}
-	p.age(now)
-	if i := slices.Index(p.line, w); i >= 0 && p.give(w, p.notAnswering(), true) {
-		p.line = slices.Delete(p.line, i, i+1)
+	p.expire(now)
+	if i := slices.Index(p.queue, w); i >= 0 && p.serve(w, p.notAnswering(), true) {
+		p.queue = slices.Delete(p.queue, i, i+1)
 	}
 	return 0
 }

@@ -7,95 +7,97 @@ import (
 	"time"
 )
 
-// maxAhead is the most data keys that wait, wrapped ahead of need, for one
-// encryption context. They are replaced once half of them are gone, so a context
-// under load gets 128 with one request of a KMS that takes many: 8 requests for
-// 1,000 payloads. Each costs one KMS call if it ages out unused.
-const maxAhead = 256
+const (
+	// maxReady is the most unused data keys that a pool keeps. The pool refills when
+	// half of them are gone, so under load it takes 128 with one request of a KMS that
+	// wraps many: 8 requests for 1,000 payloads. A key that ages unused costs one KMS call.
+	maxReady = 256
 
-// aheadFor is how long those that are ready should last: a pool that has to fill up
-// sooner keeps more, so that requests get fewer and fuller as demand grows.
-const aheadFor = 500 * time.Millisecond
+	// refillInterval is how long the ready keys should last. A pool that refills sooner
+	// raises its target, so that requests get fewer and fuller as demand grows.
+	refillInterval = 500 * time.Millisecond
+)
 
-// pool hands out data keys for one encryption context within the limits. One
-// wrap call is under way at a time: whoever arrives meanwhile waits in line, and
-// the next call wraps for all of them together.
+// pool hands out data keys for one encryption context within the limits. It makes
+// one wrap call at a time. Callers that arrive meanwhile queue, and the next call
+// wraps for all of them together.
 //
 // A data key past its age seals on, until the end of its grace, only while the KMS
 // gives no new ones: docs/adr/008-sealing-through-an-outage.md.
 type pool struct {
-	// wrap makes n data keys. It runs on a context of the pool's own, and keeps
-	// pending up to date.
+	// wrap makes n data keys. It runs on a context of the pool, and keeps pending up
+	// to date.
 	wrap    func(n int, pending *pending) ([]*sealingKey, error)
 	pending pending
-	// background is called once around each goroutine, so that Close can wait.
+	// background runs a function in a goroutine that Close waits for.
 	background func(func())
 
-	mu      sync.Mutex
-	hand    hand
-	ahead   int  // how many to keep ready; grows with demand
-	warm    bool // the first keys are there
-	waited  bool // somebody had to wait since it was last decided how many to keep ready
-	filling bool
-	filled  time.Time // when the last wrap call started
-	asked   time.Time // when a key was last asked for
-	outage  outage
+	mu          sync.Mutex
+	stock       stock
+	target      int  // how many keys to keep ready; grows with demand
+	warm        bool // the first keys have arrived
+	waited      bool // a caller had to wait since the target was last set
+	wrapping    bool // a wrap call is under way
+	wrapStarted time.Time
+	discard     bool      // the wrap call under way started before a drain: discard its keys
+	lastTake    time.Time // of take
+	outage      outage
+	queue       []*waiter
+	evicted     bool // serves the queue, and then keeps nothing
+	closed      bool
+
 	sweeper *time.Timer
 	sweepAt time.Time // when the sweeper fires; zero if it is not set
-	stale   bool      // the wrap call under way started before a drain
-	line    []*waiter
-	out     bool // put out: serves those in line, and keeps nothing
-	closed  bool
 }
 
-// waiter is a caller who needs a data key for each of its payloads.
+// waiter is a caller that needs a data key for each of its payloads.
 type waiter struct {
 	sizes []int
 	got   grant
 	err   error
 	done  chan struct{}
-	// asked says that a wrap call which started after the waiter came is to serve it.
-	asked bool
-	// late says that keys aged that it was to have besides those of a wrap call: the
-	// next call makes enough for all of it at once.
-	late bool
+	// covered says that a wrap call includes the waiter's keys.
+	covered bool
+	// unserved says that such a call did not suffice, since older keys aged meanwhile.
+	// The next call makes keys for the whole queue.
+	unserved bool
 }
 
 // take returns a data key for each plaintext size, in order. The caller gives
 // them back with release.
 func (p *pool) take(ctx context.Context, sizes []int) (grant, error) {
 	p.mu.Lock()
-	if p.closed || p.out {
+	if p.closed || p.evicted {
 		p.mu.Unlock()
 		return grant{}, ErrClosed
 	}
 	now := time.Now()
-	if now.Sub(p.asked) >= p.hand.limits.MaxAge {
-		p.ahead, p.warm = 0, false // unused for as long as a key lives, it is as good as new
+	if now.Sub(p.lastTake) >= p.stock.limits.MaxAge {
+		p.target, p.warm = 0, false // idle for the life of a key: as good as new
 	}
-	p.asked = now
+	p.lastTake = now
 	w := &waiter{sizes: sizes}
-	if p.serveNow(w, now) {
-		p.fill()
+	if p.serveAtOnce(w, now) {
+		p.refill()
 		p.mu.Unlock()
 		return w.got, nil
 	}
 	w.done = make(chan struct{})
-	p.line = append(p.line, w)
+	p.queue = append(p.queue, w)
 	p.waited = true
-	p.fill()
+	p.refill()
 	p.mu.Unlock()
 	return p.wait(ctx, w)
 }
 
-// serveNow serves w, who is not in line, if it need not stand there.
-func (p *pool) serveNow(w *waiter, now time.Time) bool {
-	p.age(now)
-	why, dark := p.dark(now)
-	return (dark || len(p.line) == 0) && p.give(w, why, dark)
+// serveAtOnce serves w without queueing, if it can: past the queue only in an outage.
+func (p *pool) serveAtOnce(w *waiter, now time.Time) bool {
+	p.expire(now)
+	cause, outage := p.duringOutage(now)
+	return (outage || len(p.queue) == 0) && p.serve(w, cause, outage)
 }
 
-// wait returns what w, who is in line, gets.
+// wait waits for the grant of w, which is in the queue.
 func (p *pool) wait(ctx context.Context, w *waiter) (grant, error) {
 	select {
 	case <-w.done: // also if ctx has ended
@@ -104,9 +106,9 @@ func (p *pool) wait(ctx context.Context, w *waiter) (grant, error) {
 	}
 	var overdue *time.Timer
 	var isOverdue <-chan time.Time
-	patience := patienceOf(ctx)
-	if p.hand.limits.SealGrace > 0 {
-		overdue = time.NewTimer(patience)
+	delay := graceDelay(ctx)
+	if p.stock.limits.SealGrace > 0 {
+		overdue = time.NewTimer(delay)
 		defer overdue.Stop()
 		isOverdue = overdue.C
 	}
@@ -115,25 +117,25 @@ func (p *pool) wait(ctx context.Context, w *waiter) (grant, error) {
 		case <-w.done:
 			return w.got, w.err
 		case <-isOverdue:
-			if longer := p.impatient(w, patience); longer > 0 {
-				overdue.Reset(longer)
+			if more := p.serveOverdue(w, delay); more > 0 {
+				overdue.Reset(more)
 			}
 		case <-ctx.Done():
-			if p.leave(w) {
+			if p.giveUpWaiting(w) {
 				return grant{}, callerGaveUp(ctx, "seal", p.pending.first())
 			}
-			return w.got, w.err // served after all, just now
+			return w.got, w.err // served just now
 		}
 	}
 }
 
-// leave takes w out of the line, and reports whether it was still there.
-func (p *pool) leave(w *waiter) bool {
+// giveUpWaiting takes w out of the queue, and reports whether it was still there.
+func (p *pool) giveUpWaiting(w *waiter) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	i := slices.Index(p.line, w)
+	i := slices.Index(p.queue, w)
 	if i >= 0 {
-		p.line = slices.Delete(p.line, i, i+1)
+		p.queue = slices.Delete(p.queue, i, i+1)
 	}
 	return i >= 0
 }
@@ -143,20 +145,20 @@ func (p *pool) release(keys []*sealingKey) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, k := range keys {
-		k.drop()
+		k.release()
 	}
 }
 
-// give gives w its keys, past their age too if dark, and reports whether there are
-// enough. Called with the mutex held, as all that follow.
-func (p *pool) give(w *waiter, why failure, dark bool) bool {
-	got, ok := p.hand.take(w.sizes, dark)
+// serve gives w its keys, with grace aged ones too, and reports whether there are
+// enough. The caller holds the mutex, here and in all methods below that do not take it.
+func (p *pool) serve(w *waiter, cause failure, grace bool) bool {
+	got, ok := p.stock.take(w.sizes, grace)
 	if !ok {
 		return false
 	}
 	w.got = got
 	if got.aged > 0 {
-		w.got.why = why
+		w.got.cause = cause
 	}
 	if w.done != nil {
 		close(w.done)
@@ -164,98 +166,92 @@ func (p *pool) give(w *waiter, why failure, dark bool) bool {
 	return true
 }
 
-// age sorts out the keys past their age, and keeps fewer ahead when they aged
-// without being used: as many as were.
-func (p *pool) age(now time.Time) { p.ahead = max(p.ahead-p.hand.age(now), 0) }
+// expire sorts out keys past their age, and lowers the target by as many as aged unused.
+func (p *pool) expire(now time.Time) { p.target = max(p.target-p.stock.expire(now), 0) }
 
-// serve hands keys to those in line as far as the keys at hand reach: first come,
-// first served, but in an outage whoever can be.
-func (p *pool) serve() {
+// serveQueue serves the queue as far as the stock reaches: first come, first served,
+// but in an outage each waiter whose demand fits.
+func (p *pool) serveQueue() {
 	now := time.Now()
-	p.age(now)
-	if why, dark := p.dark(now); dark {
-		p.line = slices.DeleteFunc(p.line, func(w *waiter) bool { return p.give(w, why, true) })
+	p.expire(now)
+	if cause, outage := p.duringOutage(now); outage {
+		p.queue = slices.DeleteFunc(p.queue, func(w *waiter) bool { return p.serve(w, cause, true) })
 	}
-	for len(p.line) > 0 && p.give(p.line[0], failure{}, false) {
-		p.line = p.line[1:]
-	}
-}
-
-// forgetIfOut forgets every key once nobody is in line of a pool that was put out:
-// nothing comes by later that would.
-func (p *pool) forgetIfOut() {
-	if p.out && len(p.line) == 0 {
-		p.hand.empty()
+	for len(p.queue) > 0 && p.serve(p.queue[0], failure{}, false) {
+		p.queue = p.queue[1:]
 	}
 }
 
-// fill starts a wrap call for those in line and for the keys to keep ready,
-// unless one is under way.
-func (p *pool) fill() {
-	if p.filling || p.closed {
+// refill starts a wrap call for the queue and the keys to keep ready, unless one is
+// under way.
+func (p *pool) refill() {
+	if p.wrapping || p.closed {
 		return
 	}
 	now := time.Now()
-	n := p.hand.lacks(p.line)
+	n := p.stock.shortfall(p.queue)
 	if p.outage.failing {
-		n = p.again(n, now)
+		n = p.refillAfterFailure(n, now)
 	} else {
-		n = p.plenty(n, now)
+		n = p.refillSize(n, now)
 	}
 	if n <= 0 {
 		return
 	}
-	p.filling, p.filled = true, now
-	for _, w := range p.line {
-		w.asked = true
+	p.wrapping, p.wrapStarted = true, now
+	for _, w := range p.queue {
+		w.covered = true
 	}
-	p.background(func() { p.takeIn(p.wrap(n, &p.pending)) })
+	p.background(func() { p.settle(p.wrap(n, &p.pending)) })
 }
 
-// again is how many keys to wrap after a wrap that failed, if those in line need so
-// many: no more, since a KMS that answers one call in two hardly ever answers all
-// of a hundred. If nobody waits, one key tells from time to time whether it is back.
-func (p *pool) again(need int, now time.Time) int {
+// refillAfterFailure is how many keys to wrap after a failed wrap: what the queue
+// needs and no more, since a KMS that answers one call in two hardly ever answers all
+// of a hundred. If nothing queues, one key from time to time probes the KMS.
+func (p *pool) refillAfterFailure(shortfall int, now time.Time) int {
 	p.waited = false
-	if need == 0 && !now.Before(p.outage.again) {
+	if shortfall == 0 && !now.Before(p.outage.probeAt) {
 		return 1
 	}
-	return need
+	return shortfall
 }
 
-// plenty is how many keys to wrap if those in line need so many.
-func (p *pool) plenty(need int, now time.Time) int {
-	ready := p.hand.ready()
-	if need > 0 {
-		ready = 0 // those in line take it all
+// refillSize is how many keys to wrap: the shortfall of the queue, and those to keep
+// ready, if half of these are gone.
+func (p *pool) refillSize(shortfall int, now time.Time) int {
+	ready := p.stock.ready()
+	if shortfall > 0 {
+		ready = 0 // the queue takes them all
 	}
-	if need == 0 && !p.waited && (ready > p.ahead/2 || p.ahead == 0) {
+	if shortfall == 0 && !p.waited && (ready > p.target/2 || p.target == 0) {
 		return 0
 	}
-	// Demand doubles what is kept ready: somebody who has to wait, unless for the first
-	// keys, because a context seen once costs nothing extra; and keys that were used up
-	// soon. Who came while keys were on their way had to wait as well: a caller that
-	// seals one payload after the other never finds none under way.
-	soon := need == 0 && now.Sub(p.filled) < aheadFor
-	if (p.waited && p.warm || !p.waited && soon) && !p.out {
-		p.ahead = min(max(2*p.ahead, 1), p.hand.most())
-	}
-	p.waited = false
-	// No more than half at once: they are used while more are on their way, and what
-	// does not fit into one request of the KMS makes a second one that is nearly empty.
-	return need + min(p.ahead-ready, maxAhead/2)
+	p.raiseTarget(shortfall == 0 && now.Sub(p.wrapStarted) < refillInterval)
+	// No more than half at once: callers use them while more arrive, and what does not
+	// fit into one request of the KMS makes a second one that is nearly empty.
+	return shortfall + min(p.target-ready, maxReady/2)
 }
 
-// takeIn takes in the outcome of a wrap call. A failure is told to everyone for
-// whom it was made and whom the keys in hand do not serve; those who came later get
-// a call of their own.
-func (p *pool) takeIn(keys []*sealingKey, err error) {
+// raiseTarget doubles the target when a caller had to wait (but not for a pool's first
+// keys: a context seen once should cost nothing), or when the keys ran out soon. A
+// caller that came while keys were on their way counts as waiting: one that seals
+// payload after payload finds a wrap under way each time.
+func (p *pool) raiseTarget(soon bool) {
+	if (p.waited && p.warm || !p.waited && soon) && !p.evicted {
+		p.target = min(max(2*p.target, 1), p.stock.readyLimit())
+	}
+	p.waited = false
+}
+
+// settle takes the outcome of a wrap call. A failure goes to every waiter that the call
+// covered and the stock does not serve; later waiters get a call of their own.
+func (p *pool) settle(keys []*sealingKey, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	defer p.forgetIfOut()
-	p.filling = false
-	if p.closed || p.stale {
-		p.stale = false
+	defer p.wipeIfEvicted()
+	p.wrapping = false
+	if p.closed || p.discard {
+		p.discard = false
 		for _, k := range keys {
 			k.retire()
 		}
@@ -264,30 +260,30 @@ func (p *pool) takeIn(keys []*sealingKey, err error) {
 	if p.closed {
 		return
 	}
-	p.outage.learn(err, time.Now())
+	p.outage.record(err, time.Now())
 	if err != nil {
-		if after(err) == forget {
-			p.hand.empty()
+		if effectOf(err) == dropKeys {
+			p.stock.retireAll()
 		}
-		p.serve()
-		p.fail(err, func(w *waiter) bool { return w.asked })
-		if len(p.line) == 0 {
-			return // nobody needs a key now; the next who does will try again
+		p.serveQueue()
+		p.fail(err, func(w *waiter) bool { return w.covered })
+		if len(p.queue) == 0 {
+			return // the next caller tries again
 		}
 	}
-	p.hand.add(keys)
-	p.serve()
-	for _, w := range p.line {
-		w.late = w.asked
+	p.stock.add(keys)
+	p.serveQueue()
+	for _, w := range p.queue {
+		w.unserved = w.covered
 	}
-	p.fill()
+	p.refill()
 	p.warm = true
 	p.setSweep()
 }
 
-// fail ends the wait of those in line whom it concerns.
+// fail ends the wait of the waiters that concerns selects.
 func (p *pool) fail(err error, concerns func(*waiter) bool) {
-	p.line = slices.DeleteFunc(p.line, func(w *waiter) bool {
+	p.queue = slices.DeleteFunc(p.queue, func(w *waiter) bool {
 		if !concerns(w) {
 			return false
 		}
@@ -297,33 +293,40 @@ func (p *pool) fail(err error, concerns func(*waiter) bool) {
 	})
 }
 
-// drain forgets every key in hand; the next payload is sealed under a new one.
-// Keys that are being wrapped are forgotten too: by which version of a KEK
-// cannot be told.
+// drain retires every key; the next payload is sealed under a new one. It discards
+// the keys of a wrap call under way too, since their KEK version is not known.
 func (p *pool) drain() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.stale = p.filling
-	p.hand.empty()
+	p.discard = p.wrapping
+	p.stock.retireAll()
 }
 
-// putOut wipes the keys in hand and lets nobody join the line. Those in it are
-// still served: were they sent away, they would come back to a pool of their
-// own, and with more contexts than pools put one another out for ever.
-func (p *pool) putOut() {
+// evict retires the keys and closes the queue to new callers. It still serves those in
+// the queue: sent away, they would come back to a new pool, and with more contexts
+// than pools the pools would evict one another for ever.
+func (p *pool) evict() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.out, p.ahead = true, 0
-	p.hand.empty()
+	p.evicted, p.target = true, 0
+	p.stock.retireAll()
 	p.stopSweep()
 }
 
-// close wipes the keys in hand and refuses everyone in line.
+// wipeIfEvicted retires what an evicted pool holds once its queue is empty: no sweeper
+// does it later.
+func (p *pool) wipeIfEvicted() {
+	if p.evicted && len(p.queue) == 0 {
+		p.stock.retireAll()
+	}
+}
+
+// close retires the keys and fails the queue.
 func (p *pool) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.closed = true
-	p.hand.empty()
+	p.stock.retireAll()
 	p.stopSweep()
 	p.fail(ErrClosed, func(*waiter) bool { return true })
 }

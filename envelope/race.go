@@ -10,31 +10,31 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// race is the part of one Open that asks KMSs. Each item has one recipient asked,
-// and another one whenever one has failed or let FailoverAfter go by; the first
-// that opens it wins, and it is lost only when all have failed. All of it runs in
-// the goroutine of the caller but for the lookups, and they end with it: what a
-// lookup made the cache load goes on without us, and is there for the next caller.
+// race is the part of one Open that calls KMSs. Each item tries one recipient, and
+// the next one when that fails or takes longer than FailoverAfter. The first that
+// opens the item wins; the item fails when all have failed. The race runs in the
+// caller's goroutine but for the lookups, which end with it. What the cache loads for
+// a lookup goes on, for the next caller.
 type race struct {
-	opener *Opener
-	ctx    context.Context // the caller's
-	asking context.Context // ends with the race
-	late   bool            // the caller's time was over before it began
-	end    context.CancelFunc
+	opener    *Opener
+	ctx       context.Context // the caller's
+	lookupCtx context.Context // ends with the race
+	cancel    context.CancelFunc
+	expired   bool // ctx had ended before the race began
 
 	arrivals chan arrival
 	underWay int       // lookups that have not arrived
 	open     int       // items that are not done
-	slow     []*lookup // lookups that others wait behind, by when they have had their time
+	slow     []*lookup // lookups that others wait behind, by until
 }
 
-// lookup is one KEK asked about several items. Each KEK has its own, so that one
-// which hangs keeps nobody waiting who does not need it.
+// lookup is one KEK called for several items. Each KEK has its own, so that one that
+// hangs does not hold up the items of the others.
 type lookup struct {
-	items []*opening
-	asked []candidate // one for each item
-	until time.Time
-	here  bool // it has arrived
+	items   []*opening
+	from    []candidate // one for each item
+	until   time.Time   // then the items fail over
+	arrived bool
 }
 
 type arrival struct {
@@ -43,16 +43,16 @@ type arrival struct {
 }
 
 func newRace(ctx context.Context, o *Opener) *race {
-	r := &race{opener: o, ctx: ctx, late: ctx.Err() != nil, arrivals: make(chan arrival)}
-	r.asking, r.end = context.WithCancel(ctx)
+	r := &race{opener: o, ctx: ctx, expired: ctx.Err() != nil, arrivals: make(chan arrival)}
+	r.lookupCtx, r.cancel = context.WithCancel(ctx)
 	return r
 }
 
 // run returns when all items are done.
 func (r *race) run(items []*opening) {
-	defer r.leave()
+	defer r.finish()
 	r.open = len(items)
-	r.ask(items)
+	r.start(items)
 	timer := time.NewTimer(r.opener.cfg.FailoverAfter)
 	defer timer.Stop()
 	for r.open > 0 {
@@ -64,18 +64,18 @@ func (r *race) run(items []*opening) {
 		select {
 		case a := <-r.arrivals:
 			r.underWay--
-			r.ask(r.takeIn(a))
+			r.start(r.settle(a))
 		case <-overdue:
 			l := r.slow[0]
 			r.slow = r.slow[1:]
-			r.ask(r.impatient(l))
+			r.start(r.failOver(l))
 		}
 	}
 }
 
-// leave ends the lookups that are under way and lets go of what they found.
-func (r *race) leave() {
-	r.end()
+// finish ends the lookups under way and releases what they found.
+func (r *race) finish() {
+	r.cancel()
 	for ; r.underWay > 0; r.underWay-- {
 		a := <-r.arrivals
 		for _, o := range a.outcomes {
@@ -84,9 +84,9 @@ func (r *race) leave() {
 	}
 }
 
-// patience is how long a KEK that is asked now may take before the next one is
-// asked: FailoverAfter, but no more than half of the time that the caller has left.
-func (r *race) patience() time.Duration {
+// failoverDelay is how long a KEK called now may take before the next one is called:
+// FailoverAfter, but no more than half of the time that the caller has left.
+func (r *race) failoverDelay() time.Duration {
 	after := r.opener.cfg.FailoverAfter
 	if deadline, ok := r.ctx.Deadline(); ok {
 		after = min(after, time.Until(deadline)/2)
@@ -102,9 +102,9 @@ func without(keks []kek, k kek) []kek {
 	return keks
 }
 
-// ask asks the next recipient of each item, those of one KEK together.
-func (r *race) ask(items []*opening) {
-	patience := r.patience()
+// start looks up the next recipient of each item, those of one KEK together.
+func (r *race) start(items []*opening) {
+	delay := r.failoverDelay()
 	var lookups []*lookup
 	byKEK := make(map[kek]*lookup)
 	othersWait := make(map[*lookup]bool)
@@ -113,28 +113,28 @@ func (r *race) ask(items []*opening) {
 		p.left = p.left[1:]
 		l, ok := byKEK[c.kek]
 		if !ok {
-			l = &lookup{until: time.Now().Add(patience)}
+			l = &lookup{until: time.Now().Add(delay)}
 			byKEK[c.kek] = l
 			lookups = append(lookups, l)
 		}
-		l.items, l.asked = append(l.items, p), append(l.asked, c)
-		othersWait[l] = othersWait[l] || len(p.left) > 0 || len(p.asked) > 0 || p.stale != nil
-		p.asked = append(p.asked, c.kek)
+		l.items, l.from = append(l.items, p), append(l.from, c)
+		othersWait[l] = othersWait[l] || len(p.left) > 0 || len(p.pending) > 0 || p.stale != nil
+		p.pending = append(p.pending, c.kek)
 	}
 	for _, l := range lookups {
 		if othersWait[l] {
 			r.slow = append(r.slow, l)
 		}
 		r.underWay++
-		go func() { r.arrivals <- arrival{l, r.opener.lookUp(r.asking, l)} }()
+		go func() { r.arrivals <- arrival{l, r.opener.lookUp(r.lookupCtx, l)} }()
 	}
 }
 
-// lookUp has the cache answer for the items of l, which may make it ask the KMS.
+// lookUp gets the data keys of l from the cache, which may load them from the KMS.
 func (o *Opener) lookUp(ctx context.Context, l *lookup) []cache.Outcome[*dataKey] {
 	ids := make([]cacheKey, len(l.items))
 	jobs := make(map[cacheKey]unwrapJob, len(l.items))
-	for i, c := range l.asked {
+	for i, c := range l.from {
 		ids[i] = c.id
 		jobs[c.id] = unwrapJob{key: c.key, blob: c.blob, ec: l.items[i].ec}
 	}
@@ -143,24 +143,24 @@ func (o *Opener) lookUp(ctx context.Context, l *lookup) []cache.Outcome[*dataKey
 	})
 }
 
-// takeIn uses what a lookup found, and returns the items whose next recipient is
-// to be asked.
-func (r *race) takeIn(a arrival) []*opening {
+// settle uses what a lookup found, and returns the items that need their next
+// recipient.
+func (r *race) settle(a arrival) []*opening {
 	var next []*opening
-	a.here = true
+	a.arrived = true
 	for i, p := range a.items {
-		first := p.asked[0].id
-		p.asked = without(p.asked, a.asked[i].kek)
+		first := p.pending[0].id
+		p.pending = without(p.pending, a.from[i].kek)
 		if p.done {
 			a.outcomes[i].Ref.Release()
 			continue
 		}
-		r.try(p, a.asked[i], a.outcomes[i], first)
+		r.try(p, a.from[i], a.outcomes[i], first)
 		switch {
 		case p.done:
 		case len(p.left) > 0:
 			next = append(next, p)
-		case len(p.asked) > 0:
+		case len(p.pending) > 0:
 		case p.stale != nil:
 			r.useStale(p)
 		default:
@@ -173,43 +173,43 @@ func (r *race) takeIn(a arrival) []*opening {
 	return next
 }
 
-// try uses one data key, or notes the lack of it. first is the KEK that has been
-// waited for the longest.
+// try uses one data key, or notes why there is none. first is the KEK that was
+// called first of those pending.
 func (r *race) try(p *opening, c candidate, got cache.Outcome[*dataKey], first string) {
 	switch {
-	case got.Err == nil && got.Stale && (len(p.left) > 0 || len(p.asked) > 0):
+	case got.Err == nil && got.Stale && (len(p.left) > 0 || len(p.pending) > 0):
 		p.stale.Release()
-		p.stale, p.staleOne = got.Ref, c
+		p.stale, p.staleFrom = got.Ref, c
 	case got.Err == nil:
 		r.opener.use(p, c, got.Ref)
 	case r.ctx.Err() != nil && p.stale != nil:
 		r.useStale(p)
-	case r.ctx.Err() != nil && r.outlasted(p, c):
+	case r.ctx.Err() != nil && r.useStaleOf(p, c):
 	case r.ctx.Err() != nil:
-		p.settle(nil, callerGaveUp(r.ctx, "open envelope", first))
+		p.finish(nil, callerGaveUp(r.ctx, "open envelope", first))
 	case errors.Is(got.Err, cache.ErrClosed):
-		p.settle(nil, openError(kms.Internal, "", "the opener is closed", "", ErrClosed))
+		p.finish(nil, openError(kms.Internal, "", "the opener is closed", "", ErrClosed))
 	default:
 		p.errs = append(p.errs, got.Err)
 	}
 }
 
-// outlasted opens p with the stale data key of c, whose KEK has not answered in all
-// the time that the caller had, and reports whether it could. Its attempts may go on
-// for longer, and end as what the caller has just found it to be, unavailable.
-func (r *race) outlasted(p *opening, c candidate) bool {
-	if r.late {
-		return false // it was not even asked
+// useStaleOf opens p with the stale data key of c, whose KEK did not answer in the
+// caller's time, and reports whether it could. To this caller the KEK is unavailable,
+// though its attempts may go on.
+func (r *race) useStaleOf(p *opening, c candidate) bool {
+	if r.expired {
+		return false // the KEK was never called
 	}
 	ref := r.opener.cache.Stale(c.id)
 	return ref != nil && r.opener.use(p, c, ref)
 }
 
-// impatient is called when l has had its time: it opens with stale data keys what
-// has one, and returns the items whose next recipient is to be asked.
-func (r *race) impatient(l *lookup) []*opening {
-	if l.here {
-		return nil // whoever comes next was asked then
+// failOver is called when the time of l is over: it opens the items that have a stale
+// data key, and returns those that need their next recipient.
+func (r *race) failOver(l *lookup) []*opening {
+	if l.arrived {
+		return nil // settle has returned them
 	}
 	var next []*opening
 	for _, p := range l.items {
@@ -225,12 +225,12 @@ func (r *race) impatient(l *lookup) []*opening {
 	return next
 }
 
-// useStale uses the stale data key of p. If it is not the one that the envelope
-// commits to, and nothing else is under way, p has failed.
+// useStale uses the stale data key of p. If the envelope does not commit to that key,
+// and no other recipient is left or pending, p fails.
 func (r *race) useStale(p *opening) {
 	ref := p.stale
 	p.stale = nil
-	if !r.opener.use(p, p.staleOne, ref) && len(p.left) == 0 && len(p.asked) == 0 {
+	if !r.opener.use(p, p.staleFrom, ref) && len(p.left) == 0 && len(p.pending) == 0 {
 		p.fail()
 	}
 }

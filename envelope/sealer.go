@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,44 +16,43 @@ import (
 )
 
 const (
-	// maxPools bounds how many encryption contexts a Sealer keeps data keys for;
-	// the least recently used is dropped and its keys wiped.
+	// maxPools bounds for how many encryption contexts a Sealer keeps data keys; the
+	// least recently used pool is evicted.
 	maxPools = 1024
 
-	// DefaultWrapTimeout bounds one wrap of a batch of data keys, all recipients
-	// together, retries of the KMS key included.
+	// DefaultWrapTimeout is that of SealerConfig.WrapTimeout.
 	DefaultWrapTimeout = 10 * time.Second
 )
 
 // SealerConfig says how a Sealer seals. Keys is required.
 type SealerConfig struct {
 	// Keys become the recipients, in this order: any one of them opens what the
-	// Sealer seals. 1 to 8, each with an ID of its own.
+	// Sealer seals. 1 to 8, with distinct IDs.
 	Keys []kms.Key
-	// Recipients says which of them must wrap: all, unless it says otherwise. With
-	// one key that makes no difference.
+	// Recipients says which of them must wrap.
 	Recipients Recipients
-	// MissingRecipient, if set, is told after each Seal that n envelopes lack the
-	// recipient of a KEK (its ID, without version), and how that KEK failed; with
-	// PrimaryRecipient only. It must not block.
+	// MissingRecipient, if set, is called after a Seal with the number of envelopes
+	// that lack the recipient of a KEK (its ID, without version), and how that KEK
+	// failed; with PrimaryRecipient only. It must not block.
 	MissingRecipient func(keyID string, class kms.Class, n int)
 	// Limits says how far a data key is shared.
 	Limits DataKeyLimits
-	// SealedInGrace, if set, is told after each Seal that n envelopes were sealed under
-	// data keys past their age (DataKeyLimits.SealGrace), because a KEK (its ID, without
-	// version) gave no new ones, and how it failed. It must not block.
+	// SealedInGrace, if set, is called after a Seal with the number of envelopes sealed
+	// under data keys past their age (DataKeyLimits.SealGrace), the KEK (its ID, without
+	// version) that gave no new ones, and how it failed. It must not block.
 	SealedInGrace func(keyID string, class kms.Class, n int)
 	// Compress tries zstd before sealing and keeps the result if it is smaller.
-	// The length of a compressed envelope tells something about its content:
+	// The length of a compressed envelope reveals something about its content:
 	// leave it off where an attacker can choose part of a plaintext.
 	Compress bool
 	// NamedByContainer leaves the key IDs out of the envelopes; the caller keeps
 	// Sealed.KeyIDs beside each envelope and passes them to Opener.Open.
 	NamedByContainer bool
-	// Opener, if set, learns each new data key, so that what was sealed here
-	// opens here without a KMS call.
+	// Opener, if set, caches each new data key, so that it opens what is sealed here
+	// without a KMS call.
 	Opener *Opener
-	// WrapTimeout bounds one wrap call, DefaultWrapTimeout if zero.
+	// WrapTimeout bounds one wrap of a batch of data keys, all recipients together and
+	// retries of the KMS key included; DefaultWrapTimeout if zero.
 	WrapTimeout time.Duration
 }
 
@@ -61,7 +61,7 @@ type SealerConfig struct {
 type Sealer struct {
 	cfg    SealerConfig
 	keyIDs []string
-	zstd   *zstd.Encoder // the process's; nil if it does not compress
+	zstd   *zstd.Encoder // shared by the process; nil if cfg.Compress is off
 
 	ctx    context.Context // of wrap calls; ends when the Sealer is closed
 	cancel context.CancelFunc
@@ -76,8 +76,8 @@ type Sealer struct {
 type Sealed struct {
 	// Envelope is the sealed form, in the format of package format.
 	Envelope []byte
-	// KeyIDs are the recipients' KEKs in order, those that are missing left out,
-	// each with "@version" where the KMS tells it.
+	// KeyIDs are the recipients' KEKs in order without the missing ones, each with
+	// "@version" where the KMS reports it.
 	KeyIDs []string
 }
 
@@ -112,23 +112,19 @@ func NewSealer(cfg SealerConfig) (*Sealer, error) {
 		return nil, fmt.Errorf("envelope: new sealer: %w", err)
 	}
 	s := &Sealer{cfg: cfg, keyIDs: ids}
-	var err error
 	if cfg.Compress {
+		var err error
 		if s.zstd, err = encoder(); err != nil {
 			return nil, err
 		}
 	}
-	s.pools, err = simplelru.NewLRU(maxPools, func(_ cacheKey, p *pool) { p.putOut() })
-	if err != nil {
-		return nil, fmt.Errorf("envelope: new sealer: %w", err)
-	}
+	s.pools, _ = simplelru.NewLRU(maxPools, func(_ cacheKey, p *pool) { p.evict() }) // it fails only for a size below one
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s, nil
 }
 
-// KeyIDs returns the IDs of the KEKs it seals under, in recipient order,
-// without versions.
-func (s *Sealer) KeyIDs() []string { return append([]string(nil), s.keyIDs...) }
+// KeyIDs returns the IDs of its KEKs, in recipient order, without versions.
+func (s *Sealer) KeyIDs() []string { return slices.Clone(s.keyIDs) }
 
 // Seal seals each plaintext (at most format.MaxPlaintext bytes) under claims,
 // in order. It is all or nothing: any error means that nothing was sealed. The
@@ -170,15 +166,15 @@ func (s *Sealer) Seal(ctx context.Context, claims Claims, plaintexts ...[]byte) 
 		}
 		out[i] = Sealed{Envelope: b, KeyIDs: keys[i].keyIDs}
 	}
-	s.tellMissing(keys)
+	s.reportMissing(keys)
 	if got.aged > 0 && s.cfg.SealedInGrace != nil {
-		s.cfg.SealedInGrace(got.why.keyID, got.why.class, got.aged)
+		s.cfg.SealedInGrace(got.cause.keyID, got.cause.class, got.aged)
 	}
 	return out, nil
 }
 
-// tellMissing reports the recipients that envelopes sealed under keys lack.
-func (s *Sealer) tellMissing(keys []*sealingKey) {
+// reportMissing reports the recipients that envelopes sealed under keys lack.
+func (s *Sealer) reportMissing(keys []*sealingKey) {
 	if s.cfg.MissingRecipient == nil || s.cfg.Recipients == AllRecipients {
 		return
 	}
@@ -204,7 +200,7 @@ func (s *Sealer) take(ctx context.Context, claims Claims, sizes []int) (*pool, g
 		}
 		got, err := p.take(ctx, sizes)
 		if errors.Is(err, ErrClosed) && !s.isClosed() {
-			continue // the pool was the least recently used just now; take another
+			continue // the pool was evicted just now
 		}
 		return p, got, err
 	}
@@ -227,7 +223,7 @@ func (s *Sealer) poolFor(ec kms.Context) (*pool, error) {
 		return p, nil
 	}
 	p := &pool{
-		hand:       hand{limits: s.cfg.Limits},
+		stock:      stock{limits: s.cfg.Limits},
 		wrap:       func(n int, pending *pending) ([]*sealingKey, error) { return s.wrap(n, ec, pending) },
 		background: func(f func()) { s.work.Go(f) },
 	}
@@ -235,8 +231,8 @@ func (s *Sealer) poolFor(ec kms.Context) (*pool, error) {
 	return p, nil
 }
 
-// Drain forgets every data key in hand, so that whatever is sealed from now on
-// is sealed under new ones, wrapped by the KEKs' current versions.
+// Drain drops every data key, so that all that is sealed from now on is sealed
+// under new ones, wrapped by the KEKs' current versions.
 func (s *Sealer) Drain() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -245,8 +241,8 @@ func (s *Sealer) Drain() {
 	}
 }
 
-// Close stops wrapping ahead, waits for calls under way to end, and wipes the
-// data keys in hand. What is sealed afterwards fails with ErrClosed.
+// Close waits for wrap calls under way and wipes the data keys. Seal fails with
+// ErrClosed afterwards.
 func (s *Sealer) Close() {
 	s.mu.Lock()
 	if s.closed {

@@ -7,15 +7,15 @@ import (
 	"github.com/waxseal/waxseal/envelope/format"
 )
 
-// sealingKey is a data key, its recipients, and how much it has sealed. Its
-// fields are guarded by the mutex of its pool.
+// sealingKey is a data key, its recipients, and how much it has sealed. The mutex
+// of its pool guards the fields.
 type sealingKey struct {
 	key        *dataKey
 	recipients []format.Recipient
 	keyIDs     []string
 	missing    []failure
-	until      time.Time // when it has sealed for long enough
-	graceUntil time.Time // when it has in an outage too; until, if it has no grace
+	until      time.Time // end of its age
+	graceUntil time.Time // end of its grace; equals until if it has none
 
 	used    use
 	leases  int
@@ -28,8 +28,8 @@ type use struct {
 	bytes    int64
 }
 
-// add adds a payload of size bytes if it fits, and reports whether it did, and
-// whether the data key is done: it is full, or was given up for lack of room.
+// add adds a payload of size bytes if it fits. done reports that the data key seals
+// no more: it is full, or too full for this payload.
 func (u *use) add(size int64, limits *DataKeyLimits) (fits, done bool) {
 	fits = u.payloads == 0 || u.bytes+size <= limits.MaxBytes
 	if fits {
@@ -39,13 +39,13 @@ func (u *use) add(size int64, limits *DataKeyLimits) (fits, done bool) {
 	return fits, !fits || u.payloads >= limits.MaxPayloads || u.bytes >= limits.MaxBytes
 }
 
-// drop gives back one lease.
-func (k *sealingKey) drop() {
+// release gives back one lease.
+func (k *sealingKey) release() {
 	k.leases--
 	k.wipeIfDone()
 }
 
-// retire takes k out of use: it is wiped once nobody seals with it any more.
+// retire takes k out of use. The last lease to end wipes it.
 func (k *sealingKey) retire() {
 	k.retired = true
 	k.wipeIfDone()
@@ -57,64 +57,61 @@ func (k *sealingKey) wipeIfDone() {
 	}
 }
 
-// hand is the data keys that a pool has in hand. Its methods are called with the
-// pool's mutex held.
-type hand struct {
-	limits DataKeyLimits
-	fresh  []*sealingKey // within their age, oldest first; only the first may have sealed something
-	aged   []*sealingKey // past it and within their grace, oldest first
-	due    time.Time     // no key ages, or ends its grace, before
+// stock is the data keys that a pool holds. The pool's mutex guards it.
+type stock struct {
+	limits     DataKeyLimits
+	fresh      []*sealingKey // within their age, oldest first; only the first may have sealed something
+	aged       []*sealingKey // past their age and within their grace, oldest first
+	nextExpiry time.Time     // no age and no grace ends earlier; zero if the stock is empty
 }
 
-// grant is what a call is given: a data key for each of its payloads, in order, and
+// grant is what a call receives: a data key for each of its payloads, in order, and
 // how many of these are past their age.
 type grant struct {
-	keys []*sealingKey
-	aged int
-	why  failure // why there are none within their age
+	keys  []*sealingKey
+	aged  int
+	cause failure // why the KMS gave no new ones, if aged is not zero
 }
 
-// most is how many keys are worth keeping ready: with shared data keys one
-// successor is enough.
-func (h *hand) most() int {
-	if h.limits.MaxPayloads > 1 {
+// readyLimit is how many unused keys are worth keeping: one successor is enough for a
+// shared data key.
+func (s *stock) readyLimit() int {
+	if s.limits.MaxPayloads > 1 {
 		return 1
 	}
-	return maxAhead
+	return maxReady
 }
 
 // ready is how many keys within their age have sealed nothing yet.
-func (h *hand) ready() int {
-	n := len(h.fresh)
-	if n > 0 && h.fresh[0].used.payloads > 0 {
+func (s *stock) ready() int {
+	n := len(s.fresh)
+	if n > 0 && s.fresh[0].used.payloads > 0 {
 		n--
 	}
 	return n
 }
 
-// add takes in new keys.
-func (h *hand) add(keys []*sealingKey) {
+func (s *stock) add(keys []*sealingKey) {
 	for _, k := range keys {
-		h.setDue(k.until)
+		s.expireBy(k.until)
 	}
-	h.fresh = append(h.fresh, keys...)
+	s.fresh = append(s.fresh, keys...)
 }
 
-// age sorts out the keys whose time has come, and returns how many aged without
-// having been used. Those that have a grace are kept for an outage, as many as
-// would be kept ready.
-func (h *hand) age(now time.Time) (unused int) {
-	if h.due.IsZero() || now.Before(h.due) {
+// expire moves keys past their age to aged, as many as are worth keeping for an
+// outage, and retires those past their grace. It returns how many aged unused.
+func (s *stock) expire(now time.Time) (unused int) {
+	if s.nextExpiry.IsZero() || now.Before(s.nextExpiry) {
 		return 0
 	}
-	h.aged = slices.DeleteFunc(h.aged, func(k *sealingKey) bool {
+	s.aged = slices.DeleteFunc(s.aged, func(k *sealingKey) bool {
 		over := !now.Before(k.graceUntil)
 		if over {
 			k.retire()
 		}
 		return over
 	})
-	h.fresh = slices.DeleteFunc(h.fresh, func(k *sealingKey) bool {
+	s.fresh = slices.DeleteFunc(s.fresh, func(k *sealingKey) bool {
 		if now.Before(k.until) {
 			return false
 		}
@@ -122,56 +119,52 @@ func (h *hand) age(now time.Time) (unused int) {
 			unused++
 		}
 		if now.Before(k.graceUntil) {
-			h.aged = append(h.aged, k)
+			s.aged = append(s.aged, k)
 		} else {
 			k.retire()
 		}
 		return true
 	})
-	// One more than are kept ready: the one in use.
-	for len(h.aged) > h.most()+1 {
-		h.aged[0].retire()
-		h.aged = h.aged[1:]
+	surplus := len(s.aged) - (s.readyLimit() + 1) // one more than ready: the one in use
+	s.aged = retireFirst(s.aged, max(surplus, 0))
+	s.nextExpiry = time.Time{}
+	for _, k := range s.fresh {
+		s.expireBy(k.until)
 	}
-	h.due = time.Time{}
-	for _, k := range h.fresh {
-		h.setDue(k.until)
-	}
-	for _, k := range h.aged {
-		h.setDue(k.graceUntil)
+	for _, k := range s.aged {
+		s.expireBy(k.graceUntil)
 	}
 	return unused
 }
 
-func (h *hand) setDue(t time.Time) {
-	if h.due.IsZero() || t.Before(h.due) {
-		h.due = t
+func (s *stock) expireBy(t time.Time) {
+	if s.nextExpiry.IsZero() || t.Before(s.nextExpiry) {
+		s.nextExpiry = t
 	}
 }
 
-// take returns a key for each size, in order, if the keys in hand reach that far;
-// with grace those past their age count too, after the others. If they do not
-// reach, nothing has happened to them.
-func (h *hand) take(sizes []int, grace bool) (grant, bool) {
-	fresh, all := len(h.fresh), len(h.fresh)
+// take returns a key for each size, in order, if there are enough; with grace, the
+// aged keys count after the fresh ones. If there are not enough, take changes nothing.
+func (s *stock) take(sizes []int, grace bool) (grant, bool) {
+	fresh, all := len(s.fresh), len(s.fresh)
 	if grace {
-		all += len(h.aged)
+		all += len(s.aged)
 	}
 	if all == 0 {
 		return grant{}, false
 	}
 	g := grant{keys: make([]*sealingKey, len(sizes))}
-	w := h.walk(0, true)
+	w := s.walk(0, true)
 	for i, size := range sizes {
 		at := w.next(size)
 		switch {
 		case at >= all:
 			return grant{}, false
 		case at >= fresh:
-			g.keys[i] = h.aged[at-fresh]
+			g.keys[i] = s.aged[at-fresh]
 			g.aged++
 		default:
-			g.keys[i] = h.fresh[at]
+			g.keys[i] = s.fresh[at]
 		}
 	}
 	for i, k := range g.keys {
@@ -179,8 +172,8 @@ func (h *hand) take(sizes []int, grace bool) (grant, bool) {
 		k.used.bytes += int64(sizes[i])
 		k.leases++
 	}
-	h.fresh = retireFirst(h.fresh, min(w.at, fresh))
-	h.aged = retireFirst(h.aged, max(w.at-fresh, 0))
+	s.fresh = retireFirst(s.fresh, min(w.at, fresh))
+	s.aged = retireFirst(s.aged, max(w.at-fresh, 0))
 	return g, true
 }
 
@@ -188,63 +181,62 @@ func retireFirst(keys []*sealingKey, n int) []*sealingKey {
 	for _, k := range keys[:n] {
 		k.retire()
 	}
-	clear(keys[:n]) // the array is not gone for a while
+	clear(keys[:n]) // the array outlives them
 	return keys[n:]
 }
 
-// empty forgets every key.
-func (h *hand) empty() {
-	retireFirst(h.fresh, len(h.fresh))
-	retireFirst(h.aged, len(h.aged))
-	h.fresh, h.aged, h.due = nil, nil, time.Time{}
+// retireAll retires every key.
+func (s *stock) retireAll() {
+	retireFirst(s.fresh, len(s.fresh))
+	retireFirst(s.aged, len(s.aged))
+	s.fresh, s.aged, s.nextExpiry = nil, nil, time.Time{}
 }
 
-// lacks is how many new keys it takes, besides those within their age, to serve all
-// in line.
-func (h *hand) lacks(line []*waiter) int {
+// shortfall is how many new keys the queue needs besides those within their age.
+func (s *stock) shortfall(queue []*waiter) int {
 	from := 0
-	if slices.ContainsFunc(line, func(w *waiter) bool { return w.late }) {
-		from = len(h.fresh)
+	if slices.ContainsFunc(queue, func(w *waiter) bool { return w.unserved }) {
+		from = len(s.fresh)
 	}
-	w, last := h.walk(from, false), -1
-	for _, waiter := range line {
-		for _, size := range waiter.sizes {
+	w, last := s.walk(from, false), -1
+	for _, waiting := range queue {
+		for _, size := range waiting.sizes {
 			last = w.next(size)
 		}
 	}
-	return max(last+1-len(h.fresh), 0)
+	return max(last+1-len(s.fresh), 0)
 }
 
-// walk goes through the keys as payloads use them up, without changing any: those
-// within their age, those past it if they count, and then new ones without end.
+// walk goes through the keys as payloads use them up, without changing any: the
+// fresh ones, the aged ones if they count, and then new ones without end.
 type walk struct {
-	hand  *hand
+	stock *stock
 	grace bool
 	at    int // the key in use
-	used  use // and what it has sealed by then
+	used  use // what that key has sealed by then
 }
 
-func (h *hand) walk(from int, grace bool) walk {
-	w := walk{hand: h, grace: grace}
+func (s *stock) walk(from int, grace bool) walk {
+	w := walk{stock: s, grace: grace}
 	w.goTo(from)
 	return w
 }
 
 func (w *walk) goTo(at int) {
 	w.at, w.used = at, use{}
-	switch fresh := len(w.hand.fresh); {
+	switch fresh := len(w.stock.fresh); {
 	case at < fresh:
-		w.used = w.hand.fresh[at].used
-	case w.grace && at-fresh < len(w.hand.aged):
-		w.used = w.hand.aged[at-fresh].used
+		w.used = w.stock.fresh[at].used
+	case w.grace && at-fresh < len(w.stock.aged):
+		w.used = w.stock.aged[at-fresh].used
 	}
 }
 
-// next returns the place of the key that seals another payload.
+// next returns the index of the key that seals another payload.
 func (w *walk) next(size int) int {
 	for {
 		at := w.at
-		fits, done := w.used.add(int64(size), &w.hand.limits)
+		fits, done := w.used.add(int64(size), &w.stock.limits)
 		if done {
 			w.goTo(at + 1)
 		}

@@ -2,19 +2,19 @@ package envelope
 
 import "time"
 
-// Sweeping makes the time of wiping certain: data keys that nobody asks for any more
-// would otherwise stay in memory for as long as the process lives. One timer runs
-// for what is in hand, and none while that is nothing.
+// The sweeper makes the time of wiping certain: keys that no caller takes would stay
+// in memory as long as the process lives. A pool has one timer, and none while it
+// holds no keys.
 
-// setSweep has the keys sorted out when the time of the next one has come.
+// setSweep sets the sweeper to the next expiry.
 func (p *pool) setSweep() {
-	due := p.hand.due
-	if due.IsZero() || p.out || !p.sweepAt.IsZero() && !due.Before(p.sweepAt) {
+	next := p.stock.nextExpiry
+	if next.IsZero() || p.evicted || !p.sweepAt.IsZero() && !next.Before(p.sweepAt) {
 		return
 	}
 	p.stopSweep()
-	p.sweepAt = due
-	p.sweeper = time.AfterFunc(time.Until(due), p.sweep)
+	p.sweepAt = next
+	p.sweeper = time.AfterFunc(time.Until(next), p.sweep)
 }
 
 func (p *pool) stopSweep() {
@@ -31,6 +31,6 @@ func (p *pool) sweep() {
 		return
 	}
 	p.sweepAt = time.Time{}
-	p.age(time.Now())
+	p.expire(time.Now())
 	p.setSweep()
 }

@@ -15,7 +15,7 @@ func (s *Sealer) inHand() (keys []*sealingKey) {
 	defer s.mu.Unlock()
 	for _, p := range s.pools.Values() {
 		p.mu.Lock()
-		keys = append(append(keys, p.hand.fresh...), p.hand.aged...)
+		keys = append(append(keys, p.stock.fresh...), p.stock.aged...)
 		p.mu.Unlock()
 	}
 	return keys

@@ -12,16 +12,15 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// unwrapJob is a wrapped data key and who can unwrap it.
+// unwrapJob is a wrapped data key and the KEK that unwraps it.
 type unwrapJob struct {
 	key  kms.Key
 	blob []byte
 	ec   kms.Context
 }
 
-// maxUnwrapCalls is how many calls one load makes at a time. Whoever opens
-// envelopes of hundreds of contexts together waits a little longer, and does not
-// crowd everybody else out of the KMS's queue.
+// maxUnwrapCalls is how many calls one load makes at a time, so that a caller that
+// opens envelopes of hundreds of contexts leaves room for others at the KMS.
 const maxUnwrapCalls = 16
 
 // unwrapAll unwraps the missing data keys: one Unwrap for each KEK and
@@ -46,7 +45,7 @@ func unwrapAll(ctx context.Context, missing []cacheKey, jobs map[cacheKey]unwrap
 			for n, i := range members {
 				wrapped[n] = kms.Wrapped{Blob: jobs[missing[i]].blob}
 			}
-			for _, i := range members { // what stands if the call below does not return
+			for _, i := range members { // stands if the call below ends the goroutine
 				out[i].Err = &kms.Error{Op: "unwrap", KeyID: job.key.ID(), Detail: "the backend ended its goroutine"}
 			}
 			results, err := callUnwrap(ctx, job, wrapped)
@@ -70,8 +69,8 @@ func unwrapAll(ctx context.Context, missing []cacheKey, jobs map[cacheKey]unwrap
 	return out
 }
 
-// callUnwrap calls the KMS and turns a panic of its client library into an
-// error: in a goroutine of ours it would end the program and print its value.
+// callUnwrap calls the KMS. A panic of its client library becomes an error: in this
+// goroutine it would end the program and print its value.
 func callUnwrap(ctx context.Context, job unwrapJob, wrapped []kms.Wrapped) (out []kms.Unwrapped, err error) {
 	defer recovered("unwrap", job.key, &err)
 	erase.Call(func() { out, err = job.key.Unwrap(ctx, wrapped, job.ec) })

@@ -18,38 +18,36 @@ import (
 type Recipients uint8
 
 const (
-	// AllRecipients seals under every KEK or not at all: an envelope that misses a
-	// recipient would be found out only in the disaster that the recipient is
-	// there for.
+	// AllRecipients seals under every KEK or not at all: a missing recipient would
+	// show only in the disaster that it is there for.
 	AllRecipients Recipients = iota
-	// PrimaryRecipient seals as soon as the first KEK wraps, without those that
-	// fail or that have not answered primaryGrace later. Envelopes show by what
-	// they lack that it happened, and SealerConfig.MissingRecipient is told.
+	// PrimaryRecipient seals once the first KEK wraps, without KEKs that fail or do
+	// not answer a second later. Envelopes show which recipient they lack, and
+	// SealerConfig.MissingRecipient reports it.
 	PrimaryRecipient
 )
 
 const (
-	// primaryGrace is how long after the first KEK the others may answer. Farther
+	// primaryGrace is how long after the first KEK the others may answer. Distant
 	// regions take some 300 ms; callers have seconds in all.
 	primaryGrace = time.Second
-	// tellingGrace is how long after a KEK's failure that waiting may cure the others
-	// may fail in a worse way, where all must wrap. There is nothing else to wait for.
-	tellingGrace = time.Second
-	// incompleteAge is how long a data key seals that lacks a recipient. However far
-	// its sharing is meant to go, a KEK that fails for a moment should not be
-	// missing from all that follows in the next minutes; and while it is out, one
-	// wrap in so many seconds costs the others little.
+	// failureGrace is how long after a transient failure of one KEK the others may
+	// fail in a worse way, where all must wrap. Only the error depends on it.
+	failureGrace = time.Second
+	// incompleteAge is how long a data key seals that lacks a recipient, whatever its
+	// limits: a KEK that fails for a moment should not be missing for minutes. One wrap
+	// in five seconds costs the other KEKs little.
 	incompleteAge = 5 * time.Second
 )
 
-// answer is what one KEK made of a batch of data keys.
+// answer is the outcome of one KEK for a batch of data keys.
 type answer struct {
-	kek     int // which one
+	kek     int // its index
 	wrapped []kms.Wrapped
 	err     error
 }
 
-// pending is which KEKs a wrap waits for.
+// pending is the KEKs that a wrap waits for.
 type pending struct {
 	mu     sync.Mutex
 	keyIDs []string
@@ -67,7 +65,7 @@ func (p *pending) remove(keyID string) {
 	p.keyIDs = slices.DeleteFunc(p.keyIDs, func(id string) bool { return id == keyID })
 }
 
-// first returns the first KEK that is waited for, empty if there is none.
+// first returns the first pending KEK, empty if there is none.
 func (p *pending) first() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -85,7 +83,7 @@ func (s *Sealer) wrap(n int, ec kms.Context, pending *pending) ([]*sealingKey, e
 	}
 	answers := make(chan answer, len(s.cfg.Keys))
 	for i := range s.cfg.Keys {
-		s.ask(i, keys, ec, answers)
+		s.startWrap(i, keys, ec, answers)
 	}
 	pending.set(s.keyIDs)
 	defer pending.set(nil)
@@ -96,32 +94,30 @@ func (s *Sealer) wrap(n int, ec kms.Context, pending *pending) ([]*sealingKey, e
 		}
 		return nil, fmt.Errorf("envelope: wrap data key: %w", err)
 	}
-	// Age counts from here: keys that a slow KMS returns past their age would be
-	// thrown away unused, and asked for again, for ever.
+	// Age counts from here: if a slow KMS returned keys past their age, the pool would
+	// discard them and request new ones for ever.
 	life, grace, missing := s.cfg.Limits.MaxAge, s.cfg.Limits.SealGrace, s.missing(got)
 	if missing != nil {
-		// What is sealed under the one KEK that is out, and would be lost with it, is
-		// what the missing recipient was named to prevent.
+		// No grace: it would add to what is lost if the KEK that fails never comes back.
 		life, grace = min(life, incompleteAge), 0
 	}
 	until := time.Now().Add(life)
 	for i, k := range keys {
 		k.until, k.graceUntil, k.missing = until, until.Add(grace), missing
-		s.record(k, i, got)
+		s.addRecipients(k, i, got)
 	}
 	if s.cfg.Opener != nil {
 		for _, k := range keys {
-			s.cfg.Opener.learn(kekOf(s.cfg.Keys[0]), k.recipients[0].WrappedKey, ec, k.key)
+			s.cfg.Opener.remember(kekOf(s.cfg.Keys[0]), k.recipients[0].WrappedKey, ec, k.key)
 		}
 	}
 	return keys, nil
 }
 
-// ask has one KEK wrap keys, in a goroutine that Close waits for. It works on
-// copies of its own: nobody may be waiting for the answer any more when it comes,
-// and the keys be wiped. It is not cut short then either: what the KMS is like is
-// for the key's own timeout and breaker to find out.
-func (s *Sealer) ask(kek int, keys []*sealingKey, ec kms.Context, answers chan<- answer) {
+// startWrap lets one KEK wrap keys, in a goroutine that Close waits for. The goroutine
+// works on copies: collect may return before it ends, and the pool wipes the keys. It
+// runs to its end even so, since the key's timeout and breaker measure the KMS.
+func (s *Sealer) startWrap(kek int, keys []*sealingKey, ec kms.Context, answers chan<- answer) {
 	secret := make([]byte, len(keys)*kms.DataKeySize)
 	plain := make([][]byte, len(keys))
 	erase.Do(func() {
@@ -146,8 +142,8 @@ func (s *Sealer) ask(kek int, keys []*sealingKey, ec kms.Context, answers chan<-
 	})
 }
 
-// collect waits for as many answers as are needed. It returns one for each KEK,
-// nil for one that is missing.
+// collect waits for as many answers as it needs. It returns one for each KEK, nil for
+// a missing one.
 func (s *Sealer) collect(answers <-chan answer, pending *pending) ([]*answer, error) {
 	got := make([]*answer, len(s.cfg.Keys))
 	optional := s.cfg.Recipients == PrimaryRecipient
@@ -164,9 +160,9 @@ func (s *Sealer) collect(answers <-chan answer, pending *pending) ([]*answer, er
 			case optional && a.kek > 0:
 				continue
 			case a.err != nil && (optional || !kms.ClassOf(a.err).Transient()):
-				return nil, a.err // whatever the others say
+				return nil, a.err // the other answers cannot change it
 			case a.err != nil && failed == nil:
-				failed, grace = a.err, tellingGrace
+				failed, grace = a.err, failureGrace
 			case !optional:
 				continue
 			}
@@ -197,8 +193,8 @@ func (s *Sealer) missing(got []*answer) []failure {
 	return out
 }
 
-// record makes the recipients of k, the i-th of its batch, in the order of the KEKs.
-func (s *Sealer) record(k *sealingKey, i int, got []*answer) {
+// addRecipients adds the recipients of k, the i-th of its batch, in the order of the KEKs.
+func (s *Sealer) addRecipients(k *sealingKey, i int, got []*answer) {
 	for kek, a := range got {
 		if a == nil || a.err != nil {
 			continue
@@ -213,7 +209,7 @@ func (s *Sealer) record(k *sealingKey, i int, got []*answer) {
 	}
 }
 
-// callWrap calls the KMS and checks that its answers can be recorded.
+// callWrap calls the KMS and checks that the format can carry its answers.
 func callWrap(ctx context.Context, kek kms.Key, plain [][]byte, ec kms.Context) (wrapped []kms.Wrapped, err error) {
 	defer recovered("wrap", kek, &err)
 	erase.Call(func() { wrapped, err = kek.Wrap(ctx, plain, ec) })

@@ -1,0 +1,4 @@
+package envelope
+
+// DefaultFailoverAfter is what tests measure failover against.
+const DefaultFailoverAfter = defaultFailoverAfter
