@@ -16,7 +16,7 @@ func benchCache(b *testing.B, n int) (*cache.Cache[digest, []byte], []digest) {
 		MaxEntries: n, Fresh: time.Hour, Stale: time.Hour, Jitter: 0.1, NegativeFor: time.Second, LoadTimeout: time.Second,
 		Classify: func(error) cache.Verdict { return cache.Fail },
 		Wipe:     func(v []byte) { clear(v) },
-		Hooks:    cache.Hooks{Hit: func() {}},
+		Observer: observer{func(string) {}},
 	})
 	if err != nil {
 		b.Fatal(err)
@@ -123,13 +123,13 @@ func TestHitAllocatesOnce(t *testing.T) {
 	load, loadMany := k.load("a", nil), k.loadMany(nil)
 	ctx := t.Context()
 	if n := testing.AllocsPerRun(1000, func() {
-		ref, _ := k.Get(ctx, "a", load)
+		ref, _ := k.Cache.Get(ctx, "a", load)
 		ref.Release()
 	}); n > 1 {
 		t.Errorf("Get allocates %v times", n)
 	}
 	if n := testing.AllocsPerRun(1000, func() {
-		k.GetMany(ctx, keys, loadMany)[0].Ref.Release()
+		k.Cache.GetMany(ctx, keys, loadMany)[0].Ref.Release()
 	}); n > 1 {
 		t.Errorf("GetMany of one key allocates %v times", n)
 	}

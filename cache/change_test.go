@@ -292,14 +292,7 @@ func TestCallbacksMayCallTheCache(t *testing.T) {
 			config.MaxEntries = 2
 			config.Classify = func(err error) cache.Verdict { call("Classify"); return classify(err) }
 			config.Wipe = func(*secret) { call("Wipe") }
-			config.Hooks = cache.Hooks{
-				Hit:      func() { call("Hit") },
-				StaleHit: func() { call("StaleHit") },
-				Miss:     func() { call("Miss") },
-				Negative: func() { call("Negative") },
-				Load:     func(int, time.Duration, error) { call("Load") },
-				Evicted:  func(r cache.Reason) { call(r.String()) },
-			}
+			config.Observer = observer{call}
 		})
 		c = k.Cache
 		get := func(key string, err error) {
@@ -327,7 +320,7 @@ func TestCallbacksMayCallTheCache(t *testing.T) {
 		k.Remove("e")
 		k.Close()
 		for _, name := range []string{
-			"Classify", "Wipe", "Hit", "StaleHit", "Miss", "Negative", "Load", "load",
+			"Classify", "Wipe", "hit", "stale", "miss", "negative", "load",
 			"capacity", "expired", "refused", "removed", "replaced", "closed",
 		} {
 			if _, ok := called.Load(name); !ok {
@@ -337,9 +330,9 @@ func TestCallbacksMayCallTheCache(t *testing.T) {
 	})
 }
 
-func TestHooksAreOptional(t *testing.T) {
+func TestObserverIsOptional(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := newKit(t, func(c *cache.Config[*secret]) { c.Hooks = cache.Hooks{} })
+		k := newKit(t, func(c *cache.Config[*secret]) { c.Observer = nil })
 		k.must(t, "a")
 		k.must(t, "a")
 		advance(10 * time.Minute)

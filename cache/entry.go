@@ -5,22 +5,21 @@ import (
 	"time"
 )
 
-// entry is a value and what the table knows about it. Readers hold only the box.
+// entry is a value in the table. Readers hold only the box.
 type entry[K comparable, V any] struct {
 	box[V]
 	key K
-	// Until freshUntil it serves; until staleUntil it may.
+	// It serves until freshUntil, and may serve until staleUntil.
 	freshUntil, staleUntil time.Time
-	// wipeBy is the latest that staleUntil can be, whatever the jitter. Because
-	// all entries are given the same time, order of age is order of wipeBy.
+	// wipeBy is the latest staleUntil, whatever the jitter, so the order of wipeBy is
+	// the order of age.
 	wipeBy time.Time
-	// reason is set before the entry is taken out of the table; the LRU's own
-	// evictions leave it 0.
+	// reason is set before the entry leaves the table; the LRU's own evictions leave it 0.
 	reason       Reason
 	older, newer *entry[K, V]
 }
 
-// newEntry returns an entry that its maker holds once, for the table.
+// newEntry returns an entry with one hold, that of the table.
 func (c *Cache[K, V]) newEntry(key K, v V, now time.Time) *entry[K, V] {
 	e := &entry[K, V]{key: key}
 	e.value, e.wipe = v, c.config.Wipe
@@ -37,8 +36,8 @@ func (c *Cache[K, V]) newEntry(key K, v V, now time.Time) *entry[K, V] {
 	return e
 }
 
-// live returns the entry of key, now its most recently used, or nil. One that
-// can serve nobody any more is evicted on sight.
+// live returns the entry of key and makes it the most recently used, or nil. It evicts
+// an entry that is past its stale lifetime.
 func (c *Cache[K, V]) live(key K, now time.Time) *entry[K, V] {
 	e, ok := c.entries.Get(key)
 	if !ok {
@@ -67,7 +66,7 @@ func (c *Cache[K, V]) evict(e *entry[K, V], reason Reason) {
 	c.entries.Remove(e.key)
 }
 
-// left is what the LRU calls, under our lock, for each entry that leaves it.
+// left is called by the LRU, under the lock, for each entry that leaves it.
 func (c *Cache[K, V]) left(_ K, e *entry[K, V]) {
 	if e.reason == 0 {
 		e.reason = Capacity
@@ -76,7 +75,7 @@ func (c *Cache[K, V]) left(_ K, e *entry[K, V]) {
 	c.dropped = append(c.dropped, dropped[V]{box: &e.box, reason: e.reason})
 }
 
-// remembered returns the failure that answers for key now, or nil.
+// remembered returns the failure of key that is remembered now, or nil.
 func (c *Cache[K, V]) remembered(key K, now time.Time) error {
 	f, ok := c.failures.Get(key)
 	if !ok {

@@ -31,42 +31,11 @@ func alwaysFail(error) cache.Verdict { return cache.Fail }
 
 func ExampleNew() {
 	_, err := cache.New[string](cache.Config[[]byte]{MaxEntries: 1000, Fresh: 5 * time.Minute, Jitter: 10})
-	if config, ok := errors.AsType[*cache.ConfigError](err); ok {
-		for _, problem := range config.Problems {
-			fmt.Println(problem)
-		}
-	}
-	// Output:
-	// LoadTimeout is 0s, must be more than 0
-	// Jitter is 10, must be at least 0 and less than 1
-	// Classify is missing
-	// Wipe is missing
+	fmt.Println(err)
+	// Output: cache: check config: LoadTimeout is 0s, must be more than 0; Jitter is 10, must be at least 0 and less than 1; Classify is missing; Wipe is missing
 }
 
-func ExampleCache_Get() {
-	c := dataKeys(alwaysFail)
-	defer c.Close()
-	open := func() {
-		ref, err := c.Get(context.Background(), "wrapped", func(context.Context) ([]byte, error) {
-			fmt.Println("asking the KMS")
-			return []byte("0123456789abcdef0123456789abcdef"), nil
-		})
-		if err != nil {
-			fmt.Println(err)
-			return
-		}
-		defer ref.Release()
-		fmt.Println("a key of", len(ref.Value()), "bytes")
-	}
-	open()
-	open()
-	// Output:
-	// asking the KMS
-	// a key of 32 bytes
-	// a key of 32 bytes
-}
-
-func ExampleCache_Get_revoked() {
+func ExampleCache_GetMany_revoked() {
 	errRevoked := errors.New("key is disabled")
 	c := dataKeys(func(err error) cache.Verdict {
 		if errors.Is(err, errRevoked) {
@@ -76,14 +45,14 @@ func ExampleCache_Get_revoked() {
 	})
 	defer c.Close()
 	for range 2 {
-		_, err := c.Get(context.Background(), "wrapped", func(context.Context) ([]byte, error) {
-			fmt.Println("asking the KMS")
-			return nil, errRevoked
+		o := c.GetMany(context.Background(), []string{"wrapped"}, func(context.Context, []string) []cache.Result[[]byte] {
+			fmt.Println("calling the KMS")
+			return []cache.Result[[]byte]{{Err: errRevoked}}
 		})
-		fmt.Println(err)
+		fmt.Println(o[0].Err)
 	}
 	// Output:
-	// asking the KMS
+	// calling the KMS
 	// key is disabled
 	// key is disabled
 }
@@ -95,7 +64,7 @@ func ExampleCache_GetMany() {
 
 	keys := []string{"one", "known", "two", "one"}
 	outcomes := c.GetMany(context.Background(), keys, func(_ context.Context, missing []string) []cache.Result[[]byte] {
-		fmt.Println("asking the KMS for", missing)
+		fmt.Println("calling the KMS for", missing)
 		results := make([]cache.Result[[]byte], len(missing))
 		for i, key := range missing {
 			if key == "two" {
@@ -115,7 +84,7 @@ func ExampleCache_GetMany() {
 		o.Ref.Release()
 	}
 	// Output:
-	// asking the KMS for [one two]
+	// calling the KMS for [one two]
 	// one - 3 bytes
 	// known - 1 bytes
 	// two - no such key
@@ -141,12 +110,9 @@ func ExampleCache_Remove() {
 	c := dataKeys(alwaysFail)
 	defer c.Close()
 	c.Put("wrapped", []byte{1, 2, 3}).Release()
-	fmt.Println(c.Len())
 	c.Remove("wrapped")
-	fmt.Println(c.Len())
-	// Output:
-	// 1
-	// 0
+	fmt.Println(c.Fresh("wrapped") == nil)
+	// Output: true
 }
 
 func ExampleCache_Close() {
@@ -155,8 +121,7 @@ func ExampleCache_Close() {
 	c.Put("wrapped", key).Release()
 	c.Close()
 	fmt.Println(key)
-	_, err := c.Get(context.Background(), "wrapped", nil)
-	fmt.Println(err)
+	fmt.Println(c.GetMany(context.Background(), []string{"wrapped"}, nil)[0].Err)
 	// Output:
 	// [0 0 0]
 	// cache: closed

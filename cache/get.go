@@ -23,82 +23,53 @@ type Outcome[V any] struct {
 	Err error
 }
 
-// Get returns the value of key, from the cache or through load.
-//
-// load is called, if need be, in a goroutine of its own, with ctx's values but
-// not its end: its context ends after LoadTimeout or when the cache is closed. It
-// returns a value that shares memory with no other, or an error for Classify.
-// It must not ask the cache for the same key. If it panics, Get gives an error that is
-// ErrLoad and says where, without what it panicked with.
-//
-// When ctx ends first, Get returns ctx.Err() and the load goes on. Other
-// errors are those of load, as they are, and ErrClosed. A value that is fresh is
-// served even if ctx has ended.
-func (c *Cache[K, V]) Get(ctx context.Context, key K, load func(ctx context.Context) (V, error)) (*Ref[V], error) {
-	if ref := c.Fresh(key); ref != nil {
-		return ref, nil
-	}
-	o := c.GetMany(ctx, []K{key}, func(ctx context.Context, _ []K) []Result[V] {
-		v, err := load(ctx)
-		return []Result[V]{{Value: v, Err: err}}
-	})[0]
-	return o.Ref, o.Err
-}
-
-// Fresh returns a Ref to the value of key if it is within its fresh lifetime, and
-// nil otherwise: it loads nothing and waits for nothing. It counts as a Hit if
-// there is one and as nothing if not, for those who go on to ask for a key in
-// another way.
-func (c *Cache[K, V]) Fresh(key K) *Ref[V] {
-	now := time.Now()
-	c.mu.Lock()
-	e, ok := c.entries.Get(key)
-	if !ok || !now.Before(e.freshUntil) {
-		c.mu.Unlock()
-		return nil
-	}
-	e.hold(1)
-	c.mu.Unlock()
-	if c.config.Hooks.Hit != nil {
-		c.config.Hooks.Hit()
-	}
-	ref := new(Ref[V])
-	ref.held.Store(&e.box)
-	return ref
-}
+// Fresh returns a Ref to the value of key if it is within its fresh lifetime, and nil
+// otherwise. It never loads or waits. A value counts as a Hit; none counts as nothing,
+// since the caller goes on to look for a key in another way.
+func (c *Cache[K, V]) Fresh(key K) *Ref[V] { return c.peek(key, Hit) }
 
 // Stale returns a Ref to the value of key if it is within its fresh or its stale
-// lifetime, and nil otherwise: it loads nothing and waits for nothing. It counts as
-// a StaleHit, and is for those whose time is over before a load of the key is.
-func (c *Cache[K, V]) Stale(key K) *Ref[V] {
+// lifetime, and nil otherwise. It never loads or waits. A value counts as a StaleHit: it
+// is for callers whose time ended before a load of the key did.
+func (c *Cache[K, V]) Stale(key K) *Ref[V] { return c.peek(key, StaleHit) }
+
+func (c *Cache[K, V]) peek(key K, as Lookup) *Ref[V] {
 	now := time.Now()
 	c.mu.Lock()
 	e := c.live(key, now)
-	if e != nil {
+	found := e != nil && (as == StaleHit || now.Before(e.freshUntil))
+	if found {
 		e.hold(1)
 	}
 	c.unlock()
-	if e == nil {
+	if !found {
 		return nil
 	}
-	repeat(c.config.Hooks.StaleHit, 1)
+	c.config.Observer.CacheLookup(as)
 	return new(Ref[V]).to(&e.box)
 }
 
-// GetMany returns one Outcome for each key, in order; keys may repeat. It calls
-// load at most once, with the keys that are neither in the cache nor being
-// loaded, each once, and waits for the loads of others where there are some.
+// GetMany returns one Outcome for each key, in order; keys may repeat. It calls load at
+// most once, with the keys that are neither in the cache nor being loaded, each once, and
+// waits for the loads of other callers where there are some.
 //
-// load returns one Result for each of missing, in order; missing is its to
-// keep. Any other number of results makes them all errors that are ErrLoad (and
-// the values are wiped). Otherwise everything said of Get holds for each key.
+// load runs in a goroutine of its own, with ctx's values but not its end: its context
+// ends after LoadTimeout or when the cache is closed. It returns one Result for each of
+// missing, in order; missing is its to keep. A value shares memory with no other; an
+// error goes to Classify. load must not call the cache for the same keys. If it panics or
+// returns another number of results, each key gets an error that says so and where, but
+// not what it panicked with (and the values are wiped).
+//
+// When ctx ends first, the keys not yet loaded get ctx.Err() and the load goes on. Other
+// errors are those of load, as they are, and ErrClosed. A fresh value serves even if ctx
+// has ended.
 func (c *Cache[K, V]) GetMany(ctx context.Context, keys []K, load func(ctx context.Context, missing []K) []Result[V]) []Outcome[V] {
 	outcomes, refs := makeOutcomes[V](len(keys))
 	ended := ctx.Err()
 	var (
-		counts asked
-		own    []*flight[K, V]
-		waits  []waiting[K, V]
+		seen  lookups
+		own   []*flight[K, V]
+		waits []waiting[K, V]
 	)
 	now := time.Now()
 	c.mu.Lock()
@@ -109,7 +80,7 @@ func (c *Cache[K, V]) GetMany(ctx context.Context, keys []K, load func(ctx conte
 		}
 		e := c.live(key, now)
 		if e != nil && now.Before(e.freshUntil) {
-			counts.hits++
+			seen[Hit]++
 			e.hold(1)
 			outcomes[i].Ref = refs[i].to(&e.box)
 			continue
@@ -117,14 +88,14 @@ func (c *Cache[K, V]) GetMany(ctx context.Context, keys []K, load func(ctx conte
 		f, flying := c.flights[key]
 		if !flying {
 			if err := c.remembered(key, now); err != nil {
-				// An entry that outlives a remembered failure was stale, not
-				// refused: the verdict Evict removes it.
+				// An entry that outlives a remembered failure is stale, not refused:
+				// the verdict Evict removes it.
 				if e != nil {
-					counts.staleHits++
+					seen[StaleHit]++
 					e.hold(1)
 					outcomes[i].Ref, outcomes[i].Stale = refs[i].to(&e.box), true
 				} else {
-					counts.negatives++
+					seen[Negative]++
 					outcomes[i].Err = err
 				}
 				continue
@@ -137,7 +108,7 @@ func (c *Cache[K, V]) GetMany(ctx context.Context, keys []K, load func(ctx conte
 			c.flights[key] = f
 			own = append(own, f)
 		}
-		counts.misses++
+		seen[Miss]++
 		f.waiters++
 		waits = append(waits, waiting[K, V]{f, i})
 	}
@@ -146,7 +117,7 @@ func (c *Cache[K, V]) GetMany(ctx context.Context, keys []K, load func(ctx conte
 		c.start(ctx, own, load)
 	}
 	c.unlock()
-	c.config.Hooks.report(counts)
+	seen.report(c.config.Observer)
 
 	for _, w := range waits {
 		b, err := c.await(ctx, w.flight)
@@ -159,14 +130,14 @@ func (c *Cache[K, V]) GetMany(ctx context.Context, keys []K, load func(ctx conte
 	return outcomes
 }
 
-// waiting is the place in GetMany's answer that a flight will fill.
+// waiting is the outcome that a flight will fill.
 type waiting[K comparable, V any] struct {
 	flight *flight[K, V]
 	index  int
 }
 
-// makeOutcomes returns n outcomes and the memory for as many Refs, in one
-// allocation where n is 1, which is most of the time, else in two.
+// makeOutcomes returns n outcomes and the memory for as many Refs. In the usual case,
+// n is 1, it allocates once.
 func makeOutcomes[V any](n int) ([]Outcome[V], []Ref[V]) {
 	if n == 1 {
 		one := new(struct {
@@ -178,7 +149,7 @@ func makeOutcomes[V any](n int) ([]Outcome[V], []Ref[V]) {
 	return make([]Outcome[V], n), make([]Ref[V], n)
 }
 
-// to makes r a reference to b on behalf of a hold already taken.
+// to makes r a reference to b, for a hold already taken.
 func (r *Ref[V]) to(b *box[V]) *Ref[V] {
 	r.held.Store(b)
 	return r

@@ -426,10 +426,8 @@ func TestLoadThatBreaksItsContract(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var classified int
-				var hookErr error
 				k := newKit(t, func(c *cache.Config[*secret]) {
 					c.Classify = func(error) cache.Verdict { classified++; return cache.Evict }
-					c.Hooks.Load = func(_ int, _ time.Duration, err error) { hookErr = err }
 				})
 				old := k.put("a")
 				advance(10 * time.Minute)
@@ -439,7 +437,7 @@ func TestLoadThatBreaksItsContract(t *testing.T) {
 					<-time.After(time.Second)
 					return tt.load(k, missing)
 				})
-				errs := []error{outcomes[0].Err, outcomes[1].Err, (<-second).err, hookErr}
+				errs := []error{outcomes[0].Err, outcomes[1].Err, (<-second).err}
 				for i, err := range errs {
 					if !errors.Is(err, cache.ErrLoad) || !regexp.MustCompile(tt.text).MatchString(err.Error()) {
 						t.Errorf("error %d: %v, want ErrLoad matching %s", i, err, tt.text)

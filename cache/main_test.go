@@ -1,6 +1,7 @@
 package cache_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -63,14 +64,7 @@ func newKit(t testing.TB, change ...func(*cache.Config[*secret])) *kit {
 		NegativeFor: 5 * time.Second, LoadTimeout: 30 * time.Second,
 		Classify: classify,
 		Wipe:     func(s *secret) { s.wiped.Add(1) },
-		Hooks: cache.Hooks{
-			Hit:      func() { k.count("hit") },
-			StaleHit: func() { k.count("stale") },
-			Miss:     func() { k.count("miss") },
-			Negative: func() { k.count("negative") },
-			Load:     func(n int, _ time.Duration, err error) { k.count(fmt.Sprintf("load %d %v", n, err)) },
-			Evicted:  func(r cache.Reason) { k.count(r.String()) },
-		},
+		Observer: observer{k.count},
 	}
 	for _, f := range change {
 		f(&config)
@@ -82,6 +76,34 @@ func newKit(t testing.TB, change ...func(*cache.Config[*secret])) *kit {
 	k.Cache = c
 	t.Cleanup(k.Close)
 	return k
+}
+
+// observer counts events by name.
+type observer struct{ count func(event string) }
+
+func (o observer) CacheLookup(l cache.Lookup)  { o.count(l.String()) }
+func (o observer) CacheEvicted(r cache.Reason) { o.count(r.String()) }
+
+// GetMany is that of the cache, and counts what load returns as an event.
+func (k *kit) GetMany(ctx context.Context, keys []string, load func(context.Context, []string) []cache.Result[*secret]) []cache.Outcome[*secret] {
+	return k.Cache.GetMany(ctx, keys, func(ctx context.Context, missing []string) []cache.Result[*secret] {
+		results := load(ctx, missing)
+		var first error
+		for _, r := range results {
+			first = cmp.Or(first, r.Err)
+		}
+		k.count(fmt.Sprintf("load %d %v", len(missing), first))
+		return results
+	})
+}
+
+// Get is that of the cache, and counts likewise.
+func (k *kit) Get(ctx context.Context, key string, load func(context.Context) (*secret, error)) (*cache.Ref[*secret], error) {
+	return k.Cache.Get(ctx, key, func(ctx context.Context) (*secret, error) {
+		s, err := load(ctx)
+		k.count(fmt.Sprintf("load 1 %v", err))
+		return s, err
+	})
 }
 
 func (k *kit) count(event string) {

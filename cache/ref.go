@@ -2,12 +2,9 @@ package cache
 
 import "sync/atomic"
 
-// Ref is a reader's hold on a value: as long as it is held the value is not
-// wiped, whatever becomes of the entry. Hold it for one operation, not for
-// longer: a Ref that is never released keeps its secret in memory for good.
-//
-// Release may be called from any goroutine and any number of times. Releasing
-// while another goroutine still uses the value is a bug in the caller.
+// Ref is a reader's hold on a value: the value is not wiped before Release, even if its
+// entry leaves the cache. Hold it for one operation only: a Ref that is never released
+// keeps its secret in memory for good.
 type Ref[V any] struct {
 	held atomic.Pointer[box[V]]
 }
@@ -15,8 +12,7 @@ type Ref[V any] struct {
 // Value returns the value, which belongs to the cache: read it, do not change
 // it, and do not keep it past Release, which may wipe it.
 //
-// Value panics after Release. Returning the zero value instead would let a bug in
-// the caller pass off an empty key as a real one.
+// Value panics after Release. The zero value instead could pass for a real key.
 func (r *Ref[V]) Value() V {
 	b := r.held.Load()
 	if b == nil {
@@ -25,10 +21,10 @@ func (r *Ref[V]) Value() V {
 	return b.value
 }
 
-// Release lets go of the value and wipes it if it has left the cache and this
-// was the last hold on it. Only the first call on a Ref does anything, and so
-// does none on a nil Ref: `defer ref.Release()` is right even before the error
-// is checked.
+// Release ends the hold, and wipes the value if it has left the cache and this was the
+// last hold. Any goroutine may call it, but not while another one uses the value. Only
+// the first call on a Ref does anything, and none on a nil Ref: `defer ref.Release()` is
+// right even before the error is checked.
 func (r *Ref[V]) Release() {
 	if r == nil {
 		return
@@ -38,13 +34,12 @@ func (r *Ref[V]) Release() {
 	}
 }
 
-// box is a value and the number of those who hold it: one for each Ref that is
-// not released, and one for the cache itself as long as the entry is in it.
+// box is a value and the number of its holds: one for each Ref that is not released,
+// and one for the cache as long as the entry is in it.
 //
-// The count is atomic so that Release needs no lock. It only ever rises while
-// somebody is known to hold the box (the cache, under its lock), so once it
-// reaches zero it stays there: that is what makes the wipe happen exactly once
-// and never under a reader.
+// The count is atomic so that Release needs no lock. It rises only while the cache has
+// its hold, under its lock. So once it reaches zero it stays there, and the wipe happens
+// exactly once and never under a reader.
 type box[V any] struct {
 	value V
 	holds atomic.Int64

@@ -2,13 +2,12 @@ package cache
 
 import "time"
 
-// Sweeping makes the time of wiping certain: an entry that nobody asks for again
-// would otherwise stay in memory until others push it out. Entries queue in the
-// order they came in, and one timer runs for the eldest. There is no timer
-// while the cache is empty.
+// The sweeper makes the time of wiping certain: an entry that no caller asks for again
+// would stay in memory until others evict it. Entries queue in the order they came in,
+// and one timer runs for the eldest; there is none while the cache is empty.
 
-// queue is a list of entries from eldest to youngest, linked through the entries
-// themselves so that it costs no allocation.
+// queue is a list of entries from eldest to youngest, linked through the entries, so that
+// it costs no allocation.
 type queue[K comparable, V any] struct {
 	eldest, youngest *entry[K, V]
 }
@@ -37,7 +36,7 @@ func (q *queue[K, V]) remove(e *entry[K, V]) {
 	e.older, e.newer = nil, nil
 }
 
-// setSweep has the timer fire when the eldest entry must go, if it is not set.
+// setSweep sets the timer to the eldest entry's wipeBy, if it is not set.
 func (c *Cache[K, V]) setSweep() {
 	if c.sweepSet || c.byAge.eldest == nil {
 		return

@@ -104,7 +104,7 @@ func New(ctx context.Context, cfg Config) (*Codec, error) {
 		return nil, fmt.Errorf("codec: new: %w", err)
 	}
 	opener, err := envelope.NewOpener(envelope.OpenerConfig{
-		Keys: keys.Find, CacheEntries: cfg.CacheEntries, Fresh: cfg.Fresh, Stale: cfg.Stale, Hooks: w.cache(),
+		Keys: keys.Find, CacheEntries: cfg.CacheEntries, Fresh: cfg.Fresh, Stale: cfg.Stale, Observer: w,
 		UnwrapTimeout: kmsTimeout(cfg.Policy, envelope.DefaultUnwrapTimeout),
 	})
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 // secret; kms.ClassOf tells the class of an error.
 type Hooks struct {
 	// Cache observes the data-key cache.
-	Cache cache.Hooks
+	Cache cache.Observer
 	// MissingRecipient: n payloads were sealed without a recipient that their rule
 	// names, because key failed so. Only with recipients: primary.
 	MissingRecipient func(key string, class kms.Class, n int)
@@ -52,37 +52,21 @@ func (w *watchers) each(call func(*Hooks)) {
 	}
 }
 
-// cache returns hooks for the data-key cache that reach all watchers.
-func (w *watchers) cache() cache.Hooks {
-	count := func(which func(*cache.Hooks) func()) func() {
-		return func() {
-			w.each(func(h *Hooks) {
-				if hook := which(&h.Cache); hook != nil {
-					hook()
-				}
-			})
+// CacheLookup and CacheEvicted make watchers the cache.Observer of the data-key cache.
+func (w *watchers) CacheLookup(l cache.Lookup) {
+	w.each(func(h *Hooks) {
+		if h.Cache != nil {
+			h.Cache.CacheLookup(l)
 		}
-	}
-	return cache.Hooks{
-		Hit:      count(func(h *cache.Hooks) func() { return h.Hit }),
-		StaleHit: count(func(h *cache.Hooks) func() { return h.StaleHit }),
-		Miss:     count(func(h *cache.Hooks) func() { return h.Miss }),
-		Negative: count(func(h *cache.Hooks) func() { return h.Negative }),
-		Load: func(n int, d time.Duration, err error) {
-			w.each(func(h *Hooks) {
-				if h.Cache.Load != nil {
-					h.Cache.Load(n, d, err)
-				}
-			})
-		},
-		Evicted: func(reason cache.Reason) {
-			w.each(func(h *Hooks) {
-				if h.Cache.Evicted != nil {
-					h.Cache.Evicted(reason)
-				}
-			})
-		},
-	}
+	})
+}
+
+func (w *watchers) CacheEvicted(r cache.Reason) {
+	w.each(func(h *Hooks) {
+		if h.Cache != nil {
+			h.Cache.CacheEvicted(r)
+		}
+	})
 }
 
 func (w *watchers) missingRecipient(key string, class kms.Class, n int) {

@@ -53,6 +53,7 @@ type tags [3]struct{ name, value string }
 // are keys in the policy times operations and classes.
 type meters struct {
 	handler client.MetricsHandler
+	lookups [cache.Negative + 1]client.MetricsCounter // by cache.Lookup
 
 	mu       sync.Mutex
 	counters map[meter]client.MetricsCounter
@@ -98,18 +99,22 @@ func (m *meters) record(name string, took time.Duration, t tags) {
 	timer.Record(took)
 }
 
+// CacheLookup implements cache.Observer.
+func (m *meters) CacheLookup(l cache.Lookup) { m.lookups[l].Inc(1) }
+
+// CacheEvicted implements cache.Observer.
+func (m *meters) CacheEvicted(r cache.Reason) {
+	m.count(metricCacheEvictions, 1, tags{{"reason", r.String()}})
+}
+
 // metricsHooks returns hooks that report to handler.
 func metricsHooks(handler client.MetricsHandler) *Hooks {
 	m := &meters{handler: handler, counters: make(map[meter]client.MetricsCounter), timers: make(map[meter]client.MetricsTimer)}
-	lookup := func(outcome string) func() {
-		c := m.tagged(meter{tags: tags{{"outcome", outcome}}}).Counter(metricCacheLookups)
-		return func() { c.Inc(1) }
+	for l := range m.lookups {
+		m.lookups[l] = m.tagged(meter{tags: tags{{"outcome", cache.Lookup(l).String()}}}).Counter(metricCacheLookups) //nolint:gosec // 0 to 3
 	}
 	return &Hooks{
-		Cache: cache.Hooks{
-			Hit: lookup("hit"), StaleHit: lookup("stale"), Miss: lookup("miss"), Negative: lookup("negative"),
-			Evicted: func(reason cache.Reason) { m.count(metricCacheEvictions, 1, tags{{"reason", reason.String()}}) },
-		},
+		Cache: m,
 		MissingRecipient: func(key string, class kms.Class, n int) {
 			m.count(metricMissingRecipients, n, tags{{"key", key}, {"class", class.String()}})
 		},

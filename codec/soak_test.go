@@ -77,6 +77,7 @@ type soakSample struct {
 
 // soak is a codec at work.
 type soak struct {
+	cache.NopObserver
 	codec                *codec.Codec
 	seals, opens, errors atomic.Int64
 	evictions            atomic.Int64
@@ -133,13 +134,15 @@ func newSoak(t *testing.T) *soak {
 		Policy: p, Registry: kms.NewRegistry(backend),
 		CacheEntries: 500, Fresh: time.Second, Stale: time.Second,
 	}
-	cfg.Hooks.Cache.Evicted = func(cache.Reason) { s.evictions.Add(1) }
+	cfg.Hooks.Cache = s
 	if s.codec, err = codec.New(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.codec.Close)
 	return s
 }
+
+func (s *soak) CacheEvicted(cache.Reason) { s.evictions.Add(1) }
 
 // troubled is a KMS that now and then is slow, throttles, refuses or is gone.
 func troubled(name string) *kmstest.Fake {

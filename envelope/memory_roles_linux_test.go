@@ -240,10 +240,8 @@ func (h *holder) evicts(ctx context.Context) error {
 	}
 	full.Close()
 
-	expired := make(chan struct{}, len(h.envelopes))
-	brief, err := h.newOpener(envelope.OpenerConfig{Fresh: time.Millisecond, Stale: -1, Hooks: cache.Hooks{
-		Evicted: func(cache.Reason) { expired <- struct{}{} },
-	}})
+	expired := evictions{evicted: make(chan struct{}, len(h.envelopes))}
+	brief, err := h.newOpener(envelope.OpenerConfig{Fresh: time.Millisecond, Stale: -1, Observer: expired})
 	if err != nil {
 		return err
 	}
@@ -252,7 +250,7 @@ func (h *holder) evicts(ctx context.Context) error {
 		return err
 	}
 	for range h.envelopes {
-		<-expired
+		<-expired.evicted
 	}
 	if err := h.look(none); err != nil {
 		return err
@@ -478,3 +476,11 @@ func clearAll(out []kms.Unwrapped) {
 		clear(u.DataKey)
 	}
 }
+
+// evictions observes a cache.
+type evictions struct {
+	cache.NopObserver
+	evicted chan struct{}
+}
+
+func (e evictions) CacheEvicted(cache.Reason) { e.evicted <- struct{}{} }

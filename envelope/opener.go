@@ -52,8 +52,8 @@ type OpenerConfig struct {
 	// MaxPlaintext bounds a plaintext in bytes after decompression,
 	// format.MaxPlaintext if zero.
 	MaxPlaintext int
-	// Hooks observe the data-key cache, for metrics. They must not block.
-	Hooks cache.Hooks
+	// Observer counts what the data-key cache does, for metrics; optional. It must not block.
+	Observer cache.Observer
 }
 
 // Opener opens envelopes through a cache of unwrapped data keys, which Close wipes.
@@ -116,7 +116,7 @@ func NewOpener(cfg OpenerConfig) (*Opener, error) {
 	c, err := cache.New[cacheKey](cache.Config[*dataKey]{
 		MaxEntries: cfg.CacheEntries, Fresh: cfg.Fresh, Stale: cfg.Stale, Jitter: cacheJitter,
 		NegativeFor: negativeFor, LoadTimeout: cfg.UnwrapTimeout,
-		Classify: verdict, Wipe: (*dataKey).wipe, Hooks: cfg.Hooks,
+		Classify: verdict, Wipe: (*dataKey).wipe, Observer: cfg.Observer,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("envelope: new opener: %w", err)

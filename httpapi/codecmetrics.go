@@ -65,12 +65,12 @@ func CodecMetrics(registry *prometheus.Registry) (codec.Hooks, error) {
 	for reason := cache.Capacity; reason <= cache.Closed; reason++ {
 		evictions.WithLabelValues(reason.String())
 	}
-	lookup := func(outcome string) func() { return lookups.WithLabelValues(outcome).Inc }
+	observed := &cacheMetrics{evictions: evictions}
+	for l := range observed.lookups {
+		observed.lookups[l] = lookups.WithLabelValues(cache.Lookup(l).String()) //nolint:gosec // 0 to 3
+	}
 	return codec.Hooks{
-		Cache: cache.Hooks{
-			Hit: lookup("hit"), StaleHit: lookup("stale"), Miss: lookup("miss"), Negative: lookup("negative"),
-			Evicted: func(reason cache.Reason) { evictions.WithLabelValues(reason.String()).Inc() },
-		},
+		Cache:            observed,
 		MissingRecipient: func(key string, class kms.Class, n int) { missing.WithLabelValues(key, class.String()).Add(float64(n)) },
 		SealedInGrace:    func(key string, class kms.Class, n int) { inGrace.WithLabelValues(key, class.String()).Add(float64(n)) },
 		KMSCall: func(key, op string, err error, took time.Duration) {
@@ -94,3 +94,12 @@ func CodecMetrics(registry *prometheus.Registry) (codec.Hooks, error) {
 		},
 	}, nil
 }
+
+// cacheMetrics is a cache.Observer.
+type cacheMetrics struct {
+	lookups   [cache.Negative + 1]prometheus.Counter // by cache.Lookup
+	evictions *prometheus.CounterVec
+}
+
+func (m *cacheMetrics) CacheLookup(l cache.Lookup)  { m.lookups[l].Inc() }
+func (m *cacheMetrics) CacheEvicted(r cache.Reason) { m.evictions.WithLabelValues(r.String()).Inc() }

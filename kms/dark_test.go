@@ -91,20 +91,25 @@ func newDarkOpener(t testing.TB, key kms.Key, fresh, stale time.Duration) *darkO
 	o.Opener, err = envelope.NewOpener(envelope.OpenerConfig{
 		Keys:  envelope.StaticKeys(key),
 		Fresh: fresh, Stale: stale, UnwrapTimeout: patience,
-		Hooks: cache.Hooks{
-			StaleHit: func() { o.stale.Add(1) },
-			Evicted: func(reason cache.Reason) {
-				if reason == cache.Refused {
-					o.refused.Add(1)
-				}
-			},
-		},
+		Observer: o,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(o.Close)
 	return o
+}
+
+func (o *darkOpener) CacheLookup(l cache.Lookup) {
+	if l == cache.StaleHit {
+		o.stale.Add(1)
+	}
+}
+
+func (o *darkOpener) CacheEvicted(reason cache.Reason) {
+	if reason == cache.Refused {
+		o.refused.Add(1)
+	}
 }
 
 func (o *darkOpener) open(ctx context.Context, s envelope.Sealed) error {
