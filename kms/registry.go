@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/waxseal/waxseal/internal/keyuri"
 )
 
 // Backend opens keys of one URI scheme. Each backend package exports one:
@@ -129,28 +131,9 @@ func openError(u *url.URL, err error) error {
 // one without a scheme, with a password, or with characters that an envelope
 // could not record.
 func ParseURI(uri string) (*url.URL, error) {
-	bad := func(detail string) error {
-		return &Error{
-			Op: "parse key URI", Detail: detail,
-			Advice: "key URIs look like awskms:///alias/name?region=eu-west-1, gcpkms://projects/p/locations/l/keyRings/r/cryptoKeys/k, " +
-				"hashivault://transit/name or local:///path/to/keyring#name",
-		}
-	}
-	if uri == "" {
-		return nil, bad("it is empty")
-	}
-	if strings.ContainsFunc(uri, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
-		return nil, bad("it holds a space or a control character")
-	}
-	u, err := url.Parse(uri)
-	if err != nil {
-		return nil, bad("it is not a URI") // the parser's text would quote the input, which may hold a credential
-	}
-	if u.Scheme == "" || !strings.HasPrefix(uri[len(u.Scheme):], "://") {
-		return nil, bad("it does not start with a scheme and ://")
-	}
-	if u.User != nil {
-		return nil, bad("it holds a user name or password, which do not belong in a key URI")
+	u, problem := keyuri.Parse(uri)
+	if problem != "" {
+		return nil, &Error{Op: "parse key URI", Detail: "it " + problem, Advice: keyuri.Advice}
 	}
 	return u, nil
 }

@@ -2,9 +2,9 @@ package policy
 
 import (
 	"fmt"
-	"net/url"
 	"strings"
-	"unicode"
+
+	"github.com/waxseal/waxseal/internal/keyuri"
 )
 
 // namespaceVariable is the only variable that a key URI may hold.
@@ -96,42 +96,30 @@ func variableInQuery(uri string) bool {
 	return false
 }
 
-const uriAdvice = "key URIs look like awskms:///alias/name?region=eu-west-1, gcpkms://projects/p/locations/l/keyRings/r/cryptoKeys/k, " +
-	"hashivault://transit/name or local:///path/to/keyring#name"
-
-// checkURI says what is wrong with a key URI in a file, and what to do; empty
-// if nothing is. It does not know the backends: they check the rest. No answer
-// quotes the URI, which may hold a credential by mistake.
+// checkURI says what is wrong with a key URI in a file, and what to do; empty if nothing is. The backends check the rest.
 func checkURI(uri string) (problem, advice string) {
+	filled := strings.ReplaceAll(uri, namespaceVariable, "namespace")
+	u, problem := keyuri.Parse(filled)
 	switch {
-	case uri == "":
-		return "is empty", uriAdvice
 	case len(uri) > MaxURI:
-		return fmt.Sprintf("is longer than %d bytes", MaxURI), uriAdvice
-	case strings.ContainsFunc(uri, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }):
-		return "holds a space or a control character", "write a space in a path as %20"
-	}
-	if variableInQuery(uri) {
+		return fmt.Sprintf("is longer than %d bytes", MaxURI), keyuri.Advice
+	case problem == keyuri.Blank:
+		return problem, "write a space in a path as %20"
+	case variableInQuery(uri):
 		return "has " + namespaceVariable + " among its parameters", "a namespace may be an attacker's choice, and must not choose where data keys and credentials go: " +
 			"write " + namespaceVariable + " before the ?, in the name of the key; of the parameters, only the value of namespace= may hold it"
-	}
-	filled := strings.ReplaceAll(uri, namespaceVariable, "namespace")
-	if strings.ContainsAny(filled, "{}") {
+	case strings.ContainsAny(filled, "{}"):
 		return "holds a variable other than " + namespaceVariable, namespaceVariable + " is the only variable; write a brace that is part of a name as %7B or %7D"
-	}
-	u, err := url.Parse(filled)
-	if err != nil {
-		return "is not a URI", uriAdvice // the parser's text would quote the input
-	}
-	switch {
-	case u.Scheme == "" || !strings.HasPrefix(filled, u.Scheme+"://"):
-		return "does not start with a lower-case scheme and ://", uriAdvice
+	case problem == keyuri.NoScheme || u != nil && !strings.HasPrefix(filled, u.Scheme+"://"):
+		return "does not start with a lower-case scheme and ://", keyuri.Advice
+	case u == nil:
+		return problem, keyuri.Advice
 	case !strings.HasPrefix(uri, u.Scheme+"://"):
-		return "has " + namespaceVariable + " in its scheme", uriAdvice
+		return "has " + namespaceVariable + " in its scheme", keyuri.Advice
 	case u.User != nil:
 		return "holds a user name or password", "take it out: credentials come from the environment of the process, never from the policy file"
 	case len(filled) == len(u.Scheme)+len("://"):
-		return "names no key", uriAdvice
+		return "names no key", keyuri.Advice
 	}
 	return "", ""
 }
