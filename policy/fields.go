@@ -9,52 +9,6 @@ import (
 	"github.com/goccy/go-yaml/ast"
 )
 
-// object is a kind of mapping: where it stands, its fields, those of them that
-// are known but not offered, and an example.
-type object struct {
-	where    string
-	fields   []string
-	reserved []string
-	example  string
-}
-
-// The fields that each mapping of the file may hold. docs/policy.md lists them
-// too, and a test compares.
-var (
-	fileFields = object{
-		where: "the top level", fields: []string{"version", "keys", "seal", "resilience"}, reserved: []string{"access"},
-		example: "keys and seal, each at the start of a line",
-	}
-	keyFields = object{
-		where: "a key", fields: []string{"uri", "resilience"},
-		example: `{uri: "hashivault://transit/main"}`,
-	}
-	ruleFields = object{
-		where: "a rule", fields: []string{"match", "keys", "recipients", "dataKey", "compression", "accept", "requireSealed", "sealHeaders", "holdWorkflows", "claims", "bind"},
-		example: `{match: {namespace: "*"}, keys: [main]}`,
-	}
-	matchFields = object{
-		where: "match", fields: []string{"namespace", "workflowType", "activityType", "taskQueue"},
-		example: `{namespace: "payments-*"}`,
-	}
-	dataKeyFields = object{
-		where: "dataKey", fields: []string{"maxPayloads", "maxAge", "maxBytes", "sealGrace"},
-		example: `{maxPayloads: 1000, maxAge: 5m}`,
-	}
-
-	resilienceFields = object{
-		where: "resilience", fields: []string{"timeout", "attempts", "retryBudget", "concurrency", "queue", "breaker"},
-		example: `{timeout: 2s, attempts: 3}`,
-	}
-	breakerFields = object{
-		where: "breaker", fields: []string{"failures", "openFor"},
-		example: `{failures: 5, openFor: 5s}`,
-	}
-
-	// In the order in which a misplaced field is looked for.
-	objects = [...]object{ruleFields, matchFields, dataKeyFields, keyFields, fileFields, resilienceFields, breakerFields}
-)
-
 // entry is one field of a mapping in the file: where its name stands, and its
 // value, nil where that was reported already.
 type entry struct {
@@ -63,14 +17,17 @@ type entry struct {
 }
 
 // reader walks the YAML tree and collects problems.
-type reader struct{ problems []Problem }
+type reader struct {
+	problems []Problem
+	schemas  []schema // all of them, once a field is unknown
+}
 
 func (r *reader) fail(at position, advice, format string, args ...any) {
 	r.problems = append(r.problems, Problem{Line: at.line, Column: at.column, Message: fmt.Sprintf(format, args...), Advice: advice})
 }
 
-// did returns "; did you mean …?" for what is nearest to name, or nothing: also
-// after so many problems that no more are shown.
+// did returns "; did you mean …?" for the candidate nearest to name. It returns nothing if none is near, or if the problem
+// will not be shown because too many came before it.
 func (r *reader) did(name string, candidates []string) string {
 	if len(r.problems) >= maxShown {
 		return ""
@@ -112,39 +69,89 @@ func (r *reader) pairs(n ast.Node, what, example string) (names []string, entrie
 	return names, entries, true
 }
 
-// fields is pairs for a mapping whose names are fixed: it reports unknown ones.
-// A field that an unknown one was meant to be counts as present, so that one
-// typo is one problem.
-func (r *reader) fields(n ast.Node, what string, o object) (map[string]entry, bool) {
-	names, entries, ok := r.pairs(n, what, o.example)
-	known := slices.Concat(o.fields, o.reserved)
+// fields is pairs for a mapping whose names are fixed: it reports unknown ones. The field that an unknown one was meant
+// to be counts as present, so that one typo is one problem.
+func (r *reader) fields(n ast.Node, s schema) (map[string]entry, bool) {
+	names, entries, ok := r.pairs(n, s.what, s.example)
+	offered, known := s.names()
 	for _, name := range names {
 		if slices.Contains(known, name) {
 			continue
 		}
 		e := entries[name]
-		advice := o.where + " has these fields: " + strings.Join(o.fields, ", ")
+		advice := s.section + " has these fields: " + strings.Join(offered, ", ")
 		meant := nearest(name, known)
-		switch home := homeOf(name, o); {
+		switch home := r.homeOf(name, s); {
 		case home != "":
-			r.fail(e.at, fmt.Sprintf("move it to %s", home), "unknown field %s in %s; it belongs in %s", quote(name), what, home)
+			r.fail(e.at, "move it to "+home, "unknown field %s in %s; it belongs in %s", quote(name), s.what, home)
 		case meant != "":
-			r.fail(e.at, advice, "unknown field %s in %s; did you mean %q?", quote(name), what, meant)
+			r.fail(e.at, advice, "unknown field %s in %s; did you mean %q?", quote(name), s.what, meant)
 			if _, present := entries[meant]; !present {
 				entries[meant] = entry{at: e.at}
 			}
 		default:
-			r.fail(e.at, advice, "unknown field %s in %s", quote(name), what)
+			r.fail(e.at, advice, "unknown field %s in %s", quote(name), s.what)
 		}
 	}
 	return entries, ok
 }
 
-// homeOf says where a field belongs that o does not have; empty if nowhere.
-func homeOf(name string, o object) string {
-	for _, other := range objects {
-		if other.where != o.where && slices.Contains(other.fields, name) {
-			return other.where
+// readFunc is a value that one function reads.
+type readFunc func(r *reader, e entry, what string)
+
+func (f readFunc) read(r *reader, e entry, what string) { f(r, e, what) }
+
+// laterValue is a value that is read once other fields are known.
+type laterValue struct{ out *entry }
+
+func (v laterValue) read(_ *reader, e entry, _ string) { *v.out = e }
+
+// reservedValue is a field that no file may have: a later version gives it a meaning.
+type reservedValue struct{ problem, advice string }
+
+func (v reservedValue) read(r *reader, e entry, _ string) { r.fail(e.at, v.advice, "%s", v.problem) }
+
+// read implements value for a mapping within a mapping.
+func (s schema) read(r *reader, e entry, _ string) { r.mapping(e, s) }
+
+// mapping reads a mapping's fields, and reports whether it is a mapping.
+func (r *reader) mapping(e entry, s schema) bool {
+	entries, ok := r.fields(e.value, s)
+	if !ok {
+		return false
+	}
+	for _, f := range s.fields {
+		held, present := entries[f.name]
+		_, refused := f.value.(reservedValue)
+		switch {
+		case held.value != nil, present && refused:
+			f.value.read(r, held, f.name+s.of)
+		case !present && f.missing != "":
+			r.fail(e.at, f.advice, "%s", f.missing)
+		}
+	}
+	return true
+}
+
+// names are the names of the fields that a file may have, and of those that are reserved.
+func (s schema) names() (offered, known []string) {
+	for _, f := range s.fields {
+		if _, refused := f.value.(reservedValue); !refused {
+			offered = append(offered, f.name)
+		}
+		known = append(known, f.name)
+	}
+	return offered, known
+}
+
+// homeOf is the section that has a field which s does not have; empty if none has.
+func (r *reader) homeOf(name string, s schema) string {
+	if r.schemas == nil {
+		r.schemas = schemas()
+	}
+	for _, other := range r.schemas {
+		if offered, _ := other.names(); other.section != s.section && slices.Contains(offered, name) {
+			return other.section
 		}
 	}
 	return ""
@@ -152,7 +159,7 @@ func homeOf(name string, o object) string {
 
 // nearest returns the candidate that a person most likely meant by name, or "".
 func nearest(name string, candidates []string) string {
-	if len(name) > 4*MaxKeyName {
+	if len(name) > 4*maxKeyName {
 		return ""
 	}
 	fold := func(s string) string {

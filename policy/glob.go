@@ -36,7 +36,7 @@ func checkGlob(pattern string) (problem, advice string) {
 	switch {
 	case pattern == "":
 		return "is empty", `write "*" to match anything, or leave the field out`
-	case len(pattern) > MaxPattern:
+	case len(pattern) > maxPattern:
 		return "is longer than 255 bytes", `shorten it with "*"`
 	case strings.TrimSpace(pattern) != pattern:
 		return "starts or ends with a space", "remove the space"

@@ -10,17 +10,28 @@ import (
 // namespaceVariable is the only variable that a key URI may hold.
 const namespaceVariable = "{namespace}"
 
-// MaxNamespace is the longest namespace in bytes that can be part of a key URI.
-const MaxNamespace = 255
+// compiled returns k with its URI split at the variables, so that a seal does not scan it.
+func (k Key) compiled() Key {
+	k.pieces = strings.Split(k.URI, namespaceVariable)
+	return k
+}
+
+// template returns the pieces of the URI, with a namespace to put between each two. A Key that no policy compiled is split
+// here.
+func (k Key) template() []string {
+	if k.pieces == nil {
+		k = k.compiled()
+	}
+	return k.pieces
+}
 
 // Templated reports whether the key differs by namespace.
-func (k Key) Templated() bool { return strings.Contains(k.URI, namespaceVariable) }
+func (k Key) Templated() bool { return len(k.template()) > 1 }
 
-// Expand returns the key's URI for a namespace. Where the URI has no variable
-// that is the URI, for any namespace. Otherwise the namespace must be 1 to
-// MaxNamespace characters of A-Z a-z 0-9 . _ - and neither "." nor "..", or the
-// answer is an *ExpandError: nothing is escaped or replaced, so two namespaces
-// never share a URI and no namespace can name a path to another one's key.
+// Expand returns the key's URI for a namespace. Where the URI has no variable, that is the URI itself, for any namespace.
+// Otherwise the namespace must be 1 to 255 characters of A-Z a-z 0-9 . _ - and neither "." nor "..", or Expand returns an
+// *ExpandError. Expand escapes and replaces nothing, so two namespaces never share a URI and no namespace can name a path
+// to another one's key.
 func (k Key) Expand(namespace string) (string, error) {
 	if !k.Templated() {
 		return k.URI, nil
@@ -28,23 +39,22 @@ func (k Key) Expand(namespace string) (string, error) {
 	if reason := unsafeNamespace(namespace); reason != "" {
 		return "", &ExpandError{Key: k.Name, Namespace: namespace, reason: reason}
 	}
-	uri := strings.ReplaceAll(k.URI, namespaceVariable, namespace)
-	if len(uri) > MaxURI {
-		return "", &ExpandError{Key: k.Name, Namespace: namespace, reason: fmt.Sprintf("the key URI would be longer than %d bytes", MaxURI)}
+	uri := strings.Join(k.template(), namespace)
+	if len(uri) > maxURI {
+		return "", &ExpandError{Key: k.Name, Namespace: namespace, reason: fmt.Sprintf("the key URI would be longer than %d bytes", maxURI)}
 	}
 	return uri, nil
 }
 
-// unsafeNamespace says why a namespace must not become part of a URI; empty if
-// it may.
+// unsafeNamespace says why a namespace must not become part of a URI; empty if it may.
 func unsafeNamespace(namespace string) string {
 	switch {
 	case namespace == "":
 		return "the namespace is not known here"
 	case namespace == "." || namespace == "..":
 		return "the namespace has a meaning of its own in a path"
-	case len(namespace) > MaxNamespace:
-		return fmt.Sprintf("the namespace is longer than %d bytes", MaxNamespace)
+	case len(namespace) > maxNamespace:
+		return fmt.Sprintf("the namespace is longer than %d bytes", maxNamespace)
 	}
 	for _, c := range []byte(namespace) {
 		switch {
@@ -76,14 +86,12 @@ func (e *ExpandError) Hint() string {
 	return "give this namespace a rule whose keys have no " + namespaceVariable + " in their URIs"
 }
 
-// harmlessParameter is the one parameter of a key URI whose value may hold the
-// variable. It names a part of the KMS that the rest of the URI chooses, as Vault's
-// namespaces are. All others say where the KMS is, who we are to it, or how well the way
-// there is protected; and a backend that is yet to come may have more of them.
+// harmlessParameter is the one parameter of a key URI whose value may hold the variable. It names a part of the KMS that
+// the rest of the URI chooses, as Vault's namespaces are. All others choose the KMS, the identity that we show it, or how
+// the connection is protected, and future backends may have more of them.
 const harmlessParameter = "namespace"
 
-// variableInQuery reports whether the query of a URI holds the variable where it must
-// not.
+// variableInQuery reports whether the query of a URI holds the variable where it must not.
 func variableInQuery(uri string) bool {
 	uri, _, _ = strings.Cut(uri, "#")
 	_, query, _ := strings.Cut(uri, "?")
@@ -101,8 +109,8 @@ func checkURI(uri string) (problem, advice string) {
 	filled := strings.ReplaceAll(uri, namespaceVariable, "namespace")
 	u, problem := keyuri.Parse(filled)
 	switch {
-	case len(uri) > MaxURI:
-		return fmt.Sprintf("is longer than %d bytes", MaxURI), keyuri.Advice
+	case len(uri) > maxURI:
+		return fmt.Sprintf("is longer than %d bytes", maxURI), keyuri.Advice
 	case problem == keyuri.Blank:
 		return problem, "write a space in a path as %20"
 	case variableInQuery(uri):

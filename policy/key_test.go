@@ -68,8 +68,9 @@ func TestKeyExpand(t *testing.T) {
 
 func TestKeyTemplated(t *testing.T) {
 	for uri, want := range map[string]bool{"x://a": false, "x://{namespace}": true, "x://a/{namespace}#b": true, "x://{tenant}": false} {
-		if got := (Key{URI: uri}).Templated(); got != want {
-			t.Errorf("%s: %v, want %v", uri, got, want)
+		k := Key{URI: uri}
+		if got, compiled := k.Templated(), k.compiled().Templated(); got != want || compiled != want {
+			t.Errorf("%s: %v, compiled %v, want %v", uri, got, compiled, want)
 		}
 	}
 }

@@ -2,8 +2,6 @@ package policy
 
 import "strings"
 
-const keyExample = `main: {uri: "hashivault://transit/main"}`
-
 // keys reads the keys section. A key whose definition is wrong is defined all
 // the same, so that the rules that name it are not blamed too. Each is called
 // as resilience says, where it does not say otherwise itself.
@@ -17,8 +15,8 @@ func (r *reader) keys(e entry, resilience Resilience) map[string]Key {
 		r.fail(e.at, "add a key, such as "+keyExample, "no key is defined")
 		return nil
 	}
-	if len(entries) > MaxKeys {
-		r.fail(e.at, "one key with {namespace} in its URI serves many namespaces", "more than %d keys are defined", MaxKeys)
+	if len(entries) > maxKeys {
+		r.fail(e.at, "one key with {namespace} in its URI serves many namespaces", "more than %d keys are defined", maxKeys)
 		return nil
 	}
 	keys := make(map[string]Key, len(entries))
@@ -29,9 +27,11 @@ func (r *reader) keys(e entry, resilience Resilience) map[string]Key {
 			r.fail(k.at, "use 1 to 64 letters, digits, . _ and -, starting with a letter or digit", "key name %s is not valid", quote(name))
 		}
 		key := Key{Name: name, Resilience: resilience}
-		ok := k.value != nil && r.key(k, &key)
-		keys[name] = key
-		if !ok {
+		if k.value != nil {
+			r.mapping(k, keySchema("key "+quote(name), &key))
+		}
+		keys[name] = key.compiled()
+		if key.URI == "" {
 			continue
 		}
 		if other, twice := firstWith[key.URI]; twice {
@@ -64,38 +64,23 @@ func (r *reader) meetings(names []string, entries map[string]entry, keys map[str
 	}
 }
 
-// key reads one key's definition, and reports whether its URI is good.
-func (r *reader) key(k entry, out *Key) bool {
-	what := "key " + quote(out.Name)
-	f, ok := r.fields(k.value, what, keyFields)
+// uriValue is a key's URI.
+type uriValue struct{ out *string }
+
+func (v uriValue) read(r *reader, e entry, what string) {
+	s, ok := r.text(e, "the "+what)
 	if !ok {
-		return false
+		return
 	}
-	if e := f["resilience"]; e.value != nil {
-		r.resilience(e, "resilience of "+what, &out.Resilience)
+	if problem, advice := checkURI(s); problem != "" {
+		r.fail(nodePosition(e.value), advice, "the %s %s", what, problem)
+		return
 	}
-	e, ok := f["uri"]
-	if !ok {
-		r.fail(k.at, "add one, such as "+keyExample, "%s has no uri", what)
-		return false
-	}
-	if e.value == nil {
-		return false
-	}
-	uri, ok := r.text(e.value, "the uri of "+what)
-	if !ok {
-		return false
-	}
-	if problem, advice := checkURI(uri); problem != "" {
-		r.fail(nodePosition(e.value), advice, "the uri of %s %s", what, problem)
-		return false
-	}
-	out.URI = uri
-	return true
+	*v.out = s
 }
 
 func validKeyName(s string) bool {
-	if s == "" || len(s) > MaxKeyName || strings.IndexByte("._-", s[0]) >= 0 {
+	if s == "" || len(s) > maxKeyName || strings.IndexByte("._-", s[0]) >= 0 {
 		return false
 	}
 	for _, c := range []byte(s) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"strings"
 
@@ -189,41 +188,22 @@ func isText(tk *token.Token) bool {
 
 // file reads the top level.
 func (r *reader) file(root ast.Node) *Policy {
-	at := nodePosition(root)
-	f, ok := r.fields(root, "the file", fileFields)
-	if !ok {
-		return nil
-	}
-	if e, ok := f["version"]; ok && e.value != nil {
-		r.version(e)
-	}
-	if e, ok := f["access"]; ok {
-		r.fail(e.at, "take the section out and control access in front of the codec server; a server that ignored it would let everyone in",
-			"access rules are not supported by this version of waxseal")
-	}
-	resilience := DefaultResilience()
-	if e, ok := f["resilience"]; ok && e.value != nil {
-		r.resilience(e, "resilience", &resilience)
-	}
+	f := topLevel{resilience: DefaultResilience()}
+	r.mapping(entry{nodePosition(root), root}, fileSchema(&f))
 	var keys map[string]Key
-	if e, ok := f["keys"]; !ok {
-		r.fail(at, `add keys, such as keys: {main: {uri: "hashivault://transit/main"}}`, "the file defines no keys")
-	} else if e.value != nil {
-		keys = r.keys(e, resilience)
+	if f.keys.value != nil {
+		keys = r.keys(f.keys, f.resilience)
 	}
 	var rules []Rule
-	if e, ok := f["seal"]; !ok {
-		r.fail(at, `add a seal list, such as seal: [{match: {namespace: "*"}, keys: [main]}]`, "the file has no seal list")
-	} else if e.value != nil {
-		rules = r.rules(e, slices.Sorted(maps.Keys(keys)))
+	if f.seal.value != nil {
+		rules = r.rules(f.seal, slices.Sorted(maps.Keys(keys)))
 	}
 	return compile(keys, rules)
 }
 
 // version reads the version of the format.
-func (r *reader) version(e entry) {
-	problems := len(r.problems)
-	if n := r.number(e, "version", math.MinInt64, math.MaxInt64); n != Version && len(r.problems) == problems {
+func (r *reader) version(e entry, what string) {
+	if n, ok := r.number(e, what); ok && n != Version {
 		r.fail(nodePosition(e.value), fmt.Sprintf("write version: %d, or use the release that this file was written for", Version),
 			"version %d of the policy file is not known", n)
 	}

@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 var update = flag.Bool("update", false, "write what is said now to testdata/bad/*.err")
@@ -252,7 +253,7 @@ resilience: {}
 			if test.keys == nil {
 				test.keys = twoKeys
 			}
-			if diff := cmp.Diff(test.keys, p.Keys); diff != "" {
+			if diff := cmp.Diff(test.keys, p.Keys, cmpopts.IgnoreUnexported(Key{})); diff != "" {
 				t.Errorf("keys (-want +got):\n%s", diff)
 			}
 			if diff := cmp.Diff(test.seal, p.Seal); diff != "" {
@@ -281,8 +282,8 @@ func TestParseRefusesBytes(t *testing.T) {
 		{"byte order mark inside", keysSection + "# a\ufeff\n" + end, 4, 4, "control character U+FEFF"},
 		{"right-to-left override", keysSection + "# a\u202e\n" + end, 4, 4, "bidirectional control character U+202E"},
 		{"too many tokens", "keys: [" + strings.Repeat("x,", maxTokens) + "]", 1, 32773, "the file holds too much: more than 32768 YAML tokens"},
-		{"too many keys", "keys:\n" + numbered(MaxKeys+1, "  k%d: {uri: \"x://%d\"}\n") + "seal: [{match: {namespace: \"*\"}, keys: [k1]}]", 1, 1, "more than 1000 keys are defined"},
-		{"too many rules", keysSection + "seal:\n" + numbered(MaxRules+1, "  - {match: {namespace: n%d}, keys: [main]}\n"), 1005, 5, "more than 1000 rules"},
+		{"too many keys", "keys:\n" + numbered(maxKeys+1, "  k%d: {uri: \"x://%d\"}\n") + "seal: [{match: {namespace: \"*\"}, keys: [k1]}]", 1, 1, "more than 1000 keys are defined"},
+		{"too many rules", keysSection + "seal:\n" + numbered(maxRules+1, "  - {match: {namespace: n%d}, keys: [main]}\n"), 1005, 5, "more than 1000 rules"},
 		{"password in an unknown field", "\"hashivault://me:hunter2@vault\": 1\n" + keysSection + end, 1, 1, "unknown field \"hashivault://**********@vault\" in the file"},
 		{"very long unknown field", strings.Repeat("x", 300) + ": 1\n" + keysSection + end, 1, 1, "unknown field \"" + strings.Repeat("x", 60) + "\"… in the file"},
 		{"escaped control characters in a pattern", keysSection + "seal: [{match: {namespace: \"a\\u001b[2J\"}, keys: [main]}]", 4, 28, "namespace pattern holds a character that cannot be seen"},
@@ -383,16 +384,14 @@ func FuzzParse(f *testing.F) {
 // checkPolicy checks what Parse promises of every policy it returns.
 func checkPolicy(t *testing.T, p *Policy) {
 	t.Helper()
-	if len(p.Seal) == 0 || len(p.Seal) > MaxRules || len(p.Keys) == 0 || len(p.Keys) > MaxKeys {
+	if len(p.Seal) == 0 || len(p.Seal) > maxRules || len(p.Keys) == 0 || len(p.Keys) > maxKeys {
 		t.Fatalf("%d rules, %d keys", len(p.Seal), len(p.Keys))
 	}
 	for name, k := range p.Keys {
-		if k.Name != name || !validKeyName(name) || len(k.URI) > MaxURI {
+		if k.Name != name || !validKeyName(name) || len(k.URI) > maxURI {
 			t.Errorf("key %q: %+v", name, k)
 		}
-		if x := k.Resilience; x.Timeout < MinTimeout || x.Timeout > MaxTimeout || x.Attempts < 1 || x.Attempts > MaxAttempts || x.RetryBudget <= 0 || x.RetryBudget > 1 ||
-			x.Concurrency < 1 || x.Concurrency > MaxConcurrency || x.Queue < 1 || x.Queue > MaxQueue ||
-			x.Breaker.Failures < 1 || x.Breaker.Failures > MaxBreakerFailures || x.Breaker.OpenFor < MinBreakerOpenFor || x.Breaker.OpenFor > MaxBreakerOpenFor {
+		if x := k.Resilience; !within(resilienceSchema("", &x)) {
 			t.Errorf("key %q: %+v", name, x)
 		}
 		uri, err := k.Expand("namespace")
@@ -401,7 +400,7 @@ func checkPolicy(t *testing.T, p *Policy) {
 		}
 	}
 	for i, r := range p.Seal {
-		if r.Index != i || r.Line < 1 || r.Match == (Match{}) || len(r.Keys) < 1 || len(r.Keys) > MaxRuleKeys {
+		if r.Index != i || r.Line < 1 || r.Match == (Match{}) || len(r.Keys) < 1 || len(r.Keys) > maxRuleKeys {
 			t.Errorf("rule %d: %+v", i, r)
 		}
 		for _, name := range r.Keys {
@@ -412,8 +411,7 @@ func checkPolicy(t *testing.T, p *Policy) {
 		if r.Recipients == RecipientsPrimary && len(r.Keys) < 2 {
 			t.Errorf("rule %d: %+v", i, r)
 		}
-		if d := r.DataKey; d.MaxPayloads < 1 || d.MaxPayloads > MaxMaxPayloads || d.MaxAge < MinMaxAge || d.MaxAge > MaxMaxAge || d.MaxBytes < 1 || d.MaxBytes > MaxMaxBytes ||
-			d.SealGrace < 0 || d.SealGrace > MaxSealGrace {
+		if d := r.DataKey; !within(dataKeySchema("", &d)) {
 			t.Errorf("rule %d: %+v", i, d)
 		}
 	}
@@ -441,7 +439,7 @@ func TestParseCost(t *testing.T) {
 		{"comments", strings.Repeat("#\n", n/2), "the file is empty"},
 		{"one word", strings.Repeat("a", n), "the file must be a mapping, not text"},
 		{"undefined keys", keysSection + "seal: [{match: {namespace: a}, keys: [" + numbered(maxTokens/2-64, "k%d,") + "]}]", `key "k0" is not defined`},
-		{"patterns to compare", keysSection + "seal:\n" + numbered(MaxRules/4, "- {match: {namespace: \"*"+strings.Repeat("a", 100)+"%dx*b\"}, keys: [main]}\n"), ""},
+		{"patterns to compare", keysSection + "seal:\n" + numbered(maxRules/4, "- {match: {namespace: \"*"+strings.Repeat("a", 100)+"%dx*b\"}, keys: [main]}\n"), ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if len(test.text) > MaxFileSize {

@@ -24,9 +24,10 @@ type Key struct {
 	Name string
 	// URI says where it is; it may hold the variable {namespace}. See Expand.
 	URI string
-	// Resilience says how its KMS is called: the file's numbers, with those of the
-	// key's own in their place.
+	// Resilience says how its KMS is called: the numbers of the key, and for the rest those of the file.
 	Resilience Resilience
+
+	pieces []string // of URI, split at the variables
 }
 
 // Rule says how payloads are sealed whose facts match.
@@ -37,7 +38,7 @@ type Rule struct {
 	Line int
 	// Match is what a payload's facts must satisfy.
 	Match Match
-	// Keys are 1 to MaxRuleKeys names of Policy.Keys, in recipient order.
+	// Keys are 1 to 8 names of Policy.Keys, in recipient order.
 	Keys []string
 	// Recipients is "all" or "primary", or empty where the file does not say, which
 	// means all: "primary" seals as soon as the first of Keys wraps, without those
@@ -78,14 +79,13 @@ type Match struct {
 
 // DataKey limits how much one data key seals.
 type DataKey struct {
-	// MaxPayloads is 1 to MaxMaxPayloads.
+	// MaxPayloads is 1 to 1,000,000; by default 1.
 	MaxPayloads int
-	// MaxAge is MinMaxAge to MaxMaxAge.
+	// MaxAge is 1s to 1h; by default 5m.
 	MaxAge time.Duration
-	// MaxBytes is 1 to MaxMaxBytes, of plaintext.
+	// MaxBytes is 1 byte to 64 GiB of plaintext; by default 64 GiB.
 	MaxBytes int64
-	// SealGrace is how much longer than MaxAge a data key in hand seals while its KMS
-	// gives no new one: up to MaxSealGrace, and 0 for not at all.
+	// SealGrace is how much longer than MaxAge a data key seals while its KMS is unavailable: 0 to 1h; by default 15m.
 	SealGrace time.Duration
 }
 
@@ -110,13 +110,9 @@ const defaultKeyName = "default"
 // is taken as it is; the backend that opens it judges it.
 func Default(keyURI string) *Policy {
 	return compile(
-		map[string]Key{defaultKeyName: {Name: defaultKeyName, URI: keyURI, Resilience: DefaultResilience()}},
+		map[string]Key{defaultKeyName: Key{Name: defaultKeyName, URI: keyURI, Resilience: DefaultResilience()}.compiled()},
 		[]Rule{{Match: Match{Namespace: "*"}, Keys: []string{defaultKeyName}, DataKey: defaultDataKey()}},
 	)
-}
-
-func defaultDataKey() DataKey {
-	return DataKey{MaxPayloads: DefaultMaxPayloads, MaxAge: DefaultMaxAge, MaxBytes: DefaultMaxBytes, SealGrace: DefaultSealGrace}
 }
 
 func compile(keys map[string]Key, rules []Rule) *Policy {

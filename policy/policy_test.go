@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 func mustParse(tb testing.TB, text string) *Policy {
@@ -204,7 +205,7 @@ func TestDefault(t *testing.T) {
 			DataKey: DataKey{MaxPayloads: 1, MaxAge: 5 * time.Minute, MaxBytes: 64 << 30, SealGrace: 15 * time.Minute},
 		}},
 	}
-	if diff := cmp.Diff(want.Keys, p.Keys); diff != "" {
+	if diff := cmp.Diff(want.Keys, p.Keys, cmpopts.IgnoreUnexported(Key{})); diff != "" {
 		t.Errorf("keys (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff(want.Seal, p.Seal); diff != "" {
@@ -232,7 +233,7 @@ func TestDefaultAsFile(t *testing.T) {
 	if diff := cmp.Diff(d.Seal, p.Seal); diff != "" {
 		t.Errorf("seal (-default +file):\n%s", diff)
 	}
-	if diff := cmp.Diff(d.Keys, p.Keys); diff != "" {
+	if diff := cmp.Diff(d.Keys, p.Keys, cmpopts.IgnoreUnexported(Key{})); diff != "" {
 		t.Errorf("keys (-default +file):\n%s", diff)
 	}
 }

@@ -85,7 +85,7 @@ func TestGuarded(t *testing.T) {
 }
 
 func TestNearest(t *testing.T) {
-	fields := ruleFields.fields
+	fields, _ := ruleSchema(&Rule{}, nil).names()
 	for name, want := range map[string]string{
 		"macth": "match", "key": "keys", "datakey": "dataKey", "data-key": "dataKey", "DATAKEY": "dataKey", "requiresealed": "requireSealed",
 		"requireSeald": "requireSealed", "compresion": "compression", "accepts": "accept", "holdWorkflow": "holdWorkflows", "holdworkflows": "holdWorkflows", "claim": "claims",

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -12,13 +13,51 @@ import (
 const textAdvice = "write it in quotes if text is meant"
 
 // text reads a string.
-func (r *reader) text(n ast.Node, what string) (string, bool) {
-	s, ok := n.(*ast.StringNode)
+func (r *reader) text(e entry, what string) (string, bool) {
+	s, ok := e.value.(*ast.StringNode)
 	if !ok {
-		r.fail(nodePosition(n), textAdvice, "%s must be text, not %s", what, describe(n))
+		r.fail(nodePosition(e.value), textAdvice, "%s must be text, not %s", what, describe(e.value))
 		return "", false
 	}
 	return s.Value, true
+}
+
+// choiceValue is one text of a list.
+type choiceValue struct {
+	out    *string
+	what   string
+	values []string
+}
+
+func (v choiceValue) read(r *reader, e entry, what string) {
+	if s, ok := r.text(e, what); ok && r.oneOf(nodePosition(e.value), s, v.what, v.values) {
+		*v.out = s
+	}
+}
+
+func (r *reader) oneOf(at position, s, what string, values []string) bool {
+	if slices.Contains(values, s) {
+		return true
+	}
+	r.fail(at, "choose from "+strings.Join(values, ", "), "unknown %s %s%s", what, quote(s), r.did(s, values))
+	return false
+}
+
+// patternValue is a pattern for one fact.
+type patternValue struct{ out *string }
+
+func (v patternValue) read(r *reader, e entry, what string) {
+	if s, ok := r.text(e, what); ok && r.pattern(nodePosition(e.value), s, what+" pattern") {
+		*v.out = s
+	}
+}
+
+func (r *reader) pattern(at position, s, what string) bool {
+	problem, advice := checkGlob(s)
+	if problem != "" {
+		r.fail(at, advice, "%s %s", what, problem)
+	}
+	return problem == ""
 }
 
 // list reads a list.
@@ -31,14 +70,18 @@ func (r *reader) list(e entry, what, example string) ([]ast.Node, bool) {
 	return l.Values, true
 }
 
-// texts reads a list of strings of which none comes twice. check, called for
-// each, reports what is wrong with it and says whether it is good.
-func (r *reader) texts(e entry, what, example string, check func(at position, s string) bool) ([]string, bool) {
-	nodes, ok := r.list(e, what, example)
-	if !ok {
-		return nil, false
-	}
-	var all []string
+// textsValue is a list of different texts. check reports what is wrong with one of them, and whether it is good.
+type textsValue struct {
+	out     *[]string
+	example string
+	check   func(r *reader, at position, s string) bool
+}
+
+func (v textsValue) read(r *reader, e entry, what string) { v.all(r, e, what) }
+
+// all reads the list, and reports whether each text is good.
+func (v textsValue) all(r *reader, e entry, what string) bool {
+	nodes, ok := r.list(e, what, v.example)
 	seen := make(map[string]bool, len(nodes))
 	for _, n := range nodes {
 		at := nodePosition(n)
@@ -52,49 +95,60 @@ func (r *reader) texts(e entry, what, example string, check func(at position, s 
 			ok = false
 		default:
 			seen[s.Value] = true
-			ok = check(at, s.Value) && ok
-			all = append(all, s.Value)
+			ok = v.check(r, at, s.Value) && ok
+			*v.out = append(*v.out, s.Value)
 		}
 	}
-	return all, ok
+	return ok
 }
 
-// boolean reads true or false; false where it is neither, which is reported.
-func (r *reader) boolean(e entry, what string) bool {
+// boolValue is true or false.
+type boolValue struct{ out *bool }
+
+func (v boolValue) read(r *reader, e entry, what string) {
 	b, ok := e.value.(*ast.BoolNode)
 	if !ok {
 		r.fail(nodePosition(e.value), "write true or false, without quotes", "%s must be true or false, not %s", what, describe(e.value))
-		return false
+		return
 	}
-	return b.Value
+	*v.out = b.Value
 }
 
-// number reads a whole number between least and most, in plain decimal: 010 or
-// 0x10 would not be what everybody reads.
-func (r *reader) number(e entry, what string, least, most int64) int64 {
+// numberValue is a whole number between least and most.
+type numberValue struct {
+	out         *int
+	least, most int64
+}
+
+func (v numberValue) read(r *reader, e entry, what string) {
+	n, ok := r.number(e, what)
+	if ok && (n < v.least || n > v.most) {
+		r.fail(nodePosition(e.value), "choose a number in that range", "%s must be %d to %d", what, v.least, v.most)
+	}
+	*v.out = int(n)
+}
+
+// number reads a whole number in plain decimal. It refuses 010 and 0x10, which readers take for different numbers.
+func (r *reader) number(e entry, what string) (int64, bool) {
 	at := nodePosition(e.value)
 	var written string
 	switch v := e.value.(type) {
 	case *ast.IntegerNode:
 		written = v.Token.Value
-	case *ast.StringNode: // as the YAML parser calls a number too large for it
+	case *ast.StringNode: // what the YAML parser makes of a number too large for it
 		if _, ok := decimal(v.Value); ok && v.Token.Type == token.StringType {
 			written = v.Value
 		}
 	}
 	if written == "" {
 		r.fail(at, "write a whole number, without quotes", "%s must be a whole number, not %s", what, describeNumber(e.value))
-		return 0
+		return 0, false
 	}
 	n, ok := decimal(written)
 	if !ok {
 		r.fail(at, "write it with the digits 0 to 9 alone", "%s must be a plain decimal number", what)
-		return 0
 	}
-	if n < least || n > most {
-		r.fail(at, "choose a number in that range", "%s must be %d to %d", what, least, most)
-	}
-	return n
+	return n, ok
 }
 
 // describeNumber is describe where a whole number is wanted.
@@ -105,38 +159,70 @@ func describeNumber(n ast.Node) string {
 	return describe(n)
 }
 
-// decimal reads a plain decimal number; one too large for an int64 becomes the
-// largest, which every range refuses.
+// decimal reads a plain decimal number. One too large for an int64 becomes the largest, which every range refuses.
 func decimal(s string) (int64, bool) {
 	digits := strings.TrimPrefix(s, "-")
 	if digits == "" || strings.Trim(digits, "0123456789") != "" || (len(digits) > 1 && digits[0] == '0') {
 		return 0, false
 	}
-	n, _ := strconv.ParseInt(s, 10, 64) // only out of range is left, and gives the nearest
+	n, _ := strconv.ParseInt(s, 10, 64) // the only error left is out of range, and n is then the nearest
 	return n, true
 }
 
-// duration reads a duration such as 5m between least and most. Of those that may be
-// nothing, 0 needs no unit.
-func (r *reader) duration(e entry, what string, least, most time.Duration) time.Duration {
+const percentAdvice = "write a whole number and a percent sign: 10%"
+
+// percentValue is a share such as 10%, between least and most percent. The sign is required: a bare 10 might mean ten of
+// something, and 0.1 a tenth of a percent.
+type percentValue struct {
+	out         *float64
+	least, most int64
+}
+
+func (v percentValue) read(r *reader, e entry, what string) {
 	at := nodePosition(e.value)
-	if n, ok := e.value.(*ast.IntegerNode); ok && least == 0 && n.Token.Value == "0" {
-		return 0
+	s, ok := e.value.(*ast.StringNode)
+	if !ok {
+		r.fail(at, percentAdvice, "%s must be a percentage, not %s", what, describeNumber(e.value))
+		return
+	}
+	digits, signed := strings.CutSuffix(s.Value, "%")
+	n, whole := decimal(digits)
+	switch {
+	case !signed || !whole:
+		r.fail(at, percentAdvice, "%s is not a percentage: %s", what, quote(s.Value))
+	case n < v.least || n > v.most:
+		r.fail(at, "choose a percentage in that range", "%s must be %d%% to %d%%", what, v.least, v.most)
+	}
+	*v.out = float64(n) / 100
+}
+
+const durationAdvice = "write a number and a unit: 90s, 5m or 1h"
+
+// durationValue is a duration such as 5m between least and most. Where the least is 0, a bare 0 is one too.
+type durationValue struct {
+	out         *time.Duration
+	least, most time.Duration
+}
+
+func (v durationValue) read(r *reader, e entry, what string) {
+	at := nodePosition(e.value)
+	if n, bare := e.value.(*ast.IntegerNode); bare && v.least == 0 && n.Token.Value == "0" {
+		*v.out = 0
+		return
 	}
 	s, ok := e.value.(*ast.StringNode)
 	if !ok {
-		r.fail(at, "write a number and a unit: 90s, 5m or 1h", "%s must be a duration with a unit, not %s", what, describe(e.value))
-		return 0
+		r.fail(at, durationAdvice, "%s must be a duration with a unit, not %s", what, describe(e.value))
+		return
 	}
 	d, err := time.ParseDuration(s.Value)
-	if err != nil {
-		r.fail(at, "write a number and a unit: 90s, 5m or 1h", "%s is not a duration: %s", what, quote(s.Value))
-		return 0
+	switch {
+	case err != nil:
+		r.fail(at, durationAdvice, "%s is not a duration: %s", what, quote(s.Value))
+	case d < v.least || d > v.most:
+		r.fail(at, "choose a duration in that range", "%s must be %s to %s", what, short(v.least), short(v.most))
 	}
-	if d < least || d > most {
-		r.fail(at, "choose a duration in that range", "%s must be %s to %s", what, short(least), short(most))
-	}
-	return d
+	*v.out = d
 }
 
 // short writes 1h where time.Duration writes 1h0m0s.
@@ -151,10 +237,18 @@ func short(d time.Duration) string {
 	return s
 }
 
-const sizeAdvice = "write bytes as a whole number, or with a unit: 512KiB, 64MiB or 1GiB"
+const (
+	gib        = int64(1) << 30
+	sizeAdvice = "write bytes as a whole number, or with a unit: 512KiB, 64MiB or 1GiB"
+)
 
-// size reads a number of bytes, bare or with a unit, from 1 to most.
-func (r *reader) size(e entry, what string, most int64) int64 {
+// sizeValue is a number of bytes, bare or with a unit, from 1 to most.
+type sizeValue struct {
+	out  *int64
+	most int64
+}
+
+func (v sizeValue) read(r *reader, e entry, what string) {
 	at := nodePosition(e.value)
 	var written string
 	switch n := e.value.(type) {
@@ -164,22 +258,20 @@ func (r *reader) size(e entry, what string, most int64) int64 {
 		written = n.Value
 	default:
 		r.fail(at, sizeAdvice, "%s must be a number of bytes, not %s", what, describeNumber(e.value))
-		return 0
+		return
 	}
 	n, ok := parseSize(written)
-	if !ok {
+	switch {
+	case !ok:
 		r.fail(at, sizeAdvice, "%s is not a number of bytes: %s", what, quote(written))
-		return 0
+	case n < 1 || n > v.most:
+		r.fail(at, "choose a size in that range", "%s must be 1 to %d (%dGiB)", what, v.most, v.most/gib)
 	}
-	if n < 1 || n > most {
-		r.fail(at, "choose a size in that range", "%s must be 1 to %d (%dGiB)", what, most, most>>30)
-	}
-	return n
+	*v.out = n
 }
 
-// parseSize reads bytes with an optional binary unit. A size that overflows
-// becomes one that every range refuses. There are no decimal units: who writes
-// 64MB may mean either, and one of them is wrong.
+// parseSize reads bytes with an optional binary unit. A size that overflows becomes one that every range refuses. There
+// are no decimal units: 64MB means two different numbers to different readers.
 func parseSize(s string) (int64, bool) {
 	shift := 0
 	for _, unit := range [...]struct {
