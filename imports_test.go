@@ -27,6 +27,7 @@ func TestDependencies(t *testing.T) {
 		{"envelope/format", append([]string{module + "kms", module + "cache", module + "policy", "net", "os/exec"}, below...)},
 		{"envelope", append([]string{module + "kms/resilience", module + "policy"}, below...)},
 		{"codec", append([]string{module + "httpapi", module + "cmd"}, cloud...)},
+		{"codec/codecmetrics", append([]string{module + "httpapi", module + "cmd"}, cloud...)},
 		{"httpapi", append([]string{module + "rotation", module + "cmd"}, cloud...)},
 	} {
 		t.Run(tc.pkg, func(t *testing.T) {

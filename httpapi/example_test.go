@@ -12,9 +12,6 @@ import (
 
 	"github.com/waxseal/waxseal/codec"
 	"github.com/waxseal/waxseal/httpapi"
-	"github.com/waxseal/waxseal/kms"
-	"github.com/waxseal/waxseal/kms/kmstest"
-	"github.com/waxseal/waxseal/policy"
 )
 
 // passThrough stands in for a *codec.Codec, which needs keys.
@@ -104,25 +101,4 @@ func ExampleServer_AdminHandler() {
 	fmt.Print(answer.Code, " ", answer.Body)
 	// Output:
 	// 200 ok
-}
-
-// The codec's metrics beside the server's, in one registry.
-func ExampleCodecMetrics() {
-	registry := httpapi.NewRegistry()
-	hooks, err := httpapi.CodecMetrics(registry)
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	c, err := codec.New(context.Background(), codec.Config{
-		Policy: policy.Default("fake://key"), Registry: kms.NewRegistry(kmstest.NewBackend()), Hooks: hooks,
-	})
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	defer c.Close()
-	_, err = httpapi.New(httpapi.Config{Codec: c, Metrics: registry})
-	fmt.Println(err)
-	// Output: <nil>
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/waxseal/waxseal/codec/codecmetrics"
 	"github.com/waxseal/waxseal/kms"
 )
 
@@ -50,7 +51,7 @@ func newMetrics(registry *prometheus.Registry) (*metrics, error) {
 		}, []string{"class"}),
 	}
 	if registry == nil {
-		m.registry = NewRegistry()
+		m.registry = codecmetrics.NewRegistry()
 	}
 	for _, c := range []prometheus.Collector{m.inFlight, m.requests, m.seconds, m.payloads, m.failed, m.undecodes} {
 		if err := m.registry.Register(c); err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/waxseal/waxseal/codec/codecmetrics"
 	"github.com/waxseal/waxseal/httpapi"
 )
 
@@ -81,8 +82,8 @@ func (s *server) run(ctx context.Context) error {
 	s.keys.made = func(path string) {
 		logger.LogAttrs(ctx, slog.LevelWarn, "made a new keyring: what is sealed under it opens with this file alone", slog.String("keyring", path))
 	}
-	s.http.Metrics = httpapi.NewRegistry()
-	if s.keys.hooks, err = httpapi.CodecMetrics(s.http.Metrics); err != nil {
+	s.http.Metrics = codecmetrics.NewRegistry()
+	if s.keys.hooks, err = codecmetrics.New(s.http.Metrics); err != nil {
 		return err
 	}
 	c, err := s.keys.forSealing(ctx)

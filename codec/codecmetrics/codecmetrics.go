@@ -1,4 +1,4 @@
-package httpapi
+package codecmetrics
 
 import (
 	"fmt"
@@ -17,19 +17,16 @@ import (
 // 50 ms, an attempt 2 s at most unless the policy says otherwise.
 var kmsDurations = []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10}
 
-// NewRegistry returns a registry with Go's runtime metrics, like the one that a
-// Server makes for itself: for Config.Metrics, where CodecMetrics shares it.
+// NewRegistry returns a registry with the runtime metrics of Go and of the process.
 func NewRegistry() *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return r
 }
 
-// CodecMetrics registers metrics about a codec and its KMSs in registry, and
-// returns the hooks that feed them, for codec.Config. Keys are labelled by the
-// names that the policy gives them, of which there are as many as it defines. It
-// fails if registry has metrics of these names already.
-func CodecMetrics(registry *prometheus.Registry) (codec.Hooks, error) {
+// New registers the metrics in registry, and returns the hooks that feed them, for codec.Config. Labels name keys as the
+// policy does, so there are as many as it defines. New fails if registry has metrics of these names already.
+func New(registry *prometheus.Registry) (codec.Hooks, error) {
 	missing := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "waxseal_missing_recipients_total", Help: "Payloads sealed without a recipient that their rule names, by the key and class of its failure.",
 	}, []string{"key", "class"})
@@ -59,7 +56,7 @@ func CodecMetrics(registry *prometheus.Registry) (codec.Hooks, error) {
 	}, []string{"reason"})
 	for _, c := range []prometheus.Collector{missing, inGrace, calls, seconds, retries, rejected, open, lookups, evictions} {
 		if err := registry.Register(c); err != nil {
-			return codec.Hooks{}, fmt.Errorf("httpapi: register codec metrics: %w", err)
+			return codec.Hooks{}, fmt.Errorf("codecmetrics: register: %w", err)
 		}
 	}
 	for reason := cache.Capacity; reason <= cache.Closed; reason++ {

@@ -1,7 +1,9 @@
-package httpapi
+package codecmetrics_test
 
 import (
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"slices"
 	"strings"
@@ -10,10 +12,17 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/waxseal/waxseal/codec"
+	"github.com/waxseal/waxseal/codec/codecmetrics"
+	"github.com/waxseal/waxseal/httpapi"
 	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/kms/kmstest"
 	"github.com/waxseal/waxseal/policy"
 )
+
+// page is where the metrics are documented.
+const page = "../../docs/codec-server.md"
+
+const hiJSON = `{"payloads":[{"metadata":{"encoding":"anNvbi9wbGFpbg=="},"data":"ImhpIg=="}]}`
 
 const twoKeys = `
 keys:
@@ -30,7 +39,7 @@ func watchedCodec(t *testing.T, registry *prometheus.Registry, backend kms.Backe
 	if err != nil {
 		t.Fatal(err)
 	}
-	hooks, err := CodecMetrics(registry)
+	hooks, err := codecmetrics.New(registry)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,12 +51,36 @@ func watchedCodec(t *testing.T, registry *prometheus.Registry, backend kms.Backe
 	return c
 }
 
+func newServer(t *testing.T, config httpapi.Config) *httpapi.Server {
+	t.Helper()
+	s, err := httpapi.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// call returns the body of h's answer, which must be a success.
+func call(t *testing.T, h http.Handler, method, path, body string) string {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), method, "http://127.0.0.1:8081"+path, strings.NewReader(body))
+	if method == http.MethodPost {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	if w.Code != http.StatusOK {
+		t.Fatalf("%s: %d %s", path, w.Code, w.Body)
+	}
+	return w.Body.String()
+}
+
 // What the codec does is among the metrics that the admin listener shows.
-func TestCodecMetrics(t *testing.T) {
-	registry, backend := NewRegistry(), kmstest.NewBackend()
+func TestMetrics(t *testing.T) {
+	registry, backend := codecmetrics.NewRegistry(), kmstest.NewBackend()
 	c := watchedCodec(t, registry, backend)
-	s := newServer(t, Config{Codec: c, Metrics: registry})
-	lines := func() []string { return strings.Split(get(t, s.AdminHandler(), "/metrics").Body.String(), "\n") }
+	s := newServer(t, httpapi.Config{Codec: c, Metrics: registry})
+	lines := func() []string { return strings.Split(call(t, s.AdminHandler(), http.MethodGet, "/metrics", ""), "\n") }
 	want := func(when string, all ...string) {
 		t.Helper()
 		got := lines()
@@ -60,9 +93,9 @@ func TestCodecMetrics(t *testing.T) {
 	want("at the start", `waxseal_cache_lookups_total{outcome="hit"} 0`, `waxseal_cache_evictions_total{reason="refused"} 0`)
 
 	backend.Fake("far").Always(kmstest.Fail(kms.Unavailable))
-	sealed := encodeIn(t, s, "payments", hiJSON)
-	serve(s, post(t, "/payments/decode", strings.NewReader(sealed)))
-	serve(s, post(t, "/other/encode", strings.NewReader(hiJSON)))
+	sealed := call(t, s, http.MethodPost, "/payments/encode", hiJSON)
+	call(t, s, http.MethodPost, "/payments/decode", sealed)
+	call(t, s, http.MethodPost, "/other/encode", hiJSON)
 	want("with a KMS that is out",
 		`waxseal_missing_recipients_total{class="unavailable",key="far"} 2`,
 		`waxseal_kms_calls_total{class="ok",key="near",op="wrap"} 2`, `waxseal_kms_calls_total{class="unavailable",key="far",op="wrap"} 2`,
@@ -77,13 +110,13 @@ func TestCodecMetrics(t *testing.T) {
 			t.Errorf("tells more than the key's name: %s", line)
 		}
 	}
-	if _, err := CodecMetrics(registry); err == nil {
+	if _, err := codecmetrics.New(registry); err == nil {
 		t.Error("registered twice")
 	}
 }
 
 // The page names every metric of the codec, and its labels.
-func TestCodecMetricsAreDocumented(t *testing.T) {
+func TestMetricsAreDocumented(t *testing.T) {
 	text, err := os.ReadFile(page)
 	if err != nil {
 		t.Fatal(err)
@@ -91,13 +124,13 @@ func TestCodecMetricsAreDocumented(t *testing.T) {
 	registry, backend := prometheus.NewRegistry(), kmstest.NewBackend()
 	c := watchedCodec(t, registry, backend)
 	backend.Fake("far").Always(kmstest.Fail(kms.Unavailable))
-	s := newServer(t, Config{Codec: c})
+	s := newServer(t, httpapi.Config{Codec: c})
 	for _, namespace := range []string{"a", "b"} {
-		encodeIn(t, s, namespace, hiJSON)
+		call(t, s, http.MethodPost, "/"+namespace+"/encode", hiJSON)
 	}
 	// An outage in the middle of a data key's life takes longer than a test.
 	other := prometheus.NewRegistry()
-	hooks, err := CodecMetrics(other)
+	hooks, err := codecmetrics.New(other)
 	if err != nil {
 		t.Fatal(err)
 	}
