@@ -296,8 +296,8 @@ func TestNewRefuses(t *testing.T) {
 }
 
 func TestWriteTimeFollowsOtherLimits(t *testing.T) {
-	s := newServer(t, Config{Limits: Limits{ReadTime: 5 * DefaultReadTime, CodecTime: 5 * DefaultCodecTime}})
-	if want := 5*DefaultReadTime + 5*DefaultCodecTime + writeMargin; s.limits.WriteTime != want {
+	s := newServer(t, Config{Limits: Limits{ReadTime: 5 * defaultLimits.ReadTime, CodecTime: 5 * defaultLimits.CodecTime}})
+	if want := 5*defaultLimits.ReadTime + 5*defaultLimits.CodecTime + writeMargin; s.limits.WriteTime != want {
 		t.Errorf("got %v, want %v", s.limits.WriteTime, want)
 	}
 }

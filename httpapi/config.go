@@ -10,6 +10,7 @@ import (
 	commonpb "go.temporal.io/api/common/v1"
 
 	"github.com/waxseal/waxseal/codec"
+	"github.com/waxseal/waxseal/envelope/format"
 )
 
 // Codec seals and opens payloads; *codec.Codec is one. It is called by many
@@ -105,7 +106,7 @@ func New(config Config) (*Server, error) {
 		problems = append(problems, "Codec is missing")
 	}
 	if config.DefaultNamespace != "" && !validNamespace(config.DefaultNamespace) {
-		problems = append(problems, fmt.Sprintf("DefaultNamespace is not printable text of at most %d bytes", MaxNamespace))
+		problems = append(problems, fmt.Sprintf("DefaultNamespace is not printable text of at most %d bytes", format.MaxNamespace))
 	}
 	if p := config.PathPrefix; p != "" && (p[0] != '/' || strings.HasSuffix(p, "/") || strings.Contains(p, "//")) {
 		problems = append(problems, fmt.Sprintf("PathPrefix %q is not like /codec: one slash before each segment, none at the end", p))

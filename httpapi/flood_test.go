@@ -100,7 +100,7 @@ func bodyOf(n int, payload string) string {
 func TestEncodeFloodIsRefused(t *testing.T) {
 	backend := kmstest.NewBackend()
 	s := newServer(t, Config{Codec: realCodec(t, testPolicy, backend)})
-	wantProblem(t, serve(s, post(t, "/payments/encode", strings.NewReader(bodyOf(DefaultEncodePayloads+1, "{}")))), "encode-count")
+	wantProblem(t, serve(s, post(t, "/payments/encode", strings.NewReader(bodyOf(defaultLimits.EncodePayloads+1, "{}")))), "encode-count")
 	f := newFlood()
 	before := inUse()
 	statuses := f.send(t, s, 200, "/payments/encode", bodyOf(10_000, "{}"), func() {
@@ -114,7 +114,7 @@ func TestEncodeFloodIsRefused(t *testing.T) {
 	if n := backend.Fake("a").Counts().WrapItems; n != 0 {
 		t.Errorf("%d wraps", n)
 	}
-	if w := serve(s, post(t, "/payments/encode", strings.NewReader(bodyOf(DefaultEncodePayloads, "{}")))); w.Code != http.StatusOK {
+	if w := serve(s, post(t, "/payments/encode", strings.NewReader(bodyOf(defaultLimits.EncodePayloads, "{}")))); w.Code != http.StatusOK {
 		t.Errorf("the largest: %d %s", w.Code, w.Body)
 	}
 }
@@ -125,19 +125,19 @@ func TestEncodeFloodCostsFewWraps(t *testing.T) {
 	backend := kmstest.NewBackend()
 	f := newFlood()
 	s := newServer(t, Config{Codec: stoppedCodec{realCodec(t, testPolicy, backend), f.stop}})
-	statuses := f.send(t, s, 200, "/payments/encode", bodyOf(DefaultEncodePayloads, "{}"), func() {
-		if n := backend.Fake("a").Counts().WrapItems; n < DefaultSealing || n > DefaultSealing+ahead {
-			t.Errorf("%d wraps, want about %d", n, DefaultSealing)
+	statuses := f.send(t, s, 200, "/payments/encode", bodyOf(defaultLimits.EncodePayloads, "{}"), func() {
+		if n := backend.Fake("a").Counts().WrapItems; n < defaultLimits.Sealing || n > defaultLimits.Sealing+ahead {
+			t.Errorf("%d wraps, want about %d", n, defaultLimits.Sealing)
 		}
 	})
-	const sealed = DefaultSealing / DefaultEncodePayloads
+	sealed := defaultLimits.Sealing / defaultLimits.EncodePayloads
 	if statuses[http.StatusOK] != sealed || statuses[http.StatusServiceUnavailable] != 200-sealed {
 		t.Errorf("statuses %v", statuses)
 	}
 	if s.sealing.taken.Load() != 0 || s.held.taken.Load() != 0 {
 		t.Errorf("%d payloads and %d bytes are still taken", s.sealing.taken.Load(), s.held.taken.Load())
 	}
-	s.sealing.take(DefaultSealing)
+	s.sealing.take(int64(defaultLimits.Sealing))
 	wantProblem(t, serve(s, post(t, "/payments/encode", strings.NewReader(hiJSON))), "sealing-full")
 }
 

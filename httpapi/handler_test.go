@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/testing/protocmp"
 
+	"github.com/waxseal/waxseal/envelope/format"
 	"github.com/waxseal/waxseal/internal/payloadjson"
 )
 
@@ -264,7 +265,7 @@ func TestHomePage(t *testing.T) {
 }
 
 func TestNamespaces(t *testing.T) {
-	long := strings.Repeat("n", MaxNamespace)
+	long := strings.Repeat("n", format.MaxNamespace)
 	for _, tc := range []struct {
 		name, path string
 		header     []string

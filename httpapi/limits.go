@@ -1,103 +1,84 @@
 package httpapi
 
-import "time"
-
-// The defaults of Limits. Temporal's own limits set the scale: 2 MiB for a
-// blob, 4 MiB for a gRPC message, which is 5.4 MiB in base64.
-const (
-	DefaultHeaderBytes    = 64 << 10
-	DefaultBodyBytes      = 32 << 20
-	DefaultReplyBytes     = 64 << 20
-	DefaultHeldBytes      = 256 << 20
-	DefaultPayloads       = 10_000
-	DefaultEncodePayloads = 1_000
-	DefaultSealing        = 10_000
-	DefaultEntries        = 64
-	DefaultRequests       = 256
-	DefaultConnections    = 1024
-	DefaultHeaderTime     = 5 * time.Second
-	DefaultReadTime       = 30 * time.Second
-	DefaultCodecTime      = 20 * time.Second
-	DefaultWriteTime      = 60 * time.Second
-	DefaultIdleTime       = 2 * time.Minute
-	DefaultDrainTime      = 10 * time.Second
+import (
+	"cmp"
+	"reflect"
+	"time"
 )
+
+// defaultLimits replace zero fields of Limits. Temporal's own limits set the scale: 2 MiB for a blob, 4 MiB for a gRPC
+// message, which is 5.4 MiB in base64.
+var defaultLimits = Limits{
+	HeaderBytes: 64 << 10, BodyBytes: 32 << 20, ReplyBytes: 64 << 20, HeldBytes: 256 << 20,
+	Payloads: 10_000, EncodePayloads: 1000, Sealing: 10_000, Entries: 64, Requests: 256, Connections: 1024,
+	HeaderTime: 5 * time.Second, ReadTime: 30 * time.Second, CodecTime: 20 * time.Second, WriteTime: 60 * time.Second,
+	IdleTime: 2 * time.Minute, DrainTime: 10 * time.Second,
+}
 
 // writeMargin is what a default WriteTime leaves for the writing itself.
 const writeMargin = 10 * time.Second
 
-// MaxNamespace is the longest namespace in bytes: what an envelope can hold.
-const MaxNamespace = 255
-
-// Limits bounds what requests may take. A zero field has the Default of its name.
+// Limits bounds what requests may take. A zero field has its default.
 //
-// In memory, a request takes about four times its body: the JSON, the payloads
-// in it, those that come out, and the JSON of the answer. Where it takes more,
-// because its payloads are many and small or were compressed, that counts against
-// HeldBytes too, for what is sealed before sealing begins. So what all requests
-// together keep in use stays below 4 × HeldBytes; Go's heap grows to twice what is in
-// use unless GOGC or GOMEMLIMIT says otherwise. A single request is let in whatever it
-// takes, and is bounded by the other limits.
+// In memory, a request takes about four times its body: the JSON, the payloads in it, those that come out, and the JSON of
+// the answer. Where many small or compressed payloads take more, the excess counts against HeldBytes too; for what is
+// sealed, before sealing begins. So all requests together use less than 4 × HeldBytes. Go's heap grows to twice that unless
+// GOGC or GOMEMLIMIT says otherwise. The server accepts a single request whatever it takes; the other limits bound it.
 type Limits struct {
-	// HeaderBytes bounds a request's header. Longer ones get status 431 from net/http.
+	// HeaderBytes bounds a request's header; net/http refuses longer ones with status 431. By default 64 KiB.
 	HeaderBytes int
-	// BodyBytes bounds a request's body.
+	// BodyBytes bounds a request's body. By default 32 MiB.
 	BodyBytes int64
-	// ReplyBytes bounds an answer's body, and what is opened for it; decompression
-	// can make it larger than the request's.
+	// ReplyBytes bounds an answer's body, and what is opened for it: decompression can make it larger than the request's.
+	// By default 64 MiB.
 	ReplyBytes int64
-	// HeldBytes bounds the request bodies in memory at one time, all requests
-	// together, and a quarter of what requests take beyond four times their body.
+	// HeldBytes bounds the request bodies in memory at one time, of all requests, and a quarter of what requests take
+	// beyond four times their body. By default 256 MiB.
 	HeldBytes int64
-	// Payloads bounds the payloads in a request.
+	// Payloads bounds the payloads in a request. By default 10,000.
 	Payloads int
-	// EncodePayloads bounds the payloads in an encode request further: each is a few
-	// bytes to send, and can cost a wrap by each KMS key of its rule. Temporal's SDKs,
-	// command line and Web UI send the arguments of one call at a time.
+	// EncodePayloads bounds the payloads in an encode request further: each is a few bytes to send, and can cost a wrap by
+	// each KMS key of its rule. Temporal's SDKs, command line and Web UI send the arguments of one call at a time. By
+	// default 1000.
 	EncodePayloads int
-	// Sealing bounds the payloads of all encode requests in progress: at least
-	// EncodePayloads.
+	// Sealing bounds the payloads of all encode requests in progress: at least EncodePayloads. By default 10,000 or
+	// EncodePayloads, whichever is more.
 	Sealing int
-	// Entries bounds the metadata entries, and the external payloads, of one payload.
+	// Entries bounds the metadata entries, and the external payloads, of one payload. By default 64.
 	Entries int
-	// Requests bounds the requests in progress.
+	// Requests bounds the requests in progress. By default 256.
 	Requests int
-	// Connections bounds the open connections of one listener; more wait to be accepted.
+	// Connections bounds the open connections of one listener; more wait to be accepted. By default 1024.
 	Connections int
-	// HeaderTime bounds the reading of a request's header.
+	// HeaderTime bounds the reading of a request's header. By default 5 s.
 	HeaderTime time.Duration
-	// ReadTime bounds the reading of a whole request.
+	// ReadTime bounds the reading of a whole request. By default 30 s.
 	ReadTime time.Duration
-	// CodecTime bounds the codec's work on a request.
+	// CodecTime bounds the codec's work on a request. By default 20 s.
 	CodecTime time.Duration
-	// WriteTime bounds everything from a request's header to the end of the
-	// answer: at least ReadTime and CodecTime together.
+	// WriteTime bounds everything from a request's header to the end of the answer: at least ReadTime and CodecTime
+	// together. By default 60 s, or these two and 10 s, whichever is more.
 	WriteTime time.Duration
-	// IdleTime bounds how long a connection waits for its next request.
+	// IdleTime bounds how long a connection waits for its next request. By default 2 min.
 	IdleTime time.Duration
-	// DrainTime bounds how long requests in progress may go on after Serve was told to stop.
+	// DrainTime bounds how long requests in progress go on after Serve was stopped. By default 10 s.
 	DrainTime time.Duration
 }
 
 // withDefaults returns l with defaults filled in, and all that is wrong with it.
 func (l Limits) withDefaults() (Limits, []string) {
 	var problems []string
-	problems = append(problems, fill(&l.HeaderBytes, DefaultHeaderBytes, "HeaderBytes")...)
-	problems = append(problems, fill(&l.BodyBytes, DefaultBodyBytes, "BodyBytes")...)
-	problems = append(problems, fill(&l.ReplyBytes, DefaultReplyBytes, "ReplyBytes")...)
-	problems = append(problems, fill(&l.HeldBytes, DefaultHeldBytes, "HeldBytes")...)
-	problems = append(problems, fill(&l.Payloads, DefaultPayloads, "Payloads")...)
-	problems = append(problems, fill(&l.EncodePayloads, DefaultEncodePayloads, "EncodePayloads")...)
-	problems = append(problems, fill(&l.Sealing, max(DefaultSealing, l.EncodePayloads), "Sealing")...)
-	problems = append(problems, fill(&l.Entries, DefaultEntries, "Entries")...)
-	problems = append(problems, fill(&l.Requests, DefaultRequests, "Requests")...)
-	problems = append(problems, fill(&l.Connections, DefaultConnections, "Connections")...)
-	problems = append(problems, fill(&l.HeaderTime, DefaultHeaderTime, "HeaderTime")...)
-	problems = append(problems, fill(&l.ReadTime, DefaultReadTime, "ReadTime")...)
-	problems = append(problems, fill(&l.CodecTime, DefaultCodecTime, "CodecTime")...)
-	problems = append(problems, fill(&l.WriteTime, max(DefaultWriteTime, l.ReadTime+l.CodecTime+writeMargin), "WriteTime")...)
-	problems = append(problems, fill(&l.IdleTime, DefaultIdleTime, "IdleTime")...)
-	problems = append(problems, fill(&l.DrainTime, DefaultDrainTime, "DrainTime")...)
+	defaults := defaultLimits
+	defaults.Sealing = max(defaults.Sealing, l.EncodePayloads)
+	defaults.WriteTime = max(defaults.WriteTime, cmp.Or(l.ReadTime, defaults.ReadTime)+cmp.Or(l.CodecTime, defaults.CodecTime)+writeMargin)
+	for field, v := range reflect.ValueOf(&l).Elem().Fields() {
+		switch n := v.Int(); {
+		case n < 0:
+			problems = append(problems, "Limits."+field.Name+" is negative")
+		case n == 0:
+			v.Set(reflect.ValueOf(defaults).FieldByIndex(field.Index))
+		}
+	}
 	if l.WriteTime < l.ReadTime+l.CodecTime {
 		problems = append(problems, "Limits.WriteTime is shorter than ReadTime and CodecTime together: answers would be cut off")
 	}
@@ -108,15 +89,4 @@ func (l Limits) withDefaults() (Limits, []string) {
 		problems = append(problems, "Limits.Sealing is smaller than EncodePayloads: the largest encode request would never be let in")
 	}
 	return l, problems
-}
-
-// fill gives a limit its default if it is zero, and complains if it is negative.
-func fill[T int | int64 | time.Duration](limit *T, def T, name string) []string {
-	switch {
-	case *limit < 0:
-		return []string{"Limits." + name + " is negative"}
-	case *limit == 0:
-		*limit = def
-	}
-	return nil
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/waxseal/waxseal/envelope/format"
 )
 
 // route is what a request asks for.
@@ -143,9 +145,9 @@ func (s *Server) namespace(r *http.Request, t target) (string, reason) {
 }
 
 // validNamespace reports whether a name can be sealed, logged and shown:
-// printable UTF-8 of at most MaxNamespace bytes, and no relative path.
+// printable UTF-8 of at most format.MaxNamespace bytes, and no relative path.
 func validNamespace(name string) bool {
-	if len(name) > MaxNamespace || !utf8.ValidString(name) || name == "." || name == ".." {
+	if len(name) > format.MaxNamespace || !utf8.ValidString(name) || name == "." || name == ".." {
 		return false
 	}
 	for _, r := range name {
