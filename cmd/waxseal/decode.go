@@ -67,7 +67,7 @@ func (d *decoder) decode(ctx context.Context, text []byte) error {
 		return err
 	}
 	if doc.Kind == payloaddoc.Other && len(doc.Found) == 0 {
-		return errNoPayloads
+		return payloaddoc.ErrNoPayloads
 	}
 	opened := make([]*commonpb.Payload, len(doc.Found))
 	var failed *partialError

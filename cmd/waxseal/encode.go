@@ -146,10 +146,6 @@ func changed(found []payloaddoc.Found, payloads []*commonpb.Payload) []*commonpb
 	return payloads
 }
 
-// errNoPayloads refuses a JSON document of something else.
-var errNoPayloads = advise(errText("there are no payloads in this JSON"),
-	`give a payload, {"payloads":[…]}, or a history as "temporal workflow show -o json" writes it`)
-
 // errText is an error that is its text.
 type errText string
 

@@ -3,9 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/base64"
-	"fmt"
 
-	"github.com/spf13/cobra"
 	commonpb "go.temporal.io/api/common/v1"
 
 	"github.com/waxseal/waxseal/codec"
@@ -14,99 +12,55 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// inspection is what "inspect" tells about a document.
-type inspection struct {
-	// Verified is always false: see unverified.
-	Verified bool            `json:"verified"`
-	Payloads []inspectedItem `json:"payloads"`
+// Document is what a JSON document says about the payloads in it.
+type Document struct {
+	// Verified is always false: see the package comment.
+	Verified bool      `json:"verified"`
+	Payloads []Payload `json:"payloads"`
 }
 
-// inspectedItem is one payload, sealed or not.
-type inspectedItem struct {
+// Payload is one payload, sealed or not. Of Encoding, Envelope and Error it has one.
+type Payload struct {
 	Path   string `json:"path,omitempty"`
 	Sealed bool   `json:"sealed"`
 	// Encoding of a payload that is not sealed.
-	Encoding string             `json:"encoding,omitempty"`
-	Envelope *inspectedEnvelope `json:"envelope,omitempty"`
-	// Error is why what claims to be an envelope cannot be read.
+	Encoding string    `json:"encoding,omitempty"`
+	Envelope *Envelope `json:"envelope,omitempty"`
+	// Error is the text of Err: why what claims to be an envelope cannot be read.
 	Error string `json:"error,omitempty"`
-
-	err error
+	Err   error  `json:"-"`
 }
 
-type inspectedEnvelope struct {
-	Suite           uint32               `json:"suite"`
-	Algorithms      string               `json:"algorithms"`
-	Namespace       string               `json:"namespace"`
-	Claims          map[string]string    `json:"claims"`
-	Compression     string               `json:"compression"`
-	CiphertextBytes int                  `json:"ciphertextBytes"`
-	PlaintextBytes  int                  `json:"plaintextBytes"`
-	Recipients      []inspectedRecipient `json:"recipients"`
+// Envelope is what an envelope says.
+type Envelope struct {
+	Suite           uint32            `json:"suite"`
+	Algorithms      string            `json:"algorithms"`
+	Namespace       string            `json:"namespace"`
+	Claims          map[string]string `json:"claims"`
+	Compression     string            `json:"compression"`
+	CiphertextBytes int               `json:"ciphertextBytes"`
+	PlaintextBytes  int               `json:"plaintextBytes"`
+	Recipients      []Recipient       `json:"recipients"`
 }
 
-type inspectedRecipient struct {
+// Recipient is one wrapped data key of an envelope. Key is empty where the container names it and is not there.
+type Recipient struct {
 	Key          string `json:"key,omitempty"`
 	Version      string `json:"version,omitempty"`
 	WrappedBytes int    `json:"wrappedBytes"`
 }
 
-func (a *app) inspectCommand() *cobra.Command {
-	var asJSON, long bool
-	cmd := &cobra.Command{
-		Use:   "inspect [file]",
-		Short: "Tell what envelopes say, without any key",
-		Long: `Tell what envelopes say without any key: namespace and claims, the keys that can
-open them, algorithms and sizes. It takes the JSON that decode takes, or one
-envelope in base64 or as it is.
-
-Nothing of it is proven without a key: whoever can write to where the envelope
-was stored could have written it. Opening it is the proof.`,
-		Example: `  # Which keys seal a history?
-  temporal workflow show --workflow-id order-1 -o json | waxseal inspect
-
-  # All about each payload.
-  waxseal inspect --long history.json
-
-  # The keys as a program reads them.
-  waxseal inspect --json history.json`,
-		Args: atMostOneFile,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			text, err := a.read(cmd.Context(), args)
-			if err != nil {
-				return err
-			}
-			found, err := inspect(text)
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				err = a.printJSON(found)
-			} else {
-				err = a.printInspection(found, long)
-			}
-			if err != nil {
-				return err
-			}
-			return found.problems()
-		},
-	}
-	cmd.Flags().SortFlags = false
-	cmd.Flags().BoolVarP(&long, "long", "l", false, "tell all about each payload, not one line")
-	jsonFlag(cmd, &asJSON)
-	return cmd
-}
-
-// inspect reads a document, or a bare envelope.
-func inspect(text []byte) (*inspection, error) {
+// Read reads a document, or an envelope that stands alone, in base64 or as bytes. An envelope that cannot be read fails
+// alone, unless it stands alone.
+func Read(text []byte) (*Document, error) {
 	trimmed := bytes.TrimSpace(text)
 	if len(trimmed) > 0 && bytes.IndexByte([]byte("{["), trimmed[0]) < 0 && !bytes.HasPrefix(trimmed, []byte{0xef, 0xbb, 0xbf}) {
 		if bare := bareEnvelope(trimmed, text); bare != nil {
-			item := inspectEnvelope(bare, nil)
-			if item.err != nil {
-				return nil, item.err
+			item := envelopeOf(bare, nil)
+			if item.Err != nil {
+				return nil, item.Err
 			}
-			return &inspection{Payloads: []inspectedItem{item}}, nil
+			return &Document{Payloads: []Payload{item}}, nil
 		}
 	}
 	doc, err := payloaddoc.Parse(text, codec.Encoding)
@@ -114,11 +68,11 @@ func inspect(text []byte) (*inspection, error) {
 		return nil, err
 	}
 	if doc.Kind == payloaddoc.Other && len(doc.Found) == 0 {
-		return nil, errNoPayloads
+		return nil, payloaddoc.ErrNoPayloads
 	}
-	out := &inspection{Payloads: make([]inspectedItem, len(doc.Found))}
+	out := &Document{Payloads: make([]Payload, len(doc.Found))}
 	for i, f := range doc.Found {
-		out.Payloads[i] = inspectPayload(f.Payload)
+		out.Payloads[i] = payloadOf(f.Payload)
 		out.Payloads[i].Path = f.Path
 	}
 	return out, nil
@@ -142,41 +96,51 @@ func bareEnvelope(trimmed, text []byte) []byte {
 	return nil
 }
 
-func inspectPayload(p *commonpb.Payload) inspectedItem {
+func payloadOf(p *commonpb.Payload) Payload {
 	if !codec.ClaimsSealed(p) {
-		return inspectedItem{Encoding: string(p.GetMetadata()[codec.MetadataEncoding])}
+		return Payload{Encoding: string(p.GetMetadata()[codec.MetadataEncoding])}
 	}
 	names, err := format.SplitKeyIDs(string(p.GetMetadata()[codec.MetadataKeyIDs]))
 	if err != nil {
-		return unreadable(badContainer(err))
+		return unreadable(&containerError{err})
 	}
-	return inspectEnvelope(p.GetData(), names)
+	return envelopeOf(p.GetData(), names)
 }
 
 // unreadable is what claims to be an envelope, and is none.
-func unreadable(err error) inspectedItem {
-	return inspectedItem{Sealed: true, Error: err.Error(), err: err}
+func unreadable(err error) Payload {
+	return Payload{Sealed: true, Error: err.Error(), Err: err}
 }
 
-// badContainer is the error for a payload whose metadata does not name the keys of
-// its envelope as the format demands.
-func badContainer(err error) error {
-	return advise(fmt.Errorf("the payload's %s: %w", codec.MetadataKeyIDs, err), "the payload was altered or cut short; fetch it again from where it is stored")
+// containerError is a payload whose metadata does not name the keys of its envelope as the format demands.
+type containerError struct{ err error }
+
+// Error implements error.
+func (e *containerError) Error() string {
+	return "the payload's " + codec.MetadataKeyIDs + ": " + e.err.Error()
 }
 
-// inspectEnvelope reads an envelope. names are the keys that its container
+// Unwrap returns the cause.
+func (e *containerError) Unwrap() error { return e.err }
+
+// Hint says what to do next.
+func (e *containerError) Hint() string {
+	return "the payload was altered or cut short; fetch it again from where it is stored"
+}
+
+// envelopeOf reads an envelope. names are the keys that its container
 // names; none if it has no container.
-func inspectEnvelope(data []byte, names []string) inspectedItem {
+func envelopeOf(data []byte, names []string) Payload {
 	env, err := format.Parse(data)
 	if err != nil {
 		return unreadable(err)
 	}
 	if names != nil {
 		if _, err := env.KeyIDs(names); err != nil {
-			return unreadable(badContainer(err))
+			return unreadable(&containerError{err})
 		}
 	}
-	out := &inspectedEnvelope{
+	out := &Envelope{
 		Suite: uint32(env.Suite), Algorithms: env.Suite.String(), Namespace: env.Header.Namespace, Claims: map[string]string{},
 		Compression: env.Header.Compression.String(), CiphertextBytes: env.CiphertextSize(), PlaintextBytes: env.PlaintextSize(),
 	}
@@ -189,28 +153,7 @@ func inspectEnvelope(data []byte, names []string) inspectedItem {
 			id = names[i]
 		}
 		key, version := kms.SplitVersionedID(id)
-		out.Recipients = append(out.Recipients, inspectedRecipient{Key: key, Version: version, WrappedBytes: len(r.WrappedKey)})
+		out.Recipients = append(out.Recipients, Recipient{Key: key, Version: version, WrappedBytes: len(r.WrappedKey)})
 	}
-	return inspectedItem{Sealed: true, Envelope: out}
-}
-
-// problems is the error for envelopes that could not be read; nil if all could.
-func (n *inspection) problems() error {
-	e := &partialError{done: true}
-	for _, p := range n.Payloads {
-		if p.Sealed {
-			e.total++
-		}
-		if p.err != nil {
-			e.fail(p.Path, p.err)
-		}
-	}
-	switch {
-	case e.failed == 0:
-		return nil
-	case len(n.Payloads) == 1:
-		return n.Payloads[0].err
-	}
-	e.verdict = fmt.Sprintf("%d of %d sealed payloads cannot be read", e.failed, e.total)
-	return e
+	return Payload{Sealed: true, Envelope: out}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strconv"
@@ -12,33 +13,30 @@ import (
 
 const unverified = "unverified: nothing here is proven without a key"
 
-// printInspection writes one payload in full, and of several a table, or all in
-// full if long.
-func (a *app) printInspection(n *inspection, long bool) error {
-	style := terminal.StyleFor(a.out, a.lookup)
-	if _, err := fmt.Fprintln(a.out, style.Warning(unverified)); err != nil {
+// Write writes one payload in full, and several as a table, or in full too if long.
+func (d *Document) Write(w io.Writer, style terminal.Style, long bool) error {
+	if _, err := fmt.Fprintln(w, style.Warning(unverified)); err != nil {
 		return err
 	}
-	if !long && len(n.Payloads) != 1 {
-		return a.printInspectionTable(n, style)
+	if !long && len(d.Payloads) != 1 {
+		return d.writeTable(w, style)
 	}
-	for _, p := range n.Payloads {
-		if _, err := fmt.Fprint(a.out, "\n"+p.text(style)); err != nil {
+	for _, p := range d.Payloads {
+		if _, err := fmt.Fprint(w, "\n"+p.text(style)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// printInspectionTable writes a line for each payload, after the namespaces and
-// keys that they were sealed for and under, each such set with a letter of its own.
-func (a *app) printInspectionTable(n *inspection, style terminal.Style) error {
+// writeTable writes each set of a namespace and keys, under a letter, and then a line for each payload.
+func (d *Document) writeTable(w io.Writer, style terminal.Style) error {
 	labels := map[string]string{}
 	sets := terminal.Table{Header: []string{"SEALED", "NAMESPACE", "KEY", "VERSION"}}
 	payloads := terminal.Table{Header: []string{"SEALED", ">BYTES", "PAYLOAD"}}
-	for _, p := range n.Payloads {
+	for _, p := range d.Payloads {
 		switch {
-		case p.err != nil:
+		case p.Err != nil:
 			payloads.Row("unreadable", "", shortPath(p.Path))
 		case !p.Sealed:
 			payloads.Row("no", "", shortPath(p.Path))
@@ -55,8 +53,8 @@ func (a *app) printInspectionTable(n *inspection, style terminal.Style) error {
 			payloads.Row(labels[set], strconv.Itoa(p.Envelope.CiphertextBytes), shortPath(p.Path))
 		}
 	}
-	if len(n.Payloads) == 0 {
-		_, err := fmt.Fprintln(a.out, "\nno payloads")
+	if len(d.Payloads) == 0 {
+		_, err := fmt.Fprintln(w, "\nno payloads")
 		return err
 	}
 	tables := []terminal.Table{payloads}
@@ -64,10 +62,10 @@ func (a *app) printInspectionTable(n *inspection, style terminal.Style) error {
 		tables = []terminal.Table{sets, payloads}
 	}
 	for _, table := range tables {
-		if _, err := fmt.Fprintln(a.out); err != nil {
+		if _, err := fmt.Fprintln(w); err != nil {
 			return err
 		}
-		if err := table.Write(a.out, style); err != nil {
+		if err := table.Write(w, style); err != nil {
 			return err
 		}
 	}
@@ -75,7 +73,7 @@ func (a *app) printInspectionTable(n *inspection, style terminal.Style) error {
 }
 
 // set tells apart what has another namespace or other keys.
-func (e *inspectedEnvelope) set() string {
+func (e *Envelope) set() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%q", e.Namespace)
 	for _, r := range e.Recipients {
@@ -98,7 +96,7 @@ func letters(n int) string {
 }
 
 // name is the key's ID, or why there is none.
-func (r inspectedRecipient) name() string {
+func (r Recipient) name() string {
 	if r.Key == "" {
 		return "(the payload's metadata names it)"
 	}
@@ -106,7 +104,7 @@ func (r inspectedRecipient) name() string {
 }
 
 // text is all about a payload.
-func (p inspectedItem) text(style terminal.Style) string {
+func (p Payload) text(style terminal.Style) string {
 	var b strings.Builder
 	line := func(label, text string) {
 		fmt.Fprintf(&b, "%-13s %s\n", label, strings.TrimRight(terminal.Escape(text), " "))
@@ -115,7 +113,7 @@ func (p inspectedItem) text(style terminal.Style) string {
 		b.WriteString(style.Bold(terminal.Escape(p.Path)) + "\n")
 	}
 	switch {
-	case p.err != nil:
+	case p.Err != nil:
 		line("sealed", "unreadable: "+p.Error)
 		return b.String()
 	case !p.Sealed:

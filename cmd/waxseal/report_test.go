@@ -194,14 +194,6 @@ func TestShortAge(t *testing.T) {
 	}
 }
 
-func TestLetters(t *testing.T) {
-	for n, want := range map[int]string{0: "A", 25: "Z", 26: "AA", 27: "AB", 51: "AZ", 52: "BA", 701: "ZZ", 702: "AAA"} {
-		if got := letters(n); got != want {
-			t.Errorf("%d: got %s, want %s", n, got, want)
-		}
-	}
-}
-
 func TestVersionText(t *testing.T) {
 	for _, tc := range []struct {
 		name string
@@ -306,30 +298,6 @@ func TestReadFails(t *testing.T) {
 	_, err := readAll(t.Context(), iotest.ErrReader(errFull), "standard input")
 	if err == nil || err.Error() != "read standard input: no space left" || len(hints(err)) != 1 {
 		t.Errorf("got %v", err)
-	}
-}
-
-func TestInspectedText(t *testing.T) {
-	item := inspectedItem{Path: "a\x1b", Sealed: true, Envelope: &inspectedEnvelope{
-		Namespace: "n\u202e", Claims: map[string]string{"workflowId": "order\n1", "taskQueue": "q"},
-		Suite: 1, Algorithms: "x", Compression: "zstd", CiphertextBytes: 40, PlaintextBytes: 12,
-		Recipients: []inspectedRecipient{{Key: "k://a", WrappedBytes: 3}, {Key: "k://b", Version: "7", WrappedBytes: 4}},
-	}}
-	want := `a\x1b
-namespace     n\u202e
-claims        taskQueue = q
-              workflowId = order\n1
-recipients    k://a
-                data key wrapped in 3 bytes
-              k://b
-                version 7, data key wrapped in 4 bytes
-suite         1, x
-compression   zstd
-ciphertext    40 bytes
-plaintext     12 bytes compressed
-`
-	if diff := cmp.Diff(want, item.text(false)); diff != "" {
-		t.Error(diff)
 	}
 }
 

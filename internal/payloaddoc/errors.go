@@ -30,6 +30,17 @@ func (e *Error) Hint() string { return e.Advice }
 
 const adviceShape = `give a payload, {"payloads":[…]}, or a history as "temporal workflow show -o json" writes it`
 
+// ErrNoPayloads refuses a document of Kind Other without a payload.
+var ErrNoPayloads error = noPayloads{}
+
+type noPayloads struct{}
+
+// Error implements error.
+func (noPayloads) Error() string { return "there are no payloads in this JSON" }
+
+// Hint says what to do next.
+func (noPayloads) Hint() string { return adviceShape }
+
 // fail is an error at a byte of text.
 func fail(text []byte, at int, detail, advice string) *Error {
 	at = min(max(at, 0), len(text))
