@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/waxseal/waxseal/internal/inspect"
 	"github.com/waxseal/waxseal/internal/terminal"
 )
 
@@ -33,7 +34,7 @@ was stored could have written it. Opening it is the proof.`,
 			if err != nil {
 				return err
 			}
-			found, err := Read(text)
+			found, err := inspect.Read(text)
 			if err != nil {
 				return err
 			}
@@ -55,7 +56,7 @@ was stored could have written it. Opening it is the proof.`,
 }
 
 // partlyRead is the error for envelopes that cannot be read; nil if there are none.
-func partlyRead(d *Document) error {
+func partlyRead(d *inspect.Document) error {
 	e := &partialError{done: true}
 	for _, p := range d.Payloads {
 		if p.Sealed {
