@@ -25,7 +25,7 @@ import (
 // workflow down a branch that it never took. So the guard has the data keys of
 // a task in the cache before the SDK sees it, and when that fails for a reason
 // that is to hold the workflow, it fails the task itself and the SDK sees a poll
-// that timed out. docs/adr/007 says which places there are.
+// that timed out. docs/what-holds-a-workflow.md lists the places.
 
 // call sends a request of the guard's own, past its check.
 type call func(ctx context.Context, method string, req, reply any) error

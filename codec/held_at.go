@@ -35,7 +35,7 @@ func (c *Codec) heldAt(s site, err error) *HeldError {
 // it panics where it writes markers, with each replay anew, and drops others; and
 // with errors in workflow code it panics at times. A task that is tried again it then
 // leaves to time out, or it completes it as if nothing were, which must not be where
-// the reason is to hold the workflow. docs/adr/007 has the places.
+// the reason is to hold the workflow. docs/what-holds-a-workflow.md has the places.
 func (c *Codec) suspect(s site, err error) {
 	if s.ctx != nil || s.replay || (s.workflow != nil && s.workflow.Value(inQuery{}) != nil) {
 		return // activities, clients and queries have their error, and replayers no task

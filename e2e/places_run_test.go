@@ -321,7 +321,7 @@ func (il *ills) noPlaintext(t *named, p place, run client.WorkflowRun) {
 }
 
 // TestPlaces has workflows meet a KMS that fails at every place where the SDK seals
-// or opens something, on a real server: docs/adr/007 says what comes of it.
+// or opens something, on a real server: docs/what-holds-a-workflow.md says what happens there.
 func TestPlaces(t *testing.T) {
 	t.Parallel()
 	server := servers.StartTemporal(t, servers.TemporalOptions{})
