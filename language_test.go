@@ -1,0 +1,110 @@
+package waxseal
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+const (
+	maxProseLine = 120 // characters
+	maxDecision  = 700 // words of a file in docs/adr
+)
+
+// Documents are in plain technical English: a process is no person. People may be "who".
+var (
+	personWords  = regexp.MustCompile(`(?i)\b(whoever|whose|whom|nobody|somebody|everybody|who)\b`)
+	personPhrase = regexp.MustCompile(`(?i)\b(people|persons?|users?|operators?|developers?|authors?|anyone) who\b`)
+	inlineCode   = regexp.MustCompile("`[^`]*`")
+	linkTarget   = regexp.MustCompile(`\]\([^)]*\)|<?https?://\S+`)
+)
+
+// TestLanguage checks the prose of the documents: the length of its lines, and words
+// that stand for a person where a process acts.
+func TestLanguage(t *testing.T) {
+	documents := 0
+	for _, file := range documentation(t) {
+		documents++
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, problem := range proseProblems(string(b)) {
+			t.Errorf("%s: %s", file, problem)
+		}
+		if strings.HasPrefix(file, "docs/adr/") {
+			if n := len(strings.Fields(string(b))); n > maxDecision {
+				t.Errorf("%s: %d words; a decision has %d at most: tables go to docs", file, n, maxDecision)
+			}
+		}
+	}
+	if documents < 25 {
+		t.Errorf("%d documents", documents)
+	}
+}
+
+func TestProseProblems(t *testing.T) {
+	long := strings.Repeat("word ", 30)
+	for text, want := range map[string]int{
+		"plain text":                                 0,
+		"somebody waits":                             1,
+		"Whoever asks, and nobody who does":          1,
+		"operators who read":                         0,
+		"the process who reads":                      1,
+		"`who` and\n```\nnobody\n```\n":              0,
+		"| nobody | " + long + "|":                   1,
+		long:                                         1,
+		"```\n" + long + "\n```\n":                   0,
+		"see [it](" + strings.Repeat("x", 200) + ")": 0,
+	} {
+		if got := proseProblems(text); len(got) != want {
+			t.Errorf("%q: %q", text, got)
+		}
+	}
+}
+
+// documentation returns the Markdown files for users and contributors. The change log is
+// not one: its entries stay as they were written.
+func documentation(t *testing.T) []string {
+	t.Helper()
+	files := []string{"README.md", "CONTRIBUTING.md"}
+	err := filepath.WalkDir("docs", func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() && filepath.Ext(path) == ".md" {
+			files = append(files, filepath.ToSlash(path))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// proseProblems returns one problem at most for each line outside code blocks. A table
+// may have long lines, and the target of a link does not count.
+func proseProblems(text string) (problems []string) {
+	code := false
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		if strings.HasPrefix(strings.TrimSpace(line), "```") {
+			code = !code
+			continue
+		}
+		if code {
+			continue
+		}
+		visible := linkTarget.ReplaceAllString(line, "]")
+		prose := personPhrase.ReplaceAllString(inlineCode.ReplaceAllString(visible, ""), "")
+		switch n := utf8.RuneCountInString(visible); {
+		case personWords.MatchString(prose):
+			problems = append(problems, personWords.FindString(prose)+": name what acts: "+line)
+		case n > maxProseLine && !strings.HasPrefix(strings.TrimSpace(line), "|"):
+			problems = append(problems, "a line is too long: "+line)
+		}
+	}
+	return problems
+}
