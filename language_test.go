@@ -17,7 +17,7 @@ const (
 
 // Documents are in plain technical English: a process is no person. People may be "who".
 var (
-	personWords  = regexp.MustCompile(`(?i)\b(whoever|whose|whom|nobody|somebody|everybody|who)\b`)
+	personWords  = regexp.MustCompile(`(?i)\b(who|whoever|whom|nobody|somebody|everybody)\b`)
 	personPhrase = regexp.MustCompile(`(?i)\b(people|persons?|users?|operators?|developers?|authors?|anyone) who\b`)
 	inlineCode   = regexp.MustCompile("`[^`]*`")
 	linkTarget   = regexp.MustCompile(`\]\([^)]*\)|<?https?://\S+`)
