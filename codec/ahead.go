@@ -131,11 +131,13 @@ func (c *Codec) openAhead(ctx context.Context, run runKey, facts policy.Facts, m
 
 // warm puts the data keys of sealed payloads into the cache. It returns one error for each.
 func (c *Codec) warm(ctx context.Context, facts policy.Facts, payloads []*commonpb.Payload) []error {
+	s, ctx := c.use(ctx)
+	defer s.leave()
 	items := make([]envelope.Item, len(payloads))
 	for i, p := range payloads {
 		items[i] = envelope.Item{
 			Envelope: p.GetData(), KeyIDs: sealed.KeyIDs(p), Reader: facts.Namespace,
-			Accept: func(claims envelope.Claims) error { return c.accept(facts.Namespace, claims.Namespace) },
+			Accept: func(claims envelope.Claims) error { return s.accept(facts.Namespace, claims.Namespace) },
 		}
 	}
 	errs := c.opener.Warm(ctx, items...)

@@ -6,6 +6,7 @@ import (
 
 	commonpb "go.temporal.io/api/common/v1"
 
+	"github.com/waxseal/waxseal/codec"
 	"github.com/waxseal/waxseal/internal/gcmtest"
 )
 
@@ -38,12 +39,12 @@ func BenchmarkCodec(b *testing.B) {
 				})
 			}
 			run("Encode", func(b *testing.B) {
-				if _, err := c.Encode(b.Context(), "n", in); err != nil {
+				if _, err := c.Encode(b.Context(), codec.EncodeOptions{Namespace: "n"}, in); err != nil {
 					b.Fatal(err)
 				}
 			})
 			run("Decode", func(b *testing.B) {
-				for _, d := range c.Decode(b.Context(), "n", sealed) {
+				for _, d := range c.Decode(b.Context(), codec.DecodeOptions{Namespace: "n"}, sealed) {
 					if d.Err != nil {
 						b.Fatal(d.Err)
 					}

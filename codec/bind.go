@@ -47,7 +47,7 @@ func (p place) certain() place {
 // bound refuses an envelope that was sealed for another place than a reader's, as far as
 // the rules of the reader's namespace bind its claims. A claim that the envelope does not
 // hold is not compared: it was sealed before bind, or where the value was not known.
-func (c *Codec) bound(namespace string, at place, claims envelope.Claims) error {
+func (s *snapshot) bound(namespace string, at place, claims envelope.Claims) error {
 	for _, b := range [...]struct {
 		claim string
 		known fact
@@ -57,7 +57,7 @@ func (c *Codec) bound(namespace string, at place, claims envelope.Claims) error 
 		{claimActivityType, at.activityType, func(claimed, known string) bool { return claimed == known }},
 	} {
 		claimed, ok := claims.Others[b.claim]
-		if !ok || !b.known.known || b.same(claimed, escaped(b.known.value)) || !c.policy.Binds(namespace, b.claim) {
+		if !ok || !b.known.known || b.same(claimed, escaped(b.known.value)) || !s.policy.Binds(namespace, b.claim) {
 			continue
 		}
 		e := &BindError{Claim: b.claim, Known: b.known.value, Sealed: claimed}

@@ -299,7 +299,7 @@ func TestWhatIsNotComparedOpens(t *testing.T) {
 		"result of a Nexus operation": second(readAt(c, nexus, moved)),
 		"another task queue":          second(readAt(c, converter.ActivitySerializationContext{Namespace: "n", WorkflowID: "w", ActivityType: "Do", TaskQueue: "elsewhere"}, sealedAt(t, c, inActivityOf("w", "Do"), "x"))),
 		"no context":                  codec.NewDataConverter(c, "n", nil).FromPayloads(payloads(moved), new(string)),
-		"codec server":                c.Decode(t.Context(), "n", []*commonpb.Payload{moved})[0].Err,
+		"codec server":                c.Decode(t.Context(), codec.DecodeOptions{Namespace: "n"}, []*commonpb.Payload{moved})[0].Err,
 		"a composed converter": second(c.PayloadCodec("n").(converter.PayloadCodecWithSerializationContext).
 			WithSerializationContext(inWorkflowOf("w")).Decode([]*commonpb.Payload{moved})),
 	} {

@@ -61,7 +61,7 @@ func TestKeysOpenForTheirNamespacesOnly(t *testing.T) {
 			forged := forge(t, backend, test.key, test.sealed)
 			backend = kmstest.NewBackend(backend.Fake(test.key).Reopen())
 			c := newCodecOn(t, tenants, backend)
-			d := c.Decode(t.Context(), test.reader, []*commonpb.Payload{forged})[0]
+			d := c.Decode(t.Context(), codec.DecodeOptions{Namespace: test.reader}, []*commonpb.Payload{forged})[0]
 			if opened := d.Err == nil; opened != test.opens {
 				t.Fatalf("opened: %v, %v", opened, d.Err)
 			}
@@ -97,7 +97,7 @@ func TestForgedPayloadIsSealedAgain(t *testing.T) {
 	if sealed == forged {
 		t.Fatal("what b sealed for a leaves as if a had sealed it")
 	}
-	d := c.Decode(t.Context(), "a", []*commonpb.Payload{sealed})[0]
+	d := c.Decode(t.Context(), codec.DecodeOptions{Namespace: "a"}, []*commonpb.Payload{sealed})[0]
 	if d.Err != nil || string(d.Payload.GetData()) != string(forged.GetData()) {
 		t.Errorf("%v", d)
 	}
@@ -112,11 +112,11 @@ seal:
   - {match: {namespace: "other"}, keys: [other], accept: ["b2"]}
 `)
 	sealed := encode(t, c, "b2", payload(t, "x"))[0]
-	if d := c.Decode(t.Context(), "other", []*commonpb.Payload{sealed})[0]; d.Err != nil {
+	if d := c.Decode(t.Context(), codec.DecodeOptions{Namespace: "other"}, []*commonpb.Payload{sealed})[0]; d.Err != nil {
 		t.Errorf("the rule of b2 names the key: %v", d.Err)
 	}
 	for reader, ok := range map[string]bool{"b2": true, "": true, "b": false} { // that is Accepts' doing
-		if d := c.Decode(t.Context(), reader, []*commonpb.Payload{sealed})[0]; (d.Err == nil) != ok {
+		if d := c.Decode(t.Context(), codec.DecodeOptions{Namespace: reader}, []*commonpb.Payload{sealed})[0]; (d.Err == nil) != ok {
 			t.Errorf("reader %q: %v", reader, d.Err)
 		}
 	}
@@ -143,7 +143,7 @@ func (matching) MayRecord(uri *url.URL, id string) bool { return id == "fake://"
 func TestForgedEnvelopesOpenNoKeys(t *testing.T) {
 	o := &opener{open: newFake}
 	c, _ := newWatchedCodec(t, `{keys: {t: {uri: "fake://t-{namespace}"}}, seal: [{match: {namespace: "*"}, keys: [t]}]}`, matching{o})
-	for i, d := range c.Decode(t.Context(), "", fromMany(t, 100, func(n string) string { return "fake://x-" + n })) {
+	for i, d := range c.Decode(t.Context(), codec.DecodeOptions{}, fromMany(t, 100, func(n string) string { return "fake://x-" + n })) {
 		wantClass(t, d.Err, kms.Denied)
 		if !errors.Is(d.Err, envelope.ErrNotConfigured) {
 			t.Errorf("%d: %v", i, d.Err)
@@ -173,7 +173,7 @@ func TestKeysOfOneCallAreOpenedTogether(t *testing.T) {
 		}}
 		c, _ := newWatchedCodec(t, `{keys: {t: {uri: "fake://t-{namespace}"}}, seal: [{match: {namespace: "*"}, keys: [t]}]}`, o)
 		start := time.Now()
-		for _, d := range c.Decode(t.Context(), "", forged) {
+		for _, d := range c.Decode(t.Context(), codec.DecodeOptions{}, forged) {
 			wantClass(t, d.Err, kms.Corrupt)
 		}
 		if took := time.Since(start); took > time.Second {
@@ -212,7 +212,7 @@ seal:
 		}}
 		c, _ := newWatchedCodec(t, yaml, o)
 		start := time.Now()
-		for i, d := range c.Decode(t.Context(), "", append(forged, sealed...)) {
+		for i, d := range c.Decode(t.Context(), codec.DecodeOptions{}, append(forged, sealed...)) {
 			if i == len(forged) {
 				if d.Err != nil {
 					t.Error(d.Err)
@@ -227,7 +227,7 @@ seal:
 		// What was tried is left alone for a while, what was not is not.
 		<-time.After(time.Second)
 		start, hanging = time.Now(), false
-		for i, d := range c.Decode(t.Context(), "", forged) {
+		for i, d := range c.Decode(t.Context(), codec.DecodeOptions{}, forged) {
 			if i < 16 {
 				wantClass(t, d.Err, kms.Unavailable)
 			} else {
@@ -238,7 +238,7 @@ seal:
 			t.Errorf("it took %s", took)
 		}
 		<-time.After(10 * time.Second)
-		for _, d := range c.Decode(t.Context(), "", forged) {
+		for _, d := range c.Decode(t.Context(), codec.DecodeOptions{}, forged) {
 			wantClass(t, d.Err, kms.Corrupt)
 		}
 	})
@@ -256,7 +256,7 @@ func TestAllKeysOfACallHang(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
 		start := time.Now()
-		for _, d := range c.Decode(ctx, "", forged) {
+		for _, d := range c.Decode(ctx, codec.DecodeOptions{}, forged) {
 			wantClass(t, d.Err, kms.Canceled)
 		}
 		if took := time.Since(start); took != 3*time.Second {
@@ -335,10 +335,10 @@ seal:
 `
 	c, _ := newWatchedCodec(t, yaml, oneID{true})
 	sealed := encode(t, c, "n", payload(t, "x"))
-	if d := c.Decode(t.Context(), "n", sealed)[0]; d.Err != nil {
+	if d := c.Decode(t.Context(), codec.DecodeOptions{Namespace: "n"}, sealed)[0]; d.Err != nil {
 		t.Errorf("the first one: %v", d.Err)
 	}
-	_, err := c.Encode(t.Context(), "fixed", []*commonpb.Payload{payload(t, "x")})
+	_, err := c.Encode(t.Context(), codec.EncodeOptions{Namespace: "fixed"}, []*commonpb.Payload{payload(t, "x")})
 	wantClass(t, err, kms.Internal)
 	if !strings.Contains(err.Error(), `keys "c" and "a" are two keys`) {
 		t.Error(err)
@@ -346,7 +346,7 @@ seal:
 	// An envelope that names them is not opened with the wrong one's silence.
 	cold, _ := newWatchedCodec(t, yaml, oneID{true})
 	for range 2 {
-		err := cold.Decode(t.Context(), "n", sealed)[0].Err
+		err := cold.Decode(t.Context(), codec.DecodeOptions{Namespace: "n"}, sealed)[0].Err
 		if err == nil || !strings.Contains(err.Error(), "are two keys that envelopes record as one") && kms.ClassOf(err) != kms.Corrupt {
 			t.Errorf("got %v", err)
 		}

@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	commonpb "go.temporal.io/api/common/v1"
 
 	"github.com/waxseal/waxseal/envelope"
-	"github.com/waxseal/waxseal/internal/keyset"
 	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/policy"
 )
@@ -53,16 +54,20 @@ type Config struct {
 // concurrent use; one Codec serves all clients and workers of a process. Close
 // it to wipe the data keys it holds.
 type Codec struct {
-	policy       *policy.Policy
+	registry     *kms.Registry
 	callTimeout  time.Duration
 	activityWait time.Duration // negative if activities do not wait
 	waits        *waits
 	tasks        *tasks
 	changes      *changes
 	watchers     *watchers
-	keys         *keyset.Set
 	opener       *envelope.Opener
-	sealers      *sealers
+
+	now     atomic.Pointer[snapshot]
+	retired sync.WaitGroup // snapshots that were replaced and are not closed yet
+
+	mu     sync.Mutex // held while now is replaced
+	closed bool
 }
 
 // Open returns a Codec for the policy file, with the backends in registry. See
@@ -98,25 +103,24 @@ func New(ctx context.Context, cfg Config) (*Codec, error) {
 	if err != nil {
 		return nil, fmt.Errorf("codec: new: %w", err)
 	}
-	w := &watchers{config: cfg.Hooks}
-	keys, err := keyset.New(ctx, cfg.Policy, cfg.Registry, w)
-	if err != nil {
-		return nil, fmt.Errorf("codec: new: %w", err)
+	c := &Codec{
+		registry: cfg.Registry, callTimeout: cfg.CallTimeout, activityWait: cfg.ActivityWait,
+		waits: newWaits(cfg.WorkflowWait), tasks: newTasks(), changes: named, watchers: &watchers{config: cfg.Hooks},
 	}
-	opener, err := envelope.NewOpener(envelope.OpenerConfig{
-		Keys: keys.Find, CacheEntries: cfg.CacheEntries, Fresh: cfg.Fresh, Stale: cfg.Stale, Observer: w,
+	c.tasks.keksOf = c.keksOf
+	c.opener, err = envelope.NewOpener(envelope.OpenerConfig{
+		Keys: c.find, CacheEntries: cfg.CacheEntries, Fresh: cfg.Fresh, Stale: cfg.Stale, Observer: c.watchers,
 		UnwrapTimeout: kmsTimeout(cfg.Policy, envelope.DefaultUnwrapTimeout),
 	})
 	if err != nil {
-		keys.Close()
 		return nil, fmt.Errorf("codec: new: %w", err)
 	}
-	c := &Codec{
-		policy: cfg.Policy, callTimeout: cfg.CallTimeout, activityWait: cfg.ActivityWait,
-		waits: newWaits(cfg.WorkflowWait), tasks: newTasks(), changes: named, watchers: w, keys: keys,
-		opener: opener, sealers: newSealers(cfg.Policy, keys, opener, w),
+	s, err := c.newSnapshot(ctx, cfg.Policy)
+	if err != nil {
+		c.opener.Close()
+		return nil, fmt.Errorf("codec: new: %w", err)
 	}
-	c.tasks.keksOf = c.keksOf
+	c.now.Store(s)
 	return c, nil
 }
 
@@ -134,44 +138,56 @@ func kmsTimeout(p *policy.Policy, usual time.Duration) time.Duration {
 // releases the KMS connections. Calls made afterwards fail.
 func (c *Codec) Close() {
 	c.tasks.close()
-	c.sealers.close()
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	s := c.now.Load()
+	s.sealers.close()
+	c.retired.Wait()
 	c.opener.Close()
-	c.keys.Close()
+	s.keys.Close()
 }
 
-// Encode seals payloads for a namespace, in order; all or nothing. A payload
-// that is sealed already, and is opened to prove it, is returned unchanged.
-// Inputs are not mutated.
+// EncodeOptions say for what a call seals.
+type EncodeOptions struct {
+	// Namespace is the one that payloads are sealed for; required.
+	Namespace string
+	// Room is DecodeOptions.Room, for payloads that are sealed already: Encode opens them.
+	Room func(size int) bool
+}
+
+// DecodeOptions say for what a call opens.
+type DecodeOptions struct {
+	// Namespace is the reader's. Envelopes of another one are refused unless its rule accepts
+	// them. If it is empty, each envelope's own namespace decides.
+	Namespace string
+	// Accept, if set, authorizes the opening of an envelope by its claims. It is called after
+	// the checks of the policy, and before a KMS is called and anything is decrypted. Its error
+	// becomes Decoded.Err.
+	Accept func(envelope.Claims) error
+	// Room, if set, is called before a payload is decrypted, with the bytes that its plaintext
+	// takes; if it returns false the payload fails with envelope.ErrNoRoom, of Class Internal.
+	Room func(size int) bool
+}
+
+// Encode seals payloads, in order; all or nothing. A payload that is sealed already, and
+// is opened to prove it, is returned unchanged. Inputs are not mutated.
 //
 // It takes any number of payloads. Each takes about 1 KiB of memory besides three times
-// its size, and can cost a wrap by each KMS key of its rule, so a program that seals what
+// its size, and can cost a wrap by each KMS key of its rule. A program that seals what
 // others send bounds their number, as package httpapi does.
 //
 // Classes of errors: Denied if no rule of the policy matches; Internal for a
 // nil payload or a missing namespace; otherwise the KMS's.
-func (c *Codec) Encode(ctx context.Context, namespace string, payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
-	return c.encode(ctx, policy.Facts{Namespace: namespace}, payloads)
+func (c *Codec) Encode(ctx context.Context, opts EncodeOptions, payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
+	return c.encodeAt(ctx, policy.Facts{Namespace: opts.Namespace}, place{}, opts.Room, payloads)
 }
 
 // Decode opens payloads: one Decoded for each, in order, each with an error of
 // its own. What is not sealed passes through, unless the namespace's rule says
-// requireSealed. With a namespace, envelopes of another one are refused unless
-// its rule accepts them; without, each envelope's own namespace decides.
-func (c *Codec) Decode(ctx context.Context, namespace string, payloads []*commonpb.Payload) []Decoded {
-	return c.decode(ctx, policy.Facts{Namespace: namespace}, payloads)
-}
-
-type roomKey struct{}
-
-// WithAllowance returns a context with which calls pass take on as
-// envelope.Item.Room of each payload they open; Encode opens what is sealed already.
-func WithAllowance(ctx context.Context, take func(size int) bool) context.Context {
-	return context.WithValue(ctx, roomKey{}, take)
-}
-
-func roomOf(ctx context.Context) func(size int) bool {
-	room, _ := ctx.Value(roomKey{}).(func(size int) bool)
-	return room
+// requireSealed.
+func (c *Codec) Decode(ctx context.Context, opts DecodeOptions, payloads []*commonpb.Payload) []Decoded {
+	return c.open(ctx, policy.Facts{Namespace: opts.Namespace}, place{}, opts, payloads)
 }
 
 // withDeadline bounds a call whose caller did not.

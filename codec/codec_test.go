@@ -45,7 +45,7 @@ func TestEncodeDecode(t *testing.T) {
 			t.Errorf("payload %d: metadata %v", i, p.GetMetadata())
 		}
 	}
-	for i, d := range c.Decode(t.Context(), "default", sealed) {
+	for i, d := range c.Decode(t.Context(), codec.DecodeOptions{Namespace: "default"}, sealed) {
 		if d.Err != nil || !d.Sealed || d.Namespace != "default" {
 			t.Errorf("payload %d: %+v", i, d)
 		}
@@ -67,18 +67,18 @@ func TestRoundTripProperty(t *testing.T) {
 				Data:     rapid.SliceOf(rapid.Byte()).Draw(rt, "data"),
 			}
 		}), 0, 5).Draw(rt, "payloads")
-		sealed, err := c.Encode(t.Context(), "n", in)
+		sealed, err := c.Encode(t.Context(), codec.EncodeOptions{Namespace: "n"}, in)
 		if err != nil {
 			rt.Fatal(err)
 		}
-		again, err := c.Encode(t.Context(), "n", sealed)
+		again, err := c.Encode(t.Context(), codec.EncodeOptions{Namespace: "n"}, sealed)
 		if err != nil {
 			rt.Fatal(err)
 		}
 		if diff := cmp.Diff(sealed, again, protocmp.Transform()); diff != "" {
 			rt.Fatalf("encode is not idempotent: %s", diff)
 		}
-		for i, d := range c.Decode(t.Context(), "n", sealed) {
+		for i, d := range c.Decode(t.Context(), codec.DecodeOptions{Namespace: "n"}, sealed) {
 			if d.Err != nil || !proto.Equal(d.Payload, in[i]) {
 				rt.Fatalf("payload %d: %v", i, d.Err)
 			}
@@ -88,18 +88,18 @@ func TestRoundTripProperty(t *testing.T) {
 
 func TestEmptyAndNull(t *testing.T) {
 	c, _ := newCodec(t, onePolicy)
-	if out, err := c.Encode(t.Context(), "n", []*commonpb.Payload{}); err != nil || out == nil || len(out) != 0 {
+	if out, err := c.Encode(t.Context(), codec.EncodeOptions{Namespace: "n"}, []*commonpb.Payload{}); err != nil || out == nil || len(out) != 0 {
 		t.Errorf("empty list: %v, %v", out, err)
 	}
-	if out := c.Decode(t.Context(), "n", []*commonpb.Payload{}); len(out) != 0 {
+	if out := c.Decode(t.Context(), codec.DecodeOptions{Namespace: "n"}, []*commonpb.Payload{}); len(out) != 0 {
 		t.Errorf("empty list: %v", out)
 	}
-	_, err := c.Encode(t.Context(), "n", []*commonpb.Payload{payload(t, 1), nil})
+	_, err := c.Encode(t.Context(), codec.EncodeOptions{Namespace: "n"}, []*commonpb.Payload{payload(t, 1), nil})
 	wantClass(t, err, kms.Internal)
-	if d := c.Decode(t.Context(), "n", []*commonpb.Payload{nil}); d[0].Err == nil {
+	if d := c.Decode(t.Context(), codec.DecodeOptions{Namespace: "n"}, []*commonpb.Payload{nil}); d[0].Err == nil {
 		t.Error("a null payload decodes")
 	}
-	_, err = c.Encode(t.Context(), "", []*commonpb.Payload{payload(t, 1)})
+	_, err = c.Encode(t.Context(), codec.EncodeOptions{}, []*commonpb.Payload{payload(t, 1)})
 	if err == nil || !strings.Contains(err.Error(), "namespace is not known") {
 		t.Errorf("no namespace: %v", err)
 	}
@@ -167,7 +167,7 @@ func TestIdempotentEncode(t *testing.T) {
 			if tc.kept != proto.Equal(out, tc.in) {
 				t.Errorf("kept: %v", !tc.kept)
 			}
-			d := c.Decode(t.Context(), "n", []*commonpb.Payload{out})[0]
+			d := c.Decode(t.Context(), codec.DecodeOptions{Namespace: "n"}, []*commonpb.Payload{out})[0]
 			if d.Err != nil {
 				t.Fatal(d.Err)
 			}
@@ -179,7 +179,7 @@ func TestIdempotentEncode(t *testing.T) {
 	t.Run("cannot tell now", func(t *testing.T) {
 		cold := newCodecOn(t, onePolicy, backend)
 		backend.Fake("a").Always(kmstest.Fail(kms.Unavailable))
-		_, err := cold.Encode(t.Context(), "n", []*commonpb.Payload{sealed})
+		_, err := cold.Encode(t.Context(), codec.EncodeOptions{Namespace: "n"}, []*commonpb.Payload{sealed})
 		wantClass(t, err, kms.Unavailable)
 	})
 }
@@ -211,7 +211,7 @@ seal:
 		{"orders", "billing", false},
 		{"orders", "", true},
 	} {
-		d := c.Decode(t.Context(), tc.known, encode(t, c, tc.sealed, payload(t, "x")))[0]
+		d := c.Decode(t.Context(), codec.DecodeOptions{Namespace: tc.known}, encode(t, c, tc.sealed, payload(t, "x")))[0]
 		if tc.ok != (d.Err == nil) {
 			t.Errorf("sealed for %q, opened in %q: %v", tc.sealed, tc.known, d.Err)
 		}
@@ -241,11 +241,11 @@ seal:
 		if small := len(p.GetData()) < 1000; small != (ns == "plain") {
 			t.Errorf("namespace %s: %d bytes", ns, len(p.GetData()))
 		}
-		if d := c.Decode(t.Context(), ns, []*commonpb.Payload{p})[0]; d.Err != nil {
+		if d := c.Decode(t.Context(), codec.DecodeOptions{Namespace: ns}, []*commonpb.Payload{p})[0]; d.Err != nil {
 			t.Errorf("namespace %s: %v", ns, d.Err)
 		}
 	}
-	_, err := c.Encode(t.Context(), "nobody", []*commonpb.Payload{payload(t, "CANARY")})
+	_, err := c.Encode(t.Context(), codec.EncodeOptions{Namespace: "nobody"}, []*commonpb.Payload{payload(t, "CANARY")})
 	wantClass(t, err, kms.Denied)
 	if strings.Contains(err.Error(), "CANARY") {
 		t.Error(err)
@@ -259,13 +259,13 @@ func TestTemplateKeepsTenantsApart(t *testing.T) {
 	forged := proto.CloneOf(sealed)
 	forged.Metadata[codec.MetadataKeyIDs] = []byte("fake://tenant-b@1")
 	cold := newCodecOn(t, yaml, backend)
-	d := cold.Decode(t.Context(), "", []*commonpb.Payload{forged})[0]
+	d := cold.Decode(t.Context(), codec.DecodeOptions{}, []*commonpb.Payload{forged})[0]
 	wantClass(t, d.Err, kms.Denied)
 	if !errors.Is(d.Err, envelope.ErrNotConfigured) {
 		t.Errorf("got %v", d.Err)
 	}
 	for _, ns := range []string{"a/../b", "..", "a b", "a#b", strings.Repeat("n", 300)} {
-		if _, err := c.Encode(t.Context(), ns, []*commonpb.Payload{payload(t, "x")}); err == nil {
+		if _, err := c.Encode(t.Context(), codec.EncodeOptions{Namespace: ns}, []*commonpb.Payload{payload(t, "x")}); err == nil {
 			t.Errorf("namespace %q was put into a key URI", ns)
 		}
 	}
@@ -278,12 +278,12 @@ func TestManyTenantsAreBounded(t *testing.T) {
 		wg.Go(func() {
 			for i := range 1500 {
 				ns := fmt.Sprintf("n%d-%d", w, i)
-				sealed, err := c.Encode(t.Context(), ns, []*commonpb.Payload{payload(t, i)})
+				sealed, err := c.Encode(t.Context(), codec.EncodeOptions{Namespace: ns}, []*commonpb.Payload{payload(t, i)})
 				if err != nil {
 					t.Error(err)
 					return
 				}
-				if d := c.Decode(t.Context(), ns, sealed)[0]; d.Err != nil {
+				if d := c.Decode(t.Context(), codec.DecodeOptions{Namespace: ns}, sealed)[0]; d.Err != nil {
 					t.Error(d.Err)
 					return
 				}
@@ -310,7 +310,7 @@ seal:
 		"an encoding of other codecs": {Metadata: map[string][]byte{"encoding": []byte("binary/encrypted")}, Data: []byte("CANARY")},
 	} {
 		for ns, ok := range map[string]bool{"migrated": false, "other": true, "": true} {
-			d := c.Decode(t.Context(), ns, []*commonpb.Payload{p})[0]
+			d := c.Decode(t.Context(), codec.DecodeOptions{Namespace: ns}, []*commonpb.Payload{p})[0]
 			if ok != (d.Err == nil) || d.Sealed || d.Payload != p {
 				t.Errorf("%s in namespace %q: %+v", name, ns, d)
 			}
@@ -385,7 +385,7 @@ func TestAlteredPayloads(t *testing.T) {
 		"another namespace": edit(func(p *commonpb.Payload) { p.Data = bytes.Replace(p.Data, []byte("\"\x01n"), []byte("\"\x01m"), 1) }),
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := c.Decode(t.Context(), "", []*commonpb.Payload{p})[0]
+			d := c.Decode(t.Context(), codec.DecodeOptions{}, []*commonpb.Payload{p})[0]
 			wantClass(t, d.Err, kms.Corrupt)
 			if d.Payload != p || !d.Sealed || strings.Contains(d.Err.Error(), "CANARY") {
 				t.Errorf("%+v", d)
@@ -417,7 +417,7 @@ func sealedBytes(t *testing.T, backend *kmstest.Backend, ns string, plaintext []
 func TestKeyNotConfiguredAsksNoKMS(t *testing.T) {
 	c, backend := newCodec(t, onePolicy)
 	p := encodeUnder(t, "theirs")
-	d := c.Decode(t.Context(), "n", []*commonpb.Payload{p})[0]
+	d := c.Decode(t.Context(), codec.DecodeOptions{Namespace: "n"}, []*commonpb.Payload{p})[0]
 	wantClass(t, d.Err, kms.Denied)
 	if !strings.Contains(d.Err.Error(), "fake://theirs") || backend.Fake("a").Counts().Unwraps != 0 || backend.Opened() != 1 {
 		t.Errorf("%v; %d keys opened", d.Err, backend.Opened())
@@ -428,7 +428,7 @@ func TestOneBadPayloadHarmsNoOther(t *testing.T) {
 	c, _ := newCodec(t, onePolicy)
 	sealed := encode(t, c, "n", payload(t, 0), payload(t, 1), payload(t, 2))
 	sealed[1].Data = sealed[1].Data[:5]
-	out := c.Decode(t.Context(), "n", append(sealed, payload(t, "plain")))
+	out := c.Decode(t.Context(), codec.DecodeOptions{Namespace: "n"}, append(sealed, payload(t, "plain")))
 	for i, ok := range []bool{true, false, true, true} {
 		if ok != (out[i].Err == nil) {
 			t.Errorf("payload %d: %v", i, out[i].Err)
@@ -443,9 +443,9 @@ func TestSlowKMSWithoutADeadline(t *testing.T) {
 		cold := newCodecOn(t, onePolicy, backend)
 		backend.Fake("a").Always(kmstest.Stall())
 		start := time.Now()
-		_, err := cold.Encode(t.Context(), "n", []*commonpb.Payload{payload(t, "x")})
+		_, err := cold.Encode(t.Context(), codec.EncodeOptions{Namespace: "n"}, []*commonpb.Payload{payload(t, "x")})
 		wantClass(t, err, kms.Unavailable)
-		wantClass(t, cold.Decode(t.Context(), "n", sealed)[0].Err, kms.Unavailable)
+		wantClass(t, cold.Decode(t.Context(), codec.DecodeOptions{Namespace: "n"}, sealed)[0].Err, kms.Unavailable)
 		if d := time.Since(start); d > 2*codec.DefaultCallTimeout {
 			t.Errorf("gave up after %s", d)
 		}
@@ -464,7 +464,7 @@ func TestOpen(t *testing.T) {
 	}
 	encode(t, c, "n", payload(t, 1))
 	c.Close()
-	if _, err := c.Encode(t.Context(), "n", []*commonpb.Payload{payload(t, 1)}); err == nil {
+	if _, err := c.Encode(t.Context(), codec.EncodeOptions{Namespace: "n"}, []*commonpb.Payload{payload(t, 1)}); err == nil {
 		t.Error("a closed codec seals")
 	}
 	if _, err := codec.Open(t.Context(), file+".missing", registry); !errors.Is(err, os.ErrNotExist) {

@@ -271,5 +271,5 @@ func (d *dataConverter) answerRequirement(valuePtrs []any) bool {
 // a made-up namespace, and the program's own history.
 func (d *dataConverter) requiresSealed() bool {
 	s := d.codec.site
-	return !s.replay && d.codec.codec.policy.RequiresSealed(s.namespace)
+	return !s.replay && d.codec.codec.policy().RequiresSealed(s.namespace)
 }

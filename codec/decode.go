@@ -37,13 +37,21 @@ func (c *Codec) decode(ctx context.Context, facts policy.Facts, payloads []*comm
 
 // decodeAt opens what is sealed among payloads that stand at a place.
 func (c *Codec) decodeAt(ctx context.Context, facts policy.Facts, at place, payloads []*commonpb.Payload) []Decoded {
+	return c.open(ctx, facts, at, DecodeOptions{}, payloads)
+}
+
+// open opens what is sealed among payloads that stand at a place, with the Accept and
+// the Room of opts.
+func (c *Codec) open(ctx context.Context, facts policy.Facts, at place, opts DecodeOptions, payloads []*commonpb.Payload) []Decoded {
+	s, ctx := c.use(ctx)
+	defer s.leave()
 	out := make([]Decoded, len(payloads))
 	var items []envelope.Item
 	var index []int
 	for i, p := range payloads {
 		out[i].Payload = p
 		if !sealed.Claims(p) {
-			out[i].Err = c.passThrough(facts.Namespace, p)
+			out[i].Err = s.passThrough(facts.Namespace, p)
 			continue
 		}
 		out[i].Sealed, out[i].KeyIDs = true, sealed.KeyIDs(p)
@@ -55,12 +63,15 @@ func (c *Codec) decodeAt(ctx context.Context, facts policy.Facts, at place, payl
 			continue
 		}
 		items = append(items, envelope.Item{
-			Envelope: p.GetData(), KeyIDs: out[i].KeyIDs, Reader: facts.Namespace, Room: roomOf(ctx),
+			Envelope: p.GetData(), KeyIDs: out[i].KeyIDs, Reader: facts.Namespace, Room: opts.Room,
 			Accept: func(claims envelope.Claims) error {
-				if err := c.accept(facts.Namespace, claims.Namespace); err != nil {
+				if err := s.accept(facts.Namespace, claims.Namespace); err != nil {
 					return err
 				}
-				return c.bound(facts.Namespace, at, claims)
+				if err := s.bound(facts.Namespace, at, claims); err != nil || opts.Accept == nil {
+					return err
+				}
+				return opts.Accept(claims)
 			},
 		})
 		index = append(index, i)
@@ -91,8 +102,8 @@ func (c *Codec) decodeAt(ctx context.Context, facts policy.Facts, at place, payl
 
 // accept says whether an envelope that claims one namespace may be opened in
 // another. Where none is known, the envelope's own decides.
-func (c *Codec) accept(known, sealed string) error {
-	if known == "" || c.policy.Accepts(known, sealed) {
+func (s *snapshot) accept(known, sealed string) error {
+	if known == "" || s.policy.Accepts(known, sealed) {
 		return nil
 	}
 	e := &NamespaceError{Known: known, Sealed: sealed}

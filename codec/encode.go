@@ -16,11 +16,12 @@ import (
 
 // encode seals payloads under the rule that facts choose.
 func (c *Codec) encode(ctx context.Context, facts policy.Facts, payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
-	return c.encodeAt(ctx, facts, place{}, payloads)
+	return c.encodeAt(ctx, facts, place{}, nil, payloads)
 }
 
-// encodeAt seals payloads for a place.
-func (c *Codec) encodeAt(ctx context.Context, facts policy.Facts, at place, payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
+// encodeAt seals payloads for a place. room is DecodeOptions.Room, for those that are
+// sealed already.
+func (c *Codec) encodeAt(ctx context.Context, facts policy.Facts, at place, room func(int) bool, payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
 	if len(payloads) == 0 {
 		return payloads, nil
 	}
@@ -30,14 +31,16 @@ func (c *Codec) encodeAt(ctx context.Context, facts policy.Facts, at place, payl
 			Advice: "use codec.NewPlugin, or pass the namespace to codec.NewDataConverter",
 		}
 	}
-	rule, err := c.policy.SealRule(facts)
+	s, ctx := c.use(ctx)
+	defer s.leave()
+	rule, err := s.policy.SealRule(facts)
 	if err != nil {
 		return nil, &kms.Error{Class: kms.Denied, Op: "seal payload", Detail: err.Error(), Advice: hintOf(err), Err: err}
 	}
 	ctx, cancel := c.withDeadline(ctx)
 	defer cancel()
 	out := make([]*commonpb.Payload, len(payloads))
-	if err := c.keepSealed(ctx, facts, at, payloads, out); err != nil {
+	if err := c.keepSealed(ctx, facts, at, room, payloads, out); err != nil {
 		return nil, &callError{op: "seal payload", err: c.timedOut(ctx, "seal payload", err)}
 	}
 	var todo []int
@@ -64,7 +67,7 @@ func (c *Codec) encodeAt(ctx context.Context, facts policy.Facts, at place, payl
 	if err != nil {
 		return nil, err
 	}
-	envelopes, err := c.sealers.seal(ctx, rule, claims, plaintexts)
+	envelopes, err := s.sealers.seal(ctx, rule, claims, plaintexts)
 	if err != nil {
 		return nil, &callError{op: "seal payload", err: c.timedOut(ctx, "seal payload", err)}
 	}
@@ -80,7 +83,7 @@ func (c *Codec) encodeAt(ctx context.Context, facts policy.Facts, at place, payl
 // any other bytes: its reader could not open it as it is. If the proof
 // cannot be had now, that is an error: guessing either way could leak or could
 // seal twice.
-func (c *Codec) keepSealed(ctx context.Context, facts policy.Facts, at place, payloads, out []*commonpb.Payload) error {
+func (c *Codec) keepSealed(ctx context.Context, facts policy.Facts, at place, room func(int) bool, payloads, out []*commonpb.Payload) error {
 	var claiming []*commonpb.Payload
 	var index []int
 	for i, p := range payloads {
@@ -94,7 +97,7 @@ func (c *Codec) keepSealed(ctx context.Context, facts policy.Facts, at place, pa
 	if len(claiming) == 0 {
 		return nil
 	}
-	for n, d := range c.decodeAt(ctx, facts, at.certain(), claiming) {
+	for n, d := range c.open(ctx, facts, at.certain(), DecodeOptions{Room: room}, claiming) {
 		switch {
 		case d.Err == nil:
 			out[index[n]] = claiming[n]

@@ -122,14 +122,14 @@ func ExampleCodec_Decode() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	sealed, err := c.Encode(ctx, "payments", []*commonpb.Payload{plain})
+	sealed, err := c.Encode(ctx, codec.EncodeOptions{Namespace: "payments"}, []*commonpb.Payload{plain})
 	if err != nil {
 		log.Fatal(err)
 	}
-	for _, d := range c.Decode(ctx, "", sealed) {
+	for _, d := range c.Decode(ctx, codec.DecodeOptions{}, sealed) {
 		fmt.Printf("%s %s %v\n", d.Namespace, d.Payload.GetData(), d.Err)
 	}
-	d := c.Decode(ctx, "orders", sealed)[0]
+	d := c.Decode(ctx, codec.DecodeOptions{Namespace: "orders"}, sealed)[0]
 	fmt.Println(kms.ClassOf(d.Err))
 	// Output:
 	// payments "hi" <nil>
@@ -162,7 +162,7 @@ seal:
 	}
 	defer c.Close()
 	backend.Fake("recovery").Disable()
-	if _, err := c.Encode(context.Background(), "payments", []*commonpb.Payload{{Data: []byte("x")}}); err != nil {
+	if _, err := c.Encode(context.Background(), codec.EncodeOptions{Namespace: "payments"}, []*commonpb.Payload{{Data: []byte("x")}}); err != nil {
 		log.Fatal(err)
 	}
 	// Output: 1 payloads without recovery: disabled

@@ -12,6 +12,8 @@ func CheckOutgoing(req proto.Message) error {
 	if err != nil {
 		return err
 	}
-	g := &guard{codec: &Codec{policy: policy.Default("fake://a"), changes: named}, namespace: "n"}
+	c := &Codec{changes: named}
+	c.now.Store(&snapshot{policy: policy.Default("fake://a")})
+	g := &guard{codec: c, namespace: "n"}
 	return g.check("Method", "n", req)
 }

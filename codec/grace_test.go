@@ -7,6 +7,7 @@ import (
 
 	commonpb "go.temporal.io/api/common/v1"
 
+	"github.com/waxseal/waxseal/codec"
 	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/kms/kmstest"
 )
@@ -40,7 +41,7 @@ seal:
 					encode(t, c, "n", in...)
 					<-time.After(time.Minute)
 				}
-				if _, err := c.Encode(t.Context(), "n", in); kms.ClassOf(err) != kms.Unavailable {
+				if _, err := c.Encode(t.Context(), codec.EncodeOptions{Namespace: "n"}, in); kms.ClassOf(err) != kms.Unavailable {
 					t.Errorf("after %s: %v", tc.grace, err)
 				}
 				if want := int(tc.grace / time.Minute); sealed != want || all.ours()["waxseal_sealed_in_grace class=unavailable key=main"] != want ||

@@ -233,7 +233,7 @@ func (g *guard) namespaceOf(req proto.Message) string {
 
 // sealsHeaders reports whether the rule for a namespace says sealHeaders.
 func (c *Codec) sealsHeaders(namespace string) bool {
-	rule, err := c.policy.SealRule(policy.Facts{Namespace: namespace})
+	rule, err := c.policy().SealRule(policy.Facts{Namespace: namespace})
 	return err == nil && rule.SealHeaders
 }
 

@@ -68,7 +68,7 @@ func (h *headerOpener) Extract(ctx context.Context, reader workflow.HeaderReader
 		return ctx, nil
 	}
 	info := activity.GetInfo(ctx)
-	strict := !info.IsLocalActivity && h.codec.policy.RequiresSealed(h.namespace)
+	strict := !info.IsLocalActivity && h.codec.policy().RequiresSealed(h.namespace)
 	var headers []*commonpb.Payload
 	err := reader.ForEachKey(func(_ string, p *commonpb.Payload) error {
 		switch {

@@ -52,7 +52,7 @@ func (g *guard) seals(namespace string, carried []proto.Message, parent proto.Me
 	if _, header := parent.(*commonpb.Header); header {
 		return g.codec.sealsHeaders(namespace)
 	}
-	return slices.Contains(carried, parent) && !g.codec.policy.RequiresSealed(namespace)
+	return slices.Contains(carried, parent) && !g.codec.policy().RequiresSealed(namespace)
 }
 
 // carriedRefusal refuses to seal what is sent back in plaintext.
@@ -87,7 +87,7 @@ func (g *guard) sealInPlace(ctx context.Context, namespace string, payloads ...*
 	if len(payloads) == 0 {
 		return nil
 	}
-	out, err := g.codec.Encode(ctx, namespace, payloads)
+	out, err := g.codec.Encode(ctx, EncodeOptions{Namespace: namespace}, payloads)
 	if err != nil {
 		return err
 	}

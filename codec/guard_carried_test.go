@@ -52,7 +52,7 @@ func TestWhatAWorkflowCarriesOverIsSealed(t *testing.T) {
 	for what, p := range map[string]*commonpb.Payload{
 		"memo": memo["old"], "attributes": cause.GetEncodedAttributes(), "details": cause.GetApplicationFailureInfo().GetDetails().GetPayloads()[0],
 	} {
-		if d := c.Decode(t.Context(), "n", []*commonpb.Payload{p})[0]; d.Err != nil || !d.Sealed || !proto.Equal(d.Payload, plain) {
+		if d := c.Decode(t.Context(), codec.DecodeOptions{Namespace: "n"}, []*commonpb.Payload{p})[0]; d.Err != nil || !d.Sealed || !proto.Equal(d.Payload, plain) {
 			t.Errorf("%s: %+v", what, d)
 		}
 	}

@@ -40,7 +40,7 @@ func (g *guard) isPlain(f *failurepb.Failure) bool {
 // sealFailure seals a failure in place, with all its causes. A text that cannot
 // be sealed is withheld; a payload that cannot is an error.
 func (g *guard) sealFailure(ctx context.Context, namespace string, f *failurepb.Failure) error {
-	if g.codec.policy.RequiresSealed(namespace) {
+	if g.codec.policy().RequiresSealed(namespace) {
 		if err := failure.WithholdPlaintext(f, g.mayLeave); err != nil {
 			return err
 		}

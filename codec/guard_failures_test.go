@@ -157,7 +157,7 @@ func TestWhatAScheduleCarriesOverIsSealed(t *testing.T) {
 		t.Fatal(err)
 	}
 	start := out.(*workflowservice.UpdateScheduleRequest).GetSchedule().GetAction().GetStartWorkflow()
-	for _, d := range c.Decode(t.Context(), "n", []*commonpb.Payload{start.GetInput().GetPayloads()[0], start.GetMemo().GetFields()["m"]}) {
+	for _, d := range c.Decode(t.Context(), codec.DecodeOptions{Namespace: "n"}, []*commonpb.Payload{start.GetInput().GetPayloads()[0], start.GetMemo().GetFields()["m"]}) {
 		if d.Err != nil || !d.Sealed || !proto.Equal(d.Payload, plain) {
 			t.Errorf("%+v", d)
 		}

@@ -76,7 +76,7 @@ func refusePlaintext(msg proto.Message) error {
 // data keys in the cache, and opens the headers in place. It returns why the task is to
 // fail: a *HeldError if it may go on later.
 func (g *guard) openTask(ctx context.Context, t *task, in proto.Message) error {
-	strict := g.codec.policy.RequiresSealed(t.facts.Namespace)
+	strict := g.codec.policy().RequiresSealed(t.facts.Namespace)
 	if strict {
 		if err := refusePlaintext(in); err != nil {
 			return err
@@ -98,7 +98,7 @@ func (g *guard) openTask(ctx context.Context, t *task, in proto.Message) error {
 // task that is known: too many were handed out since, or the server made it up.
 func (g *guard) openStray(ctx context.Context, req *workflowservice.GetWorkflowExecutionHistoryRequest, in *workflowservice.GetWorkflowExecutionHistoryResponse) error {
 	namespace := g.namespaceOf(req)
-	if !asWorkersFetch(req) || !g.codec.policy.RequiresSealed(namespace) {
+	if !asWorkersFetch(req) || !g.codec.policy().RequiresSealed(namespace) {
 		return nil
 	}
 	if err := refusePlaintext(in); err != nil {

@@ -91,7 +91,7 @@ func (g *guard) openQueryFailure(ctx context.Context, req any, err error) error 
 			continue
 		}
 		p := st.Proto()
-		if g.codec.policy.RequiresSealed(g.namespaceOf(r)) {
+		if g.codec.policy().RequiresSealed(g.namespaceOf(r)) {
 			var withheld error
 			if p.Message, p.Details[i], withheld = withholdQuery(failed); withheld != nil {
 				return onTheWire(withheld)

@@ -174,7 +174,7 @@ func TestPluginSealsARequest(t *testing.T) {
 		`"CANARY header"`: req.GetHeader().GetFields()["tenant"], `"CANARY summary"`: req.GetUserMetadata().GetSummary(),
 	}
 	for want, p := range sealed {
-		if d := c.Decode(t.Context(), "headers", []*commonpb.Payload{p})[0]; d.Err != nil || !d.Sealed || string(d.Payload.GetData()) != want {
+		if d := c.Decode(t.Context(), codec.DecodeOptions{Namespace: "headers"}, []*commonpb.Payload{p})[0]; d.Err != nil || !d.Sealed || string(d.Payload.GetData()) != want {
 			t.Errorf("%s: %+v", want, d)
 		}
 	}
@@ -569,7 +569,7 @@ func TestClientFromExisting(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := take[*workflowservice.StartWorkflowExecutionRequest](r)[0].GetInput().GetPayloads()[0]
-	if d := c.Decode(t.Context(), "second", []*commonpb.Payload{p})[0]; d.Err != nil || d.Namespace != "second" {
+	if d := c.Decode(t.Context(), codec.DecodeOptions{Namespace: "second"}, []*commonpb.Payload{p})[0]; d.Err != nil || d.Namespace != "second" {
 		t.Errorf("%+v", d)
 	}
 }

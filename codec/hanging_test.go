@@ -30,7 +30,7 @@ func TestRefusalIsToldAtOnce(t *testing.T) {
 		backend.Fake("near").Always(kmstest.Stall())
 		backend.Fake("far").Always(kmstest.Fail(kms.Denied))
 		start := time.Now()
-		_, err := c.Encode(t.Context(), "n", []*commonpb.Payload{payload(t, 1)})
+		_, err := c.Encode(t.Context(), codec.EncodeOptions{Namespace: "n"}, []*commonpb.Payload{payload(t, 1)})
 		wantClass(t, err, kms.Denied)
 		if took := time.Since(start); took > 0 {
 			t.Errorf("it took %s: %v", took, err)
@@ -48,7 +48,7 @@ func TestHangingKeyIsNamed(t *testing.T) {
 				c, _ := newWatchedCodec(t, twoKeys, backend)
 				backend.Fake(victim).Always(kmstest.Stall())
 				start := time.Now()
-				_, err := c.Encode(t.Context(), "n", []*commonpb.Payload{payload(t, 1)})
+				_, err := c.Encode(t.Context(), codec.EncodeOptions{Namespace: "n"}, []*commonpb.Payload{payload(t, 1)})
 				wantClass(t, err, kms.Unavailable)
 				if took := time.Since(start); took > codec.DefaultCallTimeout || !strings.Contains(err.Error(), "fake://"+victim) {
 					t.Errorf("after %s: %v", took, err)
@@ -64,7 +64,7 @@ func TestHangingKeyIsNamed(t *testing.T) {
 			c, _ := newWatchedCodec(t, twoKeys, backend)
 			backend.Fake("near").Always(kmstest.Stall())
 			backend.Fake("far").Always(kmstest.Stall())
-			err := c.Decode(t.Context(), "n", sealed)[0].Err
+			err := c.Decode(t.Context(), codec.DecodeOptions{Namespace: "n"}, sealed)[0].Err
 			wantClass(t, err, kms.Unavailable)
 			if !strings.Contains(err.Error(), "fake://near") {
 				t.Error(err)
@@ -84,7 +84,7 @@ func TestFailoverOfAHurriedCaller(t *testing.T) {
 			backend.Fake("near").Always(kmstest.Stall())
 			ctx, cancel := context.WithTimeout(t.Context(), within)
 			defer cancel()
-			if err := c.Decode(ctx, "n", sealed)[0].Err; err != nil {
+			if err := c.Decode(ctx, codec.DecodeOptions{Namespace: "n"}, sealed)[0].Err; err != nil {
 				t.Errorf("with %s: %v", within, err)
 			}
 		})
@@ -103,9 +103,9 @@ func TestLongestTimeoutOpensTheBreaker(t *testing.T) {
 			sealed = append(sealed, encode(t, maker, "n", payload(t, i))...)
 		}
 		for op, ask := range map[string]func(c *codec.Codec, i int){
-			"unwrap": func(c *codec.Codec, i int) { c.Decode(t.Context(), "n", sealed[i:i+1]) },
+			"unwrap": func(c *codec.Codec, i int) { c.Decode(t.Context(), codec.DecodeOptions{Namespace: "n"}, sealed[i:i+1]) },
 			"wrap": func(c *codec.Codec, i int) {
-				_, _ = c.Encode(t.Context(), "primary", []*commonpb.Payload{payload(t, i)})
+				_, _ = c.Encode(t.Context(), codec.EncodeOptions{Namespace: "primary"}, []*commonpb.Payload{payload(t, i)})
 			},
 		} {
 			c, s := newWatchedCodec(t, yaml, backend)
@@ -153,7 +153,7 @@ func TestManyKeysHangWhenOpened(t *testing.T) {
 			return newFake(ctx, u)
 		}})
 		start := time.Now()
-		if _, err := c.Encode(t.Context(), "n", []*commonpb.Payload{payload(t, 1)}); err != nil {
+		if _, err := c.Encode(t.Context(), codec.EncodeOptions{Namespace: "n"}, []*commonpb.Payload{payload(t, 1)}); err != nil {
 			t.Fatalf("after %s: %v", time.Since(start), err)
 		}
 		if took := time.Since(start); took > time.Second {
@@ -184,13 +184,13 @@ func TestKeyThatCannotBeOpenedLater(t *testing.T) {
 					return nil, &kms.Error{Class: class, Op: "open"}
 				}
 			}})
-			err := c.Decode(t.Context(), "primary", sealed)[0].Err
+			err := c.Decode(t.Context(), codec.DecodeOptions{Namespace: "primary"}, sealed)[0].Err
 			wantClass(t, err, class)
 			if errors.Is(err, envelope.ErrNotConfigured) {
 				t.Error(err)
 			}
 			// Whether it is sealed already cannot be told: sealing it twice is a guess.
-			if _, err := c.Encode(t.Context(), "primary", sealed); err == nil {
+			if _, err := c.Encode(t.Context(), codec.EncodeOptions{Namespace: "primary"}, sealed); err == nil {
 				t.Error("sealed a second time")
 			}
 		})
@@ -237,7 +237,7 @@ resilience: {concurrency: 1, queue: 1, attempts: 1, breaker: {failures: 1, openF
 					var wg sync.WaitGroup
 					for _, p := range sealed {
 						wg.Go(func() {
-							if err := c.Decode(t.Context(), "n", []*commonpb.Payload{p})[0].Err; err != nil {
+							if err := c.Decode(t.Context(), codec.DecodeOptions{Namespace: "n"}, []*commonpb.Payload{p})[0].Err; err != nil {
 								failed.Add(1)
 							}
 						})
@@ -252,7 +252,7 @@ resilience: {concurrency: 1, queue: 1, attempts: 1, breaker: {failures: 1, openF
 				backend.Fake("near").Heal()
 				failed := 0
 				for _, p := range sealed {
-					if c.Decode(t.Context(), "n", []*commonpb.Payload{p})[0].Err != nil {
+					if c.Decode(t.Context(), codec.DecodeOptions{Namespace: "n"}, []*commonpb.Payload{p})[0].Err != nil {
 						failed++
 					}
 				}

@@ -48,7 +48,7 @@ func (c *Codec) holds(facts policy.Facts, err error) bool {
 		if refusedHere(err) {
 			return false
 		}
-		rule, err := c.policy.SealRule(facts)
+		rule, err := c.policy().SealRule(facts)
 		return err == nil && rule.HoldWorkflows
 	case kms.Corrupt:
 		return errors.Is(err, errNoVersion)

@@ -69,11 +69,12 @@ func (ts *tasks) probe(k kek) {
 // if one of the rule of these facts, which might do as well, is not.
 func (c *Codec) keksOf(facts policy.Facts, err error) keks {
 	var about *kms.Error
-	rule, noRule := c.policy.SealRule(facts)
+	now := c.now.Load()
+	rule, noRule := now.policy.SealRule(facts)
 	if noRule != nil || !errors.As(err, &about) {
 		return nil
 	}
-	named, ok := c.keys.WithID(about.KeyID)
+	named, ok := now.keys.WithID(about.KeyID)
 	if !ok {
 		return nil
 	}
@@ -82,7 +83,7 @@ func (c *Codec) keksOf(facts policy.Facts, err error) keks {
 	}
 	var all keks
 	for _, name := range rule.Keys {
-		key, ok := c.keys.IfOpen(name, facts.Namespace)
+		key, ok := now.keys.IfOpen(name, facts.Namespace)
 		if !ok {
 			return nil
 		}

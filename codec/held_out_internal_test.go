@@ -228,7 +228,7 @@ seal:
 		t.Error("the tasks do not ask")
 	}
 	for _, namespace := range []string{"tenant-1", "mixed-1"} {
-		if _, err := c.keys.Named(t.Context(), "each", namespace); err != nil {
+		if _, err := c.now.Load().keys.Named(t.Context(), "each", namespace); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -59,7 +59,7 @@ func TestKeyIDsAreHeldToTheFormat(t *testing.T) {
 	for name, p := range payloads {
 		t.Run(name, func(t *testing.T) {
 			list := string(p.GetMetadata()[codec.MetadataKeyIDs])
-			d := c.Decode(t.Context(), "default", []*commonpb.Payload{p})[0]
+			d := c.Decode(t.Context(), codec.DecodeOptions{Namespace: "default"}, []*commonpb.Payload{p})[0]
 			if right[name] {
 				wantClass(t, d.Err, kms.Denied) // the vectors' key is not configured here
 				if diff := cmp.Diff(strings.Split(list, " "), codec.KeyIDs(p)); diff != "" {

@@ -82,7 +82,7 @@ func TestOpenThatTimesOutIsUnavailable(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 3 {
 			wg.Go(func() {
-				_, err := c.Encode(t.Context(), "n", []*commonpb.Payload{{}})
+				_, err := c.Encode(t.Context(), codec.EncodeOptions{Namespace: "n"}, []*commonpb.Payload{{}})
 				if kms.ClassOf(err) != kms.Unavailable {
 					t.Errorf("got %v", err)
 				}
@@ -98,10 +98,10 @@ func TestClosedCodecOpensNoKeys(t *testing.T) {
 	c := newTemplateCodec(t, o)
 	sealed := encode(t, c, "n", payload(t, "x"))
 	c.Close()
-	if _, err := c.Encode(t.Context(), "other", []*commonpb.Payload{payload(t, "x")}); err == nil {
+	if _, err := c.Encode(t.Context(), codec.EncodeOptions{Namespace: "other"}, []*commonpb.Payload{payload(t, "x")}); err == nil {
 		t.Error("a closed codec encodes")
 	}
-	if d := c.Decode(t.Context(), "n", sealed); d[0].Err == nil {
+	if d := c.Decode(t.Context(), codec.DecodeOptions{Namespace: "n"}, sealed); d[0].Err == nil {
 		t.Error("a closed codec decodes")
 	}
 	if opened, closed := o.counts(); opened != 1 || closed != 1 {
@@ -123,7 +123,7 @@ func TestCloseWhileOpening(t *testing.T) {
 			c := newTemplateCodec(t, o)
 			failed := make(chan error)
 			go func() {
-				_, err := c.Encode(t.Context(), "n", []*commonpb.Payload{{}})
+				_, err := c.Encode(t.Context(), codec.EncodeOptions{Namespace: "n"}, []*commonpb.Payload{{}})
 				failed <- err
 			}()
 			<-asked
@@ -140,6 +140,6 @@ func TestCloseWhileOpening(t *testing.T) {
 
 func TestBackendThatPanics(t *testing.T) {
 	c := newTemplateCodec(t, &opener{open: func(context.Context, *url.URL) (kms.Key, error) { panic("CANARY") }})
-	_, err := c.Encode(t.Context(), "n", []*commonpb.Payload{payload(t, "x")})
+	_, err := c.Encode(t.Context(), codec.EncodeOptions{Namespace: "n"}, []*commonpb.Payload{payload(t, "x")})
 	wantClass(t, err, kms.Internal)
 }

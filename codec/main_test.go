@@ -56,7 +56,7 @@ func payload(t testing.TB, value any) *commonpb.Payload {
 
 func encode(t testing.TB, c *codec.Codec, namespace string, payloads ...*commonpb.Payload) []*commonpb.Payload {
 	t.Helper()
-	out, err := c.Encode(t.Context(), namespace, payloads)
+	out, err := c.Encode(t.Context(), codec.EncodeOptions{Namespace: namespace}, payloads)
 	if err != nil {
 		t.Fatal(err)
 	}

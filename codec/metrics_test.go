@@ -93,10 +93,10 @@ func TestPluginReportsMetrics(t *testing.T) {
 	dialTo(t, c, ledger{all: second})
 	backend.Fake("far").Always(kmstest.Fail(kms.Unavailable))
 	sealed := encode(t, c, "primary", payload(t, "x"), payload(t, "y"))
-	c.Decode(t.Context(), "primary", sealed)
+	c.Decode(t.Context(), codec.DecodeOptions{Namespace: "primary"}, sealed)
 	maker := newCodecOn(t, twoKeys, kmstest.NewBackend(backend.Fake("near"), kmstest.NewFake("far")))
-	c.Decode(t.Context(), "n", encode(t, maker, "n", payload(t, "x")))
-	if _, err := c.Encode(t.Context(), "n", []*commonpb.Payload{payload(t, "x")}); err == nil {
+	c.Decode(t.Context(), codec.DecodeOptions{Namespace: "n"}, encode(t, maker, "n", payload(t, "x")))
+	if _, err := c.Encode(t.Context(), codec.EncodeOptions{Namespace: "n"}, []*commonpb.Payload{payload(t, "x")}); err == nil {
 		t.Error("sealed without a key that is out")
 	}
 	want := map[string]int{
@@ -141,7 +141,7 @@ func TestMetricsFromManyGoroutines(t *testing.T) {
 	for i := range 8 {
 		wg.Go(func() {
 			for range 50 {
-				c.Decode(t.Context(), "n", encode(t, c, "n", payload(t, i)))
+				c.Decode(t.Context(), codec.DecodeOptions{Namespace: "n"}, encode(t, c, "n", payload(t, i)))
 			}
 		})
 	}

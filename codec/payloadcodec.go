@@ -43,7 +43,7 @@ func (p *payloadCodec) Encode(payloads []*commonpb.Payload) ([]*commonpb.Payload
 	}
 	var out []*commonpb.Payload
 	err = p.codec.at(p.site, func(ctx context.Context) (err error) {
-		out, err = p.codec.encodeAt(ctx, facts, p.site.place(), payloads)
+		out, err = p.codec.encodeAt(ctx, facts, p.site.place(), nil, payloads)
 		return err
 	})
 	return out, err

@@ -14,12 +14,12 @@ import (
 // a namespace. A reference into external storage may not pass where plaintext is refused:
 // the SDK resolves references before it opens payloads, so one that comes here has no
 // blob behind it that this reader could open, and may be forged.
-func (c *Codec) passThrough(namespace string, p *commonpb.Payload) error {
+func (s *snapshot) passThrough(namespace string, p *commonpb.Payload) error {
 	if p == nil {
 		return &kms.Error{Op: "open payload", Detail: "the payload is null", Advice: "pass a payload with metadata and data, or leave it out"}
 	}
 	switch {
-	case !c.policy.RequiresSealed(namespace):
+	case !s.policy.RequiresSealed(namespace):
 		return nil
 	case sealed.IsStorageReference(p):
 		return plaintextError("open payload", "the payload is a reference into external storage, which is not sealed",

@@ -39,7 +39,7 @@ func wantNothingOf(t *testing.T, c *codec.Codec, msg proto.Message) {
 		t.Errorf("in plaintext: %s", msg)
 	}
 	if err := findPayloads(msg.ProtoReflect(), "", func(field string, p *commonpb.Payload) error {
-		if d := c.Decode(t.Context(), "", []*commonpb.Payload{p})[0]; d.Err != nil || !d.Sealed || strings.Contains(d.Payload.String(), "CANARY") {
+		if d := c.Decode(t.Context(), codec.DecodeOptions{}, []*commonpb.Payload{p})[0]; d.Err != nil || !d.Sealed || strings.Contains(d.Payload.String(), "CANARY") {
 			t.Errorf("%s opens as %v, %v", field, d.Payload, d.Err)
 		}
 		return nil

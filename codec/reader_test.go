@@ -208,7 +208,7 @@ func TestAParentReadsByItsOwnRules(t *testing.T) {
 			// The input is the child's to read.
 			done := s.do("workflow", begun().poll("start")).(*workflowservice.RespondWorkflowTaskCompletedRequest)
 			start := done.GetCommands()[0].GetStartChildWorkflowExecutionCommandAttributes()
-			if d := c.Decode(t.Context(), "other", start.GetInput().GetPayloads())[0]; d.Err != nil || d.Namespace != "other" {
+			if d := c.Decode(t.Context(), codec.DecodeOptions{Namespace: "other"}, start.GetInput().GetPayloads())[0]; d.Err != nil || d.Namespace != "other" {
 				t.Fatalf("the child's input: %v, of namespace %q", d.Err, d.Namespace)
 			}
 			h := begun().task()

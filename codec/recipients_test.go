@@ -96,9 +96,9 @@ func TestRecipientsOfARule(t *testing.T) {
 		if n := s.count("missing", "far", "denied"); n != 2 {
 			t.Errorf("%d missing recipients told, want 2: %v", n, s.n)
 		}
-		_, err := c.Encode(t.Context(), "other", []*commonpb.Payload{payload(t, 1)})
+		_, err := c.Encode(t.Context(), codec.EncodeOptions{Namespace: "other"}, []*commonpb.Payload{payload(t, 1)})
 		wantClass(t, err, kms.Denied)
-		if d := c.Decode(t.Context(), "primary", sealed); d[0].Err != nil || d[1].Err != nil {
+		if d := c.Decode(t.Context(), codec.DecodeOptions{Namespace: "primary"}, sealed); d[0].Err != nil || d[1].Err != nil {
 			t.Errorf("%v, %v", d[0].Err, d[1].Err)
 		}
 	})
@@ -139,7 +139,7 @@ func TestDeadKMSUnderLoad(t *testing.T) {
 					wg.Go(func() {
 						for _, p := range sealed[i] {
 							start := time.Now()
-							if d := c.Decode(t.Context(), "n", []*commonpb.Payload{p})[0]; d.Err != nil {
+							if d := c.Decode(t.Context(), codec.DecodeOptions{Namespace: "n"}, []*commonpb.Payload{p})[0]; d.Err != nil {
 								t.Error(d.Err)
 							}
 							mu.Lock()
@@ -182,7 +182,7 @@ resilience: {attempts: 7, breaker: {failures: 4, openFor: 1m}}
 `, backend)
 		backend.Fake("a").Always(kmstest.Stall())
 		for range 2 {
-			_, err := c.Encode(t.Context(), "n", []*commonpb.Payload{payload(t, 1)})
+			_, err := c.Encode(t.Context(), codec.EncodeOptions{Namespace: "n"}, []*commonpb.Payload{payload(t, 1)})
 			wantClass(t, err, kms.Unavailable)
 		}
 		for words, want := range map[string]int{"call a wrap unavailable": 4, "retry a wrap": 2, "breaker a closed open": 1} {
@@ -192,7 +192,7 @@ resilience: {attempts: 7, breaker: {failures: 4, openFor: 1m}}
 		}
 		// An open breaker answers at once, with what workflow code waits for.
 		start := time.Now()
-		_, err := c.Encode(t.Context(), "n", []*commonpb.Payload{payload(t, 1)})
+		_, err := c.Encode(t.Context(), codec.EncodeOptions{Namespace: "n"}, []*commonpb.Payload{payload(t, 1)})
 		wantClass(t, err, kms.Unavailable)
 		if took := time.Since(start); took > 0 {
 			t.Errorf("it took %s with the breaker open", took)
@@ -259,18 +259,18 @@ func TestKMSOutAtTheStart(t *testing.T) {
 
 		set("near")
 		c, _ := newWatchedCodec(t, twoKeys, o)
-		if d := c.Decode(t.Context(), "n", sealed)[0]; d.Err != nil {
+		if d := c.Decode(t.Context(), codec.DecodeOptions{Namespace: "n"}, sealed)[0]; d.Err != nil {
 			t.Error(d.Err)
 		}
-		_, err := c.Encode(t.Context(), "primary", []*commonpb.Payload{payload(t, 1)})
+		_, err := c.Encode(t.Context(), codec.EncodeOptions{Namespace: "primary"}, []*commonpb.Payload{payload(t, 1)})
 		wantClass(t, err, kms.Unavailable)
 
 		set("far")
 		c, s := newWatchedCodec(t, twoKeys, o)
-		if d := c.Decode(t.Context(), "n", sealed)[0]; d.Err != nil {
+		if d := c.Decode(t.Context(), codec.DecodeOptions{Namespace: "n"}, sealed)[0]; d.Err != nil {
 			t.Error(d.Err)
 		}
-		_, err = c.Encode(t.Context(), "n", []*commonpb.Payload{payload(t, 1)})
+		_, err = c.Encode(t.Context(), codec.EncodeOptions{Namespace: "n"}, []*commonpb.Payload{payload(t, 1)})
 		wantClass(t, err, kms.Unavailable)
 		alone := encode(t, c, "primary", payload(t, 1))[0]
 		if diff := cmp.Diff([]string{"fake://near@1"}, codec.KeyIDs(alone)); diff != "" || s.count("missing far unavailable") != 1 {
@@ -319,7 +319,7 @@ func TestKMSThatHangsAtTheStart(t *testing.T) {
 
 				start := time.Now()
 				c, _ := newWatchedCodec(t, twoKeys, o)
-				if d := c.Decode(t.Context(), "n", sealed)[0]; d.Err != nil {
+				if d := c.Decode(t.Context(), codec.DecodeOptions{Namespace: "n"}, sealed)[0]; d.Err != nil {
 					t.Error(d.Err)
 				}
 				if d := time.Since(start); d != 2*time.Second {
@@ -327,7 +327,7 @@ func TestKMSThatHangsAtTheStart(t *testing.T) {
 				}
 				hurried, cancel := context.WithTimeout(t.Context(), time.Second)
 				defer cancel()
-				_, err := c.Encode(hurried, "n", []*commonpb.Payload{payload(t, 1)})
+				_, err := c.Encode(hurried, codec.EncodeOptions{Namespace: "n"}, []*commonpb.Payload{payload(t, 1)})
 				if kms.ClassOf(err) != kms.Canceled || !strings.Contains(err.Error(), "fake://far") {
 					t.Errorf("it does not name the key: %v", err)
 				}
@@ -371,7 +371,7 @@ seal:
 		mu.Unlock()
 		c, s := newWatchedCodec(t, yaml, o)
 		start := time.Now()
-		for _, d := range c.Decode(t.Context(), "n", sealed) {
+		for _, d := range c.Decode(t.Context(), codec.DecodeOptions{Namespace: "n"}, sealed) {
 			if d.Err != nil {
 				t.Error(d.Err)
 			}
@@ -379,7 +379,7 @@ seal:
 		if took := time.Since(start); took != 2*time.Second {
 			t.Errorf("opening took %s", took)
 		}
-		for _, d := range c.Decode(t.Context(), "n", sealed) {
+		for _, d := range c.Decode(t.Context(), codec.DecodeOptions{Namespace: "n"}, sealed) {
 			if d.Err != nil {
 				t.Error(d.Err)
 			}

@@ -129,7 +129,7 @@ func TestReplayCorpusOpens(t *testing.T) {
 				t.Fatal(err)
 			}
 			got, err := replaytest.Plaintexts(stored.history, func(p *commonpb.Payload) (*commonpb.Payload, bool, error) {
-				d := c.Decode(t.Context(), "", []*commonpb.Payload{p})[0]
+				d := c.Decode(t.Context(), codec.DecodeOptions{}, []*commonpb.Payload{p})[0]
 				return d.Payload, d.Sealed, d.Err
 			})
 			if err != nil {

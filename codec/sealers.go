@@ -209,3 +209,12 @@ func (s *sealers) close() {
 	s.mu.Unlock()
 	s.ending.Wait()
 }
+
+// drain drops the data keys of all Sealers.
+func (s *sealers) drain() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, made := range s.byRule.Values() {
+		made.Drain()
+	}
+}

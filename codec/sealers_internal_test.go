@@ -56,13 +56,13 @@ func TestSealerPutOutWhileItsKMSHangs(t *testing.T) {
 	first := make(chan struct{})
 	go func() {
 		defer close(first)
-		_, _ = c.Encode(ctx, "deaf", []*commonpb.Payload{{}})
+		_, _ = c.Encode(ctx, EncodeOptions{Namespace: "deaf"}, []*commonpb.Payload{{}})
 	}()
 	<-deaf.asked
 	cancel()
 	<-first
 	for i := range maxSealers + 1 {
-		if _, err := c.Encode(t.Context(), fmt.Sprintf("n%d", i), []*commonpb.Payload{{}}); err != nil {
+		if _, err := c.Encode(t.Context(), EncodeOptions{Namespace: fmt.Sprintf("n%d", i)}, []*commonpb.Payload{{}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -85,22 +85,22 @@ seal: [{match: {namespace: "*"}, keys: [a, b], recipients: primary}]
 	defer c.Close()
 	b.FailOpen(kmstest.Err(kms.Unavailable))
 	rule := &p.Seal[0]
-	first, err := c.sealers.forRule(t.Context(), rule, "n")
+	first, err := c.now.Load().sealers.forRule(t.Context(), rule, "n")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again, err := c.sealers.forRule(t.Context(), rule, "n"); err != nil || again != first {
+	if again, err := c.now.Load().sealers.forRule(t.Context(), rule, "n"); err != nil || again != first {
 		t.Errorf("another Sealer while the first is good: %v", err)
 	}
-	c.sealers.mu.Lock()
-	c.sealers.byRule.Add(sealerID{rule: 0, namespace: "n"}, madeSealer{Sealer: first, until: time.Now().Add(-time.Second)})
-	c.sealers.mu.Unlock()
+	c.now.Load().sealers.mu.Lock()
+	c.now.Load().sealers.byRule.Add(sealerID{rule: 0, namespace: "n"}, madeSealer{Sealer: first, until: time.Now().Add(-time.Second)})
+	c.now.Load().sealers.mu.Unlock()
 	b.FailOpen(nil)
-	second, err := c.sealers.forRule(t.Context(), rule, "n")
+	second, err := c.now.Load().sealers.forRule(t.Context(), rule, "n")
 	if err != nil || second == first {
 		t.Fatalf("the same Sealer past its time: %v", err)
 	}
-	c.sealers.ending.Wait()
+	c.now.Load().sealers.ending.Wait()
 	if ids := second.KeyIDs(); !slices.Equal(ids, []string{"fake://a", "fake://b-n"}) {
 		t.Errorf("key IDs %v", ids)
 	}

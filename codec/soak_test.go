@@ -179,7 +179,7 @@ func (s *soak) work(ctx context.Context, t *testing.T, seed uint64) {
 		}
 		slot := &ring[i%len(ring)]
 		if slot.sealed != nil {
-			for j, got := range s.codec.Decode(one, slot.namespace, slot.sealed) {
+			for j, got := range s.codec.Decode(one, codec.DecodeOptions{Namespace: slot.namespace}, slot.sealed) {
 				s.opens.Add(1)
 				if s.failed(ctx, t, got.Err) {
 					continue
@@ -196,7 +196,7 @@ func (s *soak) work(ctx context.Context, t *testing.T, seed uint64) {
 			slot.plain[j] = &commonpb.Payload{Metadata: map[string][]byte{"encoding": []byte("binary/plain")}, Data: data}
 		}
 		var err error
-		slot.sealed, err = s.codec.Encode(one, slot.namespace, slot.plain)
+		slot.sealed, err = s.codec.Encode(one, codec.EncodeOptions{Namespace: slot.namespace}, slot.plain)
 		s.seals.Add(int64(len(slot.plain)))
 		s.failed(ctx, t, err)
 		cancel()

@@ -61,7 +61,7 @@ type sealedDriver struct {
 // Retrieve implements converter.StorageDriver.
 func (d *sealedDriver) Retrieve(ctx converter.StorageDriverRetrieveContext, claims []converter.StorageDriverClaim) ([]*commonpb.Payload, error) {
 	payloads, err := d.StorageDriver.Retrieve(ctx, claims)
-	if err != nil || !d.codec.policy.RequiresSealed(d.namespace) {
+	if err != nil || !d.codec.policy().RequiresSealed(d.namespace) {
 		return payloads, err
 	}
 	for _, p := range payloads {

@@ -91,7 +91,7 @@ func TestExternalStorageHoldsOnlySealedPayloads(t *testing.T) {
 			}
 			req := take[*workflowservice.StartWorkflowExecutionRequest](r)[0]
 			header := req.GetHeader().GetFields()["tenant"]
-			if d := c.Decode(t.Context(), "headers", []*commonpb.Payload{header})[0]; d.Err != nil || string(d.Payload.GetData()) != `"CANARY header"` {
+			if d := c.Decode(t.Context(), codec.DecodeOptions{Namespace: "headers"}, []*commonpb.Payload{header})[0]; d.Err != nil || string(d.Payload.GetData()) != `"CANARY header"` {
 				t.Errorf("the header is %v, %v", header, d.Err)
 			}
 			if strings.Contains(req.String(), "CANARY") {
@@ -104,7 +104,7 @@ func TestExternalStorageHoldsOnlySealedPayloads(t *testing.T) {
 				t.Errorf("%d blobs, %d elsewhere", len(b.all), len(other.all))
 			}
 			for _, p := range b.all {
-				if d := c.Decode(t.Context(), "headers", []*commonpb.Payload{p})[0]; !d.Sealed || d.Err != nil {
+				if d := c.Decode(t.Context(), codec.DecodeOptions{Namespace: "headers"}, []*commonpb.Payload{p})[0]; !d.Sealed || d.Err != nil {
 					t.Errorf("stored: %v, %v", p, d.Err)
 				}
 			}

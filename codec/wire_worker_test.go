@@ -25,6 +25,8 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/waxseal/waxseal/codec"
 )
 
 var (
@@ -101,7 +103,7 @@ func (c *call) input(ctx context.Context, value any) (*commonpb.Payload, error) 
 	if err != nil {
 		return nil, err
 	}
-	sealed, err := c.codec.Encode(ctx, c.namespace, []*commonpb.Payload{p})
+	sealed, err := c.codec.Encode(ctx, codec.EncodeOptions{Namespace: c.namespace}, []*commonpb.Payload{p})
 	if err != nil {
 		return nil, err
 	}

@@ -126,7 +126,7 @@ func (e *evidence) open(ctx context.Context, p *commonpb.Payload) ([]string, err
 	if e.codec == nil {
 		return nil, fmt.Errorf("sealed, and nobody seals here")
 	}
-	d := e.codec.Decode(ctx, "", []*commonpb.Payload{p})[0]
+	d := e.codec.Decode(ctx, codec.DecodeOptions{}, []*commonpb.Payload{p})[0]
 	if d.Err != nil {
 		return nil, d.Err
 	}

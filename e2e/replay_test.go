@@ -59,7 +59,7 @@ func TestReplay(t *testing.T) {
 		t.Fatalf("only %d histories", len(histories))
 	}
 	reader := newCodec(t, a.keyring, mayOnlyUnwrap{})
-	if _, err := reader.Encode(t.Context(), orders, []*commonpb.Payload{{Data: []byte("x")}}); kms.ClassOf(err) != kms.Denied {
+	if _, err := reader.Encode(t.Context(), codec.EncodeOptions{Namespace: orders}, []*commonpb.Payload{{Data: []byte("x")}}); kms.ClassOf(err) != kms.Denied {
 		t.Fatalf("who may only unwrap seals: %v", err)
 	}
 	replayer := a.replayer(t, codec.NewPlugin(reader))

@@ -33,7 +33,7 @@ func newGCM(b *testing.B) *gcmCodec {
 	return &gcmCodec{aead}
 }
 
-func (c *gcmCodec) Encode(_ context.Context, _ string, in []*commonpb.Payload) ([]*commonpb.Payload, error) {
+func (c *gcmCodec) Encode(_ context.Context, _ codec.EncodeOptions, in []*commonpb.Payload) ([]*commonpb.Payload, error) {
 	out := make([]*commonpb.Payload, len(in))
 	for i, p := range in {
 		raw, err := proto.Marshal(p)
@@ -45,7 +45,7 @@ func (c *gcmCodec) Encode(_ context.Context, _ string, in []*commonpb.Payload) (
 	return out, nil
 }
 
-func (c *gcmCodec) Decode(_ context.Context, _ string, in []*commonpb.Payload) []codec.Decoded {
+func (c *gcmCodec) Decode(_ context.Context, _ codec.DecodeOptions, in []*commonpb.Payload) []codec.Decoded {
 	out := make([]codec.Decoded, len(in))
 	for i, p := range in {
 		raw, err := c.aead.Open(nil, nil, p.GetData(), nil)
@@ -97,7 +97,7 @@ func BenchmarkEncode(b *testing.B) {
 
 func BenchmarkDecode(b *testing.B) {
 	benchmarkRoute(b, "/decode", func(c *gcmCodec, in []*commonpb.Payload) []*commonpb.Payload {
-		out, err := c.Encode(b.Context(), "", in)
+		out, err := c.Encode(b.Context(), codec.EncodeOptions{}, in)
 		if err != nil {
 			b.Fatal(err)
 		}

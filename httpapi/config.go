@@ -18,10 +18,10 @@ import (
 // Its errors tell their kms.Class, and hold nothing secret in their text.
 type Codec interface {
 	// Encode seals all payloads for a namespace, or none.
-	Encode(ctx context.Context, namespace string, payloads []*commonpb.Payload) ([]*commonpb.Payload, error)
-	// Decode answers for each payload, in order. An empty namespace means that
-	// the envelopes' own claims decide.
-	Decode(ctx context.Context, namespace string, payloads []*commonpb.Payload) []codec.Decoded
+	Encode(ctx context.Context, opts codec.EncodeOptions, payloads []*commonpb.Payload) ([]*commonpb.Payload, error)
+	// Decode answers for each payload, in order. Without a namespace the envelopes' own
+	// claims decide.
+	Decode(ctx context.Context, opts codec.DecodeOptions, payloads []*commonpb.Payload) []codec.Decoded
 }
 
 // Config says how to serve. Everything but Codec may be left out; what is left

@@ -17,11 +17,11 @@ import (
 // passThrough stands in for a *codec.Codec, which needs keys.
 type passThrough struct{}
 
-func (passThrough) Encode(_ context.Context, _ string, payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
+func (passThrough) Encode(_ context.Context, _ codec.EncodeOptions, payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
 	return payloads, nil
 }
 
-func (passThrough) Decode(_ context.Context, _ string, payloads []*commonpb.Payload) []codec.Decoded {
+func (passThrough) Decode(_ context.Context, _ codec.DecodeOptions, payloads []*commonpb.Payload) []codec.Decoded {
 	out := make([]codec.Decoded, len(payloads))
 	for i, p := range payloads {
 		out[i] = codec.Decoded{Payload: p}

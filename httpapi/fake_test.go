@@ -61,8 +61,8 @@ func (f *fakeCodec) seen() []call {
 	return f.calls
 }
 
-func (f *fakeCodec) Encode(ctx context.Context, namespace string, payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
-	f.note("encode", namespace, payloads)
+func (f *fakeCodec) Encode(ctx context.Context, opts codec.EncodeOptions, payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
+	f.note("encode", opts.Namespace, payloads)
 	if f.before != nil {
 		f.before(ctx)
 	}
@@ -79,8 +79,8 @@ func (f *fakeCodec) Encode(ctx context.Context, namespace string, payloads []*co
 	return out, nil
 }
 
-func (f *fakeCodec) Decode(ctx context.Context, namespace string, payloads []*commonpb.Payload) []codec.Decoded {
-	f.note("decode", namespace, payloads)
+func (f *fakeCodec) Decode(ctx context.Context, opts codec.DecodeOptions, payloads []*commonpb.Payload) []codec.Decoded {
+	f.note("decode", opts.Namespace, payloads)
 	if f.before != nil {
 		f.before(ctx)
 	}
@@ -102,7 +102,7 @@ func (f *fakeCodec) Decode(ctx context.Context, namespace string, payloads []*co
 			out[i] = codec.Decoded{Payload: &commonpb.Payload{Data: []byte("half opened")}, Sealed: true, Err: err}
 			continue
 		}
-		out[i] = codec.Decoded{Payload: original, Sealed: true, Namespace: namespace}
+		out[i] = codec.Decoded{Payload: original, Sealed: true, Namespace: opts.Namespace}
 	}
 	return out
 }

@@ -11,6 +11,7 @@ import (
 
 	commonpb "go.temporal.io/api/common/v1"
 
+	"github.com/waxseal/waxseal/codec"
 	"github.com/waxseal/waxseal/kms/kmstest"
 )
 
@@ -44,8 +45,8 @@ type stoppedCodec struct {
 	stop func()
 }
 
-func (c stoppedCodec) Encode(ctx context.Context, namespace string, in []*commonpb.Payload) ([]*commonpb.Payload, error) {
-	out, err := c.Codec.Encode(ctx, namespace, in)
+func (c stoppedCodec) Encode(ctx context.Context, opts codec.EncodeOptions, in []*commonpb.Payload) ([]*commonpb.Payload, error) {
+	out, err := c.Codec.Encode(ctx, opts, in)
 	c.stop()
 	return out, err
 }

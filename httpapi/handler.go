@@ -4,8 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
-
-	"github.com/waxseal/waxseal/codec"
 )
 
 // Server answers codec server requests. It is an http.Handler, safe for
@@ -106,7 +104,7 @@ func (s *Server) handle(x *exchange) reason {
 		work = s.encode
 	}
 	room := room{s: s, x: x}
-	out, why := work(codec.WithAllowance(ctx, room.take), x, payloads)
+	out, why := work(ctx, x, room.take, payloads)
 	if room.why != answered {
 		return room.why
 	}

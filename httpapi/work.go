@@ -10,6 +10,7 @@ import (
 
 	commonpb "go.temporal.io/api/common/v1"
 
+	"github.com/waxseal/waxseal/codec"
 	"github.com/waxseal/waxseal/internal/payloadjson"
 	"github.com/waxseal/waxseal/kms"
 )
@@ -66,14 +67,14 @@ func (s *Server) parse(x *exchange, body []byte) ([]*commonpb.Payload, reason) {
 }
 
 // encode seals all payloads or none.
-func (s *Server) encode(ctx context.Context, x *exchange, in []*commonpb.Payload) ([]*commonpb.Payload, reason) {
+func (s *Server) encode(ctx context.Context, x *exchange, room func(int) bool, in []*commonpb.Payload) ([]*commonpb.Payload, reason) {
 	if len(in) == 0 {
 		return nil, answered
 	}
 	if why := s.admit(x, in); why != answered {
 		return nil, why
 	}
-	out, err := s.codec.Encode(ctx, x.namespace, in)
+	out, err := s.codec.Encode(ctx, codec.EncodeOptions{Namespace: x.namespace, Room: room}, in)
 	if err != nil {
 		x.cause = err
 		if kms.ClassOf(err) == kms.Canceled {
@@ -114,11 +115,11 @@ func (s *Server) admit(x *exchange, in []*commonpb.Payload) reason {
 //   - nothing at all could be opened, and only for reasons that pass: then an
 //     answer would tell the caller that this is how the payloads look, where an
 //     error makes it try again.
-func (s *Server) decode(ctx context.Context, x *exchange, in []*commonpb.Payload) ([]*commonpb.Payload, reason) {
+func (s *Server) decode(ctx context.Context, x *exchange, room func(int) bool, in []*commonpb.Payload) ([]*commonpb.Payload, reason) {
 	out := make([]*commonpb.Payload, 0, len(in))
 	opened, permanent, size := 0, false, 0
 	for batch := range slices.Chunk(in, decodeBatch) {
-		results := s.codec.Decode(ctx, x.namespace, batch)
+		results := s.codec.Decode(ctx, codec.DecodeOptions{Namespace: x.namespace, Room: room}, batch)
 		if ctx.Err() != nil && x.r.Context().Err() != nil {
 			return nil, interrupted(x.r.Context())
 		}

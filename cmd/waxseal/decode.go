@@ -111,18 +111,18 @@ func (d *decoder) open(ctx context.Context, found []payloaddoc.Found) ([]*common
 		return nil, nil, err
 	}
 	defer c.Close()
-	room := d.room
-	ctx = codec.WithAllowance(ctx, func(size int) bool {
-		room -= size
-		return room >= 0
-	})
+	left := d.room
+	room := func(size int) bool {
+		left -= size
+		return left >= 0
+	}
 
 	progress := terminal.StartProgress(d.app.err, len(found), "payloads opened")
 	defer progress.Stop()
 	opened := make([]*commonpb.Payload, 0, len(found))
 	var failed partialError
 	for chunk := range slices.Chunk(found, batch) {
-		for i, r := range c.Decode(ctx, d.namespace, payloadsOf(chunk)) {
+		for i, r := range c.Decode(ctx, codec.DecodeOptions{Namespace: d.namespace, Room: room}, payloadsOf(chunk)) {
 			var payload *commonpb.Payload
 			switch {
 			case !r.Sealed && chunk[i].SearchAttribute: // nobody seals those, so no rule asks for it

@@ -91,7 +91,7 @@ func (a *app) encode(ctx context.Context, keys *source, namespace string, args [
 	defer progress.Stop()
 	sealed := make([]*commonpb.Payload, 0, len(doc.Found))
 	for found := range slices.Chunk(doc.Found, batch) {
-		payloads, err := c.Encode(ctx, namespace, payloadsOf(found))
+		payloads, err := c.Encode(ctx, codec.EncodeOptions{Namespace: namespace}, payloadsOf(found))
 		if err != nil {
 			return err
 		}

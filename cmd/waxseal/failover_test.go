@@ -94,7 +94,7 @@ func (k *twoKMSs) seal(t *testing.T, n int) (plain, sealed []*commonpb.Payload) 
 	for i := range n {
 		plain = append(plain, &commonpb.Payload{Metadata: map[string][]byte{"encoding": []byte("json/plain")}, Data: fmt.Appendf(nil, "%d", i)})
 	}
-	if sealed, err = c.Encode(t.Context(), "default", plain); err != nil {
+	if sealed, err = c.Encode(t.Context(), codec.EncodeOptions{Namespace: "default"}, plain); err != nil {
 		t.Fatal(err)
 	}
 	return plain, sealed

@@ -70,7 +70,7 @@ seal: [{match: {namespace: "*"}, keys: [first, second], recipients: %s}]
 			maker := open(yaml(victim, second, "all"))
 			number := func(n int) *commonpb.Payload { return &commonpb.Payload{Data: fmt.Append(nil, n)} }
 			seal := func(c *codec.Codec, namespace string, payloads ...*commonpb.Payload) []*commonpb.Payload {
-				out, err := c.Encode(t.Context(), namespace, payloads)
+				out, err := c.Encode(t.Context(), codec.EncodeOptions{Namespace: namespace}, payloads)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -92,7 +92,7 @@ seal: [{match: {namespace: "*"}, keys: [first, second], recipients: %s}]
 			for i := range sealed {
 				wg.Go(func() {
 					for j, p := range sealed[i] {
-						d := reader.Decode(t.Context(), "n", []*commonpb.Payload{p})[0]
+						d := reader.Decode(t.Context(), codec.DecodeOptions{Namespace: "n"}, []*commonpb.Payload{p})[0]
 						if d.Err != nil || !proto.Equal(d.Payload, number(j)) {
 							t.Errorf("payload %d of %d: %v", j, i, d.Err)
 						}
@@ -107,7 +107,7 @@ seal: [{match: {namespace: "*"}, keys: [first, second], recipients: %s}]
 			if ids := codec.KeyIDs(seal(writer, "other", number(0))[0]); len(ids) != 1 {
 				t.Errorf("sealed under %v", ids)
 			}
-			if _, err = reader.Encode(t.Context(), "other", []*commonpb.Payload{number(0)}); err == nil || kms.ClassOf(err) != kms.Unavailable {
+			if _, err = reader.Encode(t.Context(), codec.EncodeOptions{Namespace: "other"}, []*commonpb.Payload{number(0)}); err == nil || kms.ClassOf(err) != kms.Unavailable {
 				t.Errorf("sealed without the first key: %v", err)
 			}
 		})

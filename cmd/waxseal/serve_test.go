@@ -17,11 +17,11 @@ import (
 // idle is a codec that nobody asks.
 type idle struct{}
 
-func (idle) Encode(context.Context, string, []*commonpb.Payload) ([]*commonpb.Payload, error) {
+func (idle) Encode(context.Context, codec.EncodeOptions, []*commonpb.Payload) ([]*commonpb.Payload, error) {
 	return nil, nil
 }
 
-func (idle) Decode(context.Context, string, []*commonpb.Payload) []codec.Decoded { return nil }
+func (idle) Decode(context.Context, codec.DecodeOptions, []*commonpb.Payload) []codec.Decoded { return nil }
 
 // A server whose health can no longer be asked ends, and the other way round.
 func TestServeEndsWithEitherListener(t *testing.T) {

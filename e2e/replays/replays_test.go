@@ -71,7 +71,7 @@ func TestRecord(t *testing.T) {
 }
 
 func (r *recorder) open(p *commonpb.Payload) (*commonpb.Payload, bool, error) {
-	d := r.codec.Decode(context.Background(), "", []*commonpb.Payload{p})[0]
+	d := r.codec.Decode(context.Background(), codec.DecodeOptions{}, []*commonpb.Payload{p})[0]
 	return d.Payload, d.Sealed, d.Err
 }
 

@@ -61,6 +61,7 @@ func (k *Set) settle(opened map[string]*Key, failed map[string]error) (problems 
 		key, err := opened[name], failed[name]
 		if key != nil {
 			k.fixed[name] = key
+			key.reopen = func(context.Context) (kms.Key, error) { return k.successor("call KMS", key.ID()) }
 			if err := k.checkPlace(key); err != nil {
 				problems = append(problems, err)
 			}

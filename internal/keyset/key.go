@@ -43,7 +43,7 @@ type Key struct {
 	kms.Key
 	name, uri string
 	observer  Observer
-	// reopen returns the key that is open for the same URI; nil if this one is never evicted.
+	// reopen returns the key that stands in for this one once it is evicted.
 	reopen func(ctx context.Context) (kms.Key, error)
 
 	mu      sync.Mutex

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
@@ -40,6 +41,8 @@ type Set struct {
 	closing context.Context // ends when Close is called, and with it each opening
 	cancel  context.CancelFunc
 	work    sync.WaitGroup // openings and closings under way; it grows only under mu and before closed
+
+	next atomic.Pointer[Set] // what replaced it
 
 	mu     sync.Mutex
 	perURI *simplelru.LRU[string, *Key]
@@ -225,7 +228,12 @@ func (k *Set) open(ctx context.Context, name, uri string) (kms.Key, error) {
 		closeKey(key)
 		return nil, err
 	}
-	key.reopen = func(ctx context.Context) (kms.Key, error) { return k.tenant(ctx, name, uri) }
+	key.reopen = func(ctx context.Context) (kms.Key, error) {
+		if k.next.Load() != nil {
+			return k.successor("call KMS", key.ID())
+		}
+		return k.tenant(ctx, name, uri)
+	}
 	kept, err := k.keep(uri, key)
 	if kept != key {
 		closeKey(key)
@@ -248,6 +256,20 @@ func (k *Set) keep(uri string, key *Key) (*Key, error) {
 	}
 	k.perURI.Add(uri, key)
 	return key, nil
+}
+
+// ReplacedBy says which set stands in for this one. A call that holds a key of this set
+// after Close goes to the key with the same ID there.
+func (k *Set) ReplacedBy(next *Set) { k.next.Store(next) }
+
+// successor returns the key with an ID in the sets that replaced this one.
+func (k *Set) successor(op, id string) (kms.Key, error) {
+	for next := k.next.Load(); next != nil; next = next.next.Load() {
+		if key, ok := next.WithID(id); ok && next.next.Load() == nil {
+			return key, nil
+		}
+	}
+	return nil, Closed(op)
 }
 
 // Closed returns the error of a call after Close, of Class Internal.
@@ -275,7 +297,9 @@ func (k *Set) Close() {
 		return
 	}
 	for _, key := range k.fixed {
-		closeKey(key)
+		if key.evict() {
+			closeKey(key)
+		}
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()

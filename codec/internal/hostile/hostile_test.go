@@ -15,6 +15,7 @@ import (
 	commonpb "go.temporal.io/api/common/v1"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/waxseal/waxseal/codec"
 	"github.com/waxseal/waxseal/codec/internal/temporaltest"
 	"github.com/waxseal/waxseal/kms/kmstest"
 )
@@ -155,7 +156,7 @@ func opener(t *testing.T, fakes []*kmstest.Fake) func(*commonpb.Payload) ([]byte
 	}
 	c := newCodec(t, "keys: {"+strings.Join(keys, ", ")+"}\nseal: [{match: {namespace: \"*\"}, keys: [k0]}]\n", kmstest.NewBackend(handles...))
 	return func(p *commonpb.Payload) ([]byte, string, error) {
-		d := c.Decode(t.Context(), "", []*commonpb.Payload{p})[0]
+		d := c.Decode(t.Context(), codec.DecodeOptions{}, []*commonpb.Payload{p})[0]
 		if d.Err != nil || !d.Sealed {
 			return nil, "", fmt.Errorf("sealed %v: %w", d.Sealed, d.Err)
 		}

@@ -70,7 +70,7 @@ func (w *Server) open(ctx context.Context, req proto.Message) error {
 		if field == "temporal.api.common.v1.SearchAttributes.indexed_fields" {
 			return nil
 		}
-		d := w.opener.Decode(ctx, "", []*commonpb.Payload{p})[0]
+		d := w.opener.Decode(ctx, codec.DecodeOptions{}, []*commonpb.Payload{p})[0]
 		if d.Err != nil || !d.Sealed {
 			return fmt.Errorf("%s: sealed %v, %w", field, d.Sealed, d.Err)
 		}
