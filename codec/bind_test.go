@@ -183,9 +183,9 @@ func relocations() map[string]func(b *bench, own, moved *commonpb.Payload) strin
 				return "", errors.Join(workflow.SetQueryHandler(ctx, "query", func(arg string) (string, error) {
 					b.got.add("query " + arg)
 					return "", nil
-				}), workflow.Sleep(ctx, time.Hour))
+				}), workflow.Await(ctx, func() bool { return false }))
 			}
-			task := begun(own).poll("t")
+			task := begun(own).task().poll("t")
 			task.Query = &querypb.WorkflowQuery{QueryType: "query", QueryArgs: payloads(moved)}
 			return b.outcome("workflow", task)
 		},

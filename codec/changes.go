@@ -220,3 +220,9 @@ func (o *changeOutbound) GetVersion(ctx workflow.Context, changeID string, minSu
 	o.changes.name(changeID, versions{minSupported, maxSupported})
 	return o.Next.GetVersion(ctx, changeID, minSupported, maxSupported)
 }
+
+// GetVersionWithOptions implements interceptor.WorkflowOutboundInterceptor.
+func (o *changeOutbound) GetVersionWithOptions(ctx workflow.Context, changeID string, minSupported, maxSupported workflow.Version, options workflow.GetVersionOptions) workflow.Version {
+	o.changes.name(changeID, versions{minSupported, maxSupported})
+	return o.Next.GetVersionWithOptions(ctx, changeID, minSupported, maxSupported, options)
+}

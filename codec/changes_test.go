@@ -21,7 +21,7 @@ func versioned(ctx workflow.Context) error {
 	if workflow.GetVersion(ctx, "first", workflow.DefaultVersion, 2) == 2 {
 		workflow.GetSignalChannel(ctx, "go on").Receive(ctx, nil)
 	}
-	workflow.GetVersion(ctx, "new-fees", workflow.DefaultVersion, 1)
+	workflow.GetVersionWithOptions(ctx, "new-fees", workflow.DefaultVersion, 1, workflow.GetVersionOptions{})
 	return workflow.Await(ctx, func() bool { return false })
 }
 

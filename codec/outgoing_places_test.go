@@ -346,17 +346,16 @@ func queryTextPlace(o *outgoing) {
 		}
 		return workflow.Await(ctx, func() bool { return false })
 	})
-	ask := func(task *workflowservice.PollWorkflowTaskQueueResponse, args *commonpb.Payloads) {
-		task.Query = &querypb.WorkflowQuery{QueryType: "query", QueryArgs: args}
-		o.give("workflow", outgoingQueue, task)
+	ask := func(args, input *commonpb.Payloads, events ...*historypb.HistoryEvent) {
+		o.give("workflow", outgoingQueue, o.queryTask("query", args, input, events...))
 		if r := wait[*workflowservice.RespondQueryTaskCompletedRequest](o); r.GetErrorMessage() != "Encoded failure" || r.GetFailure().GetEncodedAttributes() == nil {
 			o.Errorf("answered: %v", r)
 		}
 	}
-	ask(o.workflowTask(o.sealed("x")), o.sealed(secretNumber))
-	ask(o.workflowTask(o.sealed("x")), o.sealed(o.secret("query")))
+	ask(o.sealed(secretNumber), o.sealed("x"))
+	ask(o.sealed(o.secret("query")), o.sealed("x"))
 	o.sealedIn(o.secret("query"))
-	ask(o.workflowTask(o.sealed("version"), versionMarker(o.sealed("new-fees"), o.sealed(secretNumber))), o.sealed("x"))
+	ask(o.sealed("x"), o.sealed("version"), versionMarker(o.sealed("new-fees"), o.sealed(secretNumber)))
 
 	beside := o.workflowTask(o.sealed("x"))
 	beside.Queries = map[string]*querypb.WorkflowQuery{"q": {QueryType: "query", QueryArgs: o.sealed(o.secret("beside"))}}
@@ -590,9 +589,7 @@ func workflowMetadataPlace(o *outgoing) {
 		return workflow.Await(ctx, func() bool { return false })
 	})
 	for _, kind := range []string{"__temporal_workflow_metadata", "__stack_trace", "__open_sessions"} {
-		task := o.workflowTask(o.sealed(o.secret("details")))
-		task.Query = &querypb.WorkflowQuery{QueryType: kind}
-		o.give("workflow", outgoingQueue, task)
+		o.give("workflow", outgoingQueue, o.queryTask(kind, nil, o.sealed(o.secret("details"))))
 		wait[*workflowservice.RespondQueryTaskCompletedRequest](o)
 	}
 	o.sealedIn(o.secret("details"))

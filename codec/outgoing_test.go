@@ -15,6 +15,7 @@ import (
 	enumspb "go.temporal.io/api/enums/v1"
 	failurepb "go.temporal.io/api/failure/v1"
 	historypb "go.temporal.io/api/history/v1"
+	querypb "go.temporal.io/api/query/v1"
 	taskqueuepb "go.temporal.io/api/taskqueue/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
@@ -220,6 +221,14 @@ func (o *outgoing) workflowTask(input *commonpb.Payloads, events ...*historypb.H
 	if len(events) > 0 {
 		task.PreviousStartedEventId = 3
 	}
+	return task
+}
+
+// queryTask is a query of a workflow whose first task is completed, and which has had none since.
+func (o *outgoing) queryTask(kind string, args, input *commonpb.Payloads, events ...*historypb.HistoryEvent) *workflowservice.PollWorkflowTaskQueueResponse {
+	events = append(events, signalEvent("unread", nil))
+	task := o.workflowTask(input, events...)
+	task.Query = &querypb.WorkflowQuery{QueryType: kind, QueryArgs: args}
 	return task
 }
 

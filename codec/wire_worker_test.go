@@ -64,6 +64,14 @@ func workerCalls() map[string]func(context.Context, *call) error {
 			return c.workflowTask(ctx, func(task *workflowservice.PollWorkflowTaskQueueResponse) error {
 				arg, err := c.input(ctx, "query-argument")
 				task.Query = &querypb.WorkflowQuery{QueryType: "query", QueryArgs: payloads(arg)}
+				task.PreviousStartedEventId, task.StartedEventId = 3, 0
+				task.History.Events = append(task.GetHistory().GetEvents(),
+					&historypb.HistoryEvent{EventId: 4, EventType: enumspb.EVENT_TYPE_WORKFLOW_TASK_COMPLETED, EventTime: timestamppb.Now(), Attributes: &historypb.HistoryEvent_WorkflowTaskCompletedEventAttributes{
+						WorkflowTaskCompletedEventAttributes: &historypb.WorkflowTaskCompletedEventAttributes{ScheduledEventId: 2, StartedEventId: 3},
+					}},
+					&historypb.HistoryEvent{EventId: 5, EventType: enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED, EventTime: timestamppb.Now(), Attributes: &historypb.HistoryEvent_WorkflowExecutionCompletedEventAttributes{
+						WorkflowExecutionCompletedEventAttributes: &historypb.WorkflowExecutionCompletedEventAttributes{WorkflowTaskCompletedEventId: 4},
+					}})
 				return err
 			})
 		},
