@@ -43,9 +43,10 @@ var (
 // headers, nor what the SDK sends when a conversion fails: NewPlugin does.
 //
 // In workflow code an Unavailable or Throttled KMS, and with holdWorkflows one that
-// refuses, makes it panic with a *HeldError after Config.WorkflowWait at most: an
-// error there would fail the workflow for good, while a panic fails the workflow
-// task, which the server retries.
+// refuses, makes it panic after Config.WorkflowWait at most, with a *HeldError inside a
+// converter.WorkflowTaskFailureError. With it the SDK fails the workflow task, which the
+// server retries, under each WorkflowPanicPolicy. A returned error would reach the
+// workflow code in places, or be dropped (see sdk_assumptions_test.go).
 //
 // In activities, local ones too, conversions that fail for such a reason wait in
 // place and try again, for Config.ActivityWait at most: an error would fail the
@@ -80,12 +81,20 @@ func wrapConverter(c *Codec, s site, parent converter.DataConverter, options ...
 	return workflow.DataConverterWithoutDeadlockDetection(d)
 }
 
-// hold panics with what is to hold the workflow task up, if workflow code is running.
+// hold returns the error of a conversion in the form that the SDK needs. An error that holds
+// a workflow makes the SDK fail the workflow task: in workflow code hold panics with it,
+// because some of the SDK's functions return a decoding error to the code, or drop it.
 func (d *dataConverter) hold(err error) error {
-	if held := d.codec.codec.heldAt(d.codec.site, err); held != nil {
-		panic(held) //nolint:forbidigo // it fails the workflow task, where an error would fail the workflow
+	s := d.codec.site
+	switch {
+	case err == nil:
+		return nil
+	case !d.codec.codec.holdTasks(s, err):
+		return s.tell(err)
+	case s.workflow != nil:
+		panic(failTask(&HeldError{Err: err})) //nolint:forbidigo // the SDK turns it into the failure of the task
 	}
-	return d.codec.site.tell(err)
+	return failTask(err)
 }
 
 func (d *dataConverter) encode(payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {

@@ -4,9 +4,31 @@ import (
 	"errors"
 	"fmt"
 
+	commonpb "go.temporal.io/api/common/v1"
+	"go.temporal.io/sdk/converter"
+
 	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/policy"
 )
+
+// failTask returns err in the form with which the SDK fails a workflow task, where it honours
+// that: see converter.WorkflowTaskFailureError. The SDK honours it only from a
+// CodecDataConverter of its own, so one is needed to make it. The text stays that of err.
+func failTask(err error) error {
+	_, failed := converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), failing{err}).ToPayload(nil)
+	return failed
+}
+
+// failing is a converter.PayloadCodec that fails each workflow task.
+type failing struct{ err error }
+
+// Encode implements converter.PayloadCodec.
+func (f failing) Encode([]*commonpb.Payload) ([]*commonpb.Payload, error) {
+	return nil, converter.NewWorkflowTaskFailureError(f.err)
+}
+
+// Decode implements converter.PayloadCodec.
+func (f failing) Decode(p []*commonpb.Payload) ([]*commonpb.Payload, error) { return f.Encode(p) }
 
 // HeldError is what a workflow task is failed with, so that the server tries it
 // again: while the KMS is unavailable or throttling, and where the rule says

@@ -9,15 +9,12 @@ import (
 	"github.com/waxseal/waxseal/policy"
 )
 
-// heldAt returns what a conversion in workflow code is to panic with that failed,
-// and has its task fail; nil if err is to be returned.
-func (c *Codec) heldAt(s site, err error) *HeldError {
-	if err == nil {
-		return nil
-	}
+// holdTasks schedules the failure of the workflow tasks that a conversion error belongs to,
+// and reports whether the SDK must fail its task because of err. The schedule is needed
+// beside that: the SDK reports the failure of a first attempt only.
+func (c *Codec) holdTasks(s site, err error) bool {
 	if s.workflow == nil || s.workflow.Value(inQuery{}) != nil || !c.holds(s.owner(), err) && !errors.Is(err, errMissing) {
-		c.suspect(s, err)
-		return nil
+		return c.suspect(s, err)
 	}
 	held := &HeldError{Err: err}
 	running, run := s.running(), runOf(s.workflow)
@@ -26,44 +23,37 @@ func (c *Codec) heldAt(s site, err error) *HeldError {
 			c.tasks.hold(t, held, t.delay(), true)
 		}
 	}
-	return held
+	return true
 }
 
-// suspect has the tasks of a workflow fail that met an error, unless the SDK answers
-// them. It converts some of a task beside workflow code, with a converter that was
-// told the workflow's ID and has neither its context nor another. With such an error
-// it panics where it writes markers, with each replay anew, and drops others; and
-// with errors in workflow code it panics at times. A task that is tried again it then
-// leaves to time out, or it completes it as if nothing were, which must not be where
-// the reason is to hold the workflow. docs/what-holds-a-workflow.md has the places.
-func (c *Codec) suspect(s site, err error) {
+// suspect schedules the failure of a workflow's tasks after a conversion error, unless the
+// SDK answers them first, and reports whether the error holds one of them. The SDK converts
+// some parts of a task outside workflow code, with a converter that has the workflow's ID
+// and no context. It drops some errors there and completes the task as if nothing had
+// happened, which must not be if the error holds the workflow. docs/what-holds-a-workflow.md lists the places.
+func (c *Codec) suspect(s site, err error) (held bool) {
 	if s.ctx != nil || s.replay || (s.workflow != nil && s.workflow.Value(inQuery{}) != nil) {
-		return // activities, clients and queries have their error, and replayers no task
+		return false // activities, clients and queries get their error, and replayers have no task
 	}
 	facts := s.running()
 	if of, ok := s.serialization.(converter.WorkflowSerializationContext); ok && s.workflow == nil {
 		facts = policy.Facts{Namespace: cmp.Or(of.Namespace, s.namespace), WorkflowID: of.WorkflowID}
 	}
-	why := func(t *task) (held bool, why error) {
+	// Details of a cancellation come without a workflow ID. A slow task loses an attempt to that.
+	known := s.workflow != nil || s.serialization != nil
+	tasks := c.tasks.of(s.via, facts.Namespace, facts.WorkflowID)
+	if !known {
+		tasks = c.tasks.all(s.via, s.namespace)
+	}
+	for _, t := range tasks {
+		why, after, final := err, t.patience(), false
 		if c.holds(t.facts, err) {
-			return true, &HeldError{Err: err}
+			held, why = true, &HeldError{Err: err}
+			if known {
+				after, final = t.delay(), true
+			}
 		}
-		return false, err
+		c.tasks.hold(t, why, after, final)
 	}
-	if s.workflow == nil && s.serialization == nil {
-		// Details of cancellations: there is no telling whose. It costs a slow task a try.
-		for _, t := range c.tasks.all(s.via, s.namespace) {
-			_, why := why(t)
-			c.tasks.hold(t, why, t.patience(), false)
-		}
-		return
-	}
-	for _, t := range c.tasks.of(s.via, facts.Namespace, facts.WorkflowID) {
-		held, why := why(t)
-		after := t.patience()
-		if held {
-			after = t.delay()
-		}
-		c.tasks.hold(t, why, after, held)
-	}
+	return held
 }

@@ -2,6 +2,7 @@ package codec
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -45,8 +46,11 @@ func TestHeldBesideWorkflowCode(t *testing.T) {
 				other := &task{run: "other", token: []byte("o"), attempt: 3, until: time.Now().Add(usualTaskTimeout), base: usualTaskTimeout, tell: func(error) error { t.Error("told of another workflow's task"); return nil }}
 				other.facts.Namespace, other.facts.WorkflowID = "n", "other"
 				c.tasks.begin(other)
-				if held := c.heldAt(tc.site, tc.err); held != nil {
-					t.Errorf("panics with %v: the SDK would not catch it", held)
+				converts := &dataConverter{codec: payloadCodec{codec: c, site: tc.site}}
+				failed := converts.hold(tc.err) // a panic would fail the test: the SDK would not catch it
+				holds := tc.told && kms.ClassOf(tc.err).Transient()
+				if _, fails := errors.AsType[*converter.WorkflowTaskFailureError](failed); !errors.Is(failed, tc.err) || fails != holds {
+					t.Errorf("returns %v, which fails the task: %v", failed, fails)
 				}
 				time.Sleep(8 * time.Second) //nolint:forbidigo // the clock is the test's
 				synctest.Wait()
@@ -88,8 +92,9 @@ func TestNobodysConversion(t *testing.T) {
 			one.facts.Namespace, one.facts.WorkflowID = "n", name
 			c.tasks.begin(one)
 		}
-		if held := c.heldAt(site{namespace: "n"}, &kms.Error{Class: kms.Unavailable}); held != nil {
-			t.Errorf("panics with %v", held)
+		converts := &dataConverter{codec: payloadCodec{codec: c, site: site{namespace: "n"}}}
+		if _, fails := errors.AsType[*converter.WorkflowTaskFailureError](converts.hold(&kms.Error{Class: kms.Unavailable})); !fails {
+			t.Error("the SDK is not to fail its task")
 		}
 		c.tasks.answer(nil, []byte("answered"))
 		time.Sleep(time.Minute) //nolint:forbidigo // the clock is the test's

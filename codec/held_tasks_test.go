@@ -57,7 +57,7 @@ func panicInWorkflow(t *testing.T, c *codec.Codec, backend *kmstest.Backend, cla
 		_, err := dc.ToPayload("CANARY")
 		return err
 	})
-	if _, held := panicked.(*codec.HeldError); held != class.Transient() {
+	if _, held := heldIn(panicked); held != class.Transient() {
 		t.Fatalf("panic %v, error %v", panicked, err)
 	}
 }

@@ -55,7 +55,7 @@ func inCode(s *stalled) error {
 	panicked, err := inWorkflow(s.t, codec.NewDataConverter(s.codec, testNamespace, nil), func(dc converter.DataConverter) error {
 		return dc.FromPayload(sealed, new(string))
 	})
-	if held, ok := panicked.(*codec.HeldError); ok {
+	if held, ok := heldIn(panicked); ok {
 		return held
 	}
 	return err
