@@ -10,6 +10,7 @@ import (
 	commonpb "go.temporal.io/api/common/v1"
 	failurepb "go.temporal.io/api/failure/v1"
 	nexuspb "go.temporal.io/api/nexus/v1"
+	"go.temporal.io/api/proxy"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/converter"
 	"google.golang.org/grpc"
@@ -185,7 +186,7 @@ func (g *guard) check(method, namespace string, req proto.Message) error {
 			if slices.Contains(over, parent) {
 				return carriedRefusal(method, parent)
 			}
-			return refusal(method, parent)
+			return refusal(method, parent, p)
 		},
 		Failure: func(_ proto.Message, f *failurepb.Failure) error {
 			toSeal = toSeal || g.isPlain(f)
@@ -208,11 +209,14 @@ func (g *guard) check(method, namespace string, req proto.Message) error {
 }
 
 // refusal is the error for a payload that is not sealed.
-func refusal(method string, parent proto.Message) error {
+func refusal(method string, parent proto.Message, p *commonpb.Payload) error {
 	in := "a payload in " + string(parent.ProtoReflect().Descriptor().Name())
 	hint := "a data converter other than Waxseal's made it, or sealing it failed and the SDK fell back to plaintext (memo); see the log for the cause"
 	if _, header := parent.(*commonpb.Header); header {
 		hint = "a context propagator or interceptor wrote it: set sealHeaders: true in the namespace's rule"
+	}
+	if len(p.GetMetadata()[proxy.SystemPayloadMetadataKey]) > 0 {
+		hint = "workflow.SignalWithStartWorkflow sends a request to the server itself, of which the SDK seals parts only: call the client's SignalWithStartWorkflow in an activity"
 	}
 	return refuseToSend(method, kms.Denied, in+" is not sealed", hint)
 }

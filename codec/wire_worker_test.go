@@ -241,7 +241,8 @@ func workflowSteps() []func(workflow.Context, *call) error {
 			return nil
 		},
 		func(ctx workflow.Context, c *call) error {
-			ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: time.Minute, Summary: n(c, "summary")})
+			group := workflow.NewEventGroupWithOptions("group", workflow.EventGroupOptions{Label: n(c, "label")})
+			ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: time.Minute, Summary: n(c, "summary"), EventGroups: []workflow.EventGroup{group}})
 			workflow.ExecuteActivity(ctx, "Elsewhere", n(c, "input"))
 			return nil
 		},
