@@ -156,18 +156,16 @@ func asWorkersFetch(req *workflowservice.GetWorkflowExecutionHistoryRequest) boo
 		req.GetHistoryEventFilterType() == enumspb.HISTORY_EVENT_FILTER_TYPE_UNSPECIFIED
 }
 
-// answer looks at what the SDK answers a task with before it is sent, and at the
-// error with which the guard refuses to send it; it returns what is to be sent. The
-// task fails instead if
+// answer checks the SDK's answer to a task before it is sent, and the error with which the
+// guard refuses to send it; it returns what to send. The task fails instead if
 //
-//   - the guard refuses it anyway: the SDK would leave the task to time out;
-//   - it completes the task, and a failure in it could not be sealed, and was withheld,
-//     for a reason that is to hold the workflow: what it said would be lost for good;
-//   - it completes the task, and workflow code met such a reason: the panic was to fail
-//     the task, but the code recovered it, or the worker's panic policy is to fail
-//     workflows.
+//   - the guard refuses the answer: the SDK would leave the task to time out;
+//   - the answer completes the task, and a failure in it was withheld for a reason that
+//     holds the workflow: its text would be lost for good;
+//   - the answer completes the task, and the task met such a reason: the code recovered the
+//     panic, or the SDK dropped the error.
 //
-// The error has the SDK forget what it thinks is done, and not send it again.
+// The error makes the SDK forget what it thinks is done, and not send it again.
 func (g *guard) answer(ctx context.Context, req proto.Message, refused error, send call) (proto.Message, error) {
 	r, ok := req.(interface{ GetTaskToken() []byte })
 	if !ok {

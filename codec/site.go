@@ -49,7 +49,7 @@ func (c *Codec) at(s site, convert func(ctx context.Context) error) error {
 }
 
 // taskRun reports whether a conversion is part of a workflow task, and of which run,
-// empty if that is not known. Beside workflow code (see suspect) it is the run whose
+// empty if that is not known. Outside workflow code (see holdTasks) it is the run whose
 // task is open; where there is none, or tasks of several runs, there is no telling.
 func (c *Codec) taskRun(s site) (run runKey, inTask bool) {
 	if s.workflow != nil {
