@@ -106,7 +106,7 @@ func sealedRows() []row {
 		{
 			what: "User metadata: summaries and details of workflows, activities, timers, markers, children and Nexus operations", by: byDataConverter, check: "`temporal workflow show -o json`, `userMetadata`",
 			kinds: []string{
-				"workflow-summary", "workflow-details", "activity-summary", "local-activity-summary", "timer-summary", "await-summary",
+				"workflow-summary", "workflow-details", "activity-summary", "event-group-label", "local-activity-summary", "timer-summary", "await-summary",
 				"side-effect-summary", "mutable-side-effect-summary", "child-summary", "child-details", "schedule-summary", "schedule-details",
 				"signal-with-start-summary", "signal-with-start-details", "nexus-summary",
 			},
@@ -246,7 +246,6 @@ func unreached() map[string]string {
 		"compute.v1.ComputeProvider.details":                                                     noCall,
 		"compute.v1.ComputeScaler.details":                                                       noCall,
 		"workflow.v1.PostResetOperation.SignalWorkflow.input":                                    noCall,
-		"sdk.v1.EventGroupMarker.Label.label":                                                    noCall,
 		"workflowservice.v1.RespondActivityTaskFailedRequest.last_heartbeat_details":             noCall,
 		"workflowservice.v1.RespondActivityTaskFailedByIdRequest.last_heartbeat_details":         noCall,
 		"workflowservice.v1.StartWorkflowExecutionRequest.last_completion_result":                noCall,
