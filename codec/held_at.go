@@ -20,14 +20,17 @@ func (c *Codec) holdTasks(s site, err error) (fail bool) {
 		return false // queries, activities and clients get their error, and replayers have no task
 	}
 	holds := func(facts policy.Facts) bool { return c.holds(facts, err) || inCode && errors.Is(err, errMissing) }
-	fail = inCode && holds(s.owner())
+	held := inCode && holds(s.owner())
 	facts := s.running()
 	if of, ok := s.serialization.(converter.WorkflowSerializationContext); ok && !inCode {
 		facts = policy.Facts{Namespace: cmp.Or(of.Namespace, s.namespace), WorkflowID: of.WorkflowID}
 	}
 	tasks := c.tasks.of(s.via, facts.Namespace, facts.WorkflowID)
-	known := inCode || s.serialization != nil
-	if !known { // details of a cancellation; a slow task of another workflow loses an attempt to that
+	// Details of a cancellation, and the outcome of an update that a Nexus handler sent, come without
+	// the workflow's ID. A slow task of another workflow loses an attempt to that.
+	_, nexus := s.serialization.(converter.NexusSerializationContext)
+	known := inCode || s.serialization != nil && !nexus
+	if !known {
 		tasks = c.tasks.all(s.via, s.namespace)
 	}
 	for _, t := range tasks {
@@ -35,7 +38,7 @@ func (c *Codec) holdTasks(s site, err error) (fail bool) {
 			continue
 		}
 		why, after, final := err, t.patience(), false
-		if fail || holds(t.facts) {
+		if held || holds(t.facts) {
 			fail, why = true, &HeldError{Err: err}
 			if known {
 				after, final = t.delay(), true
@@ -43,5 +46,5 @@ func (c *Codec) holdTasks(s site, err error) (fail bool) {
 		}
 		c.tasks.hold(t, why, after, final)
 	}
-	return fail
+	return fail || held
 }

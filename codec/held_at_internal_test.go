@@ -77,6 +77,12 @@ func TestHeldBesideWorkflowCode(t *testing.T) {
 // TestNobodysConversion: what the SDK converts without saying whose it is may be any
 // task's of the namespace.
 func TestNobodysConversion(t *testing.T) {
+	for _, of := range []site{{namespace: "n"}, {namespace: "n", serialization: converter.NexusSerializationContext{Endpoint: "e"}}} {
+		testNobodysConversion(t, of)
+	}
+}
+
+func testNobodysConversion(t *testing.T, of site) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &Codec{tasks: newTasks()}
 		var mu sync.Mutex
@@ -92,7 +98,7 @@ func TestNobodysConversion(t *testing.T) {
 			one.facts.Namespace, one.facts.WorkflowID = "n", name
 			c.tasks.begin(one)
 		}
-		converts := &dataConverter{codec: payloadCodec{codec: c, site: site{namespace: "n"}}}
+		converts := &dataConverter{codec: payloadCodec{codec: c, site: of}}
 		if _, fails := errors.AsType[*converter.WorkflowTaskFailureError](converts.hold(&kms.Error{Class: kms.Unavailable})); !fails {
 			t.Error("the SDK is not to fail its task")
 		}

@@ -55,8 +55,8 @@ const (
 	assumed   = "assumed" // a task queue
 )
 
-// away is the error of the failing converters.
-var away = errors.New("the KMS is away")
+// errAway is the error of the failing converters.
+var errAway = errors.New("the KMS is away")
 
 // failingConverter fails for the two values above: with the SDK's error that fails a task, or,
 // if panics is set, with a panic with that error.
@@ -82,14 +82,14 @@ func (failingCodec) Decode(all []*commonpb.Payload) ([]*commonpb.Payload, error)
 func failIf(all []*commonpb.Payload, text string) ([]*commonpb.Payload, error) {
 	for _, p := range all {
 		if strings.Contains(string(p.GetData()), text) {
-			return nil, converter.NewWorkflowTaskFailureError(away)
+			return nil, converter.NewWorkflowTaskFailureError(errAway)
 		}
 	}
 	return all, nil
 }
 
 func (c *failingConverter) failed(err error) error {
-	if c.panics && errors.Is(err, away) {
+	if c.panics && errors.Is(err, errAway) {
 		panic(err)
 	}
 	return err
@@ -118,21 +118,38 @@ func atTheSDK(t *testing.T, dc converter.DataConverter, onPanic worker.WorkflowP
 	t.Helper()
 	failures := temporal.NewDefaultFailureConverter(temporal.DefaultFailureConverterOptions{DataConverter: dc, EncodeCommonAttributes: true})
 	s := newStation(t, client.Options{Namespace: "n", DataConverter: dc, FailureConverter: failures}, func(worker.Registry) {})
+	s.workflow(onPanic, code)
+	return s
+}
+
+// workflow starts a worker with one workflow.
+func (s *station) workflow(onPanic worker.WorkflowPanicPolicy, code func(workflow.Context) error) {
+	s.t.Helper()
 	w := worker.New(s.client, assumed, worker.Options{WorkflowPanicPolicy: onPanic, MaxConcurrentWorkflowTaskPollers: 2})
 	w.RegisterWorkflowWithOptions(func(ctx workflow.Context, in string) (string, error) {
 		return in, code(workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: time.Minute}))
 	}, workflow.RegisterOptions{Name: "Order"})
 	if err := w.Start(); err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
-	t.Cleanup(w.Stop)
-	return s
+	s.t.Cleanup(w.Stop)
 }
 
 // give hands a task of a run of its own to the worker.
 func (s *station) give(task *workflowservice.PollWorkflowTaskQueueResponse) {
 	task.WorkflowExecution.RunId = string(task.GetTaskToken())
 	s.server.queue("workflow", assumed) <- task
+}
+
+// addUpdate adds an update to a first task.
+func addUpdate(t *testing.T, task *workflowservice.PollWorkflowTaskQueueResponse, r *updatepb.Request) {
+	t.Helper()
+	r.Meta = &updatepb.Meta{UpdateId: "u"}
+	body, err := anypb.New(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	task.Messages = []*protocolpb.Message{{Id: "u/request", ProtocolInstanceId: "u", Body: body, SequencingId: &protocolpb.Message_EventId{EventId: 2}}}
 }
 
 // How a workflow task ends.
@@ -214,11 +231,7 @@ func conversionPlaces() []conversionPlace {
 	withUpdate := func(arg string) func(*testing.T) *workflowservice.PollWorkflowTaskQueueResponse {
 		return func(t *testing.T) *workflowservice.PollWorkflowTaskQueueResponse {
 			task := begun(payload(t, "in")).poll("t")
-			body, err := anypb.New(&updatepb.Request{Meta: &updatepb.Meta{UpdateId: "u"}, Input: &updatepb.Input{Name: "update", Args: payloads(payload(t, arg))}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			task.Messages = []*protocolpb.Message{{Id: "u/request", ProtocolInstanceId: "u", Body: body, SequencingId: &protocolpb.Message_EventId{EventId: 2}}}
+			addUpdate(t, task, &updatepb.Request{Input: &updatepb.Input{Name: "update", Args: payloads(payload(t, arg))}})
 			return task
 		}
 	}
@@ -360,7 +373,7 @@ func TestWhereTheSDKFailsTheTask(t *testing.T) {
 type unmarked struct{ converter.DataConverter }
 
 func (u unmarked) FromPayloads(*commonpb.Payloads, ...any) error {
-	return converter.NewWorkflowTaskFailureError(away)
+	return converter.NewWorkflowTaskFailureError(errAway)
 }
 
 func TestTheSDKHonoursItsOwnErrorsOnly(t *testing.T) {
@@ -368,7 +381,7 @@ func TestTheSDKHonoursItsOwnErrorsOnly(t *testing.T) {
 		"from another converter": unmarked{converter.GetDefaultDataConverter()},
 		"from workflow code":     converter.GetDefaultDataConverter(),
 	} {
-		s := atTheSDK(t, dc, worker.BlockWorkflow, func(workflow.Context) error { return converter.NewWorkflowTaskFailureError(away) })
+		s := atTheSDK(t, dc, worker.BlockWorkflow, func(workflow.Context) error { return converter.NewWorkflowTaskFailureError(errAway) })
 		s.give(begun(payload(t, "in")).poll(name))
 		if got := s.ends(); got != workflowFails {
 			t.Errorf("%s: %s", name, got)
@@ -457,24 +470,33 @@ func TestHeadersPassNoConverter(t *testing.T) {
 	}
 }
 
-// A workflow whose KMS is away survives under both policies of panics, and no call of the guard's
-// own is needed for a first attempt.
+// With the errors that the SDK honours alone, a workflow whose KMS is away survives under both
+// policies of panics: where workflow code reads its input, and where an update's result is sealed
+// for the Nexus handler that sent it, without the workflow's ID.
 func TestAKMSOutageKillsNoWorkflow(t *testing.T) {
 	for _, onPanic := range []worker.WorkflowPanicPolicy{worker.BlockWorkflow, worker.FailWorkflow} {
-		c, backend := newCodec(t, onePolicy)
-		sealed := sealedElsewhere(t, "fake://a")
-		backend.Fake("a").Always(kmstest.Fail(kms.Unavailable))
-		s := newStation(t, converterAlone(c, testNamespace), func(worker.Registry) {})
-		w := worker.New(s.client, assumed, worker.Options{WorkflowPanicPolicy: onPanic, MaxConcurrentWorkflowTaskPollers: 2})
-		w.RegisterWorkflowWithOptions(func(workflow.Context, string) error { return nil }, workflow.RegisterOptions{Name: "Order"})
-		if err := w.Start(); err != nil {
-			t.Fatal(err)
+		for name, options := range map[string]func(*codec.Codec, string) client.Options{"input": converterAlone, "update": withPlugin} {
+			c, backend := newCodec(t, onePolicy)
+			task := begun(payload(t, "in")).poll(fmt.Sprint(name, " ", onPanic))
+			if name == "input" {
+				task = begun(sealedElsewhere(t, "fake://a")).poll(fmt.Sprint(name, " ", onPanic))
+			} else {
+				addUpdate(t, task, &updatepb.Request{
+					Input:                               &updatepb.Input{Name: "update", Args: payloads(payload(t, "in"))},
+					PropagatedNexusSerializationContext: &nexuspb.PropagatedSerializationContext{Endpoint: "e", Service: "s", Operation: "o"},
+				})
+			}
+			backend.Fake("a").Always(kmstest.Fail(kms.Unavailable))
+			s := newStation(t, options(c, testNamespace), func(worker.Registry) {})
+			s.workflow(onPanic, func(ctx workflow.Context) error {
+				err := workflow.SetUpdateHandler(ctx, "update", func(_ workflow.Context, in string) (string, error) { return in, nil })
+				return errors.Join(err, workflow.Await(ctx, func() bool { return false }))
+			})
+			s.give(task)
+			if got := s.ends(); got != taskFails {
+				t.Errorf("%s, policy %v: %s", name, onPanic, got)
+			}
 		}
-		s.give(begun(sealed).poll(fmt.Sprint("policy ", onPanic)))
-		if got := s.ends(); got != taskFails {
-			t.Errorf("policy %v: %s", onPanic, got)
-		}
-		w.Stop()
 	}
 }
 
