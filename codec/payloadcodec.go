@@ -11,6 +11,8 @@ import (
 type payloadCodec struct {
 	codec *Codec
 	site  site
+	// composed says that it is in a converter of the SDK's or of the program's, not in ours.
+	composed bool
 }
 
 var (
@@ -24,11 +26,23 @@ var (
 // compared: a codec cannot tell a failure that is passed on from an input. NewPlugin is
 // the better choice where it can be used: it also guards what the data converter never sees.
 //
+// An error that holds a workflow, as of a KMS that is unavailable, is a
+// converter.WorkflowTaskFailureError, which says where the SDK fails the workflow task for it
+// if the program uses converter.NewCodecDataConverter. Where it does not, the workflow can fail.
+//
 // Decode fails as a whole if one payload fails, as the SDK expects. Encode and Decode
 // fail with a *TaskNamespaceError, of Class Denied, in an activity whose task names
 // another namespace.
 func (c *Codec) PayloadCodec(namespace string) converter.PayloadCodec {
-	return &payloadCodec{codec: c, site: site{namespace: namespace, unbound: true}}
+	return &payloadCodec{codec: c, site: site{namespace: namespace, unbound: true}, composed: true}
+}
+
+// failed returns the error of a conversion in the form that the SDK needs.
+func (p *payloadCodec) failed(err error) error {
+	if p.composed && err != nil && p.codec.holds(p.site.owner(), err) {
+		return converter.NewWorkflowTaskFailureError(err)
+	}
+	return err
 }
 
 // Encode implements converter.PayloadCodec. On an error it returns no payloads:
@@ -46,7 +60,7 @@ func (p *payloadCodec) Encode(payloads []*commonpb.Payload) ([]*commonpb.Payload
 		out, err = p.codec.encodeAt(ctx, facts, p.site.place(), nil, payloads)
 		return err
 	})
-	return out, err
+	return out, p.failed(err)
 }
 
 // Decode implements converter.PayloadCodec.
@@ -66,7 +80,7 @@ func (p *payloadCodec) Decode(payloads []*commonpb.Payload) ([]*commonpb.Payload
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, p.failed(err)
 	}
 	return out, nil
 }

@@ -470,15 +470,20 @@ func TestHeadersPassNoConverter(t *testing.T) {
 	}
 }
 
+// composed are the options of a client whose converter is the SDK's, with the codec in it.
+func composed(c *codec.Codec, namespace string) client.Options {
+	return client.Options{Namespace: namespace, DataConverter: converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), c.PayloadCodec(namespace))}
+}
+
 // With the errors that the SDK honours alone, a workflow whose KMS is away survives under both
 // policies of panics: where workflow code reads its input, and where an update's result is sealed
 // for the Nexus handler that sent it, without the workflow's ID.
 func TestAKMSOutageKillsNoWorkflow(t *testing.T) {
 	for _, onPanic := range []worker.WorkflowPanicPolicy{worker.BlockWorkflow, worker.FailWorkflow} {
-		for name, options := range map[string]func(*codec.Codec, string) client.Options{"input": converterAlone, "update": withPlugin} {
+		for name, options := range map[string]func(*codec.Codec, string) client.Options{"input": converterAlone, "input of a composed converter": composed, "update": withPlugin} {
 			c, backend := newCodec(t, onePolicy)
 			task := begun(payload(t, "in")).poll(fmt.Sprint(name, " ", onPanic))
-			if name == "input" {
+			if name != "update" {
 				task = begun(sealedElsewhere(t, "fake://a")).poll(fmt.Sprint(name, " ", onPanic))
 			} else {
 				addUpdate(t, task, &updatepb.Request{
