@@ -190,16 +190,23 @@ func (l *lane) activityScenes(n int) {
 			response: &workflowservice.PollActivityTaskQueueResponse{
 				WorkflowNamespace: l.namespace(), WorkflowType: &commonpb.WorkflowType{Name: "Activities"}, WorkflowExecution: &commonpb.WorkflowExecution{WorkflowId: id, RunId: "run"},
 				ActivityType: &commonpb.ActivityType{Name: "Activity"}, ActivityId: how, Header: l.header(n+i, "header"), Input: l.seal(sc, c("input"), c("input-2")),
-				HeartbeatDetails: l.seal(sc, c("last-heartbeat")), Attempt: 1, ScheduledTime: timestamppb.Now(), CurrentAttemptScheduledTime: timestamppb.Now(), StartedTime: timestamppb.Now(),
+				HeartbeatDetails: l.seal(sc, c("last-heartbeat")), Attempt: 1,
 				ScheduleToCloseTimeout: durationpb.New(time.Minute), StartToCloseTimeout: durationpb.New(time.Minute), HeartbeatTimeout: durationpb.New(time.Minute),
 			},
 		})
 	}
 }
 
+// beginNow gives an activity task the times of its delivery: its timeouts count from them.
+func beginNow(task *workflowservice.PollActivityTaskQueueResponse) {
+	now := timestamppb.Now()
+	task.ScheduledTime, task.CurrentAttemptScheduledTime, task.StartedTime = now, now, now
+}
+
 func deliverActivity(ctx context.Context, l *lane, response proto.Message, token string) answer {
 	task := response.(*workflowservice.PollActivityTaskQueueResponse)
 	task.TaskToken = []byte(token)
+	beginNow(task)
 	l.adversary.Queue("activity", l.taskQueue()) <- task
 	return l.wait(ctx, token, l.limit)
 }
@@ -227,6 +234,7 @@ func (l *lane) eagerActivity(n int) {
 			r := response.(*workflowservice.RespondWorkflowTaskCompletedResponse)
 			for _, task := range r.GetActivityTasks() {
 				task.TaskToken = []byte(token)
+				beginNow(task)
 			}
 			l.arm("RespondWorkflowTaskCompleted", r, nil)
 			l.giveTask(proto.CloneOf(first), "before-"+token, "before-"+token)
@@ -240,12 +248,15 @@ func (l *lane) nexusScenes(n int) {
 	l.scenes = append(l.scenes, &scene{
 		n: n, name: "operation", method: "PollNexusTaskQueue",
 		response: &workflowservice.PollNexusTaskQueueResponse{Request: &nexuspb.Request{
-			ScheduledTime: timestamppb.Now(), Endpoint: "endpoint", Capabilities: &nexuspb.Request_Capabilities{TemporalFailureResponses: true},
+			Endpoint: "endpoint", Capabilities: &nexuspb.Request_Capabilities{TemporalFailureResponses: true},
 			Variant: &nexuspb.Request_StartOperation{StartOperation: &nexuspb.StartOperationRequest{Service: "service", Operation: "operation", RequestId: "request", Payload: l.sealOne(nil, l.canary(n, "operation-input"))}},
 		}},
 		deliver: func(ctx context.Context, l *lane, response proto.Message, token string) answer {
 			task := response.(*workflowservice.PollNexusTaskQueueResponse)
 			task.TaskToken = []byte(token)
+			if task.GetRequest() != nil {
+				task.Request.ScheduledTime = timestamppb.Now()
+			}
 			l.adversary.Queue("nexus", l.taskQueue()) <- task
 			return l.wait(ctx, token, l.limit)
 		},
