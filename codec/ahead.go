@@ -12,6 +12,7 @@ import (
 	updatepb "go.temporal.io/api/update/v1"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/waxseal/waxseal/codec/internal/hold"
 	"github.com/waxseal/waxseal/codec/internal/sealed"
 	"github.com/waxseal/waxseal/envelope"
 	"github.com/waxseal/waxseal/internal/payloadwalk"
@@ -107,12 +108,12 @@ func roles(kind enumspb.EventType) (marker, code, fails bool) {
 // openAhead has the data keys of what the SDK is going to open of msg in the cache,
 // within what the run may still wait, and returns why the task is to be held, or
 // nil: what fails otherwise, the SDK comes to itself. No plaintext is made.
-func (c *Codec) openAhead(ctx context.Context, run runKey, facts policy.Facts, msg proto.Message) *HeldError {
+func (c *Codec) openAhead(ctx context.Context, run hold.RunKey, facts policy.Facts, msg proto.Message) *HeldError {
 	must, may, err := toOpen(msg)
 	if err != nil || len(must)+len(may) == 0 {
 		return nil // an Any of an unknown type: the SDK cannot open it either
 	}
-	ctx, done := c.waits.bound(ctx, run)
+	ctx, done := c.waits.Bound(ctx, run)
 	defer done()
 	for chunk := range slices.Chunk(must, warmChunk) {
 		for _, err := range c.warm(ctx, facts, chunk) {

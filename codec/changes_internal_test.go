@@ -12,6 +12,7 @@ import (
 	"go.temporal.io/api/workflowservice/v1"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/waxseal/waxseal/codec/internal/hold"
 	"github.com/waxseal/waxseal/kms"
 )
 
@@ -44,8 +45,8 @@ func TestOnlyNamedChangesAreKnown(t *testing.T) {
 func TestRetiredChangesHaveTheFormOfTheAttribute(t *testing.T) {
 	for _, entry := range []string{"", "new-fees", "-1", "new-fees-", "new-fees-one"} {
 		_, err := newChanges([]string{"ok-1", entry})
-		if kms.ClassOf(err) != kms.Internal || hintOf(err) == "" || !strings.Contains(fmt.Sprint(err), "RetiredChanges") {
-			t.Errorf("%q: %v, hint %q", entry, err, hintOf(err))
+		if kms.ClassOf(err) != kms.Internal || hold.HintOf(err) == "" || !strings.Contains(fmt.Sprint(err), "RetiredChanges") {
+			t.Errorf("%q: %v, hint %q", entry, err, hold.HintOf(err))
 		}
 	}
 }
@@ -122,7 +123,7 @@ func TestTheAttributeIsReadStrictly(t *testing.T) {
 		if err == nil {
 			continue
 		}
-		if wire, ok := err.(*wireError); !ok || kms.ClassOf(wire.why) != kms.Denied || hintOf(wire.why) == "" || strings.Contains(err.Error()+hintOf(wire.why), "CANARY") || strings.Contains(err.Error(), "4711") { //nolint:errorlint // it is not wrapped
+		if wire, ok := err.(*wireError); !ok || kms.ClassOf(wire.why) != kms.Denied || hold.HintOf(wire.why) == "" || strings.Contains(err.Error()+hold.HintOf(wire.why), "CANARY") || strings.Contains(err.Error(), "4711") { //nolint:errorlint // it is not wrapped
 			t.Errorf("%s: %v", name, err)
 		}
 	}

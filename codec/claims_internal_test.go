@@ -8,6 +8,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/waxseal/waxseal/codec/internal/hold"
 	"github.com/waxseal/waxseal/envelope/format"
 	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/policy"
@@ -80,11 +81,11 @@ func TestClaimsThatCannotBeRecorded(t *testing.T) {
 		"namespace with a C1 control": {Namespace: "CANARY\u0085", WorkflowID: "w"},
 	} {
 		_, err := claimsFor(rule, facts)
-		if kms.ClassOf(err) != kms.Denied || hintOf(err) == "" {
-			t.Errorf("%s: %v, hint %q", name, err, hintOf(err))
+		if kms.ClassOf(err) != kms.Denied || hold.HintOf(err) == "" {
+			t.Errorf("%s: %v, hint %q", name, err, hold.HintOf(err))
 			continue
 		}
-		if text := err.Error() + hintOf(err); strings.Contains(text, "CANARY") || strings.ContainsFunc(text, unicode.IsControl) {
+		if text := err.Error() + hold.HintOf(err); strings.Contains(text, "CANARY") || strings.ContainsFunc(text, unicode.IsControl) {
 			t.Errorf("%s: %q quotes it", name, text)
 		}
 	}

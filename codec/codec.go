@@ -10,6 +10,7 @@ import (
 
 	commonpb "go.temporal.io/api/common/v1"
 
+	"github.com/waxseal/waxseal/codec/internal/hold"
 	"github.com/waxseal/waxseal/envelope"
 	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/policy"
@@ -18,6 +19,10 @@ import (
 // DefaultCallTimeout bounds one Encode or Decode whose caller set no deadline.
 // A Temporal workflow task has 10 s in all.
 const DefaultCallTimeout = 5 * time.Second
+
+// DefaultWorkflowWait is how long one workflow task waits for KMSs in all. A task has
+// 10 s unless told otherwise, and one that times out is tried again without a reason.
+const DefaultWorkflowWait = hold.DefaultWorkflowWait
 
 // Config is what a Codec is made of. Policy and Registry are required.
 type Config struct {
@@ -57,8 +62,8 @@ type Codec struct {
 	registry     *kms.Registry
 	callTimeout  time.Duration
 	activityWait time.Duration // negative if activities do not wait
-	waits        *waits
-	tasks        *tasks
+	waits        *hold.Waits
+	tasks        *hold.Tasks
 	changes      *changes
 	watchers     *watchers
 	opener       *envelope.Opener
@@ -105,9 +110,9 @@ func New(ctx context.Context, cfg Config) (*Codec, error) {
 	}
 	c := &Codec{
 		registry: cfg.Registry, callTimeout: cfg.CallTimeout, activityWait: cfg.ActivityWait,
-		waits: newWaits(cfg.WorkflowWait), tasks: newTasks(), changes: named, watchers: &watchers{config: cfg.Hooks},
+		waits: hold.NewWaits(cfg.WorkflowWait), tasks: hold.NewTasks(), changes: named, watchers: &watchers{config: cfg.Hooks},
 	}
-	c.tasks.keksOf = c.keksOf
+	c.tasks.KEKsOf = c.keksOf
 	c.opener, err = envelope.NewOpener(envelope.OpenerConfig{
 		Keys: c.find, CacheEntries: cfg.CacheEntries, Fresh: cfg.Fresh, Stale: cfg.Stale, Observer: c.watchers,
 		UnwrapTimeout: kmsTimeout(cfg.Policy, envelope.DefaultUnwrapTimeout),
@@ -137,7 +142,7 @@ func kmsTimeout(p *policy.Policy, usual time.Duration) time.Duration {
 // Close waits for calls to the KMS that are under way, wipes data keys and
 // releases the KMS connections. Calls made afterwards fail.
 func (c *Codec) Close() {
-	c.tasks.close()
+	c.tasks.Close()
 	c.mu.Lock()
 	c.closed = true
 	c.mu.Unlock()
@@ -195,19 +200,19 @@ func (c *Codec) withDeadline(ctx context.Context) (context.Context, context.Canc
 	if _, ok := ctx.Deadline(); ok {
 		return context.WithCancel(ctx)
 	}
-	return context.WithTimeoutCause(ctx, c.callTimeout, &lateError{after: c.callTimeout})
+	return context.WithTimeoutCause(ctx, c.callTimeout, &hold.LateError{After: c.callTimeout})
 }
 
 // timedOut turns the end of our own deadline, which no caller set, into what
 // it means: the KMS was too slow.
 func (c *Codec) timedOut(ctx context.Context, op string, err error) error {
-	if late, ok := errors.AsType[*lateError](context.Cause(ctx)); ok && kms.ClassOf(err) == kms.Canceled {
+	if late, ok := errors.AsType[*hold.LateError](context.Cause(ctx)); ok && kms.ClassOf(err) == kms.Canceled {
 		var keyID string
 		if e, ok := errors.AsType[*kms.Error](err); ok {
 			keyID = e.KeyID // who was waited for
 		}
 		return &kms.Error{
-			Class: kms.Unavailable, Op: op, KeyID: keyID, Detail: fmt.Sprintf("no answer within %s", late.after),
+			Class: kms.Unavailable, Op: op, KeyID: keyID, Detail: fmt.Sprintf("no answer within %s", late.After),
 			Advice: "check that the KMS is up and reachable from here", Err: err,
 		}
 	}

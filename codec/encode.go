@@ -8,6 +8,7 @@ import (
 	commonpb "go.temporal.io/api/common/v1"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/waxseal/waxseal/codec/internal/hold"
 	"github.com/waxseal/waxseal/codec/internal/sealed"
 	"github.com/waxseal/waxseal/envelope"
 	"github.com/waxseal/waxseal/kms"
@@ -35,7 +36,7 @@ func (c *Codec) encodeAt(ctx context.Context, facts policy.Facts, at place, room
 	defer s.leave()
 	rule, err := s.policy.SealRule(facts)
 	if err != nil {
-		return nil, &kms.Error{Class: kms.Denied, Op: "seal payload", Detail: err.Error(), Advice: hintOf(err), Err: err}
+		return nil, &kms.Error{Class: kms.Denied, Op: "seal payload", Detail: err.Error(), Advice: hold.HintOf(err), Err: err}
 	}
 	ctx, cancel := c.withDeadline(ctx)
 	defer cancel()
@@ -113,13 +114,4 @@ func notOurs(err error) bool {
 	_, foreign := errors.AsType[*NamespaceError](err)
 	_, moved := errors.AsType[*BindError](err)
 	return kms.ClassOf(err) == kms.Corrupt || errors.Is(err, envelope.ErrNotConfigured) || foreign || moved
-}
-
-// hintOf returns what an error advises to do next.
-func hintOf(err error) string {
-	var h interface{ Hint() string }
-	if errors.As(err, &h) {
-		return h.Hint()
-	}
-	return ""
 }

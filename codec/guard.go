@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/waxseal/waxseal/codec/internal/hold"
 	"github.com/waxseal/waxseal/codec/internal/sealed"
 	"github.com/waxseal/waxseal/internal/payloadwalk"
 	"github.com/waxseal/waxseal/kms"
@@ -44,7 +45,7 @@ type guard struct {
 	codec     *Codec
 	namespace string
 	// via is what it guards.
-	via *connection
+	via *hold.Connection
 	// parent is the client's own data converter; nil for the SDK's.
 	parent converter.DataConverter
 	// storage says that the client offloads payloads to external storage.
@@ -93,12 +94,12 @@ type probeKey struct{}
 
 type probe struct {
 	met bool
-	via *connection
+	via *hold.Connection
 }
 
 // guarded reports whether calls of service pass a guard, and what it guards. Without one
 // the probe reaches the server as GetSystemInfo, which carries nothing.
-func guarded(ctx context.Context, service workflowservice.WorkflowServiceClient) (*connection, bool) {
+func guarded(ctx context.Context, service workflowservice.WorkflowServiceClient) (*hold.Connection, bool) {
 	var p probe
 	ctx, cancel := context.WithTimeout(context.WithValue(ctx, probeKey{}, &p), DefaultCallTimeout)
 	defer cancel()

@@ -10,6 +10,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/waxseal/waxseal/codec/internal/hold"
 	"github.com/waxseal/waxseal/codec/internal/sealed"
 	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/policy"
@@ -38,7 +39,7 @@ func (g *guard) openAnswer(ctx context.Context, req, in proto.Message) error {
 type headerOpener struct {
 	codec     *Codec
 	namespace string
-	via       *connection // that of the client's data converter, too
+	via       *hold.Connection // that of the client's data converter, too
 }
 
 var _ workflow.ContextPropagator = (*headerOpener)(nil)

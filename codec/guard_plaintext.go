@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/waxseal/waxseal/codec/internal/hold"
 	"github.com/waxseal/waxseal/codec/internal/sealed"
 	"github.com/waxseal/waxseal/internal/payloadwalk"
 	"github.com/waxseal/waxseal/kms"
@@ -75,19 +76,19 @@ func refusePlaintext(msg proto.Message) error {
 // openTask makes a workflow task, or a page of its history, ready for the SDK: it has the
 // data keys in the cache, and opens the headers in place. It returns why the task is to
 // fail: a *HeldError if it may go on later.
-func (g *guard) openTask(ctx context.Context, t *task, in proto.Message) error {
-	strict := g.codec.policy().RequiresSealed(t.facts.Namespace)
+func (g *guard) openTask(ctx context.Context, t *hold.Task, in proto.Message) error {
+	strict := g.codec.policy().RequiresSealed(t.Facts.Namespace)
 	if strict {
 		if err := refusePlaintext(in); err != nil {
 			return err
 		}
 	}
-	if held := g.codec.openAhead(ctx, t.runKey(), t.facts, in); held != nil {
+	if held := g.codec.openAhead(ctx, t.RunKey(), t.Facts, in); held != nil {
 		return held
 	}
-	ctx, done := g.codec.waits.bound(ctx, t.runKey())
+	ctx, done := g.codec.waits.Bound(ctx, t.RunKey())
 	defer done()
-	err := g.codec.openHeaders(ctx, t.facts.Namespace, in, strict)
+	err := g.codec.openHeaders(ctx, t.Facts.Namespace, in, strict)
 	if class := kms.ClassOf(err); err != nil && (class.Transient() || class == kms.Canceled) {
 		return &HeldError{Err: err}
 	}
@@ -102,7 +103,7 @@ func (g *guard) openStray(ctx context.Context, req *workflowservice.GetWorkflowE
 		return nil
 	}
 	if err := refusePlaintext(in); err != nil {
-		return status.Error(codes.FailedPrecondition, plainReason(err))
+		return status.Error(codes.FailedPrecondition, hold.PlainReason(err))
 	}
 	return onTheWire(g.codec.openHeaders(ctx, namespace, in, true))
 }

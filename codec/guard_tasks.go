@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/waxseal/waxseal/codec/internal/failure"
+	"github.com/waxseal/waxseal/codec/internal/hold"
 	"github.com/waxseal/waxseal/internal/payloadwalk"
 	"github.com/waxseal/waxseal/policy"
 )
@@ -27,12 +28,9 @@ import (
 // that is to hold the workflow, it fails the task itself and the SDK sees a poll
 // that timed out. docs/what-holds-a-workflow.md lists the places.
 
-// call sends a request of the guard's own, past its check.
-type call func(ctx context.Context, method string, req, reply any) error
-
 // openTasks opens ahead what an answer holds for a worker to open. A task that is
 // to be held is taken out of the answer; a page of a history is an error then.
-func (g *guard) openTasks(ctx context.Context, req, reply proto.Message, send call) error {
+func (g *guard) openTasks(ctx context.Context, req, reply proto.Message, send hold.Send) error {
 	switch in := reply.(type) {
 	case *workflowservice.PollWorkflowTaskQueueResponse:
 		if g.holdTask(ctx, req, in, send) {
@@ -62,36 +60,36 @@ func (g *guard) openTasks(ctx context.Context, req, reply proto.Message, send ca
 
 // holdTask opens a task ahead, and reports whether it is held; then the server
 // knows, or is going to.
-func (g *guard) holdTask(ctx context.Context, req proto.Message, in *workflowservice.PollWorkflowTaskQueueResponse, send call) bool {
+func (g *guard) holdTask(ctx context.Context, req proto.Message, in *workflowservice.PollWorkflowTaskQueueResponse, send hold.Send) bool {
 	if len(in.GetTaskToken()) == 0 {
 		return false
 	}
 	// The poll may have waited for most of its time, and the task is ours now.
 	ctx = context.WithoutCancel(ctx)
 	namespace := g.namespaceOf(req)
-	timeout, base := timeoutsOf(in)
-	t := &task{
-		via: g.via.root(), run: in.GetWorkflowExecution().GetRunId(), token: in.GetTaskToken(), attempt: in.GetAttempt(), query: in.GetQuery() != nil,
-		until: time.Now().Add(timeout), base: base, worker: g.workerOf(req),
-		facts: policy.Facts{
+	timeout, base := hold.TimeoutsOf(in)
+	t := &hold.Task{
+		Via: g.via.Root(), Run: in.GetWorkflowExecution().GetRunId(), Token: in.GetTaskToken(), Attempt: in.GetAttempt(), Query: in.GetQuery() != nil,
+		Until: time.Now().Add(timeout), Base: base, Worker: g.workerOf(req),
+		Facts: policy.Facts{
 			Namespace: namespace, WorkflowID: in.GetWorkflowExecution().GetWorkflowId(),
 			WorkflowType: in.GetWorkflowType().GetName(), TaskQueue: in.GetWorkflowExecutionTaskQueue().GetName(),
 		},
 	}
-	if t.query {
-		t.tell = tellQuery(ctx, namespace, in, send)
+	if t.Query {
+		t.Report = hold.ReportQuery(ctx, namespace, in, send)
 	} else {
-		t.tell = tellTask(ctx, namespace, t.token, req, send)
+		t.Report = hold.ReportTask(ctx, namespace, t.Token, req, send)
 	}
-	g.codec.waits.begin(t.runKey())
-	g.codec.tasks.begin(t)
-	g.codec.tasks.remember(byPage, in.GetNextPageToken(), t)
+	g.codec.waits.Begin(t.RunKey())
+	g.codec.tasks.Begin(t)
+	g.codec.tasks.Remember(hold.ByPage, in.GetNextPageToken(), t)
 	// An error in place of the answer would lose the task, and what else is in the answer.
 	why := g.openTask(ctx, t, in)
 	if why == nil {
 		return false
 	}
-	g.failTask(t, why)
+	g.codec.tasks.Fail(t, why)
 	return true
 }
 
@@ -102,51 +100,39 @@ func (g *guard) workerOf(req proto.Message) string {
 	case *workflowservice.PollWorkflowTaskQueueRequest:
 		return r.GetWorkerInstanceKey()
 	case *workflowservice.RespondWorkflowTaskCompletedRequest:
-		if before, ok := g.codec.tasks.recall(g.via.root(), byTask, r.GetTaskToken()); ok {
-			return before.worker
+		if before, ok := g.codec.tasks.Recall(g.via.Root(), hold.ByTask, r.GetTaskToken()); ok {
+			return before.Worker
 		}
 	}
 	return ""
 }
 
-// failTask has the server told that a task failed: the first time at once, and
-// after that after a while, since it gives the task out again at once. Who asked a
-// query is told at once, and so is the server if it did not take what the SDK
-// answered, and the SDK answers again.
-func (g *guard) failTask(t *task, why error) {
-	if t.query || t.attempt <= 1 || !g.codec.tasks.isOpen(t) {
-		g.codec.tasks.failNow(t, why)
-		return
-	}
-	g.codec.tasks.hold(t, why, t.delay(), true)
-}
-
 // openPage opens a page of a history ahead that a worker fetched for a task. What
 // a client reads is none of our business: it may not need to open it.
 func (g *guard) openPage(ctx context.Context, req *workflowservice.GetWorkflowExecutionHistoryRequest, in *workflowservice.GetWorkflowExecutionHistoryResponse) error {
-	var of []*task // more than one if a query is asked meanwhile
-	if t, ok := g.codec.tasks.recall(g.via.root(), byPage, req.GetNextPageToken()); ok {
-		of = []*task{t}
+	var of []*hold.Task // more than one if a query is asked meanwhile
+	if t, ok := g.codec.tasks.Recall(g.via.Root(), hold.ByPage, req.GetNextPageToken()); ok {
+		of = []*hold.Task{t}
 	}
 	if len(req.GetNextPageToken()) == 0 && asWorkersFetch(req) {
-		of = slices.DeleteFunc(g.codec.tasks.of(g.via, g.namespaceOf(req), req.GetExecution().GetWorkflowId()), func(t *task) bool {
-			return t.run != req.GetExecution().GetRunId()
+		of = slices.DeleteFunc(g.codec.tasks.Of(g.via, g.namespaceOf(req), req.GetExecution().GetWorkflowId()), func(t *hold.Task) bool {
+			return t.Run != req.GetExecution().GetRunId()
 		})
 	}
 	if len(of) == 0 {
 		return g.openStray(ctx, req, in)
 	}
 	t := of[0]
-	g.codec.tasks.remember(byPage, in.GetNextPageToken(), t)
+	g.codec.tasks.Remember(hold.ByPage, in.GetNextPageToken(), t)
 	why := g.openTask(ctx, t, in)
 	if why == nil {
 		return nil
 	}
 	// The SDK does not ask again. It fails the task, or with the first page drops it.
 	for _, t := range of {
-		g.codec.tasks.hold(t, why, t.delay(), true)
+		g.codec.tasks.Hold(t, why, t.Delay(), true)
 	}
-	return status.Error(codes.FailedPrecondition, plainReason(why))
+	return status.Error(codes.FailedPrecondition, hold.PlainReason(why))
 }
 
 // asWorkersFetch reports whether a request has the shape of those with which a worker
@@ -166,46 +152,46 @@ func asWorkersFetch(req *workflowservice.GetWorkflowExecutionHistoryRequest) boo
 //     panic, or the SDK dropped the error.
 //
 // The error makes the SDK forget what it thinks is done, and not send it again.
-func (g *guard) answer(ctx context.Context, req proto.Message, refused error, send call) (proto.Message, error) {
+func (g *guard) answer(ctx context.Context, req proto.Message, refused error, send hold.Send) (proto.Message, error) {
 	r, ok := req.(interface{ GetTaskToken() []byte })
 	if !ok {
 		return req, refused
 	}
-	t, known := g.codec.tasks.recall(g.via.root(), byTask, r.GetTaskToken())
+	t, known := g.codec.tasks.Recall(g.via.Root(), hold.ByTask, r.GetTaskToken())
 	completes, _ := req.(*workflowservice.RespondWorkflowTaskCompletedRequest)
 	switch {
 	case known && refused != nil:
-		why := error(ownText(status.Convert(refused).Message()))
+		why := error(hold.OwnText(status.Convert(refused).Message()))
 		if wire, ok := errors.AsType[*wireError](refused); ok {
 			why = wire.why // and which KEK the task waits for
 		}
-		g.failTask(t, why)
+		g.codec.tasks.Fail(t, why)
 		return nil, status.Error(codes.FailedPrecondition, why.Error())
 	case refused != nil:
 		return nil, refused // of somebody who is no worker of ours, or of an activity
 	case completes != nil && !known:
 		namespace := g.namespaceOf(req)
-		t = &task{via: g.via.root(), facts: policy.Facts{Namespace: namespace}, attempt: 1, tell: tellTask(context.WithoutCancel(ctx), namespace, r.GetTaskToken(), req, send)}
+		t = &hold.Task{Via: g.via.Root(), Facts: policy.Facts{Namespace: namespace}, Attempt: 1, Report: hold.ReportTask(context.WithoutCancel(ctx), namespace, r.GetTaskToken(), req, send)}
 	}
 	if completes != nil {
 		if why := g.holdsCompletion(t, completes); why != nil {
-			g.failTask(t, why)
+			g.codec.tasks.Fail(t, why)
 			return nil, status.Errorf(codes.FailedPrecondition, "waxseal: refused to send %s: %s", path.Base(workflowservice.WorkflowService_RespondWorkflowTaskCompleted_FullMethodName), why.Error())
 		}
 	}
 	if failed, ok := req.(*workflowservice.RespondWorkflowTaskFailedRequest); ok && known {
 		req = g.explain(t, failed)
 	}
-	g.codec.tasks.answer(g.via.root(), r.GetTaskToken())
+	g.codec.tasks.Answer(g.via.Root(), r.GetTaskToken())
 	return req, nil
 }
 
 // holdsCompletion returns why a task is not to be completed, or nil.
-func (g *guard) holdsCompletion(t *task, r *workflowservice.RespondWorkflowTaskCompletedRequest) error {
-	if final, why := g.codec.tasks.reason(t); final {
+func (g *guard) holdsCompletion(t *hold.Task, r *workflowservice.RespondWorkflowTaskCompletedRequest) error {
+	if final, why := g.codec.tasks.Reason(t); final {
 		return why
 	}
-	if held := g.withheldIn(t.facts, r); held != nil {
+	if held := g.withheldIn(t.Facts, r); held != nil {
 		return held
 	}
 	return nil
@@ -236,12 +222,12 @@ func (g *guard) withheldIn(facts policy.Facts, r *workflowservice.RespondWorkflo
 
 // explain has the failure of a task say what it met. The SDK's own holds no more
 // than the class where it could not be sealed, for the same reason.
-func (g *guard) explain(t *task, r *workflowservice.RespondWorkflowTaskFailedRequest) *workflowservice.RespondWorkflowTaskFailedRequest {
-	_, why := g.codec.tasks.reason(t)
+func (g *guard) explain(t *hold.Task, r *workflowservice.RespondWorkflowTaskFailedRequest) *workflowservice.RespondWorkflowTaskFailedRequest {
+	_, why := g.codec.tasks.Reason(t)
 	if why == nil || failure.Withheld(r.GetFailure()) == nil {
 		return r
 	}
 	r = proto.CloneOf(r)
-	r.Failure = plainFailure(why)
+	r.Failure = hold.PlainFailure(why)
 	return r
 }

@@ -2,11 +2,11 @@ package codec
 
 import (
 	"errors"
-	"fmt"
 
 	commonpb "go.temporal.io/api/common/v1"
 	"go.temporal.io/sdk/converter"
 
+	"github.com/waxseal/waxseal/codec/internal/hold"
 	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/policy"
 )
@@ -33,29 +33,9 @@ func (f failing) Decode(p []*commonpb.Payload) ([]*commonpb.Payload, error) { re
 // HeldError is what a workflow task is failed with, so that the server tries it
 // again: while the KMS is unavailable or throttling, and where the rule says
 // holdWorkflows also while it denies a key, has it disabled or does not find it; and
-// while workflow code reads more values than there are, if that is refused.
-type HeldError struct {
-	// Err is the failure; kms.ClassOf tells its Class.
-	Err error
-}
-
-// Error implements error. It names the key and the class and nothing secret.
-func (e *HeldError) Error() string {
-	when := "when the KMS answers again"
-	switch {
-	case errors.Is(e.Err, errMissing):
-		when = "when the program reads what was sent"
-	case !kms.ClassOf(e.Err).Transient():
-		when = "when the KMS permits it again"
-	}
-	return fmt.Sprintf("waxseal: workflow task held, the workflow goes on %s: %v", when, e.Err)
-}
-
-// Unwrap returns the failure.
-func (e *HeldError) Unwrap() error { return e.Err }
-
-// Hint says what to do next.
-func (e *HeldError) Hint() string { return hintOf(e.Err) }
+// while workflow code reads more values than there are, if that is refused. Its field Err
+// is the failure, and kms.ClassOf returns its Class.
+type HeldError = hold.Error
 
 // errPlaintext is in the chain of the refusal to pass plaintext through.
 var errPlaintext = errors.New("codec: not sealed")

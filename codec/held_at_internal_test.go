@@ -11,6 +11,7 @@ import (
 
 	"go.temporal.io/sdk/converter"
 
+	"github.com/waxseal/waxseal/codec/internal/hold"
 	"github.com/waxseal/waxseal/kms"
 )
 
@@ -38,14 +39,14 @@ func TestHeldBesideWorkflowCode(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c := &Codec{tasks: newTasks()}
+				c := &Codec{tasks: hold.NewTasks()}
 				var met atomic.Pointer[error]
-				one := &task{run: "run", token: []byte("t"), attempt: 3, until: time.Now().Add(usualTaskTimeout), base: usualTaskTimeout, tell: func(why error) error { met.Store(&why); return nil }}
-				one.facts.Namespace, one.facts.WorkflowID = "n", "w"
-				c.tasks.begin(one)
-				other := &task{run: "other", token: []byte("o"), attempt: 3, until: time.Now().Add(usualTaskTimeout), base: usualTaskTimeout, tell: func(error) error { t.Error("told of another workflow's task"); return nil }}
-				other.facts.Namespace, other.facts.WorkflowID = "n", "other"
-				c.tasks.begin(other)
+				one := &hold.Task{Run: "run", Token: []byte("t"), Attempt: 3, Until: time.Now().Add(usualTaskTimeout), Base: usualTaskTimeout, Report: func(why error) error { met.Store(&why); return nil }}
+				one.Facts.Namespace, one.Facts.WorkflowID = "n", "w"
+				c.tasks.Begin(one)
+				other := &hold.Task{Run: "other", Token: []byte("o"), Attempt: 3, Until: time.Now().Add(usualTaskTimeout), Base: usualTaskTimeout, Report: func(error) error { t.Error("told of another workflow's task"); return nil }}
+				other.Facts.Namespace, other.Facts.WorkflowID = "n", "other"
+				c.tasks.Begin(other)
 				converts := &dataConverter{codec: payloadCodec{codec: c, site: tc.site}}
 				failed := converts.hold(tc.err) // a panic would fail the test: the SDK would not catch it
 				holds := tc.told && kms.ClassOf(tc.err).Transient()
@@ -69,7 +70,7 @@ func TestHeldBesideWorkflowCode(t *testing.T) {
 			})
 		})
 	}
-	if open := (*tasks)(nil).of(nil, "n", "w"); open != nil {
+	if open := (*hold.Tasks)(nil).Of(nil, "n", "w"); open != nil {
 		t.Error("who knows nothing knows", open)
 	}
 }
@@ -84,25 +85,25 @@ func TestNobodysConversion(t *testing.T) {
 
 func testNobodysConversion(t *testing.T, of site) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &Codec{tasks: newTasks()}
+		c := &Codec{tasks: hold.NewTasks()}
 		var mu sync.Mutex
 		told := make(map[string]time.Duration)
 		start := time.Now()
 		for _, name := range []string{"a", "b", "answered"} {
-			one := &task{token: []byte(name), attempt: 9, until: start.Add(time.Minute), base: usualTaskTimeout, tell: func(error) error {
+			one := &hold.Task{Token: []byte(name), Attempt: 9, Until: start.Add(time.Minute), Base: usualTaskTimeout, Report: func(error) error {
 				mu.Lock()
 				defer mu.Unlock()
 				told[name] = time.Since(start)
 				return nil
 			}}
-			one.facts.Namespace, one.facts.WorkflowID = "n", name
-			c.tasks.begin(one)
+			one.Facts.Namespace, one.Facts.WorkflowID = "n", name
+			c.tasks.Begin(one)
 		}
 		converts := &dataConverter{codec: payloadCodec{codec: c, site: of}}
 		if _, fails := errors.AsType[*converter.WorkflowTaskFailureError](converts.hold(&kms.Error{Class: kms.Unavailable})); !fails {
 			t.Error("the SDK is not to fail its task")
 		}
-		c.tasks.answer(nil, []byte("answered"))
+		c.tasks.Answer(nil, []byte("answered"))
 		time.Sleep(time.Minute) //nolint:forbidigo // the clock is the test's
 		synctest.Wait()
 		mu.Lock()

@@ -11,6 +11,7 @@ import (
 	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/workflow"
 
+	"github.com/waxseal/waxseal/codec/internal/hold"
 	"github.com/waxseal/waxseal/kms"
 )
 
@@ -43,9 +44,6 @@ func RefuseMissingArguments(refuse bool) ConverterOption {
 	return func(d *dataConverter) { d.missing = &refuse }
 }
 
-// errMissing is in the chain of the refusal to read more values than there are.
-var errMissing = errors.New("codec: fewer payloads than values")
-
 // errNoVersion is in the chain if it is the version in a marker, of which the SDK
 // ignores the error: the workflow would go on with version 0.
 var errNoVersion = errors.New("codec: a marker without its version")
@@ -57,9 +55,9 @@ func (d *dataConverter) complete(payloads *commonpb.Payloads, valuePtrs []any) e
 	if got >= want || !d.refusesMissing() || want == 1 && payloads == nil && d.readsResult() {
 		return nil
 	}
-	cause := errMissing
+	cause := hold.ErrMissing
 	if _, version := valuePtrs[0].(*workflow.Version); version {
-		cause = errors.Join(errMissing, errNoVersion)
+		cause = errors.Join(hold.ErrMissing, errNoVersion)
 	}
 	return d.hold(missingError(got, want, cause))
 }
@@ -85,7 +83,7 @@ func (d *dataConverter) refusesMissing() bool {
 func (d *dataConverter) readsResult() bool {
 	s := d.codec.site
 	if s.workflow != nil {
-		return s.workflow.Value(inQuery{}) == nil && s.workflow.Value(inSignal{}) == nil &&
+		return !hold.InQuery(s.workflow) && s.workflow.Value(inSignal{}) == nil &&
 			(!d.marked || s.workflow.Value(inCode{}) != nil)
 	}
 	_, ofActivity := s.serialization.(converter.ActivitySerializationContext) // as a client describes it
@@ -98,7 +96,7 @@ func (d *dataConverter) noInput(valuePtr any) error {
 	if !d.refusesMissing() || valueless(valuePtr) {
 		return nil
 	}
-	return missingError(0, 1, errMissing)
+	return missingError(0, 1, hold.ErrMissing)
 }
 
 // valueless reports whether a pointer is to a type without values, as nexus.NoValue is.

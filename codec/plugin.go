@@ -12,6 +12,8 @@ import (
 	"go.temporal.io/sdk/workflow"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/waxseal/waxseal/codec/internal/hold"
 )
 
 // Plugin makes a Temporal client, its workers and workflow replayers seal and
@@ -84,7 +86,7 @@ func (p *Plugin) ConfigureClient(_ context.Context, o client.PluginConfigureClie
 	if namespace == "" {
 		namespace = client.DefaultNamespace
 	}
-	via := new(connection)
+	via := new(hold.Connection)
 	g := &guard{codec: p.codec, namespace: namespace, via: via, parent: opts.DataConverter, storage: len(opts.ExternalStorage.Drivers) > 0}
 	opts.ExternalStorage = sealedStorage(p.codec, namespace, opts.ExternalStorage)
 	opts.DataConverter = wrapConverter(p.codec, site{namespace: namespace, via: via}, opts.DataConverter, p.options...)
@@ -127,7 +129,7 @@ func (p *Plugin) ConfigureWorker(_ context.Context, o worker.PluginConfigureWork
 	if listed(o.WorkerOptions.Plugins) > 0 || !p.clients.Load() {
 		return ErrWorkerPlugin
 	}
-	o.WorkerOptions.Interceptors = append(slices.Clip(o.WorkerOptions.Interceptors), &queryMarker{})
+	o.WorkerOptions.Interceptors = append(slices.Clip(o.WorkerOptions.Interceptors), &hold.QueryInterceptor{})
 	return nil
 }
 
@@ -145,7 +147,7 @@ func listed[P interface{ Name() string }](plugins []P) (n int) {
 // the server at once, which would wait for them otherwise.
 func (p *Plugin) StopWorker(ctx context.Context, o worker.PluginStopWorkerOptions, next func(context.Context, worker.PluginStopWorkerOptions)) {
 	next(ctx, o)
-	p.codec.tasks.releaseAll(o.WorkerInstanceKey)
+	p.codec.tasks.ReleaseAll(o.WorkerInstanceKey)
 }
 
 // ErrUnguarded is returned by client.NewClientFromExistingWithContext when the existing client was
@@ -164,7 +166,7 @@ func (p *Plugin) NewClient(ctx context.Context, o client.PluginNewClientOptions,
 	}
 	for _, propagator := range o.ClientOptions.ContextPropagators {
 		if h, ok := propagator.(*headerOpener); ok && h.codec == p.codec {
-			h.via.shares = existing
+			h.via.Shares = existing
 		}
 	}
 	return next(ctx, o)

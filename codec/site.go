@@ -8,6 +8,7 @@ import (
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/workflow"
 
+	"github.com/waxseal/waxseal/codec/internal/hold"
 	"github.com/waxseal/waxseal/policy"
 )
 
@@ -17,7 +18,7 @@ type site struct {
 	// namespace is the client's, known from its options.
 	namespace string
 	// via is the client's connection; nil if the converter is not of a client with the plugin.
-	via *connection
+	via *hold.Connection
 	// serialization is what WithSerializationContext told last; nil if nothing.
 	serialization converter.SerializationContext
 	// workflow is set while workflow code runs.
@@ -38,7 +39,7 @@ func (c *Codec) at(s site, convert func(ctx context.Context) error) error {
 	run, inTask := c.taskRun(s)
 	switch {
 	case inTask:
-		ctx, done := c.waits.bound(s.context(), run)
+		ctx, done := c.waits.Bound(s.context(), run)
 		defer done()
 		return convert(ctx)
 	case c.patient(s):
@@ -51,26 +52,26 @@ func (c *Codec) at(s site, convert func(ctx context.Context) error) error {
 // taskRun reports whether a conversion is part of a workflow task, and of which run,
 // empty if that is not known. Outside workflow code (see holdTasks) it is the run whose
 // task is open; where there is none, or tasks of several runs, there is no telling.
-func (c *Codec) taskRun(s site) (run runKey, inTask bool) {
+func (c *Codec) taskRun(s site) (run hold.RunKey, inTask bool) {
 	if s.workflow != nil {
 		running := s.running()
-		run = runKey{s.via.root(), runOf(s.workflow)}
-		for _, t := range c.tasks.of(s.via, running.Namespace, running.WorkflowID) {
-			if t.run == run.id {
-				run = t.runKey()
+		run = hold.RunKey{Via: s.via.Root(), ID: runOf(s.workflow)}
+		for _, t := range c.tasks.Of(s.via, running.Namespace, running.WorkflowID) {
+			if t.Run == run.ID {
+				run = t.RunKey()
 			}
 		}
 		return run, true
 	}
 	if _, ok := s.serialization.(converter.WorkflowSerializationContext); !ok || s.ctx != nil {
-		return runKey{}, false
+		return hold.RunKey{}, false
 	}
 	facts := s.facts()
-	for i, t := range c.tasks.of(s.via, facts.Namespace, facts.WorkflowID) {
-		if i > 0 && t.runKey() != run {
-			return runKey{}, false
+	for i, t := range c.tasks.Of(s.via, facts.Namespace, facts.WorkflowID) {
+		if i > 0 && t.RunKey() != run {
+			return hold.RunKey{}, false
 		}
-		run, inTask = t.runKey(), true
+		run, inTask = t.RunKey(), true
 	}
 	return run, inTask
 }

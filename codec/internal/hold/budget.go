@@ -1,4 +1,4 @@
-package codec
+package hold
 
 import (
 	"context"
@@ -30,17 +30,17 @@ const (
 // waits keeps how much each workflow run has waited for KMSs in its task: several
 // conversions that all but run into their bound must not add up past it. It is
 // safe for concurrent use.
-type waits struct {
+type Waits struct {
 	limit time.Duration
 
 	mu   sync.Mutex
-	runs *simplelru.LRU[runKey, waited]
+	runs *simplelru.LRU[RunKey, waited]
 }
 
-// runKey is a workflow run of a connection; id is empty if the run is not known.
-type runKey struct {
-	via *connection
-	id  string
+// RunKey is a workflow run of a connection; id is empty if the run is not known.
+type RunKey struct {
+	Via *Connection
+	ID  string
 }
 
 type waited struct {
@@ -48,14 +48,14 @@ type waited struct {
 	all   time.Duration
 }
 
-func newWaits(limit time.Duration) *waits {
+func NewWaits(limit time.Duration) *Waits {
 	// It fails only for a size below one.
-	runs, _ := simplelru.NewLRU[runKey, waited](maxWaits, nil)
-	return &waits{limit: limit, runs: runs}
+	runs, _ := simplelru.NewLRU[RunKey, waited](maxWaits, nil)
+	return &Waits{limit: limit, runs: runs}
 }
 
 // begin is called when a task of a run comes.
-func (w *waits) begin(run runKey) {
+func (w *Waits) Begin(run RunKey) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.runs.Remove(run)
@@ -63,7 +63,7 @@ func (w *waits) begin(run runKey) {
 
 // left returns how long a run may wait now, usualWait at least. A run that is not
 // known has all of it.
-func (w *waits) left(run runKey) time.Duration {
+func (w *Waits) Left(run RunKey) time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	spent, ok := w.runs.Get(run)
@@ -74,9 +74,9 @@ func (w *waits) left(run runKey) time.Duration {
 }
 
 // spend counts how long a run has waited since a moment.
-func (w *waits) spend(run runKey, since time.Time) {
+func (w *Waits) spend(run RunKey, since time.Time) {
 	over := time.Since(since) - usualWait
-	if run.id == "" || over <= 0 {
+	if run.ID == "" || over <= 0 {
 		return
 	}
 	w.mu.Lock()
@@ -90,16 +90,16 @@ func (w *waits) spend(run runKey, since time.Time) {
 }
 
 // bound gives ctx the deadline that a run has left. The caller calls done.
-func (w *waits) bound(ctx context.Context, run runKey) (_ context.Context, done func()) {
-	start, left := time.Now(), w.left(run)
-	ctx, cancel := context.WithTimeoutCause(ctx, left, &lateError{after: left})
+func (w *Waits) Bound(ctx context.Context, run RunKey) (_ context.Context, done func()) {
+	start, left := time.Now(), w.Left(run)
+	ctx, cancel := context.WithTimeoutCause(ctx, left, &LateError{After: left})
 	return ctx, func() {
 		cancel()
 		w.spend(run, start)
 	}
 }
 
-// lateError is the cause of the end of a context whose deadline we set.
-type lateError struct{ after time.Duration }
+// LateError is the cause of the end of a context whose deadline we set.
+type LateError struct{ After time.Duration }
 
-func (e *lateError) Error() string { return fmt.Sprintf("codec: no answer within %s", e.after) }
+func (e *LateError) Error() string { return fmt.Sprintf("codec: no answer within %s", e.After) }

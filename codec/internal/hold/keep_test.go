@@ -1,4 +1,4 @@
-package codec
+package hold
 
 import (
 	"context"
@@ -9,14 +9,11 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/waxseal/waxseal/internal/keyset"
-	"github.com/waxseal/waxseal/kms"
-	"github.com/waxseal/waxseal/kms/kmstest"
 	"github.com/waxseal/waxseal/policy"
 )
 
@@ -60,37 +57,37 @@ func TestKeptWhileTheKMSIsLeftAlone(t *testing.T) {
 		{"back at once", 1, false, true, 0, 5 * time.Second},
 		{"back after a while", 1, false, true, 11200 * time.Millisecond, 11500 * time.Millisecond},
 		{"one of two is back", 2, false, true, 11200 * time.Millisecond, 11500 * time.Millisecond},
-		{"not back in time", 1, false, true, time.Hour, timeout - tellMargin},
+		{"not back in time", 1, false, true, time.Hour, timeout - reportMargin},
 		{"a query", 1, true, true, time.Hour, 5 * time.Second},
 		{"one that may be completed", 1, false, false, time.Hour, 5 * time.Second},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				begin := time.Now()
-				var all keks
+				var all []KEK
 				for range tc.keks {
 					all = append(all, kekThatIs(keyset.Down))
 				}
 				if tc.keks > 0 {
 					time.AfterFunc(tc.back, func() { all[tc.keks-1].(*fakeKEK).set(keyset.Up) })
 				}
-				ts := newTasks()
-				defer ts.close()
+				ts := NewTasks()
+				defer ts.Close()
 				why := errors.New("x")
-				ts.keksOf = func(facts policy.Facts, err error) keks {
+				ts.KEKsOf = func(facts policy.Facts, err error) []KEK {
 					if facts.WorkflowType != "Order" || !errors.Is(err, why) {
 						t.Errorf("asked for the KEKs of %+v, %v", facts, err)
 					}
 					return all
 				}
 				told := make(chan time.Duration, 2)
-				one := &task{facts: policy.Facts{WorkflowType: "Order"}, token: []byte("t"), attempt: 9, query: tc.query, until: begin.Add(timeout), tell: func(error) error {
+				one := &Task{Facts: policy.Facts{WorkflowType: "Order"}, Token: []byte("t"), Attempt: 9, Query: tc.query, Until: begin.Add(timeout), Report: func(error) error {
 					told <- time.Since(begin)
 					return nil
 				}}
-				ts.begin(one)
-				ts.hold(one, why, one.delay(), tc.final)
-				ts.hold(one, errors.New("a later reason"), one.delay(), false)
+				ts.Begin(one)
+				ts.Hold(one, why, one.Delay(), tc.final)
+				ts.Hold(one, errors.New("a later reason"), one.Delay(), false)
 				if got := <-told; got != tc.want {
 					t.Errorf("told after %v, want %v", got, tc.want)
 				}
@@ -103,14 +100,14 @@ func TestKeptWhileTheKMSIsLeftAlone(t *testing.T) {
 	}
 	t.Run("a worker that stops", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			ts := newTasks()
-			defer ts.close()
-			ts.keksOf = func(policy.Facts, error) keks { return keks{kekThatIs(keyset.Down)} }
+			ts := NewTasks()
+			defer ts.Close()
+			ts.KEKsOf = func(policy.Facts, error) []KEK { return []KEK{kekThatIs(keyset.Down)} }
 			told := false
-			one := &task{token: []byte("t"), attempt: 9, until: time.Now().Add(timeout), tell: func(error) error { told = true; return nil }}
-			ts.begin(one)
-			ts.hold(one, errors.New("x"), one.delay(), true)
-			ts.releaseAll("")
+			one := &Task{Token: []byte("t"), Attempt: 9, Until: time.Now().Add(timeout), Report: func(error) error { told = true; return nil }}
+			ts.Begin(one)
+			ts.Hold(one, errors.New("x"), one.Delay(), true)
+			ts.ReleaseAll("")
 			if !told {
 				t.Error("nobody was told")
 			}
@@ -144,21 +141,21 @@ func TestProbes(t *testing.T) {
 			}
 			time.AfterFunc(5*time.Second, func() { a.set(keyset.ProbeDue) })
 		}
-		ts := newTasks()
-		ts.keksOf = func(facts policy.Facts, _ error) keks {
+		ts := NewTasks()
+		ts.KEKsOf = func(facts policy.Facts, _ error) []KEK {
 			if facts.WorkflowID == "other" {
-				return keks{b}
+				return []KEK{b}
 			}
-			return keks{a}
+			return []KEK{a}
 		}
 		var told atomic.Int32
 		add := func(id string) {
-			one := &task{facts: policy.Facts{WorkflowID: id}, token: []byte(id), attempt: 9, until: begin.Add(10 * time.Minute), tell: func(error) error {
+			one := &Task{Facts: policy.Facts{WorkflowID: id}, Token: []byte(id), Attempt: 9, Until: begin.Add(10 * time.Minute), Report: func(error) error {
 				told.Add(1)
 				return nil
 			}}
-			ts.begin(one)
-			ts.hold(one, errors.New("x"), one.delay(), true)
+			ts.Begin(one)
+			ts.Hold(one, errors.New("x"), one.Delay(), true)
 		}
 		const tasks = 100
 		for i := range tasks {
@@ -195,78 +192,11 @@ func TestProbes(t *testing.T) {
 			t.Fatal("it is not being asked")
 		}
 		closing := time.Now()
-		ts.close()
+		ts.Close()
 		if took := time.Since(closing); took > 0 {
 			t.Errorf("closing took %v", took)
 		}
 	})
-}
-
-// TestWhatATaskWaitsFor: for the KEK that failed. Those of its workflow's rule may
-// stand in for it to open, and to seal for the primary recipient alone.
-func TestWhatATaskWaitsFor(t *testing.T) {
-	const text = `
-keys: {a: {uri: "fake://a"}, b: {uri: "fake://b"}, each: {uri: "fake://t/{namespace}"}}
-seal:
-  - {match: {namespace: "one"}, keys: [a]}
-  - {match: {namespace: "two"}, keys: [a, b]}
-  - {match: {namespace: "primary"}, keys: [a, b], recipients: primary}
-  - {match: {namespace: "tenant-*"}, keys: [each]}
-  - {match: {namespace: "mixed-*"}, keys: [each, a]}
-`
-	p, err := policy.Parse("test.yaml", []byte(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	backend := kmstest.NewBackend()
-	c, err := New(t.Context(), Config{Policy: p, Registry: kms.NewRegistry(backend)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(c.Close)
-	if c.tasks.keksOf == nil {
-		t.Error("the tasks do not ask")
-	}
-	for _, namespace := range []string{"tenant-1", "mixed-1"} {
-		if _, err := c.now.Load().keys.Named(t.Context(), "each", namespace); err != nil {
-			t.Fatal(err)
-		}
-	}
-	about := func(op, id string) error {
-		return fmt.Errorf("x: %w", &HeldError{Err: &kms.Error{Op: op, KeyID: id}})
-	}
-	for _, tc := range []struct {
-		name, namespace string
-		err             error
-		want            []string
-	}{
-		{"its KEK", "one", about("unwrap", "fake://a"), []string{"fake://a"}},
-		{"either opens", "two", about("unwrap", "fake://b"), []string{"fake://a", "fake://b"}},
-		{"both have to seal", "two", about("wrap", "fake://b"), []string{"fake://b"}},
-		{"both have to seal, and the wait was over", "two", about("seal payload", "fake://b"), []string{"fake://b"}},
-		{"either seals", "primary", about("wrap", "fake://b"), []string{"fake://a", "fake://b"}},
-		{"a tenant's", "tenant-1", about("unwrap", "fake://t/tenant-1"), []string{"fake://t/tenant-1"}},
-		{"a tenant's that is not open", "tenant-2", about("unwrap", "fake://t/tenant-2"), nil},
-		{"one of which is not open", "mixed-2", about("unwrap", "fake://a"), nil},
-		{"a tenant's and another", "mixed-1", about("unwrap", "fake://a"), []string{"fake://t/mixed-1", "fake://a"}},
-		{"what was sealed under the KEK of another rule", "one", about("unwrap", "fake://b"), []string{"fake://b"}},
-		{"no KEK", "one", about("unwrap", ""), nil},
-		{"no failure of a KMS", "one", errors.New("x"), nil},
-		{"no rule", "none", about("unwrap", "fake://a"), nil},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			var got []string
-			for _, k := range c.keksOf(policy.Facts{Namespace: tc.namespace}, tc.err) {
-				if k.Availability() != keyset.Up {
-					t.Error("one of them is out")
-				}
-				got = append(got, k.(*keyset.Key).ID())
-			}
-			if diff := cmp.Diff(tc.want, got); diff != "" {
-				t.Error(diff)
-			}
-		})
-	}
 }
 
 // TestTimeouts: a task has the time that its last scheduled event says. That is on
@@ -304,7 +234,7 @@ func TestTimeouts(t *testing.T) {
 			if tc.paged {
 				in.NextPageToken = []byte("more")
 			}
-			if timeout, base := timeoutsOf(in); timeout != tc.timeout || base != tc.base {
+			if timeout, base := TimeoutsOf(in); timeout != tc.timeout || base != tc.base {
 				t.Errorf("%v and %v, want %v and %v", timeout, base, tc.timeout, tc.base)
 			}
 		})
@@ -321,19 +251,19 @@ func TestTriesInAnOutage(t *testing.T) {
 			a.set(keyset.Down)
 			time.AfterFunc(5*time.Second, func() { a.set(keyset.ProbeDue) })
 		}
-		ts := newTasks()
-		defer ts.close()
-		ts.keksOf = func(policy.Facts, error) keks { return keks{a} }
+		ts := NewTasks()
+		defer ts.Close()
+		ts.KEKsOf = func(policy.Facts, error) []KEK { return []KEK{a} }
 		var tries atomic.Int32
 		var give func()
 		give = func() {
 			attempt := tries.Add(1)
-			one := &task{token: fmt.Append(nil, attempt), attempt: attempt, until: time.Now().Add(usualTaskTimeout + retryTime(attempt)*5/4), tell: func(error) error {
+			one := &Task{Token: fmt.Append(nil, attempt), Attempt: attempt, Until: time.Now().Add(usualTaskTimeout + retryTime(attempt)*5/4), Report: func(error) error {
 				time.AfterFunc(time.Millisecond, give)
 				return nil
 			}}
-			ts.begin(one)
-			(&guard{codec: &Codec{tasks: ts}}).failTask(one, errors.New("x"))
+			ts.Begin(one)
+			ts.Fail(one, errors.New("x"))
 		}
 		give()
 		for i, want := range []struct {

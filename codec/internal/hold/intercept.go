@@ -1,4 +1,4 @@
-package codec
+package hold
 
 import (
 	"go.temporal.io/sdk/interceptor"
@@ -13,13 +13,17 @@ import (
 // inQuery marks the context with which a query's handler was set.
 type inQuery struct{}
 
-// queryMarker implements interceptor.WorkerInterceptor.
-type queryMarker struct {
+// InQuery reports whether a workflow context is that of a query's handler.
+func InQuery(ctx workflow.Context) bool { return ctx.Value(inQuery{}) != nil }
+
+// QueryInterceptor marks the contexts of queries' handlers. It implements
+// interceptor.WorkerInterceptor.
+type QueryInterceptor struct {
 	interceptor.WorkerInterceptorBase
 }
 
 // InterceptWorkflow implements interceptor.WorkerInterceptor.
-func (*queryMarker) InterceptWorkflow(_ workflow.Context, next interceptor.WorkflowInboundInterceptor) interceptor.WorkflowInboundInterceptor {
+func (*QueryInterceptor) InterceptWorkflow(_ workflow.Context, next interceptor.WorkflowInboundInterceptor) interceptor.WorkflowInboundInterceptor {
 	return &queryInbound{interceptor.WorkflowInboundInterceptorBase{Next: next}}
 }
 

@@ -1,4 +1,4 @@
-package codec
+package hold
 
 import "crypto/sha256"
 
@@ -8,35 +8,35 @@ import "crypto/sha256"
 // remembers for each connection. A client made from an existing one shares its
 // connection. A converter that NewDataConverter made has none: nil finds the tasks of all
 // connections.
-type connection struct {
+type Connection struct {
 	// shares is the connection of the client that this one was made from.
-	shares *connection
+	Shares *Connection
 }
 
 // root returns the connection that requests really take.
-func (c *connection) root() *connection {
-	for c != nil && c.shares != nil {
-		c = c.shares
+func (c *Connection) Root() *Connection {
+	for c != nil && c.Shares != nil {
+		c = c.Shares
 	}
 	return c
 }
 
-func (t *task) runKey() runKey { return runKey{t.via, t.run} }
+func (t *Task) RunKey() RunKey { return RunKey{t.Via, t.Run} }
 
 // tokenKey is a token and the connection that it came through.
 type tokenKey struct {
-	via *connection
+	via *Connection
 	sum [sha256.Size]byte
 }
 
-func newTokenKey(via *connection, kind string, token []byte) tokenKey {
+func newTokenKey(via *Connection, kind string, token []byte) tokenKey {
 	return tokenKey{via, sha256.Sum256(append([]byte(kind), token...))}
 }
 
 // cameThrough returns those tasks that came through a connection, all if it is nil.
-func cameThrough(via *connection, all []*task) (out []*task) {
+func cameThrough(via *Connection, all []*Task) (out []*Task) {
 	for _, t := range all {
-		if root := via.root(); root == nil || t.via == root {
+		if root := via.Root(); root == nil || t.Via == root {
 			out = append(out, t)
 		}
 	}

@@ -1,4 +1,4 @@
-package codec
+package hold
 
 import (
 	"errors"
@@ -17,12 +17,12 @@ import (
 // TestTasksAreBounded: what is remembered, and what is to be told.
 func TestTasksAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ts := newTasks()
+		ts := NewTasks()
 		var told atomic.Int64
 		for i := range maxReleases + 10 {
-			one := &task{facts: policy.Facts{Namespace: "n", WorkflowID: fmt.Sprint("w", i)}, token: fmt.Append(nil, i), attempt: 2, until: time.Now().Add(time.Minute), tell: func(error) error { told.Add(1); return nil }}
-			ts.begin(one)
-			ts.hold(one, errors.New("x"), time.Second, true)
+			one := &Task{Facts: policy.Facts{Namespace: "n", WorkflowID: fmt.Sprint("w", i)}, Token: fmt.Append(nil, i), Attempt: 2, Until: time.Now().Add(time.Minute), Report: func(error) error { told.Add(1); return nil }}
+			ts.Begin(one)
+			ts.Hold(one, errors.New("x"), time.Second, true)
 		}
 		count := func() (known, runs, due int) {
 			ts.mu.Lock()
@@ -46,12 +46,12 @@ func TestTasksAreBounded(t *testing.T) {
 // TestQueriesThatNobodyAnswers do not pile up.
 func TestQueriesThatNobodyAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ts := newTasks()
+		ts := NewTasks()
 		for i := range 100 {
-			ts.begin(&task{facts: policy.Facts{Namespace: "n", WorkflowID: "w"}, token: fmt.Append(nil, i), query: true, until: time.Now().Add(usualTaskTimeout)})
+			ts.Begin(&Task{Facts: policy.Facts{Namespace: "n", WorkflowID: "w"}, Token: fmt.Append(nil, i), Query: true, Until: time.Now().Add(usualTaskTimeout)})
 			time.Sleep(time.Second) //nolint:forbidigo // the clock is the test's
 		}
-		if got := len(ts.of(nil, "n", "w")); got > 11 {
+		if got := len(ts.Of(nil, "n", "w")); got > 11 {
 			t.Errorf("%d are open", got)
 		}
 	})
@@ -60,12 +60,12 @@ func TestQueriesThatNobodyAnswers(t *testing.T) {
 // TestClosedTasks: nobody is told of anything once the codec is closed.
 func TestClosedTasks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ts := newTasks()
-		one := &task{token: []byte("t"), until: time.Now().Add(time.Minute), tell: func(error) error { t.Error("told"); return nil }}
-		ts.begin(one)
-		ts.close()
-		ts.hold(one, errors.New("x"), time.Second, true)
-		ts.releaseAll("")
+		ts := NewTasks()
+		one := &Task{Token: []byte("t"), Until: time.Now().Add(time.Minute), Report: func(error) error { t.Error("told"); return nil }}
+		ts.Begin(one)
+		ts.Close()
+		ts.Hold(one, errors.New("x"), time.Second, true)
+		ts.ReleaseAll("")
 		time.Sleep(time.Minute) //nolint:forbidigo // the clock is the test's
 	})
 }
@@ -73,17 +73,17 @@ func TestClosedTasks(t *testing.T) {
 // TestCloseWaitsForWhatIsBeingTold.
 func TestCloseWaitsForWhatIsBeingTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ts := newTasks()
+		ts := NewTasks()
 		done := false
-		one := &task{token: []byte("t"), until: time.Now().Add(time.Minute), tell: func(error) error {
+		one := &Task{Token: []byte("t"), Until: time.Now().Add(time.Minute), Report: func(error) error {
 			time.Sleep(time.Second) //nolint:forbidigo // the clock is the test's
 			done = true
 			return nil
 		}}
-		ts.begin(one)
-		ts.hold(one, errors.New("x"), time.Second, true)
+		ts.Begin(one)
+		ts.Hold(one, errors.New("x"), time.Second, true)
 		time.Sleep(time.Second + time.Millisecond) //nolint:forbidigo // the clock is the test's
-		ts.close()
+		ts.Close()
 		if !done {
 			t.Error("it is being told still")
 		}
@@ -106,39 +106,39 @@ func TestToldAgain(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				ts := newTasks()
+				ts := NewTasks()
 				var tries atomic.Int64
-				one := &task{token: []byte("t"), until: time.Now().Add(7 * time.Second), tell: func(error) error {
+				one := &Task{Token: []byte("t"), Until: time.Now().Add(7 * time.Second), Report: func(error) error {
 					if tries.Add(1) > 1 && !tc.always {
 						return nil
 					}
 					return tc.err
 				}}
-				ts.begin(one)
-				ts.failNow(one, errors.New("x"))
+				ts.Begin(one)
+				ts.FailNow(one, errors.New("x"))
 				time.Sleep(time.Minute) //nolint:forbidigo // the clock is the test's
 				synctest.Wait()
 				if got := tries.Load(); got != tc.want {
 					t.Errorf("%d tries, want %d", got, tc.want)
 				}
-				ts.close()
+				ts.Close()
 			})
 		})
 	}
 	t.Run("closed meanwhile", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			ts := newTasks()
+			ts := NewTasks()
 			var tries atomic.Int64
-			one := &task{token: []byte("t"), until: time.Now().Add(time.Minute), tell: func(error) error {
+			one := &Task{Token: []byte("t"), Until: time.Now().Add(time.Minute), Report: func(error) error {
 				tries.Add(1)
 				return status.Error(codes.Unavailable, "x")
 			}}
-			ts.failNow(one, errors.New("x"))
-			ts.close()
-			ts.close()
+			ts.FailNow(one, errors.New("x"))
+			ts.Close()
+			ts.Close()
 			two := *one
-			two.told = false
-			ts.failNow(&two, errors.New("x"))
+			two.reported = false
+			ts.FailNow(&two, errors.New("x"))
 			time.Sleep(time.Minute) //nolint:forbidigo // the clock is the test's
 			if got := tries.Load(); got != 2 {
 				t.Errorf("%d tries", got)

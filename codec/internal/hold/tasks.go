@@ -1,4 +1,4 @@
-package codec
+package hold
 
 import (
 	"cmp"
@@ -49,52 +49,52 @@ const (
 	// times out: a try would only be counted, and the more tries, the longer the server
 	// waits for a task of which a killed worker told nothing.
 	maxHold = 5 * time.Second
-	// tellMargin is how long before its end a task is told of that has less.
-	tellMargin = time.Second
+	// reportMargin is how long before its end a task is told of that has less.
+	reportMargin = time.Second
 	// usualTaskTimeout is what a task has whose history does not say.
 	usualTaskTimeout = 10 * time.Second
 )
 
-// task is a workflow task, or a query task, that the SDK works on.
-type task struct {
-	via     *connection // that the task came through
-	facts   policy.Facts
-	run     string
-	token   []byte
-	attempt int32
-	query   bool          // it asks a query and nothing else
-	worker  string        // the instance that has it; empty if it does not say
-	until   time.Time     // when it times out, about
-	base    time.Duration // what a first attempt has, about
-	// tell has the server know that the task failed: a task is failed, a query answered.
-	tell func(why error) error
+// Task is a workflow task, or a query task, that the SDK works on.
+type Task struct {
+	Via     *Connection // that the task came through
+	Facts   policy.Facts
+	Run     string
+	Token   []byte
+	Attempt int32
+	Query   bool          // it asks a query and nothing else
+	Worker  string        // the instance that has it; empty if it does not say
+	Until   time.Time     // when it times out, about
+	Base    time.Duration // what a first attempt has, about
+	// Report makes the failure known to the server: it fails a task, and answers a query.
+	Report func(why error) error
 
-	// Of tasks.mu:
+	// Of Tasks.mu:
 	why      error     // what it is held for, or what it met first; nil if nothing
-	keks     keks      // what it waits for
+	keks     []KEK     // what it waits for
 	final    bool      // it must not be completed
 	answered bool      // by the SDK or by us
-	told     bool      // by us
-	due      time.Time // when the server is told, if it is to be
+	reported bool      // by us
+	due      time.Time // when the failure is reported, if it is to be
 }
 
-// tasks knows the workflow tasks that the SDK works on, in all clients of a Codec,
+// Tasks knows the workflow tasks that the SDK works on, in all clients of a Codec,
 // and has those fail that it drops without a word: it reports the first failure
 // of a task and lets later ones time out, after up to ten minutes each. It is safe
 // for concurrent use, and so is nil, which knows nothing.
-type tasks struct {
-	// keksOf tells what a task waits for that met with err; nil if nobody knows.
-	keksOf func(facts policy.Facts, err error) keks
+type Tasks struct {
+	// KEKsOf tells what a task waits for that met with err; nil if nobody knows.
+	KEKsOf func(facts policy.Facts, err error) []KEK
 
-	telling sync.WaitGroup
-	closing context.Context // ends with the Codec
-	end     context.CancelFunc
+	reporting sync.WaitGroup
+	closing   context.Context // ends with the Codec
+	end       context.CancelFunc
 
 	mu     sync.Mutex
-	known  *simplelru.LRU[tokenKey, *task]      // by token of a task or of a page
-	open   *simplelru.LRU[workflowKey, []*task] // those that are not answered
-	due    map[*task]*time.Timer                // those that are to fail
-	probed map[kek]bool                         // the KEKs that are being asked
+	known  *simplelru.LRU[tokenKey, *Task]      // by token of a task or of a page
+	open   *simplelru.LRU[workflowKey, []*Task] // those that are not answered
+	due    map[*Task]*time.Timer                // those that are to fail
+	probed map[KEK]bool                         // the KEKs that are being asked
 	closed bool
 }
 
@@ -102,33 +102,33 @@ type tasks struct {
 // share it; via tells their tasks apart.
 type workflowKey struct{ namespace, id string }
 
-func (t *task) key() workflowKey { return workflowKey{t.facts.Namespace, t.facts.WorkflowID} }
+func (t *Task) key() workflowKey { return workflowKey{t.Facts.Namespace, t.Facts.WorkflowID} }
 
-func newTasks() *tasks {
+func NewTasks() *Tasks {
 	// They fail only for a size below one.
-	known, _ := simplelru.NewLRU[tokenKey, *task](maxTasks, nil)
-	open, _ := simplelru.NewLRU[workflowKey, []*task](maxTasks, nil)
-	ts := &tasks{known: known, open: open, due: make(map[*task]*time.Timer), probed: make(map[kek]bool)}
+	known, _ := simplelru.NewLRU[tokenKey, *Task](maxTasks, nil)
+	open, _ := simplelru.NewLRU[workflowKey, []*Task](maxTasks, nil)
+	ts := &Tasks{known: known, open: open, due: make(map[*Task]*time.Timer), probed: make(map[KEK]bool)}
 	ts.closing, ts.end = context.WithCancel(context.Background())
 	return ts
 }
 
 // Tokens of tasks and of pages are kept apart.
 const (
-	byTask = "task "
-	byPage = "page "
+	ByTask = "task "
+	ByPage = "page "
 )
 
-func (ts *tasks) remember(kind string, token []byte, t *task) {
+func (ts *Tasks) Remember(kind string, token []byte, t *Task) {
 	if ts == nil || len(token) == 0 {
 		return
 	}
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	ts.known.Add(newTokenKey(t.via, kind, token), t)
+	ts.known.Add(newTokenKey(t.Via, kind, token), t)
 }
 
-func (ts *tasks) recall(via *connection, kind string, token []byte) (*task, bool) {
+func (ts *Tasks) Recall(via *Connection, kind string, token []byte) (*Task, bool) {
 	if ts == nil || len(token) == 0 {
 		return nil, false
 	}
@@ -139,21 +139,21 @@ func (ts *tasks) recall(via *connection, kind string, token []byte) (*task, bool
 
 // begin is called when the SDK is given a task. A workflow has one workflow task at
 // a time: one before it is over, and nothing is to be told of it.
-func (ts *tasks) begin(t *task) {
-	ts.remember(byTask, t.token, t)
+func (ts *Tasks) Begin(t *Task) {
+	ts.Remember(ByTask, t.Token, t)
 	if ts == nil {
 		return
 	}
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	open := []*task{t}
+	open := []*Task{t}
 	before, _ := ts.open.Get(t.key())
 	for _, o := range before {
-		over := !t.query
-		if o.via != t.via { // a workflow of another cluster
+		over := !t.Query
+		if o.Via != t.Via { // a workflow of another cluster
 			over = false
-		} else if o.query { // there may be several at a time
-			over = !time.Now().Before(o.until)
+		} else if o.Query { // there may be several at a time
+			over = !time.Now().Before(o.Until)
 		}
 		if over {
 			ts.forget(o)
@@ -165,14 +165,14 @@ func (ts *tasks) begin(t *task) {
 }
 
 // forget has nobody told of a task. The caller holds mu.
-func (ts *tasks) forget(t *task) {
+func (ts *Tasks) forget(t *Task) {
 	t.answered = true
 	if timer, ok := ts.due[t]; ok {
 		timer.Stop()
 		delete(ts.due, t)
 	}
 	open, _ := ts.open.Get(t.key())
-	open = slices.DeleteFunc(slices.Clone(open), func(o *task) bool { return o == t })
+	open = slices.DeleteFunc(slices.Clone(open), func(o *Task) bool { return o == t })
 	if len(open) == 0 {
 		ts.open.Remove(t.key())
 		return
@@ -181,8 +181,8 @@ func (ts *tasks) forget(t *task) {
 }
 
 // answer is called when the SDK answers a task.
-func (ts *tasks) answer(via *connection, token []byte) {
-	if t, ok := ts.recall(via, byTask, token); ok {
+func (ts *Tasks) Answer(via *Connection, token []byte) {
+	if t, ok := ts.Recall(via, ByTask, token); ok {
 		ts.mu.Lock()
 		defer ts.mu.Unlock()
 		ts.forget(t)
@@ -190,7 +190,7 @@ func (ts *tasks) answer(via *connection, token []byte) {
 }
 
 // all returns the tasks of a namespace that are not answered.
-func (ts *tasks) all(via *connection, namespace string) (all []*task) {
+func (ts *Tasks) All(via *Connection, namespace string) (all []*Task) {
 	if ts == nil {
 		return nil
 	}
@@ -206,7 +206,7 @@ func (ts *tasks) all(via *connection, namespace string) (all []*task) {
 }
 
 // of returns the tasks of a workflow that are not answered.
-func (ts *tasks) of(via *connection, namespace, id string) []*task {
+func (ts *Tasks) Of(via *Connection, namespace, id string) []*Task {
 	if ts == nil || id == "" {
 		return nil
 	}
@@ -219,13 +219,13 @@ func (ts *tasks) of(via *connection, namespace, id string) []*task {
 // hold has a task fail after a while, unless the SDK answers it first; final says
 // that the SDK must not complete it. The first such reason outranks one that let the
 // task go on, and its time is the sooner one.
-func (ts *tasks) hold(t *task, why error, after time.Duration, final bool) {
+func (ts *Tasks) Hold(t *Task, why error, after time.Duration, final bool) {
 	if ts == nil {
 		return
 	}
-	var waitsFor keks
-	if final && !t.query && ts.keksOf != nil {
-		waitsFor = ts.keksOf(t.facts, why)
+	var waitsFor []KEK
+	if final && !t.Query && ts.KEKsOf != nil {
+		waitsFor = ts.KEKsOf(t.Facts, why)
 	}
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
@@ -258,18 +258,18 @@ func (ts *tasks) hold(t *task, why error, after time.Duration, final bool) {
 // reason returns whether a task must not be completed, and what it met, nil if
 // nothing. Which of several tasks of a workflow met it there is no telling,
 // when a query is asked beside a workflow task: then they may be.
-func (ts *tasks) reason(t *task) (final bool, why error) {
+func (ts *Tasks) Reason(t *Task) (final bool, why error) {
 	if ts == nil {
 		return false, nil
 	}
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	open, _ := ts.open.Get(t.key())
-	return t.final && len(cameThrough(t.via, open)) <= 1, t.why
+	return t.final && len(cameThrough(t.Via, open)) <= 1, t.why
 }
 
 // isOpen reports whether a task is not answered.
-func (ts *tasks) isOpen(t *task) bool {
+func (ts *Tasks) IsOpen(t *Task) bool {
 	if ts == nil {
 		return false
 	}
@@ -278,38 +278,49 @@ func (ts *tasks) isOpen(t *task) bool {
 	return !t.answered
 }
 
+// Fail reports that a task failed: at once for a query, for a first attempt, and if the
+// server did not take the SDK's answer and the SDK answers again. Later attempts are
+// reported after a while, since the server gives a task out again at once.
+func (ts *Tasks) Fail(t *Task, why error) {
+	if t.Query || t.Attempt <= 1 || !ts.IsOpen(t) {
+		ts.FailNow(t, why)
+		return
+	}
+	ts.Hold(t, why, t.Delay(), true)
+}
+
 // failNow has the server told that a task failed, unless it was.
-func (ts *tasks) failNow(t *task, why error) {
+func (ts *Tasks) FailNow(t *Task, why error) {
 	if ts == nil {
-		_ = t.tell(why)
+		_ = t.Report(why)
 		return
 	}
 	ts.mu.Lock()
 	ts.forget(t)
-	told := t.told
-	t.told = true
+	told := t.reported
+	t.reported = true
 	ts.mu.Unlock()
 	if !told {
-		ts.tell(t, why)
+		ts.report(t, why)
 	}
 }
 
 // tell tells the server of a task, now and, where that may help, later again, until
 // the task is over: the server would wait for it, ten minutes if it failed often.
-func (ts *tasks) tell(t *task, why error) {
-	if !tellable(t.tell(why)) {
+func (ts *Tasks) report(t *Task, why error) {
+	if !retryable(t.Report(why)) {
 		return
 	}
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	if !ts.closed {
-		ts.telling.Go(func() { t.tellAgain(ts.closing, why) })
+		ts.reporting.Go(func() { t.retryReport(ts.closing, why) })
 	}
 }
 
-// tellAgain tells the server of a task that it was told of in vain.
-func (t *task) tellAgain(ctx context.Context, why error) {
-	for wait := firstRetell; time.Now().Add(wait).Before(t.until); wait = min(2*wait, maxRetell) {
+// retryReport tells the server of a task that it was told of in vain.
+func (t *Task) retryReport(ctx context.Context, why error) {
+	for wait := firstRetell; time.Now().Add(wait).Before(t.Until); wait = min(2*wait, maxRetell) {
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
@@ -317,36 +328,36 @@ func (t *task) tellAgain(ctx context.Context, why error) {
 			timer.Stop()
 			return
 		}
-		if !tellable(t.tell(why)) {
+		if !retryable(t.Report(why)) {
 			return
 		}
 	}
 }
 
-// tellable reports whether the server may take later what it did not take.
-func tellable(err error) bool {
+// retryable reports whether the server may take later what it did not take.
+func retryable(err error) bool {
 	return slices.Contains([]codes.Code{
 		codes.Unavailable, codes.DeadlineExceeded, codes.ResourceExhausted, codes.Aborted, codes.Internal, codes.Unknown,
 	}, status.Code(err))
 }
 
 // release tells of a task that is due, if it still is.
-func (ts *tasks) release(t *task) {
+func (ts *Tasks) release(t *Task) {
 	if ok, why := ts.take(t); ok {
-		defer ts.telling.Done()
-		ts.tell(t, why)
+		defer ts.reporting.Done()
+		ts.report(t, why)
 	}
 }
 
 // take takes a task out of those that are due, and reports whether it was there.
 // The caller tells of it, and then calls telling.Done.
-func (ts *tasks) take(t *task) (ok bool, why error) {
+func (ts *Tasks) take(t *Task) (ok bool, why error) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	if _, ok = ts.due[t]; ok {
 		ts.forget(t)
-		t.told = true
-		ts.telling.Add(1)
+		t.reported = true
+		ts.reporting.Add(1)
 	}
 	return ok, t.why
 }
@@ -355,11 +366,11 @@ func (ts *tasks) take(t *task) (ok bool, why error) {
 // them to time out, and of those whose worker is not known. The SDK may still complete
 // what the others have. It returns when the server has heard of them, or after
 // stopTimeout: the connection may be closed next.
-func (ts *tasks) releaseAll(worker string) {
+func (ts *Tasks) ReleaseAll(worker string) {
 	ts.mu.Lock()
-	var all []*task
+	var all []*Task
 	for t := range ts.due {
-		if worker == "" || t.worker == "" || t.worker == worker {
+		if worker == "" || t.Worker == "" || t.Worker == worker {
 			all = append(all, t)
 		}
 	}
@@ -371,9 +382,9 @@ func (ts *tasks) releaseAll(worker string) {
 	for _, t := range all {
 		group.Go(func() error {
 			if ok, why := ts.take(t); ok {
-				defer ts.telling.Done()
-				if tellable(t.tell(why)) {
-					t.tellAgain(ctx, why)
+				defer ts.reporting.Done()
+				if retryable(t.Report(why)) {
+					t.retryReport(ctx, why)
 				}
 			}
 			return nil
@@ -383,7 +394,7 @@ func (ts *tasks) releaseAll(worker string) {
 }
 
 // close forgets the tasks that are due, and waits for what is being told.
-func (ts *tasks) close() {
+func (ts *Tasks) Close() {
 	ts.mu.Lock()
 	ts.closed = true
 	ts.end()
@@ -391,28 +402,28 @@ func (ts *tasks) close() {
 		ts.forget(t)
 	}
 	ts.mu.Unlock()
-	ts.telling.Wait()
+	ts.reporting.Wait()
 }
 
 // delay is how long a task is held that cannot go on: 1, 1, 2, 4 and then maxHold
 // seconds from the first attempt on, and so that the server hears of it before it
 // times out.
-func (t *task) delay() time.Duration {
-	again := min(time.Second<<min(max(t.attempt-2, 0), 3), maxHold)
-	return max(min(again, time.Until(t.until)-tellMargin), 0)
+func (t *Task) Delay() time.Duration {
+	again := min(time.Second<<min(max(t.Attempt-2, 0), 3), maxHold)
+	return max(min(again, time.Until(t.Until)-reportMargin), 0)
 }
 
 // patience is how long a task is waited for that may go on: until shortly before a
 // first attempt would time out. One that waits for local activities is answered
 // before that, to have more time.
-func (t *task) patience() time.Duration {
-	return max(min(t.base, time.Until(t.until))-tellMargin, 0)
+func (t *Task) Patience() time.Duration {
+	return max(min(t.Base, time.Until(t.Until))-reportMargin, 0)
 }
 
-// timeoutsOf returns how long a worker has for a task, and for its first attempt:
+// TimeoutsOf returns how long a worker has for a task, and for its first attempt:
 // the server gives later ones more time. It says how much in an event that is on the
 // last page of a history: for one of several pages this is the least that it may be.
-func timeoutsOf(in *workflowservice.PollWorkflowTaskQueueResponse) (timeout, base time.Duration) {
+func TimeoutsOf(in *workflowservice.PollWorkflowTaskQueueResponse) (timeout, base time.Duration) {
 	paged := len(in.GetNextPageToken()) > 0
 	for _, e := range slices.Backward(in.GetHistory().GetEvents()) {
 		switch a := e.GetAttributes().(type) {
@@ -447,9 +458,9 @@ func retryTime(attempt int32) time.Duration {
 	return min(first<<min(attempt-unlengthened-1, 10), most) / 5 * 4
 }
 
-// tellTask returns how the server is told that a workflow task failed. Its message
-// is plaintext (see plainReason): it names the key and the class, and nothing of a payload.
-func tellTask(ctx context.Context, namespace string, token []byte, from proto.Message, send call) func(error) error {
+// ReportTask returns how the server is told that a workflow task failed. Its message
+// is plaintext (see PlainReason): it names the key and the class, and nothing of a payload.
+func ReportTask(ctx context.Context, namespace string, token []byte, from proto.Message, send Send) func(error) error {
 	out := &workflowservice.RespondWorkflowTaskFailedRequest{
 		Namespace: namespace, TaskToken: token, Cause: enumspb.WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE,
 	}
@@ -463,26 +474,29 @@ func tellTask(ctx context.Context, namespace string, token []byte, from proto.Me
 	}
 	return func(why error) error {
 		out := proto.CloneOf(out)
-		out.Failure = plainFailure(why)
-		return tellServer(ctx, workflowservice.WorkflowService_RespondWorkflowTaskFailed_FullMethodName, out, new(workflowservice.RespondWorkflowTaskFailedResponse), send)
+		out.Failure = PlainFailure(why)
+		return sendTo(ctx, workflowservice.WorkflowService_RespondWorkflowTaskFailed_FullMethodName, out, new(workflowservice.RespondWorkflowTaskFailedResponse), send)
 	}
 }
 
-// tellQuery returns how a query is answered that failed.
-func tellQuery(ctx context.Context, namespace string, in *workflowservice.PollWorkflowTaskQueueResponse, send call) func(error) error {
+// ReportQuery returns how a query is answered that failed.
+func ReportQuery(ctx context.Context, namespace string, in *workflowservice.PollWorkflowTaskQueueResponse, send Send) func(error) error {
 	out := &workflowservice.RespondQueryTaskCompletedRequest{
 		Namespace: namespace, TaskToken: in.GetTaskToken(), CompletedType: enumspb.QUERY_RESULT_TYPE_FAILED, PollerGroupId: in.GetPollerGroupId(),
 	}
 	return func(why error) error {
 		out := proto.CloneOf(out)
-		out.ErrorMessage = plainReason(why)
-		return tellServer(ctx, workflowservice.WorkflowService_RespondQueryTaskCompleted_FullMethodName, out, new(workflowservice.RespondQueryTaskCompletedResponse), send)
+		out.ErrorMessage = PlainReason(why)
+		return sendTo(ctx, workflowservice.WorkflowService_RespondQueryTaskCompleted_FullMethodName, out, new(workflowservice.RespondQueryTaskCompletedResponse), send)
 	}
 }
 
-// tellServer sends what ends a task. It fails if the task was over already.
-func tellServer(ctx context.Context, method string, req, reply any, send call) error {
+// sendTo sends what ends a task. It fails if the task was over already.
+func sendTo(ctx context.Context, method string, req, reply any, sends Send) error {
 	ctx, cancel := context.WithTimeout(ctx, releaseTimeout)
 	defer cancel()
-	return send(ctx, method, req, reply)
+	return sends(ctx, method, req, reply)
 }
+
+// Send sends a request of the guard's own, past its check.
+type Send func(ctx context.Context, method string, req, reply any) error

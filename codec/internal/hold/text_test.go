@@ -1,4 +1,4 @@
-package codec
+package hold
 
 import (
 	"context"
@@ -27,17 +27,17 @@ func TestTheGuardQuotesNothing(t *testing.T) {
 		want []string
 	}{
 		"an error of ours":              {about, []string{"fake://a", "unavailable", "no answer", "(check it)"}},
-		"one that holds a task":         {&HeldError{Err: about}, []string{"workflow task held", "when the KMS answers again", "fake://a", "(check it)"}},
+		"one that holds a task":         {&Error{Err: about}, []string{"workflow task held", "when the KMS answers again", "fake://a", "(check it)"}},
 		"one that something wraps":      {fmt.Errorf("CANARY: %w", about), []string{"fake://a", "(check it)"}},
-		"one that holds, wrapped":       {&HeldError{Err: fmt.Errorf("CANARY: %w", about)}, []string{"workflow task held", "fake://a"}},
+		"one that holds, wrapped":       {&Error{Err: fmt.Errorf("CANARY: %w", about)}, []string{"workflow task held", "fake://a"}},
 		"one beside another":            {errors.Join(canary, about), []string{"fake://a"}},
-		"what the guard writes":         {ownText("waxseal: refused"), []string{"waxseal: refused"}},
-		"the same, wrapped":             {fmt.Errorf("CANARY: %w", ownText("waxseal: refused")), []string{"internal", "withheld", "waxseal doctor"}},
+		"what the guard writes":         {OwnText("waxseal: refused"), []string{"waxseal: refused"}},
+		"the same, wrapped":             {fmt.Errorf("CANARY: %w", OwnText("waxseal: refused")), []string{"internal", "withheld", "waxseal doctor"}},
 		"a converter's":                 {fmt.Errorf("unable to decode: %w", quoting), []string{"internal", "withheld", "waxseal doctor"}},
 		"a status":                      {status.Error(codes.Unavailable, "CANARY"), []string{"internal", "withheld"}},
 		"an error of no text, of class": {&kms.Error{Class: kms.Denied, Op: "seal"}, []string{"kms: seal: denied"}},
 	} {
-		for _, text := range []string{plainFailure(tc.why).GetMessage(), toldOfQuery(t, tc.why)} {
+		for _, text := range []string{PlainFailure(tc.why).GetMessage(), toldOfQuery(t, tc.why)} {
 			if strings.Contains(text, "CANARY") || strings.Contains(text, "4711") || strings.Contains(text, "unable to decode") {
 				t.Errorf("%s: %s", name, text)
 			}
@@ -56,7 +56,7 @@ func toldOfQuery(t *testing.T, why error) (text string) {
 		text = req.(*workflowservice.RespondQueryTaskCompletedRequest).GetErrorMessage()
 		return nil
 	}
-	if err := tellQuery(t.Context(), "n", &workflowservice.PollWorkflowTaskQueueResponse{TaskToken: []byte("t")}, send)(why); err != nil {
+	if err := ReportQuery(t.Context(), "n", &workflowservice.PollWorkflowTaskQueueResponse{TaskToken: []byte("t")}, send)(why); err != nil {
 		t.Fatal(err)
 	}
 	return text
