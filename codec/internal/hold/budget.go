@@ -9,27 +9,25 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
-// DefaultWorkflowWait is how long one workflow task waits for KMSs in all. A task
-// has 10 s unless told otherwise, and what runs into that is tried again without
-// a word about the reason.
+// DefaultWorkflowWait is how long one workflow task waits for KMSs in all.
+// docs/outage-clock.md has the arithmetic.
 const DefaultWorkflowWait = 3 * time.Second
 
 const (
-	// usualWait is what a conversion may take uncounted, and has in any case: a
-	// workflow with a hundred conversions whose KMS is merely far away must not be
-	// held for good.
+	// usualWait is what each conversion may take uncounted: a workflow with a hundred
+	// conversions and a KMS that is merely far away must not be held forever.
 	usualWait = 250 * time.Millisecond
-	// waitWindow is after how long a run has all of its wait again where no guard
-	// tells when a task begins: the time that a task has by default.
+	// waitWindow is when a run has all of its wait again if no guard reports the beginning
+	// of a task: the time that a task has by default.
 	waitWindow = 10 * time.Second
-	// maxWaits bounds the runs whose waits are kept; one that was forgotten has
-	// all of its wait again.
+	// maxWaits bounds the runs whose waits are kept; one that was evicted has all of its
+	// wait again.
 	maxWaits = 10_000
 )
 
-// waits keeps how much each workflow run has waited for KMSs in its task: several
-// conversions that all but run into their bound must not add up past it. It is
-// safe for concurrent use.
+// Waits counts how long each workflow run has waited for KMSs in its task: several
+// conversions that each stay below the bound must not add up past it. It is safe for
+// concurrent use.
 type Waits struct {
 	limit time.Duration
 
@@ -37,7 +35,7 @@ type Waits struct {
 	runs *simplelru.LRU[RunKey, waited]
 }
 
-// RunKey is a workflow run of a connection; id is empty if the run is not known.
+// RunKey is a workflow run of a connection; ID is empty if the run is not known.
 type RunKey struct {
 	Via *Connection
 	ID  string
@@ -48,21 +46,22 @@ type waited struct {
 	all   time.Duration
 }
 
+// NewWaits returns counts with a bound for each task.
 func NewWaits(limit time.Duration) *Waits {
-	// It fails only for a size below one.
+	// NewLRU fails only for a size below one.
 	runs, _ := simplelru.NewLRU[RunKey, waited](maxWaits, nil)
 	return &Waits{limit: limit, runs: runs}
 }
 
-// begin is called when a task of a run comes.
+// Begin is called when a task of a run begins.
 func (w *Waits) Begin(run RunKey) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.runs.Remove(run)
 }
 
-// left returns how long a run may wait now, usualWait at least. A run that is not
-// known has all of it.
+// Left returns how long a run may wait now, usualWait at least. A run that is not known
+// has all of it.
 func (w *Waits) Left(run RunKey) time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -89,7 +88,7 @@ func (w *Waits) spend(run RunKey, since time.Time) {
 	w.runs.Add(run, spent)
 }
 
-// bound gives ctx the deadline that a run has left. The caller calls done.
+// Bound returns a context with the deadline that a run has left. The caller calls done.
 func (w *Waits) Bound(ctx context.Context, run RunKey) (_ context.Context, done func()) {
 	start, left := time.Now(), w.Left(run)
 	ctx, cancel := context.WithTimeoutCause(ctx, left, &LateError{After: left})
@@ -99,7 +98,8 @@ func (w *Waits) Bound(ctx context.Context, run RunKey) (_ context.Context, done 
 	}
 }
 
-// LateError is the cause of the end of a context whose deadline we set.
+// LateError is the cause of the end of a context whose deadline is our own.
 type LateError struct{ After time.Duration }
 
+// Error implements error.
 func (e *LateError) Error() string { return fmt.Sprintf("codec: no answer within %s", e.After) }

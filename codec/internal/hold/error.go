@@ -7,12 +7,12 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// Error is what a workflow task is failed with, so that the server tries it
-// again: while the KMS is unavailable or throttling, and where the rule says
-// holdWorkflows also while it denies a key, has it disabled or does not find it; and
-// while workflow code reads more values than there are, if that is refused.
+// Error fails a workflow task, so that the server tries it again: while the KMS is
+// unavailable or throttles, where the rule says holdWorkflows also while it denies a key,
+// has it disabled or does not find it, and while workflow code reads more values than
+// there are, if that is refused.
 type Error struct {
-	// Err is the failure; kms.ClassOf tells its Class.
+	// Err is the failure; kms.ClassOf returns its Class.
 	Err error
 }
 

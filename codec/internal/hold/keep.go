@@ -7,7 +7,7 @@ import (
 	"github.com/waxseal/waxseal/internal/keyset"
 )
 
-// recheck is how often a held task is looked at whose KEKs are being left alone.
+// recheck is how often the KEKs of a held task are checked while breakers leave them alone.
 const recheck = 500 * time.Millisecond
 
 // KEK is a KEK that a held task waits for. It is comparable.
@@ -17,11 +17,10 @@ type KEK interface {
 	Probe(ctx context.Context)
 }
 
-// keep reports whether a task that is due is kept for longer: its KEKs are being
-// left alone, and it has the time. One of them that is due is asked, on nobody's
-// behalf: were a task let go to ask it, that would have one try more behind it, for
-// nothing as long as the outage lasts, and from the fourth on the server waits longer
-// with each for the worker that has the task, and longest for one that was killed.
+// keep reports whether a task that is due is held for longer: breakers leave all of its
+// KEKs alone, and there is time. When a breaker is due, it probes the KMS. Releasing a task
+// to probe would cost that task an attempt, and from the fourth attempt on the server
+// lengthens its timeout, which is long for a worker that is killed.
 func (ts *Tasks) keep(t *Task) bool {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
@@ -43,7 +42,7 @@ func (ts *Tasks) keep(t *Task) bool {
 	return true
 }
 
-// probe asks a KEK, unless that is being done. The caller holds mu.
+// probe calls a KEK's KMS, unless a probe is under way. The caller holds mu.
 func (ts *Tasks) probe(k KEK) {
 	if ts.probed[k] {
 		return

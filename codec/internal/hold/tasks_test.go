@@ -19,7 +19,7 @@ func TestTasksAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ts := NewTasks()
 		var told atomic.Int64
-		for i := range maxReleases + 10 {
+		for i := range maxDue + 10 {
 			one := &Task{Facts: policy.Facts{Namespace: "n", WorkflowID: fmt.Sprint("w", i)}, Token: fmt.Append(nil, i), Attempt: 2, Until: time.Now().Add(time.Minute), Report: func(error) error { told.Add(1); return nil }}
 			ts.Begin(one)
 			ts.Hold(one, errors.New("x"), time.Second, true)
@@ -34,7 +34,7 @@ func TestTasksAreBounded(t *testing.T) {
 		}
 		time.Sleep(time.Minute) //nolint:forbidigo // the clock is the test's
 		synctest.Wait()
-		if got := told.Load(); got != maxReleases {
+		if got := told.Load(); got != maxDue {
 			t.Errorf("told of %d", got)
 		}
 		if _, runs, due := count(); due > 0 || runs > 10 {

@@ -8,20 +8,21 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// PlainFailure is a failure of a task that says why, in plaintext.
+// PlainFailure returns the failure of a task, in plaintext.
 func PlainFailure(why error) *failurepb.Failure {
 	return &failurepb.Failure{
 		Message: PlainReason(why), Source: "GoSDK",
-		FailureInfo: &failurepb.Failure_ApplicationFailureInfo{ApplicationFailureInfo: &failurepb.ApplicationFailureInfo{Type: "Error"}},
+		FailureInfo: &failurepb.Failure_ApplicationFailureInfo{ApplicationFailureInfo: &failurepb.ApplicationFailureInfo{Type: "HeldError"}},
 	}
 }
 
-// OwnText is an error whose whole text the guard wrote itself.
+// OwnText is an error whose whole text the guard wrote.
 type OwnText string
 
+// Error implements error.
 func (e OwnText) Error() string { return string(e) }
 
-// PlainReason says in plaintext why a task failed, and what to do. The texts of a *kms.Error and of
+// PlainReason returns why a task failed, and what to do, in plaintext. The texts of a *kms.Error and of
 // the guard quote no payload, and no other text leaves: a program's converter, or encoding/json,
 // puts the value that it could not convert into its error, and what wraps an error may add to it.
 func PlainReason(why error) string {

@@ -50,6 +50,13 @@ func TestTheGuardQuotesNothing(t *testing.T) {
 	}
 }
 
+// The type of the failure is what people and tools look for.
+func TestTypeOfAPlainFailure(t *testing.T) {
+	if got := PlainFailure(errors.New("x")).GetApplicationFailureInfo().GetType(); got != "HeldError" {
+		t.Errorf("the type is %q", got)
+	}
+}
+
 func toldOfQuery(t *testing.T, why error) (text string) {
 	t.Helper()
 	send := func(_ context.Context, _ string, req, _ any) error {

@@ -1,0 +1,53 @@
+package hold
+
+import (
+	"context"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/workflowservice/v1"
+	"google.golang.org/protobuf/proto"
+)
+
+// ReportTask returns the Report of a workflow task. The failure's message is plaintext
+// (see PlainReason): it names the key and the class, and nothing of a payload. from is the
+// request that the task came with the response to; it names the worker.
+func ReportTask(ctx context.Context, namespace string, token []byte, from proto.Message, send Send) func(error) error {
+	out := &workflowservice.RespondWorkflowTaskFailedRequest{
+		Namespace: namespace, TaskToken: token, Cause: enumspb.WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE,
+	}
+	switch r := from.(type) {
+	case *workflowservice.PollWorkflowTaskQueueRequest:
+		out.Identity, out.DeploymentOptions = r.GetIdentity(), proto.CloneOf(r.GetDeploymentOptions())
+	case *workflowservice.RespondWorkflowTaskCompletedRequest:
+		out.Identity, out.DeploymentOptions, out.ResourceId = r.GetIdentity(), proto.CloneOf(r.GetDeploymentOptions()), r.GetResourceId()
+	case *workflowservice.StartWorkflowExecutionRequest:
+		out.Identity, out.DeploymentOptions = r.GetIdentity(), proto.CloneOf(r.GetEagerWorkerDeploymentOptions())
+	}
+	return func(why error) error {
+		out := proto.CloneOf(out)
+		out.Failure = PlainFailure(why)
+		return sendTo(ctx, workflowservice.WorkflowService_RespondWorkflowTaskFailed_FullMethodName, out, new(workflowservice.RespondWorkflowTaskFailedResponse), send)
+	}
+}
+
+// ReportQuery returns the Report of a query task: it answers the query with an error.
+func ReportQuery(ctx context.Context, namespace string, in *workflowservice.PollWorkflowTaskQueueResponse, send Send) func(error) error {
+	out := &workflowservice.RespondQueryTaskCompletedRequest{
+		Namespace: namespace, TaskToken: in.GetTaskToken(), CompletedType: enumspb.QUERY_RESULT_TYPE_FAILED, PollerGroupId: in.GetPollerGroupId(),
+	}
+	return func(why error) error {
+		out := proto.CloneOf(out)
+		out.ErrorMessage = PlainReason(why)
+		return sendTo(ctx, workflowservice.WorkflowService_RespondQueryTaskCompleted_FullMethodName, out, new(workflowservice.RespondQueryTaskCompletedResponse), send)
+	}
+}
+
+// sendTo sends what ends a task. It fails if the task is over.
+func sendTo(ctx context.Context, method string, req, reply any, sends Send) error {
+	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
+	defer cancel()
+	return sends(ctx, method, req, reply)
+}
+
+// Send sends a request of the guard's own, past its check.
+type Send func(ctx context.Context, method string, req, reply any) error
