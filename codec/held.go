@@ -44,7 +44,7 @@ var errPlaintext = errors.New("codec: not sealed")
 // policy refuses, and not a KMS, is no matter of waiting.
 func (c *Codec) holds(facts policy.Facts, err error) bool {
 	switch kms.ClassOf(err) {
-	case kms.Unavailable, kms.Throttled:
+	case kms.Unavailable, kms.Throttled, kms.Invalid: // a setting is corrected; a workflow that failed stays so
 		return true
 	case kms.Denied, kms.NotFound, kms.Disabled:
 		if refusedHere(err) {

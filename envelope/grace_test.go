@@ -94,6 +94,7 @@ func TestSealTable(t *testing.T) {
 		kms.NotFound:    {[...]string{served, refused, refused, refused, refused}, false},
 		kms.Corrupt:     {[...]string{served, refused, refused, refused, refused}, true},
 		kms.Internal:    {[...]string{served, refused, refused, refused, refused}, true},
+		kms.Invalid:     {[...]string{served, refused, refused, refused, refused}, true},
 		kms.Canceled:    {[...]string{served, refused, refused, refused, refused}, true},
 	}
 	for _, sh := range sharing {

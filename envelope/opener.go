@@ -145,7 +145,7 @@ func verdict(err error) cache.Verdict {
 		return cache.ServeStale
 	case kms.Denied, kms.Disabled, kms.NotFound, kms.Corrupt:
 		return cache.Evict
-	case kms.Canceled, kms.Internal:
+	case kms.Canceled, kms.Internal, kms.Invalid:
 		return cache.Fail
 	default:
 		return cache.Fail

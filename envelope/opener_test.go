@@ -285,6 +285,7 @@ func TestStaleDataKeyThroughAnOutage(t *testing.T) {
 		{kms.NotFound, false},
 		{kms.Corrupt, false},
 		{kms.Internal, false},
+		{kms.Invalid, false},
 	} {
 		t.Run(tc.class.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

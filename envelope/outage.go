@@ -58,7 +58,7 @@ func effectOf(err error) effect {
 		return allowGrace
 	case kms.Denied, kms.Disabled, kms.NotFound:
 		return dropKeys
-	case kms.Corrupt, kms.Internal, kms.Canceled:
+	case kms.Corrupt, kms.Internal, kms.Invalid, kms.Canceled:
 		return keepKeys
 	default:
 		return keepKeys

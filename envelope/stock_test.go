@@ -138,7 +138,7 @@ func TestEffectOf(t *testing.T) {
 	want := map[kms.Class]effect{
 		kms.Unavailable: allowGrace, kms.Throttled: allowGrace,
 		kms.Denied: dropKeys, kms.Disabled: dropKeys, kms.NotFound: dropKeys,
-		kms.Corrupt: keepKeys, kms.Internal: keepKeys, kms.Canceled: keepKeys,
+		kms.Corrupt: keepKeys, kms.Internal: keepKeys, kms.Invalid: keepKeys, kms.Canceled: keepKeys,
 	}
 	for _, class := range kms.Classes() {
 		got, ok := want[class]

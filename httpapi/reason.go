@@ -53,6 +53,7 @@ const (
 	classDisabled
 	classCorrupt
 	classCanceled
+	classInvalid
 	reasonCount
 )
 
@@ -115,6 +116,7 @@ var problems = [reasonCount]problem{
 	classNotFound:     {"key-not-found", 424, "a key that is needed does not exist", "restore the key or its version; the server's log names it under the request ID", 0},
 	classDisabled:     {"key-disabled", 424, "a key that is needed is disabled", "enable the key or its version; the server's log names it under the request ID", 0},
 	classCorrupt:      {"corrupt", 422, "a sealed payload was altered or cut short", "send it exactly as Temporal stores it; the server's log has more under the request ID", 0},
+	classInvalid:      {"key-setting", 424, "the URI or a setting of a key that is needed is wrong", "correct the server's settings; its log names the key and the setting under the request ID", 0},
 	classCanceled:     {"timeout", 503, "the work was not finished in time", "try again; send fewer payloads at a time", 2},
 }
 
@@ -122,6 +124,7 @@ var problems = [reasonCount]problem{
 var classReasons = [...]reason{
 	kms.Internal: classInternal, kms.Unavailable: classUnavailable, kms.Throttled: classThrottled, kms.Denied: classDenied,
 	kms.NotFound: classNotFound, kms.Disabled: classDisabled, kms.Corrupt: classCorrupt, kms.Canceled: classCanceled,
+	kms.Invalid: classInvalid,
 }
 
 // reasonOf is the reason for a failure of this class.

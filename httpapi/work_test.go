@@ -43,6 +43,7 @@ func TestUndecoded(t *testing.T) {
 		{"one without its key", "not found", "1", "key-not-found"},
 		{"one with a disabled key", "disabled", "1", "key-disabled"},
 		{"one for no known reason", "internal", "1", "internal"},
+		{"one with a wrong setting", "invalid", "1", "key-setting"},
 		{"one with an error without a class", "plain", "1", "internal"},
 		{"one bad among good", "a corrupt b", "1", "corrupt"},
 		{"several bad", "denied a corrupt", "2", "denied"},

@@ -12,7 +12,7 @@ import (
 type Class uint8
 
 const (
-	// Internal is a bug or an answer we do not understand; the class of every
+	// Internal is a bug, or an answer that we do not understand; the class of every
 	// error that does not say otherwise. Retrying is pointless.
 	Internal Class = iota
 	// Unavailable means the KMS could not be reached, timed out or is sealed.
@@ -30,11 +30,15 @@ const (
 	Corrupt
 	// Canceled means the caller gave up: its context ended first.
 	Canceled
+	// Invalid means that a URI or a setting is wrong, that the file it names is
+	// missing, or that the key does not have the operation. A person must correct
+	// it; the same call fails until then. It is no outage and no verdict on data.
+	Invalid
 )
 
 var classNames = [...]string{
 	Internal: "internal", Unavailable: "unavailable", Throttled: "throttled", Denied: "denied",
-	NotFound: "not found", Disabled: "disabled", Corrupt: "corrupt", Canceled: "canceled",
+	NotFound: "not found", Disabled: "disabled", Corrupt: "corrupt", Canceled: "canceled", Invalid: "invalid",
 }
 
 // Classes returns every Class in ascending order.

@@ -53,6 +53,7 @@ func TestClasses(t *testing.T) {
 		{kms.Disabled, "disabled", false},
 		{kms.Corrupt, "corrupt", false},
 		{kms.Canceled, "canceled", false},
+		{kms.Invalid, "invalid", false},
 	}
 	all := kms.Classes()
 	if len(all) != len(want) {

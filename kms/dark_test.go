@@ -200,6 +200,7 @@ func TestOpenInTheDark(t *testing.T) {
 		kms.NotFound:    {served, evicted, refused, refused},
 		kms.Corrupt:     {served, evicted, refused, refused},
 		kms.Internal:    {served, refused, refused, refused}, // and kept
+		kms.Invalid:     {served, refused, refused, refused}, // and kept
 		kms.Canceled:    {served, refused, refused, refused}, // and kept
 	}
 	var seen matrix
@@ -302,6 +303,7 @@ func TestSealInTheDark(t *testing.T) {
 		kms.NotFound:    {[...]string{served, refused, refused, refused}, false},
 		kms.Corrupt:     {[...]string{served, refused, refused, refused}, true},
 		kms.Internal:    {[...]string{served, refused, refused, refused}, true},
+		kms.Invalid:     {[...]string{served, refused, refused, refused}, true},
 		kms.Canceled:    {[...]string{served, refused, refused, refused}, true},
 	}
 	var seen matrix

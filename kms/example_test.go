@@ -48,7 +48,7 @@ func ExampleClassOf() {
 	}
 	fmt.Println("retry:", kms.ClassOf(err).Transient())
 	// Output:
-	// kms: open with awskms:///alias/payments: internal: no backend for scheme "awskms" is linked in
+	// kms: open with awskms:///alias/payments: invalid: no backend for scheme "awskms" is linked in
 	// hint: use one of fake, or pass the backend to kms.NewRegistry
 	// retry: false
 }
@@ -56,7 +56,7 @@ func ExampleClassOf() {
 func ExampleParseURI() {
 	_, err := kms.ParseURI("hashivault://me:password@vault/payments")
 	fmt.Println(err)
-	// Output: kms: parse key URI: internal: it holds a user name or password, which do not belong in a key URI
+	// Output: kms: parse key URI: invalid: it holds a user name or password, which do not belong in a key URI
 }
 
 func ExampleContext_AssociatedData() {

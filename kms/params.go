@@ -62,12 +62,12 @@ func (p *Params) Bad(format string, args ...any) {
 	p.problems = append(p.problems, fmt.Sprintf(format, args...))
 }
 
-// Err returns an *Error of Class Internal that lists everything noted, with
+// Err returns an *Error of Class Invalid that lists everything noted, with
 // advice; nil if there is nothing.
 func (p *Params) Err(advice string) error {
 	if len(p.problems) == 0 {
 		return nil
 	}
 	slices.Sort(p.problems) // the query is a map
-	return &Error{Op: "open", KeyID: Redact(p.uri), Detail: strings.Join(p.problems, "; "), Advice: advice}
+	return &Error{Class: Invalid, Op: "open", KeyID: Redact(p.uri), Detail: strings.Join(p.problems, "; "), Advice: advice}
 }

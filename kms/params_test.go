@@ -43,7 +43,7 @@ func TestParams(t *testing.T) {
 				}
 				return
 			}
-			wantError(t, err, kms.Internal, tt.says, "write x:///k")
+			wantError(t, err, kms.Invalid, tt.says, "write x:///k")
 			if strings.Contains(err.Error(), "SECRET") {
 				t.Errorf("the error quotes a value: %v", err)
 			}

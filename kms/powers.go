@@ -32,7 +32,7 @@ type Rewrapped struct {
 
 // Rotator is implemented by keys whose versions can be managed through their
 // KMS, by somebody who has the rights of an administrator. Errors are *Error. An
-// operation that this KMS does not have gives Class Internal, with
+// operation that this KMS does not have gives Class Invalid, with
 // errors.ErrUnsupported in its chain and advice that names what it has instead.
 //
 // Nothing here is retried: a lost answer leaves it open whether the operation

@@ -187,11 +187,13 @@ func awsRealm(t testing.TB) *realm {
 			kms.Unavailable: answering(awsserver.Outage()), kms.Throttled: answering(awsserver.Throttle()),
 			kms.Denied: denied("kms:Encrypt"), kms.Disabled: disabled,
 			kms.NotFound: answering(awsserver.Fault{Code: "NotFoundException"}), kms.Internal: answering(awsserver.Fault{Code: "ValidationException"}),
+			kms.Invalid: answering(awsserver.Fault{Code: "InvalidKeyUsageException"}),
 		},
 		toOpen: {
 			kms.Unavailable: answering(awsserver.Fault{Reset: true}), kms.Throttled: answering(awsserver.Throttle()),
 			kms.Denied: denied("kms:Decrypt"), kms.Disabled: disabled,
 			kms.NotFound: answering(awsserver.Fault{Code: "NotFoundException"}), kms.Internal: answering(awsserver.Fault{Code: "ValidationException"}),
+			kms.Invalid: answering(awsserver.Fault{Code: "InvalidKeyUsageException"}),
 			kms.Corrupt: answering(awsserver.Fault{Code: "InvalidCiphertextException"}),
 		},
 	},
@@ -369,6 +371,11 @@ func localRealm(t testing.TB) *realm {
 	}
 	away := path + ".away"
 	back := func(t testing.TB) { t.Helper(); must(t, os.Rename(away, path)) }
+	damaged := harm{"file damaged", func(t testing.TB) {
+		t.Helper()
+		must(t, os.Rename(path, away))
+		must(t, os.WriteFile(path, []byte("{"), 0o600))
+	}, back}
 	gone := harm{"file gone", func(t testing.TB) { t.Helper(); must(t, os.Rename(path, away)) }, back}
 	mode := func(mode os.FileMode) func(testing.TB) {
 		return func(t testing.TB) { t.Helper(); must(t, os.Chmod(path, mode)) }
@@ -390,8 +397,8 @@ func localRealm(t testing.TB) *realm {
 	}, back}
 	altered := harm{"file altered", func(t testing.TB) { t.Helper(); must(t, alterMaterial(path, away)) }, back}
 	return newRealm(t, key, map[use]map[kms.Class]harm{
-		toSeal: {kms.Unavailable: gone, kms.Denied: exposed, kms.Disabled: disabled, kms.NotFound: replaced},
-		toOpen: {kms.Unavailable: gone, kms.Denied: exposed, kms.Disabled: disabled, kms.NotFound: replaced, kms.Corrupt: altered},
+		toSeal: {kms.Unavailable: damaged, kms.Invalid: gone, kms.Denied: exposed, kms.Disabled: disabled, kms.NotFound: replaced},
+		toOpen: {kms.Unavailable: damaged, kms.Invalid: gone, kms.Denied: exposed, kms.Disabled: disabled, kms.NotFound: replaced, kms.Corrupt: altered},
 	},
 		revocation{name: "version disabled", do: disabled.do, seals: kms.Disabled, opens: kms.Disabled},
 		revocation{name: "file open to others", do: exposed.do, seals: kms.Denied, opens: kms.Denied},

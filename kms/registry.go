@@ -61,7 +61,7 @@ func (r *Registry) Schemes() []string {
 }
 
 // Open returns the key that uri names. A URI that cannot be understood gives an
-// *Error of Class Internal with a hint; what the backend reports keeps its Class.
+// *Error of Class Invalid with a hint; what the backend reports keeps its Class.
 // Open checks that the key's ID has the URI's scheme and can be recorded.
 func (r *Registry) Open(ctx context.Context, uri string) (Key, error) {
 	u, err := ParseURI(uri)
@@ -74,7 +74,7 @@ func (r *Registry) Open(ctx context.Context, uri string) (Key, error) {
 		if known := r.Schemes(); len(known) > 0 {
 			advice = "use one of " + strings.Join(known, ", ") + ", or " + advice
 		}
-		return nil, &Error{Op: "open", KeyID: Redact(u), Detail: fmt.Sprintf("no backend for scheme %q is linked in", u.Scheme), Advice: advice}
+		return nil, &Error{Class: Invalid, Op: "open", KeyID: Redact(u), Detail: fmt.Sprintf("no backend for scheme %q is linked in", u.Scheme), Advice: advice}
 	}
 	key, err := b.Open(ctx, u)
 	if err != nil {
@@ -133,7 +133,7 @@ func openError(u *url.URL, err error) error {
 func ParseURI(uri string) (*url.URL, error) {
 	u, problem := keyuri.Parse(uri)
 	if problem != "" {
-		return nil, &Error{Op: "parse key URI", Detail: "it " + problem, Advice: keyuri.Advice}
+		return nil, &Error{Class: Invalid, Op: "parse key URI", Detail: "it " + problem, Advice: keyuri.Advice}
 	}
 	return u, nil
 }

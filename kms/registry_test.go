@@ -101,8 +101,8 @@ func TestRegistryRefuses(t *testing.T) {
 		class kms.Class
 		words []string
 	}{
-		{"unknown scheme", "gcpkms://p", nil, kms.Internal, []string{`no backend for scheme "gcpkms"`, "use one of stub, or pass the backend to kms.NewRegistry"}},
-		{"bad URI", "stub", nil, kms.Internal, []string{"does not start with a scheme", "key URIs look like"}},
+		{"unknown scheme", "gcpkms://p", nil, kms.Invalid, []string{`no backend for scheme "gcpkms"`, "use one of stub, or pass the backend to kms.NewRegistry"}},
+		{"bad URI", "stub", nil, kms.Invalid, []string{"does not start with a scheme", "key URIs look like"}},
 		{"error with a class", "stub://k", func() (kms.Key, error) {
 			return nil, &kms.Error{Class: kms.Denied, Op: "log in", Advice: "renew the token", Err: cause}
 		}, kms.Denied, []string{"kms: log in: denied", "renew the token"}},
@@ -129,7 +129,7 @@ func TestRegistryRefuses(t *testing.T) {
 		t.Error("a key that cannot be recorded was left open")
 	}
 	_, err := kms.NewRegistry().Open(t.Context(), "stub://k")
-	wantError(t, err, kms.Internal, `no backend for scheme "stub"`, "\npass the backend to kms.NewRegistry")
+	wantError(t, err, kms.Invalid, `no backend for scheme "stub"`, "\npass the backend to kms.NewRegistry")
 }
 
 func TestNewRegistryPanics(t *testing.T) {
@@ -189,7 +189,7 @@ func TestParseURI(t *testing.T) {
 			if u != nil {
 				t.Errorf("parsed: %v", u)
 			}
-			wantError(t, err, kms.Internal, tt.says, "key URIs look like")
+			wantError(t, err, kms.Invalid, tt.says, "key URIs look like")
 			if strings.Contains(err.Error(), "SECRET") {
 				t.Errorf("the error quotes the URI: %v", err)
 			}

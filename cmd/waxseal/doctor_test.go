@@ -75,7 +75,7 @@ func wantFailing(t *testing.T, told doctorItem, code int, class kms.Class, hint 
 	t.Helper()
 	failed, got := told.failing()
 	for name, c := range failed {
-		if c != shownClass(name, class) || !slices.Contains(among, name) {
+		if c != class.String() || !slices.Contains(among, name) {
 			t.Errorf("%s fails as %s: %+v", name, c, told.find(t, name))
 		}
 	}
@@ -158,7 +158,7 @@ func TestDoctorAWS(t *testing.T) {
 	told, code = examineURI(t, "awskms:///alias/none?region=eu-west-1&endpoint="+server.URL())
 	wantFailing(t, told, code, kms.NotFound, "check account, Region and spelling", doctor.Opens)
 	told, code = examineURI(t, "awskms:///alias/none?region=eu-west-1&endpoint="+server.URL()+"&fisp=true")
-	wantFailing(t, told, code, kms.Internal, "write awskms:///", doctor.Opens)
+	wantFailing(t, told, code, kms.Invalid, "write awskms:///", doctor.Opens)
 
 	server.SetFault("Decrypt", awsserver.Fault{WrongPlaintext: true})
 	told, code = examineURI(t, uri)
@@ -261,7 +261,7 @@ func TestDoctorVault(t *testing.T) {
 	told, code = examineURI(t, "hashivault://transit/typo")
 	wantFailing(t, told, code, kms.NotFound, "", doctor.Opens, doctor.Description, doctor.Wraps)
 	told, code = examineURI(t, "hashivault://transit/signing")
-	wantFailing(t, told, code, kms.Internal, "", doctor.Opens, doctor.Description, doctor.Wraps)
+	wantFailing(t, told, code, kms.Invalid, "", doctor.Opens, doctor.Description, doctor.Wraps)
 
 	// What was sealed with other rights serves a codec server that may only open.
 	config := writeFile(t, "waxseal.yaml", "keys:\n  k: {uri: \"hashivault://transit/payments\"}\nseal:\n  - match: {namespace: \"*\"}\n    keys: [k]\n    claims: [workflowId]\n")

@@ -9,7 +9,6 @@ import (
 
 	"github.com/waxseal/waxseal/internal/doctor"
 	"github.com/waxseal/waxseal/internal/terminal"
-	"github.com/waxseal/waxseal/kms"
 )
 
 // sparkColumns is how wide a sparkline is at most.
@@ -37,7 +36,7 @@ type doctorItem struct {
 type doctorCheck struct {
 	Check  string `json:"check"`
 	Status string `json:"status"`          // pass, skip, warn or fail
-	Class  string `json:"class,omitempty"` // a kms.Class, or configurationClass
+	Class  string `json:"class,omitempty"` // a kms.Class
 	Detail string `json:"detail"`
 	Hint   string `json:"hint,omitempty"`
 }
@@ -62,7 +61,7 @@ func tellDoctor(role string, results []doctor.Result) *doctorJSON {
 		for _, c := range r.Checks {
 			check := doctorCheck{Check: c.Name, Status: c.Status.String(), Detail: c.Detail, Hint: c.Hint}
 			if c.Class != nil {
-				check.Class = shownClass(c.Name, *c.Class)
+				check.Class = c.Class.String()
 			}
 			item.Checks = append(item.Checks, check)
 		}
@@ -77,17 +76,6 @@ func tellDoctor(role string, results []doctor.Result) *doctorJSON {
 		told.Keys = append(told.Keys, item)
 	}
 	return told
-}
-
-// configurationClass stands for kms.Internal where a key is opened: a URI, a
-// setting or an environment is at fault, and "internal" reads as a bug of ours.
-const configurationClass = "configuration"
-
-func shownClass(check string, class kms.Class) string {
-	if check == doctor.Opens && class == kms.Internal {
-		return configurationClass
-	}
-	return class.String()
 }
 
 // inMs is d in milliseconds, to the microsecond.

@@ -55,7 +55,7 @@ func (f *keyringFlags) open() (*localkms.Keyring, error) {
 		return nil, err
 	}
 	ring, err := localkms.OpenKeyring(path)
-	return ring, ofKeyring(err)
+	return ring, err
 }
 
 // oneKey checks that there is one argument, a key's name.
@@ -109,7 +109,7 @@ or with --if-missing no error.`,
 		}
 		key, err := create(args[0])
 		if err != nil {
-			return ofKeyring(err)
+			return err
 		}
 		if asJSON {
 			return a.printJSON(describeKey(ring, key))
@@ -160,7 +160,7 @@ Each rotation adds a version; --if-older-than makes it safe to run again.`,
 			_, err = ring.Rotate(args[0])
 		}
 		if err != nil {
-			return ofKeyring(err)
+			return err
 		}
 		key, _, err := find(ring, args[0])
 		switch now := key.Primary(); {
@@ -181,7 +181,6 @@ Each rotation adds a version; --if-older-than makes it safe to run again.`,
 // find looks up one key.
 func find(ring *localkms.Keyring, name string) (key localkms.KeyInfo, there bool, err error) {
 	keys, err := ring.List()
-	err = ofKeyring(err)
 	for _, k := range keys {
 		if k.Name == name {
 			return k, true, nil

@@ -60,7 +60,7 @@ what they sealed, and how old they are. No key material is shown.`,
 		}
 		keys, err := ring.List()
 		if err != nil {
-			return ofKeyring(err)
+			return err
 		}
 		if asJSON {
 			out := keyringJSON{Keyring: ring.Path(), Keys: []keyJSON{}}

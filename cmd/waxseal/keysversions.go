@@ -58,7 +58,7 @@ func (v *versionsCommand) run(args []string) error {
 		version = args[1]
 	}
 	if err := v.alter(ring, args[0], version); err != nil {
-		return ofKeyring(err)
+		return err
 	}
 	key, _, err := find(ring, args[0])
 	if err != nil {

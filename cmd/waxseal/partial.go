@@ -88,7 +88,7 @@ func (a *app) reportPartial(e *partialError) {
 		if c.count > 1 {
 			where += fmt.Sprintf(" and %d more", c.count-1)
 		}
-		a.say(s, where+": "+plainText(c.err))
+		a.say(s, where+": "+c.err.Error())
 		a.sayHints(c.err)
 	}
 }

@@ -10,10 +10,9 @@ import (
 
 	"github.com/waxseal/waxseal/internal/terminal"
 	"github.com/waxseal/waxseal/kms"
-	"github.com/waxseal/waxseal/kms/localkms"
 )
 
-// The exit codes. "waxseal help exit-codes" and docs/cli.md tell them.
+// The exit codes. "waxseal help exit-codes" and docs/cli.md list them.
 const (
 	exitOK          = 0
 	exitFailure     = 1
@@ -50,29 +49,8 @@ func exitCode(err error) int {
 	return exitFailure
 }
 
-// tryLater reports whether the same command may succeed later by itself. A local
-// keyring that cannot be used waits for a person, whatever its Class says to a
-// server.
-func tryLater(err error) bool {
-	var e *kms.Error
-	var keyring *keyringError
-	local := errors.As(err, &keyring) || errors.As(err, &e) && strings.HasPrefix(e.KeyID, localkms.Scheme+"://")
-	return kms.ClassOf(err).Transient() && !local
-}
-
-// keyringError is a failure of a local keyring itself.
-type keyringError struct{ err error }
-
-func (e *keyringError) Error() string { return e.err.Error() }
-func (e *keyringError) Unwrap() error { return e.err }
-
-// ofKeyring marks err, if it is one, as a failure of a local keyring itself.
-func ofKeyring(err error) error {
-	if err == nil {
-		return nil
-	}
-	return &keyringError{err}
-}
+// tryLater reports whether the same command may succeed later by itself.
+func tryLater(err error) bool { return kms.ClassOf(err).Transient() }
 
 // usageError is a command line that makes no sense.
 type usageError struct{ text, hint string }
@@ -150,43 +128,9 @@ func (a *app) report(err error) {
 	case errors.As(err, &partly):
 		a.reportPartial(partly)
 	default:
-		a.say(severityError, plainText(err))
+		a.say(severityError, err.Error())
 		a.sayHints(err)
 	}
-}
-
-// plainText is an error's text without the word "internal", by which package kms
-// tells programs that neither time nor rights will help. To people it reads as a
-// bug of ours, and it is about their URIs, settings and files; where it is a bug,
-// the hint says so.
-func plainText(err error) string {
-	text := err.Error()
-	for _, e := range kmsErrors(err, nil) {
-		if e.Class != kms.Internal || e.Detail == "" {
-			continue
-		}
-		class := e.Class.String() + ": "
-		if before, ok := strings.CutSuffix(e.Error(), class+e.Detail); ok {
-			text = strings.ReplaceAll(text, e.Error(), before+e.Detail)
-		}
-	}
-	return text
-}
-
-// kmsErrors appends to all every *kms.Error in err's tree.
-func kmsErrors(err error, all []*kms.Error) []*kms.Error {
-	if e, ok := err.(*kms.Error); ok { //nolint:errorlint // walks the tree itself
-		all = append(all, e)
-	}
-	switch e := err.(type) { //nolint:errorlint // likewise
-	case interface{ Unwrap() error }:
-		return kmsErrors(e.Unwrap(), all)
-	case interface{ Unwrap() []error }:
-		for _, inner := range e.Unwrap() {
-			all = kmsErrors(inner, all)
-		}
-	}
-	return all
 }
 
 type severity uint8

@@ -145,7 +145,7 @@ func (s *source) existing() (path string, there bool, err error) {
 	}
 	keyring, err := localkms.OpenKeyring(path)
 	if err != nil {
-		return "", false, ofKeyring(err)
+		return "", false, err
 	}
 	_, there, err = find(keyring, defaultKey)
 	return path, there, err

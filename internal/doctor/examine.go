@@ -84,8 +84,7 @@ func (e *examination) fail(name, during string, err error) {
 	e.note(c)
 }
 
-// explain is an error in short: where it happened is said already. The class
-// Internal is a word for programs.
+// explain returns an error's class and detail: the check's name says where it happened.
 func explain(err error) string {
 	failed, ok := errors.AsType[*kms.Error](err)
 	switch {
@@ -93,8 +92,6 @@ func explain(err error) string {
 		return fmt.Sprintf("a %T", err) // its text may be anything
 	case failed.Detail == "":
 		return failed.Class.String()
-	case failed.Class == kms.Internal:
-		return failed.Detail
 	}
 	return failed.Class.String() + ": " + failed.Detail
 }

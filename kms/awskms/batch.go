@@ -63,7 +63,7 @@ func (f *failures) add(err *kms.Error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch err.Class {
-	case kms.Corrupt, kms.Internal:
+	case kms.Corrupt, kms.Internal, kms.Invalid:
 		return
 	case kms.Unavailable: // one request may have bad luck, a round of them has not
 		if f.worst == nil {

@@ -64,13 +64,13 @@ type Config struct {
 // It asks AWS about the key (DescribeKey), once: an alias or key ID is resolved to
 // the key ARN, which is used and recorded from then on, wherever the alias moves;
 // a key that cannot do the job (asymmetric, for signatures or MACs, owned by an
-// AWS service) is refused with class Internal. A key that is disabled or pending
+// AWS service) is refused with class Invalid. A key that is disabled or pending
 // deletion is opened, and its use gives Disabled until somebody enables it.
 //
 // For a key ARN the answer is a courtesy: where DescribeKey is denied, or AWS KMS
 // cannot be asked right now, New goes on without. For an alias or a key ID it is
 // not, and the error tells what to do. A Config that cannot be used gives an
-// *kms.Error of class Internal that lists everything wrong with it.
+// *kms.Error of class Invalid that lists everything wrong with it.
 func New(ctx context.Context, cfg Config) (*Key, error) {
 	n, problem := cfg.check()
 	if problem != nil {
@@ -174,7 +174,7 @@ func (cfg Config) uri() string {
 }
 
 func (cfg Config) failed(detail, advice string, cause error) *kms.Error {
-	return &kms.Error{Op: opOpen, KeyID: cfg.uri(), Detail: detail, Advice: advice, Err: cause}
+	return &kms.Error{Class: kms.Invalid, Op: opOpen, KeyID: cfg.uri(), Detail: detail, Advice: advice, Err: cause}
 }
 
 // check lists all that is wrong with cfg.

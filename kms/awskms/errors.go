@@ -75,7 +75,7 @@ func (k *Key) explained(ctx, askCtx context.Context, op, action string, err erro
 			advice: "check that the network lets us through to AWS KMS in " + k.name.region,
 		}, err)
 	case errors.Is(err, errExposed):
-		return k.fail(op, refusal{detail: exposedDetail, advice: exposedAdvice}, err)
+		return k.fail(op, refusal{class: kms.Invalid, detail: exposedDetail, advice: exposedAdvice}, err)
 	case errors.Is(err, errTooLarge):
 		return k.fail(op, notKMS(), err)
 	case errors.As(err, &noCredentials):

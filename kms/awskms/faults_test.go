@@ -39,7 +39,7 @@ func TestErrorCodes(t *testing.T) {
 	}{
 		{"ThrottlingException", 0, kms.Throttled, "maxPayloads"},
 		{"LimitExceededException", 0, kms.Throttled, "maxPayloads"},
-		{"UnsupportedOperationException", 0, kms.Internal, "describe-key"},
+		{"UnsupportedOperationException", 0, kms.Invalid, "describe-key"},
 		{"NotFoundException", 404, kms.Unavailable, "proxy"}, // a stranger's: AWS KMS says 400
 		{"DisabledException", 403, kms.Unavailable, "proxy"},
 		{"InvalidCiphertextException", 410, kms.Unavailable, "proxy"},
@@ -59,8 +59,8 @@ func TestErrorCodes(t *testing.T) {
 		{"KMSInvalidStateException", 0, kms.Disabled, "cancel-key-deletion"},
 		{"InvalidCiphertextException", 0, kms.Corrupt, "only a copy helps"},
 		{"IncorrectKeyException", 0, kms.Corrupt, "the key"},
-		{"InvalidKeyUsageException", 0, kms.Internal, "SYMMETRIC_DEFAULT"},
-		{"InvalidArnException", 0, kms.Internal, "awskms:///"},
+		{"InvalidKeyUsageException", 0, kms.Invalid, "SYMMETRIC_DEFAULT"},
+		{"InvalidArnException", 0, kms.Invalid, "awskms:///"},
 		{"ValidationException", 0, kms.Internal, "CloudTrail"},
 		{"com.amazonaws.kms#DisabledException", 0, kms.Disabled, "enable-key"},
 	} {

@@ -74,7 +74,7 @@ func TestEndpointFromEnvironment(t *testing.T) {
 
 	t.Setenv("AWS_ENDPOINT_URL_KMS", "http://kms.invalid")
 	_, err = awskms.New(t.Context(), awskms.Config{Key: made.ARN()})
-	wantError(t, err, kms.Internal, "insecure-plain-http")
+	wantError(t, err, kms.Invalid, "insecure-plain-http")
 }
 
 func TestBadURIs(t *testing.T) {
@@ -105,21 +105,21 @@ func TestBadURIs(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			_, err := kms.NewRegistry(awskms.Backend).Open(t.Context(), tc.uri)
-			wantError(t, err, kms.Internal, tc.hint)
+			wantError(t, err, kms.Invalid, tc.hint)
 			if err != nil && (!strings.Contains(err.Error(), tc.detail) || strings.Contains(err.Error(), "canary")) {
 				t.Errorf("error %q, want one that says %q", err, tc.detail)
 			}
 		})
 	}
 	_, err := awskms.New(t.Context(), awskms.Config{Timeout: -1})
-	wantError(t, err, kms.Internal, "positive one")
+	wantError(t, err, kms.Invalid, "positive one")
 	t.Setenv("AWS_PROFILE", "no-such")
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err = awskms.New(ended, awskms.Config{Key: "alias/x", Region: region})
 	wantError(t, err, kms.Canceled, "")
 	_, err = awskms.New(t.Context(), awskms.Config{Key: "alias/x", Region: region})
-	wantError(t, err, kms.Internal, "AWS_PROFILE")
+	wantError(t, err, kms.Invalid, "AWS_PROFILE")
 }
 
 func TestUnfitKeys(t *testing.T) {
@@ -137,14 +137,14 @@ func TestUnfitKeys(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			made := createKey(t, s, tc.spec)
 			_, err := tryOpen(t, s, awskms.Config{Key: made.ARN()})
-			wantError(t, err, kms.Internal, tc.hint)
+			wantError(t, err, kms.Invalid, tc.hint)
 		})
 	}
 	// Without the right to ask, it shows in use.
 	made := createKey(t, s, awsserver.KeySpec{Spec: awsserver.SpecRSA2048})
 	s.Deny("kms:DescribeKey", made)
 	_, err := open(t, s, awskms.Config{Key: made.ARN()}).Wrap(t.Context(), dataKeys(1), nil)
-	wantError(t, err, kms.Internal, "SYMMETRIC_DEFAULT")
+	wantError(t, err, kms.Invalid, "SYMMETRIC_DEFAULT")
 }
 
 // A key ARN says enough; an alias or an ID does not.

@@ -136,7 +136,7 @@ func (k *Key) rehearse(ctx context.Context) *kms.Error {
 	case err != nil && err.Class == kms.Denied:
 		err.Detail = "we may neither ask about the key nor, without an encryption context, use it"
 		err.Advice = "grant kms:DescribeKey on the key to this identity (aws sts get-caller-identity), which carries no encryption context"
-	case err != nil && err.Class == kms.Internal && !errors.As(err, &unfit):
+	case err != nil && (err.Class == kms.Internal || err.Class == kms.Invalid) && !errors.As(err, &unfit):
 		return nil // an emulator that does not know rehearsals
 	}
 	return err

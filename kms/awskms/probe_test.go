@@ -156,7 +156,7 @@ func TestProbeUnusable(t *testing.T) {
 	unseen := open(t, s, awskms.Config{Key: rsa.ARN()})
 	s.Undeny("kms:DescribeKey", rsa)
 	r, err = unseen.Probe(t.Context())
-	wantError(t, err, kms.Internal, "SYMMETRIC_DEFAULT")
+	wantError(t, err, kms.Invalid, "SYMMETRIC_DEFAULT")
 	if !strings.Contains(r.Key, "RSA_2048 key") {
 		t.Errorf("%+v", r)
 	}
@@ -195,7 +195,7 @@ func TestProbeDenied(t *testing.T) {
 	rsa := createKey(t, s, awsserver.KeySpec{Spec: awsserver.SpecRSA2048})
 	s.Deny("kms:DescribeKey", rsa)
 	_, err = open(t, s, awskms.Config{Key: rsa.ARN()}).Probe(t.Context())
-	wantError(t, err, kms.Internal, "SYMMETRIC_DEFAULT")
+	wantError(t, err, kms.Invalid, "SYMMETRIC_DEFAULT")
 
 	for name, tc := range map[string]struct {
 		fault awsserver.Fault

@@ -31,7 +31,7 @@ func (k *Key) reason(op, action, code string, status int) refusal {
 		if status < http.StatusBadRequest || status >= http.StatusInternalServerError {
 			return notKMS()
 		}
-	case kms.Internal, kms.Unavailable, kms.Throttled, kms.Canceled:
+	case kms.Internal, kms.Invalid, kms.Unavailable, kms.Throttled, kms.Canceled:
 	}
 	return r
 }
@@ -88,10 +88,10 @@ func (k *Key) meaning(op, action, code string, status int) refusal {
 	case "InvalidKeyUsageException", "InvalidKeyUsage":
 		return wrongKind()
 	case "InvalidArnException", "InvalidArn":
-		return refusal{detail: "AWS KMS does not take the key's name", advice: uriAdvice}
+		return refusal{class: kms.Invalid, detail: "AWS KMS does not take the key's name", advice: uriAdvice}
 	case "UnsupportedOperationException", "UnsupportedOperation", "UnknownOperationException", "UnknownOperation":
 		return refusal{
-			detail: "AWS KMS does not do this with such a key, or what answers does not know the operation",
+			class: kms.Invalid, detail: "AWS KMS does not do this with such a key, or what answers does not know the operation",
 			advice: "see with aws kms describe-key what kind of key it is; an emulator may have less than AWS KMS", unsupported: true,
 		}
 	}
@@ -130,7 +130,7 @@ func noKeyStore() refusal {
 
 func wrongKind() refusal {
 	return refusal{
-		detail: "it is not a symmetric key for encryption: key usage or key spec do not fit",
+		class: kms.Invalid, detail: "it is not a symmetric key for encryption: key usage or key spec do not fit",
 		advice: "create one with aws kms create-key (SYMMETRIC_DEFAULT, ENCRYPT_DECRYPT) and name that one; a key's kind cannot be changed",
 	}
 }
@@ -254,7 +254,7 @@ func ofRotation(code string) (refusal, bool) {
 	switch code {
 	case "LimitExceededException", "LimitExceeded":
 		return refusal{
-			detail: "the key was rotated on demand as often as AWS KMS permits (25 times), for good",
+			class: kms.Invalid, detail: "the key was rotated on demand as often as AWS KMS permits (25 times), for good",
 			advice: "turn automatic rotation on (aws kms enable-key-rotation), or make a new key and rewrap to it",
 		}, true
 	case "ConflictException", "Conflict":
@@ -264,7 +264,7 @@ func ofRotation(code string) (refusal, bool) {
 		}, true
 	case "UnsupportedOperationException", "UnsupportedOperation":
 		return refusal{
-			detail:      "AWS KMS does not rotate such a key: it is a replica, its material is imported and no new one waits, or it is in a custom key store",
+			class: kms.Invalid, detail: "AWS KMS does not rotate such a key: it is a replica, its material is imported and no new one waits, or it is in a custom key store",
 			advice:      "of a multi-Region key rotate the primary; otherwise make a new key, seal under it and rewrap to it",
 			unsupported: true,
 		}, true

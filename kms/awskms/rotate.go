@@ -219,7 +219,7 @@ func (k *Key) Destroy(ctx context.Context, version string, wait time.Duration) (
 	if wait != 0 {
 		if wait < minWait || wait > maxWait || wait%day != 0 {
 			return time.Time{}, k.fail(opDestroy, refusal{
-				detail: fmt.Sprintf("a wait of %v, and AWS KMS takes 7 to 30 days", wait),
+				class: kms.Invalid, detail: fmt.Sprintf("a wait of %v, and AWS KMS takes 7 to 30 days", wait),
 				advice: "give a number of whole days from 7 (168h) to 30 (720h), or none for 30",
 			}, nil)
 		}
@@ -250,7 +250,7 @@ func (k *Key) whole(op, version string) error {
 		return nil
 	}
 	return k.fail(op, refusal{
-		detail:      "AWS KMS can " + op + " whole keys, and no version of one",
+		class: kms.Invalid, detail: "AWS KMS can " + op + " whole keys, and no version of one",
 		advice:      "name no version; to be rid of old key material, move to a new key: rewrap to it, then disable the old one",
 		unsupported: true,
 	}, nil)

@@ -157,7 +157,7 @@ func TestRotateRefused(t *testing.T) {
 		}
 	}
 	_, err = key.Rotate(t.Context())
-	wantError(t, err, kms.Internal, "enable-key-rotation")
+	wantError(t, err, kms.Invalid, "enable-key-rotation")
 	if err == nil || !strings.Contains(err.Error(), "25 times") {
 		t.Errorf("%v", err)
 	}
@@ -172,7 +172,7 @@ func TestRotateRefused(t *testing.T) {
 		"imported": createKey(t, s, awsserver.KeySpec{ImportedUntil: time.Now().Add(time.Hour)}),
 	} {
 		_, err := open(t, s, awskms.Config{Key: of.ARN()}).Rotate(t.Context())
-		wantError(t, err, kms.Internal, "rotate the primary")
+		wantError(t, err, kms.Invalid, "rotate the primary")
 		if !errors.Is(err, errors.ErrUnsupported) {
 			t.Errorf("%s: ErrUnsupported is not in the chain of %v", name, err)
 		}
@@ -296,13 +296,13 @@ func TestDisableAndDestroy(t *testing.T) {
 	s.ResetRequests()
 	for _, wait := range []time.Duration{-1, 1, time.Hour, 6 * 24 * time.Hour, 31 * 24 * time.Hour, 7*24*time.Hour + 1} {
 		_, err := key.Destroy(t.Context(), "", wait)
-		wantError(t, err, kms.Internal, "7 (168h) to 30 (720h)")
+		wantError(t, err, kms.Invalid, "7 (168h) to 30 (720h)")
 	}
 	for _, err := range []error{
 		key.Disable(t.Context(), "1"), key.Enable(t.Context(), "1"), key.Restore(t.Context(), "1"),
 		func() error { _, err := key.Destroy(t.Context(), "1", 0); return err }(),
 	} {
-		wantError(t, err, kms.Internal, "rewrap")
+		wantError(t, err, kms.Invalid, "rewrap")
 		if !errors.Is(err, errors.ErrUnsupported) {
 			t.Errorf("ErrUnsupported is not in the chain of %v", err)
 		}

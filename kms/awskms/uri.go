@@ -41,7 +41,7 @@ var (
 func (b backend) Scheme() string { return string(b) }
 
 // Open implements kms.Backend; see New for what it asks AWS. A URI that cannot be
-// used gives an *kms.Error of class Internal with a hint.
+// used gives an *kms.Error of class Invalid with a hint.
 func (b backend) Open(ctx context.Context, uri *url.URL) (kms.Key, error) {
 	cfg, err := parseURI(uri)
 	if err != nil {

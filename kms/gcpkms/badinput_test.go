@@ -79,10 +79,10 @@ func TestBadKeys(t *testing.T) {
 		words  []string // of the error of Wrap
 		unwrap kms.Class
 	}{
-		{"signing key", project + "signing", kms.Internal, []string{"wrong kind", "ENCRYPT_DECRYPT", "--purpose=encryption"}, kms.Internal},
-		{"asymmetric key", project + "decrypting", kms.Internal, []string{"wrong kind", "--purpose=encryption"}, kms.Internal},
-		{"MAC key", project + "mac", kms.Internal, []string{"wrong kind", "--purpose=encryption"}, kms.Internal},
-		{"key for raw encryption", project + "raw", kms.Internal, []string{"wrong kind", "--purpose=encryption"}, kms.Internal},
+		{"signing key", project + "signing", kms.Invalid, []string{"wrong kind", "ENCRYPT_DECRYPT", "--purpose=encryption"}, kms.Invalid},
+		{"asymmetric key", project + "decrypting", kms.Invalid, []string{"wrong kind", "--purpose=encryption"}, kms.Invalid},
+		{"MAC key", project + "mac", kms.Invalid, []string{"wrong kind", "--purpose=encryption"}, kms.Invalid},
+		{"key for raw encryption", project + "raw", kms.Invalid, []string{"wrong kind", "--purpose=encryption"}, kms.Invalid},
 		{"missing key", project + "gone", kms.NotFound, []string{"no such key", "gcloud kms keys list" + flags}, kms.NotFound},
 		{"key of another project", foreign, kms.Denied, []string{"or the key does not exist", "grant roles/cloudkms.cryptoKeyEncrypterDecrypter on the key"}, kms.Denied},
 		{"no primary version", project + "empty", kms.Disabled, []string{"no primary version", "gcloud kms keys versions create --primary --key=empty" + flags}, kms.Corrupt},

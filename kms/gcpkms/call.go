@@ -89,5 +89,5 @@ func retryAfter(st *status.Status, with *aside) time.Duration {
 
 // unsupported refuses what Cloud KMS does not have, in the way of kms.Rotator.
 func (k *Key) unsupported(op, detail, advice string, cause error) *kms.Error {
-	return k.fail(op, refusal{detail: detail, advice: advice}, cause)
+	return k.fail(op, refusal{class: kms.Invalid, detail: detail, advice: advice}, cause)
 }

@@ -55,7 +55,7 @@ type Config struct {
 //
 // New does not reach Cloud KMS. Each key has a connection of its own; NewBackend
 // is for programs that open many. A Config that cannot be used gives an *kms.Error
-// of class Internal that lists everything wrong with it; credentials that are
+// of class Invalid that lists everything wrong with it; credentials that are
 // missing or cannot be read give one of class Unavailable, as they may be there in a
 // moment.
 func New(cfg Config) (*Key, error) {
@@ -117,7 +117,7 @@ func (cfg Config) check() error {
 	if len(problems) == 0 {
 		return nil
 	}
-	e := &kms.Error{Op: "open", Detail: strings.Join(problems, "; "), Advice: strings.Join(advice, "; ")}
+	e := &kms.Error{Class: kms.Invalid, Op: "open", Detail: strings.Join(problems, "; "), Advice: strings.Join(advice, "; ")}
 	if nameProblem(cfg.Name) == "" {
 		e.KeyID = keyID(cfg.Name)
 	}

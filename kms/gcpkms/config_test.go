@@ -71,7 +71,7 @@ func TestOpenURI(t *testing.T) {
 				return
 			}
 			e, ok := errors.AsType[*kms.Error](err)
-			if !ok || e.Class != kms.Internal || e.Hint() == "" || !strings.Contains(err.Error(), tc.want) {
+			if !ok || e.Class != kms.Invalid || e.Hint() == "" || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("error %v, want %q with a hint", err, tc.want)
 			}
 		})
@@ -175,7 +175,7 @@ func TestBackendChecksURI(t *testing.T) {
 	u := &url.URL{Scheme: "https", User: url.User("me"), Host: "projects", Path: "/p"}
 	_, err := gcpkms.Backend.Open(t.Context(), u)
 	for _, want := range []string{"the scheme is not gcpkms", "user name or password", "does not name a key"} {
-		if kms.ClassOf(err) != kms.Internal || !strings.Contains(err.Error(), want) {
+		if kms.ClassOf(err) != kms.Invalid || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v does not say %q", err, want)
 		}
 	}

@@ -147,7 +147,7 @@ func TestProbeUnprivileged(t *testing.T) {
 		Purpose: kmspb.CryptoKey_ASYMMETRIC_SIGN, VersionTemplate: &kmspb.CryptoKeyVersionTemplate{Algorithm: kmspb.CryptoKeyVersion_EC_SIGN_P256_SHA256},
 	})
 	_, err = signing.Probe(t.Context())
-	wantSays(t, err, "probe", kms.Internal, "wrong kind")
+	wantSays(t, err, "probe", kms.Invalid, "wrong kind")
 	s.Allow("cloudkms.cryptoKeys.get", "")
 	s.Inject(gcpserver.Fault{Method: "ListCryptoKeyVersions", Code: codes.Unavailable})
 	_, err = key.Probe(t.Context())
@@ -162,7 +162,7 @@ func TestProbeFails(t *testing.T) {
 		Purpose: kmspb.CryptoKey_ASYMMETRIC_SIGN, VersionTemplate: &kmspb.CryptoKeyVersionTemplate{Algorithm: kmspb.CryptoKeyVersion_EC_SIGN_P256_SHA256},
 	})
 	_, err := signing.Probe(t.Context())
-	wantSays(t, err, "probe", kms.Internal, "wrong kind", "--purpose=encryption")
+	wantSays(t, err, "probe", kms.Invalid, "wrong kind", "--purpose=encryption")
 	for id, state := range map[string]kmspb.CryptoKeyVersion_CryptoKeyVersionState{
 		"off": kmspb.CryptoKeyVersion_DISABLED, "leaving": kmspb.CryptoKeyVersion_DESTROY_SCHEDULED, "lost": kmspb.CryptoKeyVersion_DESTROYED,
 	} {

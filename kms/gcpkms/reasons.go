@@ -164,7 +164,7 @@ func wrongPurpose(st *status.Status) bool {
 
 func (k *Key) wrongKind() refusal {
 	return refusal{
-		detail: "the key is of the wrong kind: its purpose is not ENCRYPT_DECRYPT",
+		class: kms.Invalid, detail: "the key is of the wrong kind: its purpose is not ENCRYPT_DECRYPT",
 		advice: "create another key with --purpose=encryption and name that one; a key's purpose cannot be changed",
 	}
 }

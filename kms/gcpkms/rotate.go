@@ -30,7 +30,7 @@ const (
 // are still wrapped under the version before, which must stay enabled.
 //
 // A key whose versions Cloud KMS does not make by itself, because their material is
-// imported or kept by an external key manager, gives Class Internal with
+// imported or kept by an external key manager, gives Class Invalid with
 // errors.ErrUnsupported and advice that has the command; so does a key that is not
 // for encryption, before anything is made. An error that comes after the version
 // was made names it: MakePrimary finishes the rotation then.
@@ -87,7 +87,7 @@ func (k *Key) external(cause error) *kms.Error {
 // may not be one that makes versions on Cloud KMS's request.
 func (k *Key) externalAdvice(key *kmspb.CryptoKey, err error) error {
 	e, ok := errors.AsType[*kms.Error](err)
-	if ok && key.VersionTemplate.GetProtectionLevel() == kmspb.ProtectionLevel_EXTERNAL_VPC && (e.Class == kms.Internal || e.Class == kms.Disabled) {
+	if ok && key.VersionTemplate.GetProtectionLevel() == kmspb.ProtectionLevel_EXTERNAL_VPC && (e.Class == kms.Internal || e.Class == kms.Invalid || e.Class == kms.Disabled) {
 		return k.external(errors.Join(errors.ErrUnsupported, e.Err))
 	}
 	return err

@@ -187,7 +187,7 @@ func TestRotateRefuses(t *testing.T) {
 		t.Run(tc.id, func(t *testing.T) {
 			key := addKey(t, s, tc.id, tc.spec)
 			_, err := key.Rotate(t.Context())
-			wantSays(t, err, "rotate", kms.Internal, tc.words...)
+			wantSays(t, err, "rotate", kms.Invalid, tc.words...)
 			if got := errors.Is(err, errors.ErrUnsupported); got != tc.unsupported {
 				t.Errorf("errors.ErrUnsupported: %v", got)
 			}
@@ -272,7 +272,7 @@ func TestLifecycle(t *testing.T) {
 	}
 	state(kms.VersionEnabled, kms.Canceled)
 	_, err := key.Destroy(ctx, "1", 0)
-	wantSays(t, err, "destroy", kms.Internal, "version 1 is enabled", "disable it first")
+	wantSays(t, err, "destroy", kms.Invalid, "version 1 is enabled", "disable it first")
 	wantSays(t, key.Restore(ctx, "1"), "restore", kms.Disabled)
 
 	must(key.Disable(ctx, "1"))
@@ -284,7 +284,7 @@ func TestLifecycle(t *testing.T) {
 
 	must(key.Disable(ctx, "1"))
 	_, err = key.Destroy(ctx, "1", time.Hour)
-	wantSays(t, err, "destroy", kms.Internal, "how long to wait", "destroyScheduledDuration")
+	wantSays(t, err, "destroy", kms.Invalid, "how long to wait", "destroyScheduledDuration")
 	if !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("%v is not errors.ErrUnsupported", err)
 	}
@@ -343,7 +343,7 @@ func TestVersionArguments(t *testing.T) {
 	for op, do := range admins(key) {
 		s.ResetCalls()
 		err := do(t.Context(), "")
-		wantSays(t, err, op, kms.Internal, "not to a whole key", "take the roles on it away")
+		wantSays(t, err, op, kms.Invalid, "not to a whole key", "take the roles on it away")
 		if !errors.Is(err, errors.ErrUnsupported) {
 			t.Errorf("%s: %v is not errors.ErrUnsupported", op, err)
 		}

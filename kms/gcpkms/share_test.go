@@ -89,7 +89,7 @@ func TestSharedRefusals(t *testing.T) {
 		"gcpkms://" + keyName + "?insecure-plaintext=1&endpoint=": "neither true nor false",
 	} {
 		key, err := registry.Open(t.Context(), uri)
-		if key != nil || kms.ClassOf(err) != kms.Internal || !strings.Contains(err.Error(), want) {
+		if key != nil || kms.ClassOf(err) != kms.Invalid || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", uri, err)
 		}
 	}

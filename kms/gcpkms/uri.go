@@ -39,7 +39,7 @@ var (
 func (b backend) Scheme() string { return string(b) }
 
 // Open implements kms.Backend. It does not reach Cloud KMS. A URI that cannot be
-// used gives an *kms.Error of class Internal with a hint, credentials that are
+// used gives an *kms.Error of class Invalid with a hint, credentials that are
 // missing or cannot be read one of class Denied.
 func (b backend) Open(_ context.Context, uri *url.URL) (kms.Key, error) {
 	cfg, err := parseURI(uri)

@@ -138,7 +138,7 @@ func (k *Key) setState(ctx context.Context, op, version string, to kmspb.CryptoK
 // for a change of mind is a property of the key (destroy_scheduled_duration, 30
 // days unless it was made with another), so any other wait than zero is refused.
 // Cloud KMS would also destroy a version that is enabled; Destroy refuses that with
-// Class Internal, and one that is scheduled already with Class Disabled.
+// Class Invalid, and one that is scheduled already with Class Disabled.
 //
 // Wait out the time that Disable takes: what still needs the version shows then.
 func (k *Key) Destroy(ctx context.Context, version string, wait time.Duration) (time.Time, error) {
@@ -154,7 +154,7 @@ func (k *Key) Destroy(ctx context.Context, version string, wait time.Duration) (
 	case kmspb.CryptoKeyVersion_DISABLED:
 	case kmspb.CryptoKeyVersion_ENABLED:
 		return time.Time{}, k.fail(opDestroy, refusal{
-			detail: "version " + version + " is enabled", advice: "disable it first, and wait to see that nothing needs it",
+			class: kms.Invalid, detail: "version " + version + " is enabled", advice: "disable it first, and wait to see that nothing needs it",
 		}, nil)
 	default:
 		return time.Time{}, k.fail(opDestroy, k.inState(v.State), nil)

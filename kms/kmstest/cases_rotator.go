@@ -54,7 +54,7 @@ func unsupported(t testing.TB, what string, key kms.Key, err error) bool {
 	if !errors.Is(err, errors.ErrUnsupported) {
 		return false
 	}
-	checkOf(t, what, key, err, []kms.Class{kms.Internal})
+	checkOf(t, what, key, err, []kms.Class{kms.Invalid})
 	if e, ok := errors.AsType[*kms.Error](err); ok && e.Hint() == "" {
 		t.Errorf("%s is not supported, and nothing says what there is instead", what)
 	}
@@ -273,7 +273,7 @@ func checkDestroyVersion(t testing.TB, h Harness) {
 		if err := r.Restore(t.Context(), id); err == nil {
 			t.Error("Restore of a version that is gone: no error")
 		} else if !unsupported(t, "Restore of a version", key, err) {
-			checkOf(t, "Restore of a version that is gone", key, err, []kms.Class{kms.NotFound, kms.Internal})
+			checkOf(t, "Restore of a version that is gone", key, err, []kms.Class{kms.NotFound, kms.Invalid})
 		}
 		return
 	}
@@ -337,7 +337,7 @@ func checkDestroyEnabled(t testing.TB, h Harness) {
 	case err == nil:
 		t.Error("Destroy of an enabled version: not refused")
 	case !unsupported(t, "Destroy of a version", key, err):
-		checkOf(t, "Destroy of an enabled version", key, err, []kms.Class{kms.Internal})
+		checkOf(t, "Destroy of an enabled version", key, err, []kms.Class{kms.Invalid})
 	}
 	mustUnwrap(t, key, []kms.Wrapped{old, current}, testContext(), dataKeys)
 }
@@ -362,7 +362,7 @@ func checkUnknownVersion(t testing.TB, h Harness) {
 			if err := call(); err == nil {
 				t.Errorf("%s: no error", what)
 			} else {
-				checkOf(t, what, key, err, []kms.Class{kms.NotFound, kms.Internal})
+				checkOf(t, what, key, err, []kms.Class{kms.NotFound, kms.Invalid})
 			}
 		}
 	}

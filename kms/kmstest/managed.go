@@ -197,7 +197,7 @@ func (m *Managed) Destroy(ctx context.Context, version string, wait time.Duratio
 }
 
 func stillEnabled() error {
-	return fakeError(kms.Internal, "it is enabled: only what is disabled is destroyed")
+	return fakeError(kms.Invalid, "it is enabled: only what is disabled is destroyed")
 }
 
 // Restore implements kms.Rotator.
@@ -206,7 +206,7 @@ func (m *Managed) Restore(ctx context.Context, version string) error {
 		return m.key.set(version,
 			func(k *fakeKey) error {
 				if k.deleteAt.IsZero() {
-					return fakeError(kms.Internal, "its deletion is not scheduled")
+					return fakeError(kms.Invalid, "its deletion is not scheduled")
 				}
 				k.deleteAt = time.Time{}
 				return nil
@@ -220,7 +220,7 @@ func (m *Managed) Restore(ctx context.Context, version string) error {
 					return v.usable()
 				case kms.VersionEnabled, kms.VersionDisabled, kms.VersionUnavailable:
 				}
-				return fakeError(kms.Internal, "its destruction is not scheduled")
+				return fakeError(kms.Invalid, "its destruction is not scheduled")
 			})
 	})
 }

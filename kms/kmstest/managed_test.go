@@ -90,8 +90,8 @@ func TestManagedVersions(t *testing.T) {
 			t.Fatal(err)
 		}
 		destroy := func(version string, wait time.Duration) error { _, err := m.Destroy(ctx, version, wait); return err }
-		wantClass(t, "destroy an enabled version", destroy("1", 0), kms.Internal)
-		wantClass(t, "restore an enabled version", m.Restore(ctx, "1"), kms.Internal)
+		wantClass(t, "destroy an enabled version", destroy("1", 0), kms.Invalid)
+		wantClass(t, "restore an enabled version", m.Restore(ctx, "1"), kms.Invalid)
 		if err := errors.Join(m.Disable(ctx, "1"), destroy("1", time.Minute)); err != nil {
 			t.Fatal(err)
 		}
@@ -126,8 +126,8 @@ func TestManagedKeyState(t *testing.T) {
 	ctx := t.Context()
 	dataKey, wrapped := wrapOne(t, m, testContext())
 	_, err := m.Destroy(ctx, "", 0)
-	wantClass(t, "destroy an enabled key", err, kms.Internal)
-	wantClass(t, "restore an enabled key", m.Restore(ctx, ""), kms.Internal)
+	wantClass(t, "destroy an enabled key", err, kms.Invalid)
+	wantClass(t, "restore an enabled key", m.Restore(ctx, ""), kms.Invalid)
 
 	m.ScheduleDeletion()
 	mustBeOff(t, m, dataKey, wrapped)

@@ -58,7 +58,7 @@ func URI(path, name string) string {
 
 func parseURI(uri *url.URL) (path, name string, err error) {
 	bad := func(detail string) (string, string, error) {
-		return "", "", problem(kms.Internal, detail, "local key URIs look like local:///var/lib/waxseal/keyring#name, with three slashes and an absolute path", nil)
+		return "", "", problem(kms.Invalid, detail, "local key URIs look like local:///var/lib/waxseal/keyring#name, with three slashes and an absolute path", nil)
 	}
 	switch {
 	case uri.Scheme != Scheme:

@@ -71,7 +71,7 @@ func TestBackendRefusesURIs(t *testing.T) {
 			t.Errorf("%s: opened", tt.uri)
 			continue
 		}
-		wantError(t, err, kms.Internal, tt.words)
+		wantError(t, err, kms.Invalid, tt.words)
 	}
 	if Backend.Scheme() != "local" {
 		t.Errorf("Scheme = %s", Backend.Scheme())

@@ -117,7 +117,7 @@ func versionName(number uint32) string { return strconv.FormatUint(uint64(number
 // recorded IDs and are typed in shells, so they stay plain.
 func checkName(name string) error {
 	bad := func(detail string) error {
-		return problem(kms.Internal, detail, "name the key with letters, digits, '.', '_' and '-', starting with a letter or digit", nil)
+		return problem(kms.Invalid, detail, "name the key with letters, digits, '.', '_' and '-', starting with a letter or digit", nil)
 	}
 	letterOrDigit := func(r rune) bool { return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' }
 	switch {

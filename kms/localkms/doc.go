@@ -74,11 +74,12 @@
 //	Disabled     the version is switched off, or waits for its destruction
 //	Corrupt      the blob was altered or belongs to another key or context
 //	Denied       the file or its folder is not ours alone, or may not be accessed
-//	Unavailable  the file is gone, busy, cannot be read or written, or is not
-//	             understood: until someone sees to it the KMS is down
+//	Unavailable  the file is busy, cannot be read or written, or is not understood
 //	Canceled     the caller's context ended
-//	Internal     a bad URI or name, a data key of the wrong length, a closed key,
-//	             rewrapping from another KMS, destroying what is enabled
+//	Invalid      there is no file at the path; a bad URI or name; an operation that
+//	             the version's state does not permit, such as destroying what is enabled
+//	Internal     a data key of the wrong length, a closed key, rewrapping from
+//	             another KMS
 //
 // Key material is wiped as soon as ciphers are made of it. A cipher's own copy
 // cannot be wiped in Go: closing a Key leaves it to the garbage collector.

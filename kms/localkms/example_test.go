@@ -137,7 +137,7 @@ func ExampleKeyring_Destroy() {
 		fmt.Println(v.Version, v.State)
 	}
 	// Output:
-	// internal
+	// invalid
 	// 1 pending destruction
 	// 2 enabled
 }

@@ -182,7 +182,7 @@ func TestCheckName(t *testing.T) {
 			t.Errorf("checkName(%q) = %v", name, err)
 		}
 		if err != nil {
-			wantError(t, report("open", "", err), kms.Internal, "name the key with letters")
+			wantError(t, report("open", "", err), kms.Invalid, "name the key with letters")
 		}
 		if ok {
 			if err := kms.CheckID(newContents().keyID(name)); err != nil {

@@ -67,7 +67,7 @@ func TestFirstUseOfAKeyringThatIsGone(t *testing.T) {
 	check(t, err)
 	check(t, os.Remove(path))
 	_, err = k.Wrap(t.Context(), [][]byte{make([]byte, kms.DataKeySize)}, nil)
-	wantError(t, err, kms.Unavailable, "there is no keyring file")
+	wantError(t, err, kms.Invalid, "there is no keyring file")
 }
 
 func mustList(t *testing.T, r *Keyring) []KeyInfo {

@@ -130,8 +130,8 @@ func TestFileChangesUnderAKey(t *testing.T) {
 		class  kms.Class
 		words  []string
 	}{
-		{"removed", func(t *testing.T) { check(t, os.Remove(path)) }, kms.Unavailable, []string{"there is no keyring file", "restore it from a backup"}},
-		{"folder removed", func(t *testing.T) { check(t, os.RemoveAll(filepath.Dir(path))) }, kms.Unavailable, []string{"there is no keyring file"}},
+		{"removed", func(t *testing.T) { check(t, os.Remove(path)) }, kms.Invalid, []string{"there is no keyring file", "restore it from a backup"}},
+		{"folder removed", func(t *testing.T) { check(t, os.RemoveAll(filepath.Dir(path))) }, kms.Invalid, []string{"there is no keyring file"}},
 		{"folder replaced", func(t *testing.T) {
 			check(t, os.RemoveAll(filepath.Dir(path)))
 			check(t, os.WriteFile(filepath.Dir(path), nil, 0o600))

@@ -106,7 +106,7 @@ func (c *contents) info(name string) KeyInfo {
 // there are none. If the key exists, the error has ErrExists in its chain.
 func (r *Keyring) Create(name string) (KeyInfo, error) {
 	return r.create(context.Background(), name, func(*contents) error {
-		return problem(kms.Internal, fmt.Sprintf("the keyring has a key %q already", name), "choose another name, or rotate the key for a new version", ErrExists)
+		return problem(kms.Invalid, fmt.Sprintf("the keyring has a key %q already", name), "choose another name, or rotate the key for a new version", ErrExists)
 	})
 }
 

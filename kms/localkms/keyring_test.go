@@ -86,26 +86,26 @@ func TestKeyringErrors(t *testing.T) {
 	path := tempPath(t)
 	r := mustOpenKeyring(t, path)
 	_, err := r.Rotate("k")
-	wantError(t, err, kms.Unavailable, "there is no keyring file "+path)
+	wantError(t, err, kms.Invalid, "there is no keyring file "+path)
 	check(t, os.Mkdir(filepath.Dir(path), 0o700))
 	_, err = r.Rotate("k")
-	wantError(t, err, kms.Unavailable, "there is no keyring file "+path)
+	wantError(t, err, kms.Invalid, "there is no keyring file "+path)
 	_, err = r.Create("k")
 	check(t, err)
 
 	wantUntouched(t, filepath.Dir(path), func() {
 		_, err = r.Create("k")
-		wantError(t, err, kms.Internal, `has a key "k" already`, "rotate")
+		wantError(t, err, kms.Invalid, `has a key "k" already`, "rotate")
 		if !errors.Is(err, ErrExists) {
 			t.Error("ErrExists is not in the chain")
 		}
 		for _, name := range []string{"", "a b", "../k"} {
 			_, err = r.Create(name)
-			wantError(t, err, kms.Internal, "name the key with letters")
+			wantError(t, err, kms.Invalid, "name the key with letters")
 			_, err = r.Ensure(name)
-			wantError(t, err, kms.Internal, "name the key with letters")
+			wantError(t, err, kms.Invalid, "name the key with letters")
 			_, err = r.Open(t.Context(), name)
-			wantError(t, err, kms.Internal, "name the key with letters")
+			wantError(t, err, kms.Invalid, "name the key with letters")
 			_, err = r.Rotate(name)
 			wantError(t, err, kms.NotFound, "has no key")
 		}
@@ -125,7 +125,7 @@ func TestKeyringErrors(t *testing.T) {
 		return nil
 	}))
 	version, err := r.Rotate("k")
-	wantError(t, err, kms.Internal, "cannot have more versions")
+	wantError(t, err, kms.Invalid, "cannot have more versions")
 	if version != "" {
 		t.Errorf("a version %q that was not made", version)
 	}

@@ -67,7 +67,7 @@ func TestProbe(t *testing.T) {
 	wantError(t, err, kms.Denied, "mode 0644")
 	check(t, os.RemoveAll(filepath.Dir(path)))
 	_, err = key.Probe(t.Context())
-	wantError(t, err, kms.Unavailable, "there is no keyring file")
+	wantError(t, err, kms.Invalid, "there is no keyring file")
 }
 
 // A key that was there and is gone is not one that is yet to be made.

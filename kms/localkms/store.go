@@ -31,13 +31,13 @@ func newStore(path string) (*store, error) { return newStoreOn(supported, path) 
 func newStoreOn(supported bool, path string) (*store, error) {
 	switch {
 	case !supported:
-		return nil, problem(kms.Internal, "local keyrings need a system with Unix permissions and file locks", "use a KMS, such as HashiCorp Vault", nil)
+		return nil, problem(kms.Invalid, "local keyrings need a system with Unix permissions and file locks", "use a KMS, such as HashiCorp Vault", nil)
 	case !filepath.IsAbs(path):
-		return nil, problem(kms.Internal, fmt.Sprintf("%q is not an absolute path", path), "name the keyring file with its whole path: local:///var/lib/waxseal/keyring#name", nil)
+		return nil, problem(kms.Invalid, fmt.Sprintf("%q is not an absolute path", path), "name the keyring file with its whole path: local:///var/lib/waxseal/keyring#name", nil)
 	case strings.ContainsFunc(path, func(r rune) bool { return r < ' ' || r == 0x7f }):
-		return nil, problem(kms.Internal, "the path holds a control character", "name another path", nil)
+		return nil, problem(kms.Invalid, "the path holds a control character", "name another path", nil)
 	case strings.HasSuffix(path, "/"):
-		return nil, problem(kms.Internal, path+" names a folder", "name a file in it: "+shellWord(path+"keyring"), nil)
+		return nil, problem(kms.Invalid, path+" names a folder", "name a file in it: "+shellWord(path+"keyring"), nil)
 	}
 	return &store{path: filepath.Clean(path)}, nil
 }
@@ -81,7 +81,7 @@ func (s *store) loadAt(target string) (*contents, fs.FileInfo, error) {
 }
 
 func (s *store) absent() error {
-	return problem(kms.Unavailable, "there is no keyring file "+s.path, "restore it from a backup, or correct the path; creating a key makes a new keyring", errAbsent)
+	return problem(kms.Invalid, "there is no keyring file "+s.path, "restore it from a backup, or correct the path; creating a key makes a new keyring", errAbsent)
 }
 
 // stat says what the file is now, cheaply.
@@ -121,7 +121,7 @@ func (s *store) resolve() (target string, err error) {
 	}
 	end, err := filepath.EvalSymlinks(target)
 	if err != nil {
-		return "", problem(kms.Unavailable, target+" is a symbolic link that leads nowhere", "restore the file that it points to, or remove the link", err)
+		return "", problem(kms.Invalid, target+" is a symbolic link that leads nowhere", "restore the file that it points to, or remove the link", err)
 	}
 	return end, checkFolder(filepath.Dir(end))
 }
@@ -172,7 +172,7 @@ func (s *store) write(target string, c *contents) error {
 	data := c.encode()
 	defer clear(data)
 	if len(data) > MaxFileSize {
-		return problem(kms.Internal, fmt.Sprintf("keyring %s would grow beyond %d bytes", target, MaxFileSize), "start another keyring for further keys", nil)
+		return problem(kms.Invalid, fmt.Sprintf("keyring %s would grow beyond %d bytes", target, MaxFileSize), "start another keyring for further keys", nil)
 	}
 	// What could not be read again is not written: the same rules both ways.
 	again, err := parse(data)
@@ -202,7 +202,7 @@ func (s *store) makeFolder() error {
 	case err == nil, errors.Is(err, fs.ErrExist):
 		return nil
 	case errors.Is(err, fs.ErrNotExist):
-		return problem(kms.Unavailable, "there is no folder "+filepath.Dir(folder), "correct the path, or: mkdir -p "+shellWord(filepath.Dir(folder)), err)
+		return problem(kms.Invalid, "there is no folder "+filepath.Dir(folder), "correct the path, or: mkdir -p "+shellWord(filepath.Dir(folder)), err)
 	default:
 		return fileProblem("make the folder", folder, err)
 	}

@@ -109,11 +109,11 @@ func TestRefuses(t *testing.T) {
 		{"link to nothing", func(t *testing.T, path string) {
 			check(t, os.MkdirAll(filepath.Dir(path), 0o700))
 			check(t, os.Symlink(path+"-not-there", path))
-		}, kms.Unavailable, []string{"symbolic link that leads nowhere"}},
+		}, kms.Invalid, []string{"symbolic link that leads nowhere"}},
 		{"link to itself", func(t *testing.T, path string) {
 			check(t, os.MkdirAll(filepath.Dir(path), 0o700))
 			check(t, os.Symlink(path, path))
-		}, kms.Unavailable, []string{"symbolic link that leads nowhere"}},
+		}, kms.Invalid, []string{"symbolic link that leads nowhere"}},
 		{"folder", func(t *testing.T, path string) {
 			check(t, os.MkdirAll(path, 0o700))
 		}, kms.Denied, []string{"is a folder", "name a file in it"}},
@@ -202,7 +202,7 @@ func TestBadPaths(t *testing.T) {
 		"/dir/\x00key": "control character",
 	} {
 		_, err := OpenKeyring(path)
-		wantError(t, err, kms.Internal, words)
+		wantError(t, err, kms.Invalid, words)
 	}
 	folder := t.TempDir()
 	check(t, os.Chmod(folder, 0o700)) // whatever the umask
@@ -217,11 +217,11 @@ func TestBadPaths(t *testing.T) {
 	wantError(t, err, kms.Unavailable, "cannot read", "not a directory")
 
 	_, err = newStoreOn(false, "/keyring")
-	wantError(t, report("open keyring", "", err), kms.Internal, "Unix permissions", "Vault")
+	wantError(t, report("open keyring", "", err), kms.Invalid, "Unix permissions", "Vault")
 
 	r := mustOpenKeyring(t, filepath.Join(t.TempDir(), "a", "b", "keyring"))
 	_, err = r.Create("k")
-	wantError(t, err, kms.Unavailable, "there is no folder", "mkdir -p ")
+	wantError(t, err, kms.Invalid, "there is no folder", "mkdir -p ")
 }
 
 func TestFollowsLinks(t *testing.T) {
@@ -439,7 +439,7 @@ func TestWriteRefuses(t *testing.T) {
 			}
 			return nil
 		})
-		wantError(t, report("rotate key", "", err), kms.Internal, "would grow beyond")
+		wantError(t, report("rotate key", "", err), kms.Invalid, "would grow beyond")
 		err = s.update(t.Context(), false, func(c *contents) error {
 			c.keys["a b"] = c.keys["k"]
 			return nil

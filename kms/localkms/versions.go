@@ -89,7 +89,7 @@ func (r *Keyring) Restore(name, version string) error {
 // rotate adds a version to the key called name.
 func (e *entry) rotate(name string, now time.Time) (version string, err error) {
 	if e.versions[len(e.versions)-1].number == 1<<32-1 {
-		return "", problem(kms.Internal, fmt.Sprintf("the key %q cannot have more versions", name), "create another key", nil)
+		return "", problem(kms.Invalid, fmt.Sprintf("the key %q cannot have more versions", name), "create another key", nil)
 	}
 	return versionName(e.add(now)), nil
 }
@@ -153,7 +153,7 @@ func (v *version) off() error {
 
 func (e *entry) destroy(name, version string, wait time.Duration, now time.Time) (at time.Time, err error) {
 	if wait < 0 || wait > MaxDestroyWait {
-		return time.Time{}, problem(kms.Internal, fmt.Sprintf("a destruction cannot wait for %v", wait), fmt.Sprintf("choose up to %v", MaxDestroyWait), nil)
+		return time.Time{}, problem(kms.Invalid, fmt.Sprintf("a destruction cannot wait for %v", wait), fmt.Sprintf("choose up to %v", MaxDestroyWait), nil)
 	}
 	if wait == 0 {
 		wait = DestroyWait
@@ -167,7 +167,7 @@ func (e *entry) destroy(name, version string, wait time.Duration, now time.Time)
 	for _, v := range chosen {
 		switch v.state {
 		case Enabled:
-			return time.Time{}, problem(kms.Internal, fmt.Sprintf("version %s of the key %q is enabled", versionName(v.number), name),
+			return time.Time{}, problem(kms.Invalid, fmt.Sprintf("version %s of the key %q is enabled", versionName(v.number), name),
 				"disable it first, and see whether anything misses it", nil)
 		case Disabled, Pending:
 			left++
@@ -203,7 +203,7 @@ func (e *entry) restore(name, version string) error {
 	case chosen[0].state == Destroyed:
 		return destroyed(versionName(chosen[0].number))
 	}
-	return problem(kms.Internal, fmt.Sprintf("nothing of the key %q that is named waits for its destruction", name), "list the keyring's keys to see their versions", nil)
+	return problem(kms.Invalid, fmt.Sprintf("nothing of the key %q that is named waits for its destruction", name), "list the keyring's keys to see their versions", nil)
 }
 
 // change alters one key that exists.

@@ -28,7 +28,7 @@ func TestRotateIfOlder(t *testing.T) {
 	path := tempPath(t)
 	r := mustOpenKeyring(t, path)
 	_, _, err := r.RotateIfOlder("k", time.Hour)
-	wantError(t, err, kms.Unavailable, "there is no keyring file")
+	wantError(t, err, kms.Invalid, "there is no keyring file")
 	_, err = r.Create("k")
 	check(t, err)
 	_, _, err = r.RotateIfOlder("other", time.Hour)
@@ -76,7 +76,7 @@ func TestRotateIfOlder(t *testing.T) {
 	}))
 	aged(t, path, "k", 2*time.Hour)
 	version, rotated, err := r.RotateIfOlder("k", time.Hour)
-	wantError(t, err, kms.Internal, "cannot have more versions")
+	wantError(t, err, kms.Invalid, "cannot have more versions")
 	if version != "" || rotated {
 		t.Errorf("version %q, rotated %v, and an error", version, rotated)
 	}
@@ -103,14 +103,14 @@ func TestDestroyAndRestore(t *testing.T) {
 	mustRotate(t, path, "k")
 
 	_, err := r.Destroy("k", "1", 0)
-	wantError(t, err, kms.Internal, `version 1 of the key "k" is enabled`, "disable it first")
+	wantError(t, err, kms.Invalid, `version 1 of the key "k" is enabled`, "disable it first")
 	wantOpens(t, key, old, dataKey)
 	check(t, r.Disable("k", "1"))
 	for _, wait := range []time.Duration{-1, MaxDestroyWait + 1} {
 		_, err = r.Destroy("k", "1", wait)
-		wantError(t, err, kms.Internal, "cannot wait for", "87600h")
+		wantError(t, err, kms.Invalid, "cannot wait for", "87600h")
 	}
-	wantError(t, r.Restore("k", "1"), kms.Internal, "waits for its destruction")
+	wantError(t, r.Restore("k", "1"), kms.Invalid, "waits for its destruction")
 
 	start := time.Now()
 	at, err := r.Destroy("k", "1", 0)
@@ -213,7 +213,7 @@ func TestDestroyTheKey(t *testing.T) {
 	mustRotate(t, path, "k")
 	check(t, r.Disable("k", "1"))
 	_, err := r.Destroy("k", "", 0)
-	wantError(t, err, kms.Internal, "version 2 of the key", "is enabled")
+	wantError(t, err, kms.Invalid, "version 2 of the key", "is enabled")
 	if got := stateOf(t, r, "1"); got.State != Disabled {
 		t.Errorf("a destruction that was refused left version 1 %+v", got)
 	}
@@ -254,7 +254,7 @@ func TestVersionsErrors(t *testing.T) {
 	path := tempPath(t)
 	r := mustOpenKeyring(t, path)
 	_, err := r.Destroy("k", "1", 0)
-	wantError(t, err, kms.Unavailable, "there is no keyring file")
+	wantError(t, err, kms.Invalid, "there is no keyring file")
 	_, err = r.Create("k")
 	check(t, err)
 	_, err = r.Destroy("other", "1", 0)
@@ -315,7 +315,7 @@ func TestRotationThatFailsReturnsNothing(t *testing.T) {
 		e.versions[0].number, e.primary = 1<<32-1, 1<<32-1
 		return nil
 	}))
-	if v, err := last.Rotate(t.Context()); v != (kms.Version{}) || kms.ClassOf(err) != kms.Internal {
+	if v, err := last.Rotate(t.Context()); v != (kms.Version{}) || kms.ClassOf(err) != kms.Invalid {
 		t.Errorf("beyond the last version: %+v, error %v", v, err)
 	}
 

@@ -29,6 +29,7 @@ func TestClasses(t *testing.T) {
 		{class: kms.Disabled, asked: 1, closesIt: true},
 		{class: kms.Corrupt, asked: 1, closesIt: true},
 		{class: kms.Internal, asked: 1, closesIt: true},
+		{class: kms.Invalid, asked: 1, closesIt: true},
 	} {
 		t.Run(tt.class.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

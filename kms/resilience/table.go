@@ -52,6 +52,8 @@ var rules = [...]rule{
 	kms.Disabled: {breaker: isUp},
 	kms.Corrupt:  {breaker: isUp},
 	kms.Internal: {breaker: isUp},
+	// Retrying does not correct a setting.
+	kms.Invalid: {breaker: isUp},
 	// The caller gave up, which says nothing about the KMS.
 	kms.Canceled: {breaker: tellsNothing},
 }

@@ -674,7 +674,7 @@ func TestBadAuth(t *testing.T) {
 				t.Setenv(name, value)
 			}
 			_, err := vaultkms.New(vaultkms.Config{Mount: mount, Name: "k", Auth: tc.cfg})
-			wantError(t, err, kms.Internal, "")
+			wantError(t, err, kms.Invalid, "")
 			if err != nil && (!strings.Contains(err.Error(), tc.says) || strings.Contains(err.Error(), "hush")) {
 				t.Errorf("%q does not say %q, or quotes a secret", err, tc.says)
 			}

@@ -67,7 +67,7 @@ type Config struct {
 // retries; and Auth names those that say how to log in.
 //
 // New does not reach Vault: the first request logs in. A Config or an environment
-// that cannot be used gives an *kms.Error of class Internal that lists everything
+// that cannot be used gives an *kms.Error of class Invalid that lists everything
 // wrong with it; if all that is missing is a token, it is Denied.
 func New(cfg Config) (*Key, error) {
 	return newKey(cfg, alone)
@@ -169,7 +169,7 @@ func (cfg Config) check(viaAgent bool) error {
 	if len(problems) == 0 {
 		return nil
 	}
-	e := &kms.Error{Op: "open", Detail: strings.Join(problems, "; "), Advice: strings.Join(advice, "; ")}
+	e := &kms.Error{Class: kms.Invalid, Op: "open", Detail: strings.Join(problems, "; "), Advice: strings.Join(advice, "; ")}
 	if slices.Equal(problems, []string{noToken}) {
 		e.Class = kms.Denied
 	}
@@ -223,7 +223,7 @@ func badEnvironment(err error) error {
 	}
 	slices.Sort(set)
 	return &kms.Error{
-		Op: "open", Detail: "the settings for Vault in the environment cannot be used (set are: " + strings.Join(set, ", ") + ")",
+		Class: kms.Invalid, Op: "open", Detail: "the settings for Vault in the environment cannot be used (set are: " + strings.Join(set, ", ") + ")",
 		Advice: "check the value of each; files that they name must be readable, VAULT_CLIENT_CERT and VAULT_CLIENT_KEY come together",
 		Err:    err,
 	}

@@ -118,7 +118,7 @@ func TestOpenBadURI(t *testing.T) {
 		if !strings.Contains(err.Error(), tc.says) {
 			t.Errorf("%s: %q does not say %q", tc.uri, err, tc.says)
 		}
-		wantError(t, err, kms.Internal, "")
+		wantError(t, err, kms.Invalid, "")
 		var e *kms.Error
 		if errors.As(err, &e); e.Hint() == "" {
 			t.Errorf("%s: no hint", tc.uri)
@@ -133,7 +133,7 @@ func TestOpenBadURI(t *testing.T) {
 func TestOpenForeignURI(t *testing.T) {
 	for _, uri := range []string{"awskms://transit/payments", "hashivault://user:secret@transit/payments"} {
 		_, err := vaultkms.Backend.Open(context.WithoutCancel(t.Context()), mustParse(t, uri))
-		wantError(t, err, kms.Internal, "hashivault://mount/key")
+		wantError(t, err, kms.Invalid, "hashivault://mount/key")
 		if strings.Contains(err.Error(), "secret") {
 			t.Errorf("a secret is in %q", err)
 		}
@@ -154,7 +154,7 @@ func TestNewListsAllProblems(t *testing.T) {
 		},
 	} {
 		_, err := vaultkms.New(tc.cfg)
-		wantError(t, err, kms.Internal, "VAULT_TOKEN")
+		wantError(t, err, kms.Invalid, "VAULT_TOKEN")
 		for _, s := range tc.says {
 			if err != nil && !strings.Contains(err.Error(), s) {
 				t.Errorf("%s: %q does not name %q", tc.name, err, s)
@@ -189,7 +189,7 @@ func TestBadEnvironment(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Setenv(tc.name, tc.value)
 			_, err := vaultkms.New(vaultkms.Config{Mount: mount, Name: "k", Token: markedToken})
-			wantError(t, err, kms.Internal, "check the value")
+			wantError(t, err, kms.Invalid, "check the value")
 			if err != nil && (!strings.Contains(err.Error(), tc.name) || strings.Contains(err.Error(), "hush")) {
 				t.Errorf("%q does not name the variable, or quotes it", err)
 			}
@@ -198,7 +198,7 @@ func TestBadEnvironment(t *testing.T) {
 	t.Run("VAULT_ADDR", func(t *testing.T) {
 		t.Setenv("VAULT_ADDR", "https://user:hush-hush@vault")
 		_, err := vaultkms.New(vaultkms.Config{Mount: mount, Name: "k", Token: markedToken})
-		wantError(t, err, kms.Internal, "set VAULT_ADDR")
+		wantError(t, err, kms.Invalid, "set VAULT_ADDR")
 		if err != nil && strings.Contains(err.Error(), "hush") {
 			t.Errorf("%q quotes the address", err)
 		}

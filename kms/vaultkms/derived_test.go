@@ -80,16 +80,16 @@ func TestDeclaredDerived(t *testing.T) {
 		mustDerived(t, vaultkms.Config{Mount: mount, Name: "plain", Token: tokenFor(t, s, "encrypt", "decrypt")}),
 	} {
 		got, err := key.Wrap(t.Context(), plain, nil)
-		wantError(t, err, kms.Internal, "derived=true out of the key URI")
+		wantError(t, err, kms.Invalid, "derived=true out of the key URI")
 		if got != nil {
 			t.Error("wrapped")
 		}
 		wrapped := mustWrap(t, open("hashivault://transit/plain"), plain, kms.Context{"n": "v"})
 		rewrapper, _ := kms.As[kms.Rewrapper](key)
 		_, err = rewrapper.Rewrap(t.Context(), key, wrapped, kms.Context{"n": "v"})
-		wantError(t, err, kms.Internal, "derived=true out of the key URI")
+		wantError(t, err, kms.Invalid, "derived=true out of the key URI")
 	}
-	if _, err := vaultkms.NewDerived(vaultkms.Config{}); kms.ClassOf(err) != kms.Internal || err == nil {
+	if _, err := vaultkms.NewDerived(vaultkms.Config{}); kms.ClassOf(err) != kms.Invalid || err == nil {
 		t.Errorf("%v", err)
 	}
 }
@@ -192,6 +192,6 @@ func TestKeyBecomesDerived(t *testing.T) {
 	s.DeleteKey(t, mount, "k")
 	s.CreateKey(t, mount, "k", map[string]any{"derived": true})
 	_, err := key.Wrap(t.Context(), dataKeys(1), nil)
-	wantError(t, err, kms.Internal, "deleted and made again")
+	wantError(t, err, kms.Invalid, "deleted and made again")
 	works(t, key) // it was looked at anew
 }

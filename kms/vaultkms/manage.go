@@ -58,7 +58,7 @@ func (k *Key) Versions(ctx context.Context) ([]kms.Version, error) {
 // Disable implements kms.Rotator, by raising min_decryption_version above version,
 // and min_encryption_version along with it where that is set. Vault can disable
 // only the oldest version that is enabled, and never the one that wraps: others
-// are refused with class Internal. The whole key cannot be disabled.
+// are refused with class Invalid. The whole key cannot be disabled.
 func (k *Key) Disable(ctx context.Context, version string) error {
 	facts, n, err := k.find(ctx, opDisable, version, "take encrypt and decrypt on it out of the policies, which has the same effect")
 	switch {
@@ -67,10 +67,10 @@ func (k *Key) Disable(ctx context.Context, version string) error {
 	case n < facts.MinDecryption:
 		return nil
 	case n == facts.Latest:
-		return k.fail(opDisable, refusal{detail: "version " + version + " is the one that wraps", advice: "rotate the key first"}, nil)
+		return k.fail(opDisable, refusal{class: kms.Invalid, detail: "version " + version + " is the one that wraps", advice: "rotate the key first"}, nil)
 	case n > facts.MinDecryption:
 		return k.fail(opDisable, refusal{
-			detail: fmt.Sprintf("Vault disables the oldest version first, and %d is enabled", facts.MinDecryption),
+			class: kms.Invalid, detail: fmt.Sprintf("Vault disables the oldest version first, and %d is enabled", facts.MinDecryption),
 			advice: "disable the older versions before this one, when nothing needs them",
 		}, nil)
 	}
@@ -84,7 +84,7 @@ func (k *Key) Disable(ctx context.Context, version string) error {
 
 // Enable implements kms.Rotator, by lowering min_decryption_version to version.
 // Vault can enable only the newest version that is disabled: others are refused
-// with class Internal.
+// with class Invalid.
 func (k *Key) Enable(ctx context.Context, version string) error {
 	facts, n, err := k.find(ctx, opEnable, version, "give encrypt and decrypt on it back in the policies")
 	switch {
@@ -94,7 +94,7 @@ func (k *Key) Enable(ctx context.Context, version string) error {
 		return nil
 	case n < facts.MinDecryption-1:
 		return k.fail(opEnable, refusal{
-			detail: fmt.Sprintf("Vault enables the newest version first, and %d is disabled", facts.MinDecryption-1),
+			class: kms.Invalid, detail: fmt.Sprintf("Vault enables the newest version first, and %d is disabled", facts.MinDecryption-1),
 			advice: "enable the newer versions before this one",
 		}, nil)
 	}
@@ -105,7 +105,7 @@ func (k *Key) Enable(ctx context.Context, version string) error {
 // Destroy implements kms.Rotator, by trimming the key. Vault trims at once and
 // for good: a wait is refused, and there is no Restore. It can destroy only the
 // oldest version there is: others, and those that are not disabled, are refused
-// with class Internal. Trimming demands a min_encryption_version, which is set
+// with class Invalid. Trimming demands a min_encryption_version, which is set
 // just above version if it is lower or not set.
 func (k *Key) Destroy(ctx context.Context, version string, wait time.Duration) (time.Time, error) {
 	facts, n, err := k.find(ctx, opDestroy, version, "delete it with Vault's own tools: deletion_allowed=true, then vault delete "+k.keyPath())
@@ -114,15 +114,15 @@ func (k *Key) Destroy(ctx context.Context, version string, wait time.Duration) (
 		return time.Time{}, err
 	case wait != 0:
 		return time.Time{}, k.fail(opDestroy, refusal{
-			detail: "Vault destroys a version at once, and cannot be told to wait", advice: "wait before you ask: a disabled version can be enabled again",
+			class: kms.Invalid, detail: "Vault destroys a version at once, and cannot be told to wait", advice: "wait before you ask: a disabled version can be enabled again",
 		}, nil)
 	case n >= facts.MinDecryption:
 		return time.Time{}, k.fail(opDestroy, refusal{
-			detail: "version " + version + " is enabled", advice: "disable it first, and see whether anything misses it",
+			class: kms.Invalid, detail: "version " + version + " is enabled", advice: "disable it first, and see whether anything misses it",
 		}, nil)
 	case n > facts.MinAvailable:
 		return time.Time{}, k.fail(opDestroy, refusal{
-			detail: fmt.Sprintf("Vault destroys the oldest version first, and %d is there", facts.MinAvailable),
+			class: kms.Invalid, detail: fmt.Sprintf("Vault destroys the oldest version first, and %d is there", facts.MinAvailable),
 			advice: "destroy the older versions before this one",
 		}, nil)
 	}
@@ -140,7 +140,7 @@ func (k *Key) Destroy(ctx context.Context, version string, wait time.Duration) (
 // Restore implements kms.Rotator: Vault cannot.
 func (k *Key) Restore(context.Context, string) error {
 	return k.fail(opRestore, refusal{
-		detail: "what Vault has destroyed is gone",
+		class: kms.Invalid, detail: "what Vault has destroyed is gone",
 		advice: "restore a backup of the key under another name, if there is one (vault write transit/restore/…), and unwrap with that",
 	}, errors.ErrUnsupported)
 }
@@ -149,7 +149,7 @@ func (k *Key) Restore(context.Context, string) error {
 // instead is the advice for the whole key, with which Vault does not do it.
 func (k *Key) find(ctx context.Context, op, version, instead string) (facts keyFacts, n int, err error) {
 	if version == "" {
-		return facts, 0, k.fail(op, refusal{detail: "Vault does it with versions of a key, not with all of it", advice: instead}, errors.ErrUnsupported)
+		return facts, 0, k.fail(op, refusal{class: kms.Invalid, detail: "Vault does it with versions of a key, not with all of it", advice: instead}, errors.ErrUnsupported)
 	}
 	if facts, err = k.readKey(ctx, op); err != nil {
 		return facts, 0, err

@@ -70,8 +70,8 @@ func TestVersionsAreManagedOldestFirst(t *testing.T) {
 		return err
 	}
 	want("enabled, enabled, enabled, enabled")
-	wantError(t, key.Disable(ctx, "2"), kms.Internal, "older versions before this one")
-	wantError(t, key.Disable(ctx, "4"), kms.Internal, "rotate the key first")
+	wantError(t, key.Disable(ctx, "2"), kms.Invalid, "older versions before this one")
+	wantError(t, key.Disable(ctx, "4"), kms.Invalid, "rotate the key first")
 	must(key.Disable(ctx, "1"))
 	must(key.Disable(ctx, "1")) // it is
 	must(key.Disable(ctx, "2"))
@@ -79,15 +79,15 @@ func TestVersionsAreManagedOldestFirst(t *testing.T) {
 	mustUnwrap(t, key, wrapped[2:], nil, plain[2:])
 	wantError(t, unwrapError(t, key, wrapped[1], nil), kms.Disabled, "min_decryption_version")
 
-	wantError(t, key.Enable(ctx, "1"), kms.Internal, "newer versions before this one")
+	wantError(t, key.Enable(ctx, "1"), kms.Invalid, "newer versions before this one")
 	must(key.Enable(ctx, "2"))
 	must(key.Enable(ctx, "2"))
 	must(key.Enable(ctx, "4"))
 	want("disabled, enabled, enabled, enabled")
 	mustUnwrap(t, key, wrapped[1:], nil, plain[1:])
 
-	wantError(t, destroy("2", 0), kms.Internal, "disable it first")
-	wantError(t, destroy("1", time.Hour), kms.Internal, "wait before you ask")
+	wantError(t, destroy("2", 0), kms.Invalid, "disable it first")
+	wantError(t, destroy("1", time.Hour), kms.Invalid, "wait before you ask")
 	must(destroy("1", 0))
 	want("destroyed, enabled, enabled, enabled")
 	mustWrap(t, key, plain[:1], nil)
@@ -97,7 +97,7 @@ func TestVersionsAreManagedOldestFirst(t *testing.T) {
 	// A min_encryption_version is there now and does not stand in the way.
 	must(key.Disable(ctx, "2"))
 	must(key.Disable(ctx, "3"))
-	wantError(t, destroy("3", 0), kms.Internal, "older versions before this one")
+	wantError(t, destroy("3", 0), kms.Invalid, "older versions before this one")
 	must(destroy("2", 0))
 	want("destroyed, destroyed, disabled, enabled")
 	must(key.Enable(ctx, "3"))
@@ -114,7 +114,7 @@ func TestVersionsAreManagedOldestFirst(t *testing.T) {
 		"Disable": key.Disable(ctx, ""), "Enable": key.Enable(ctx, ""), "Destroy": destroy("", 0), "Restore": key.Restore(ctx, "1"), "Restore of all": key.Restore(ctx, ""),
 	} {
 		var e *kms.Error
-		if !errors.Is(err, errors.ErrUnsupported) || !errors.As(err, &e) || e.Class != kms.Internal || e.Hint() == "" {
+		if !errors.Is(err, errors.ErrUnsupported) || !errors.As(err, &e) || e.Class != kms.Invalid || e.Hint() == "" {
 			t.Errorf("%s of the key: %v", what, err)
 		}
 	}

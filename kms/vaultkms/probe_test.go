@@ -106,7 +106,7 @@ func TestProbeFails(t *testing.T) {
 	s := startVault(t, "k")
 	s.CreateKey(t, mount, "rsa", map[string]any{"type": "rsa-2048"})
 	_, err := newKey(t, vaultkms.Config{Name: "rsa", Address: s.Addr}).Probe(t.Context())
-	wantError(t, err, kms.Internal, "type=aes256-gcm96")
+	wantError(t, err, kms.Invalid, "type=aes256-gcm96")
 	_, err = newKey(t, vaultkms.Config{Name: "none", Address: s.Addr}).Probe(t.Context())
 	wantError(t, err, kms.NotFound, "vault write -f")
 	_, err = newKey(t, vaultkms.Config{Address: s.Addr, Token: "hvs.wrong"}).Probe(t.Context())

@@ -182,14 +182,14 @@ func (k *Key) wrongType(keyType string) refusal {
 		keyType = " " + keyType
 	}
 	return refusal{
-		detail: "its type" + keyType + " does not do: it takes no associated data or has fewer than 256 bits",
+		class: kms.Invalid, detail: "its type" + keyType + " does not do: it takes no associated data or has fewer than 256 bits",
 		advice: "create another key with type=aes256-gcm96 and name that one; a key's type cannot be changed",
 	}
 }
 
 func (k *Key) derivedKey() refusal {
 	return refusal{
-		detail: "it is a derived key now, and was none when it was looked at",
+		class: kms.Invalid, detail: "it is a derived key now, and was none when it was looked at",
 		advice: "was the key deleted and made again? what the old one wrapped is lost; start this process anew to use the new one",
 	}
 }

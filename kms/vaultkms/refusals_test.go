@@ -181,13 +181,13 @@ func TestWrongKeyType(t *testing.T) {
 			blind := newKey(t, vaultkms.Config{Name: tc.name, Address: s.Addr, Token: tokenFor(t, s, "encrypt", "decrypt")})
 			for _, ec := range []kms.Context{nil, {"namespace": "n"}} {
 				got, err := key.Wrap(t.Context(), dataKeys(1), ec)
-				wantError(t, err, kms.Internal, tc.hint)
+				wantError(t, err, kms.Invalid, tc.hint)
 				if got != nil {
 					t.Error("Wrap answered")
 				}
 				_, err = blind.Wrap(t.Context(), dataKeys(1), ec)
 				if tc.blind {
-					wantError(t, err, kms.Internal, tc.hint)
+					wantError(t, err, kms.Invalid, tc.hint)
 				} else if err != nil {
 					t.Errorf("without reading the key: %v", err)
 				}
@@ -198,7 +198,7 @@ func TestWrongKeyType(t *testing.T) {
 		s.CreateKey(t, mount, "k", nil)
 		w := mustWrap(t, newKey(t, vaultkms.Config{Address: s.Addr}), dataKeys(1), kms.Context{"n": "v"})[0]
 		key := newKey(t, vaultkms.Config{Name: "rsa-2048", Address: s.Addr})
-		wantError(t, unwrapError(t, key, w, kms.Context{"n": "v"}), kms.Internal, "type=aes256-gcm96")
+		wantError(t, unwrapError(t, key, w, kms.Context{"n": "v"}), kms.Invalid, "type=aes256-gcm96")
 	})
 }
 

@@ -15,7 +15,7 @@ type DerivedKey struct{ *Key }
 var _ kms.Rewrapper = (*DerivedKey)(nil)
 
 // NewDerived returns the key that cfg names, as New does. Its Wrap and Rewrap
-// refuse, with class Internal, a key that is not derived.
+// refuse, with class Invalid, a key that is not derived.
 func NewDerived(cfg Config) (*DerivedKey, error) {
 	key, err := New(cfg)
 	if err != nil {

@@ -53,7 +53,7 @@ var (
 func (b backend) Scheme() string { return string(b) }
 
 // Open implements kms.Backend. It does not reach Vault. A URI or an environment
-// that cannot be used gives an *kms.Error of class Internal with a hint.
+// that cannot be used gives an *kms.Error of class Invalid with a hint.
 func (b backend) Open(_ context.Context, uri *url.URL) (kms.Key, error) {
 	return open(uri, alone)
 }

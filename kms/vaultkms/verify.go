@@ -74,7 +74,7 @@ func (k *Key) readType(ctx context.Context, op string) (facts keyFacts, readable
 func (k *Key) learn(op string, derived bool) error {
 	if k.declared && !derived {
 		return k.fail(op, refusal{
-			detail: "it is not a derived key, and the configuration says it is",
+			class: kms.Invalid, detail: "it is not a derived key, and the configuration says it is",
 			advice: "leave ?" + paramDerived + "=true out of the key URI, or create another key with derived=true and name that one",
 		}, nil)
 	}

@@ -95,7 +95,7 @@ func (k *Key) explain(ctx context.Context, err error) error {
 			err = readErr
 		}
 	}
-	if c := kms.ClassOf(err); c == kms.NotFound || c == kms.Internal {
+	if c := kms.ClassOf(err); c == kms.NotFound || c == kms.Internal || c == kms.Invalid {
 		k.verified.Store(false) // what was found out is of a key that is gone
 	}
 	return err

@@ -22,6 +22,8 @@ func (e *Error) Error() string {
 	switch {
 	case errors.Is(e.Err, ErrMissing):
 		when = "when the program reads what was sent"
+	case kms.ClassOf(e.Err) == kms.Invalid:
+		when = "when the setting is corrected"
 	case !kms.ClassOf(e.Err).Transient():
 		when = "when the KMS permits it again"
 	}
