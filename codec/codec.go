@@ -200,21 +200,18 @@ func (c *Codec) withDeadline(ctx context.Context) (context.Context, context.Canc
 	if _, ok := ctx.Deadline(); ok {
 		return context.WithCancel(ctx)
 	}
-	return context.WithTimeoutCause(ctx, c.callTimeout, &hold.LateError{After: c.callTimeout})
+	return kms.WithLimit(ctx, c.callTimeout)
 }
 
 // timedOut turns the end of our own deadline, which no caller set, into what
 // it means: the KMS was too slow.
 func (c *Codec) timedOut(ctx context.Context, op string, err error) error {
-	if late, ok := errors.AsType[*hold.LateError](context.Cause(ctx)); ok && kms.ClassOf(err) == kms.Canceled {
+	if late := kms.Late(ctx); late != nil && kms.ClassOf(err) == kms.Canceled {
 		var keyID string
 		if e, ok := errors.AsType[*kms.Error](err); ok {
 			keyID = e.KeyID // who was waited for
 		}
-		return &kms.Error{
-			Class: kms.Unavailable, Op: op, KeyID: keyID, Detail: fmt.Sprintf("no answer within %s", late.After),
-			Advice: "check that the KMS is up and reachable from here", Err: err,
-		}
+		return kms.NoAnswer(op, keyID, late.Limit, err)
 	}
 	return err
 }

@@ -8,7 +8,6 @@ import (
 
 	"go.temporal.io/sdk/activity"
 
-	"github.com/waxseal/waxseal/codec/internal/hold"
 	"github.com/waxseal/waxseal/envelope"
 	"github.com/waxseal/waxseal/kms"
 )
@@ -108,7 +107,7 @@ func (c *Codec) patiently(s site, convert func(ctx context.Context) error) error
 // the next try finds it there.
 func (p *patience) try(convert func(ctx context.Context) error) (cut bool, err error) {
 	after := max(min(p.step, time.Until(p.until)), time.Millisecond)
-	ctx, cancel := context.WithTimeoutCause(p.ctx, after, &hold.LateError{After: after})
+	ctx, cancel := kms.WithLimit(p.ctx, after)
 	defer cancel()
 	err = convert(ctx)
 	return ctx.Err() != nil, err

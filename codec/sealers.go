@@ -189,7 +189,7 @@ func (s *sealers) keysFor(ctx context.Context, rule *policy.Rule, namespace stri
 		case errs[i] == nil:
 		case !required(i):
 			if ctx.Err() == nil && kms.ClassOf(errs[i]) == kms.Canceled {
-				errs[i] = &kms.Error{Class: kms.Unavailable, Op: "open key", Detail: fmt.Sprintf("key %q: no answer within %s", name, unopenedPatience), Err: errs[i]}
+				errs[i] = keyset.NoAnswer(name, unopenedPatience, errs[i])
 			}
 			keks[i], complete = unopenedKey{name, errs[i]}, false
 		case err == nil || kms.ClassOf(err) == kms.Canceled: // because of another one

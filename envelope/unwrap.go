@@ -107,10 +107,7 @@ func takeDataKey(key kms.Key, u kms.Unwrapped) cache.Result[*dataKey] {
 // what it means: the KMS did not answer.
 func noAnswer(ctx context.Context, key kms.Key, err error, timeout time.Duration) error {
 	if err != nil && kms.ClassOf(err) == kms.Canceled && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return &kms.Error{
-			Class: kms.Unavailable, Op: "unwrap", KeyID: key.ID(), Detail: fmt.Sprintf("no answer within %s", timeout),
-			Advice: "check that the KMS is up and reachable from here", Err: err,
-		}
+		return kms.NoAnswer("unwrap", key.ID(), timeout, err)
 	}
 	return err
 }

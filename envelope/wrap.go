@@ -238,10 +238,7 @@ func (s *Sealer) explain(ctx context.Context, keyID string, err error) error {
 		return &kms.Error{Op: "wrap", Detail: "the sealer is closed", Err: ErrClosed}
 	}
 	if kms.ClassOf(err) == kms.Canceled && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return &kms.Error{
-			Class: kms.Unavailable, Op: "wrap", KeyID: keyID, Detail: fmt.Sprintf("no answer within %s", s.cfg.WrapTimeout),
-			Advice: "check that the KMS is up and reachable from here", Err: err,
-		}
+		return kms.NoAnswer("wrap", keyID, s.cfg.WrapTimeout, err)
 	}
 	return err
 }

@@ -2,7 +2,6 @@ package doctor
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
@@ -171,19 +170,13 @@ func Examine(ctx context.Context, keys []Key, cfg Config) ([]Result, error) {
 	return results, ctx.Err()
 }
 
-// errNoAnswer is why a question ends that takes longer than Config.Timeout.
-var errNoAnswer = errors.New("doctor: no answer in time")
-
-// ask has do ask a KMS something, in the time that there is for it.
+// ask calls do, which calls a KMS, within Config.Timeout.
 func (e *examination) ask(ctx context.Context, do func(context.Context) error) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, e.cfg.Timeout, errNoAnswer)
+	ctx, cancel := kms.WithLimit(ctx, e.cfg.Timeout)
 	defer cancel()
 	err := do(ctx)
-	if err != nil && kms.ClassOf(err) == kms.Canceled && errors.Is(context.Cause(ctx), errNoAnswer) {
-		return &kms.Error{
-			Class: kms.Unavailable, Detail: "no answer within " + e.cfg.Timeout.String(),
-			Advice: "check that the KMS is up, and that the network lets us through", Err: err,
-		}
+	if err != nil && kms.ClassOf(err) == kms.Canceled && kms.Late(ctx) != nil {
+		return kms.NoAnswer("examine", "", e.cfg.Timeout, err)
 	}
 	return err
 }

@@ -249,7 +249,7 @@ func (k *Set) giveUp(late []*lateKey) {
 		if l.done {
 			continue
 		}
-		err := noAnswerWithin(l.name, keyPatience, nil)
+		err := NoAnswer(l.name, keyPatience, nil)
 		if l.begun.Load() {
 			k.remember(l.uri, err)
 		}

@@ -42,7 +42,7 @@ func (k *Set) openFixed(ctx context.Context) (problems []error) {
 		opened[o.name], haveKey = o.key, true
 	})
 	for name := range waiting {
-		failed[name] = noAnswerWithin(name, keyPatience, nil)
+		failed[name] = NoAnswer(name, keyPatience, nil)
 		k.remember(k.policy.Keys[name].URI, failed[name])
 		k.work.Go(func() {
 			if o := <-outcomes; o.err == nil {

@@ -220,7 +220,7 @@ func (k *Set) open(ctx context.Context, name, uri string) (kms.Key, error) {
 	key, err := k.openURI(ctx, name, uri)
 	if err != nil {
 		if kms.ClassOf(err) == kms.Canceled && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			return nil, noAnswerWithin(name, openTimeout, err)
+			return nil, NoAnswer(name, openTimeout, err)
 		}
 		return nil, fmt.Errorf("key %q: %w", name, err) // the backend's text may not name it
 	}
@@ -277,12 +277,11 @@ func Closed(op string) error {
 	return &kms.Error{Op: op, Detail: "the codec is closed", Advice: "this is a bug in the calling program: it uses a codec after Close"}
 }
 
-// noAnswerWithin says that the key of that name could not be opened in a time.
-func noAnswerWithin(name string, d time.Duration, cause error) error {
-	return &kms.Error{
-		Class: kms.Unavailable, Op: "open key", Detail: fmt.Sprintf("key %q: no answer within %s", name, d),
-		Advice: "check that the KMS is up and reachable from here", Err: cause,
-	}
+// NoAnswer says that the key of that name could not be opened in a time.
+func NoAnswer(name string, d time.Duration, cause error) error {
+	e := kms.NoAnswer("open key", "", d, cause)
+	e.Detail = fmt.Sprintf("key %q: %s", name, e.Detail)
+	return e
 }
 
 // Close cancels openings, waits for them and closes every key.

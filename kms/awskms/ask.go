@@ -29,7 +29,7 @@ type sender[In, Out any] func(context.Context, *In, ...func(*awskms.Options)) (*
 // ask sends one request, bounded in time, for the operation op, and says what its
 // failure means. action is what IAM calls the permission.
 func ask[In, Out any](ctx context.Context, k *Key, op, action string, send sender[In, Out], in *In) (*Out, *kms.Error) {
-	askCtx, cancel := k.bounded(ctx)
+	askCtx, cancel := kms.WithLimit(ctx, k.timeout)
 	defer cancel()
 	answer, err := send(askCtx, in)
 	if err == nil {
@@ -52,7 +52,7 @@ func ask[In, Out any](ctx context.Context, k *Key, op, action string, send sende
 // outage, from one that was switched off: AWS KMS has one error code for both.
 // Where it may not be asked, a key counts as switched off.
 func (k *Key) disconnected(ctx context.Context) bool {
-	askCtx, cancel := k.bounded(ctx)
+	askCtx, cancel := kms.WithLimit(ctx, k.timeout)
 	defer cancel()
 	answer, err := k.api.DescribeKey(askCtx, &awskms.DescribeKeyInput{KeyId: aws.String(k.arn)})
 	return err == nil && answer.KeyMetadata != nil && answer.KeyMetadata.KeyState == types.KeyStateUnavailable

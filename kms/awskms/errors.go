@@ -69,9 +69,9 @@ func (k *Key) explained(ctx, askCtx context.Context, op, action string, err erro
 	switch {
 	case ctx.Err() != nil:
 		return k.canceled(op, ctx.Err())
-	case errors.Is(context.Cause(askCtx), errStalled):
+	case kms.Late(askCtx) != nil:
 		return k.fail(op, refusal{
-			class: kms.Unavailable, detail: "AWS KMS gave no answer within " + k.timeout.String(),
+			class: kms.Unavailable, detail: "AWS KMS gave " + kms.Late(askCtx).Error(),
 			advice: "check that the network lets us through to AWS KMS in " + k.name.region,
 		}, err)
 	case errors.Is(err, errExposed):

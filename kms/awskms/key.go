@@ -85,13 +85,6 @@ func (k *Key) Close() error {
 // resolved takes over k.name, which is a key ARN's.
 func (k *Key) resolved() { k.id, k.arn = k.name.keyID(), k.name.arn(k.name.region) }
 
-// bounded returns ctx with the time that one request may take. The caller's own
-// deadline stays apart from ours: one means that it gave up, the other that AWS
-// KMS is stuck.
-func (k *Key) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, k.timeout, errStalled)
-}
-
 // describe asks AWS about the key, as New documents.
 func (k *Key) describe(ctx context.Context) error {
 	m, failed := k.metadata(ctx, opOpen)

@@ -63,7 +63,7 @@ const lookFirst = "list the versions before you rotate again, for AWS KMS permit
 
 // rotated waits until the key has other material than before.
 func (k *Key) rotated(ctx context.Context, before string) (kms.Version, *kms.Error) {
-	waitCtx, cancel := context.WithTimeoutCause(ctx, k.rotation.wait, errStalled)
+	waitCtx, cancel := kms.WithLimit(ctx, k.rotation.wait)
 	defer cancel()
 	tick := time.NewTicker(k.rotation.pause)
 	defer tick.Stop()

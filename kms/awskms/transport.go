@@ -22,8 +22,6 @@ var (
 	errTooLarge = errors.New("awskms: answer is too large")
 	// errExposed means that a request would cross a network unencrypted.
 	errExposed = errors.New("awskms: data keys over an unencrypted network")
-	// errStalled means that our own timeout ended the request, not the caller's context.
-	errStalled = errors.New("awskms: no answer in time")
 )
 
 // transport is the SDK's HTTP client with bounds: it follows no redirect, because

@@ -54,7 +54,7 @@ func admin[Q, A any](ctx context.Context, k *Key, op, permission string, method 
 	if err := ctx.Err(); err != nil {
 		return none, with, k.canceled(op, err)
 	}
-	callCtx, cancel := k.bounded(ctx)
+	callCtx, cancel := kms.WithLimit(ctx, k.timeout)
 	defer cancel()
 	answer, err := method(callCtx, req, with.listen(grpc.MaxCallRecvMsgSize(maxAdminAnswer)))
 	if err != nil {

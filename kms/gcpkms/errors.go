@@ -2,7 +2,6 @@ package gcpkms
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -50,9 +49,9 @@ func (k *Key) refused(ctx, callCtx context.Context, c call, err error) (failed *
 	if ctx.Err() != nil {
 		return k.canceled(c.op, ctx.Err()), false
 	}
-	if errors.Is(context.Cause(callCtx), errStalled) {
+	if late := kms.Late(callCtx); late != nil {
 		return k.fail(c.op, refusal{
-			class: kms.Unavailable, detail: k.endpoint + " gave no answer within " + k.timeout.String(),
+			class: kms.Unavailable, detail: k.endpoint + " gave " + late.Error(),
 			advice: "check Google Cloud's status and the network between",
 		}, err), false
 	}

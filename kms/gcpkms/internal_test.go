@@ -297,7 +297,7 @@ func TestSkew(t *testing.T) {
 func TestAwaitEnabledEnds(t *testing.T) {
 	k := &Key{name: "projects/p/locations/l/keyRings/r/cryptoKeys/k", generation: 10 * time.Millisecond}
 	_, err := k.awaitEnabled(t.Context(), &kmspb.CryptoKeyVersion{State: kmspb.CryptoKeyVersion_PENDING_GENERATION})
-	if kms.ClassOf(err) != kms.Unavailable || !strings.Contains(err.Error(), "not ready after 10ms") || !errors.Is(err, errStalled) {
+	if kms.ClassOf(err) != kms.Unavailable || !strings.Contains(err.Error(), "not ready after 10ms") || !errors.As(err, new(*kms.LateError)) {
 		t.Errorf("error %v", err)
 	}
 	if bare := errors.New("bare"); !errors.Is(k.halfRotated("2", bare), bare) {

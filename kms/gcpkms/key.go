@@ -1,8 +1,6 @@
 package gcpkms
 
 import (
-	"context"
-	"errors"
 	"hash/crc32"
 	"time"
 
@@ -45,9 +43,6 @@ const (
 // keys takes one round trip, and what more there is waits in the client.
 const maxParallel = 100
 
-// errStalled means that our own timeout ended the request, not the caller's context.
-var errStalled = errors.New("gcpkms: no answer in time")
-
 // Key is a symmetric key of Cloud KMS: a kms.Key that is safe for concurrent use.
 // It prints as its ID.
 type Key struct {
@@ -82,12 +77,6 @@ func (k *Key) GoString() string { return k.id }
 // Close closes the connection to Cloud KMS, unless another key of a NewBackend
 // uses it still. Calls under way fail. It may be called twice.
 func (k *Key) Close() error { return k.release() }
-
-// bounded is ctx with our own timeout, kept apart from the caller's: one means
-// that Cloud KMS is stuck, the other that the caller gave up.
-func (k *Key) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, k.timeout, errStalled)
-}
 
 // checksum is the CRC32C that Cloud KMS wants and gives.
 func checksum(b []byte) *wrapperspb.Int64Value {

@@ -95,7 +95,7 @@ func (k *Key) externalAdvice(key *kmspb.CryptoKey, err error) error {
 
 // awaitEnabled waits until a version that was just made is ready.
 func (k *Key) awaitEnabled(ctx context.Context, v *kmspb.CryptoKeyVersion) (*kmspb.CryptoKeyVersion, error) {
-	waiting, cancel := context.WithTimeoutCause(ctx, k.generation, errStalled)
+	waiting, cancel := kms.WithLimit(ctx, k.generation)
 	defer cancel()
 	name := v.Name
 	for pause := firstPoll; v.State == kmspb.CryptoKeyVersion_PENDING_GENERATION; pause = min(2*pause, lastPoll) {
@@ -109,7 +109,7 @@ func (k *Key) awaitEnabled(ctx context.Context, v *kmspb.CryptoKeyVersion) (*kms
 			}
 			return nil, k.fail(opRotate, refusal{
 				class: kms.Unavailable, detail: "it is not ready after " + k.generation.String(), advice: "check Google Cloud's status",
-			}, errStalled)
+			}, context.Cause(waiting))
 		}
 		var err error
 		v, _, err = admin(ctx, k, opRotate, permGetVersion, k.conn.client.GetCryptoKeyVersion, &kmspb.GetCryptoKeyVersionRequest{Name: name})

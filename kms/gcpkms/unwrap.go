@@ -83,7 +83,7 @@ func (f *failure) add(err error) {
 
 // unwrapOne returns a data key, or an error and whether it is about this item alone.
 func (k *Key) unwrapOne(ctx context.Context, blob, ad []byte) (dataKey []byte, item bool, err error) {
-	callCtx, cancel := k.bounded(ctx)
+	callCtx, cancel := kms.WithLimit(ctx, k.timeout)
 	defer cancel()
 	var with aside
 	resp, err := k.conn.client.Decrypt(callCtx, &kmspb.DecryptRequest{

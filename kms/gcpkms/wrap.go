@@ -56,7 +56,7 @@ func (k *Key) Wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]km
 //   - it was encrypted with another key than ours: Internal
 //   - it is empty or too large to store: Internal
 func (k *Key) wrapOne(ctx context.Context, dataKey, ad []byte) (kms.Wrapped, error) {
-	callCtx, cancel := k.bounded(ctx)
+	callCtx, cancel := kms.WithLimit(ctx, k.timeout)
 	defer cancel()
 	var with aside
 	resp, err := k.conn.client.Encrypt(callCtx, &kmspb.EncryptRequest{

@@ -103,7 +103,7 @@ func (k *Key) attempt(ctx context.Context, op string, send send) (outcome, error
 	}
 	var o outcome // tells nothing if send does not come back
 	defer func() { k.breaker.done(p, o.breaker, o.err) }()
-	timed, cancel := context.WithTimeout(ctx, k.cfg.Timeout)
+	timed, cancel := kms.WithLimit(ctx, k.cfg.Timeout)
 	defer cancel()
 	start := time.Now()
 	o = send(timed, func(err error) error { return k.explain(ctx, timed, op, err) })
@@ -188,7 +188,7 @@ func (k *Key) explain(ctx, timed context.Context, op string, err error) error {
 	case class == kms.Unavailable:
 		return err
 	case timed.Err() != nil:
-		return k.unavailable(op, fmt.Sprintf("no answer within %s", k.cfg.Timeout), err)
+		return kms.NoAnswer(op, k.ID(), k.cfg.Timeout, err)
 	default:
 		return k.unavailable(op, "the call was canceled, and not by its caller", err)
 	}

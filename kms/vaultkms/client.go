@@ -13,6 +13,8 @@ import (
 	"time"
 
 	vault "github.com/hashicorp/vault/api"
+
+	"github.com/waxseal/waxseal/kms"
 )
 
 // maxRedirects is how often one request follows Vault: a standby node that does
@@ -25,9 +27,6 @@ var errRedirect = errors.New("vaultkms: redirect to a less protected address")
 // errElsewhere means that something in front of Vault, such as a login page,
 // pointed to what is not the same request at another node.
 var errElsewhere = errors.New("vaultkms: redirect to another path")
-
-// errStalled means that our own timeout ended the request, not the caller's context.
-var errStalled = errors.New("vaultkms: no answer in time")
 
 // errRateLimit means that VAULT_RATE_LIMIT, our own limit, leaves no room in time.
 var errRateLimit = errors.New("vaultkms: rate limit reached")
@@ -86,9 +85,7 @@ type reply struct {
 func (c *client) send(ctx context.Context, req request) (*reply, error) {
 	sent := &secretBody{buf: req.body}
 	defer sent.wipe()
-	// The caller's own deadline must stay apart from ours: one means that it gave
-	// up, the other that Vault is stuck.
-	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, errStalled)
+	ctx, cancel := kms.WithLimit(ctx, c.timeout)
 	defer cancel()
 	if limiter := c.api.Limiter(); limiter != nil && !req.own {
 		if err := limiter.Wait(ctx); err != nil {
@@ -263,10 +260,10 @@ func (c *client) once(ctx context.Context, ask request, target *url.URL, host st
 	}
 }
 
-// stalled turns an error that our own timeout caused into errStalled.
+// stalled returns the LateError of our own timeout in place of err, if it ended ctx.
 func stalled(ctx context.Context, err error) error {
-	if errors.Is(context.Cause(ctx), errStalled) {
-		return errStalled
+	if late := kms.Late(ctx); late != nil {
+		return late
 	}
 	return err
 }

@@ -42,14 +42,15 @@ func (c *client) noAnswer(err error) refusal {
 	at := c.address
 	var untrusted *tls.CertificateVerificationError
 	var login *kms.Error
+	var late *kms.LateError
 	switch {
 	case errors.As(err, &login):
 		return refusal{class: login.Class, detail: login.Detail, advice: login.Advice, retryAfter: login.RetryAfter}
 	case errors.Is(err, errClosed):
 		return refusal{detail: "the key was closed", advice: "this is a bug in the calling program: it uses a key after closing it"}
-	case errors.Is(err, errStalled):
+	case errors.As(err, &late):
 		return refusal{
-			class: kms.Unavailable, detail: at + " gave no answer within " + c.timeout.String(),
+			class: kms.Unavailable, detail: at + " gave " + late.Error(),
 			advice: "check that Vault at this address is healthy, or raise VAULT_CLIENT_TIMEOUT",
 		}
 	case errors.Is(err, errRateLimit):

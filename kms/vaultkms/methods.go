@@ -347,7 +347,7 @@ func (c *client) askLogin(ctx context.Context, req request, advice string) (*ans
 	if err != nil {
 		why := c.noAnswer(err)
 		if ctx.Err() != nil { // our own timeout, or Close
-			why = c.noAnswer(errStalled)
+			why = c.noAnswer(&kms.LateError{Limit: c.timeout})
 		}
 		return nil, fail(why, err)
 	}

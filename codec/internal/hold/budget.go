@@ -2,11 +2,12 @@ package hold
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"github.com/waxseal/waxseal/kms"
 )
 
 // DefaultWorkflowWait is how long one workflow task waits for KMSs in all.
@@ -91,15 +92,9 @@ func (w *Waits) spend(run RunKey, since time.Time) {
 // Bound returns a context with the deadline that a run has left. The caller calls done.
 func (w *Waits) Bound(ctx context.Context, run RunKey) (_ context.Context, done func()) {
 	start, left := time.Now(), w.Left(run)
-	ctx, cancel := context.WithTimeoutCause(ctx, left, &LateError{After: left})
+	ctx, cancel := kms.WithLimit(ctx, left)
 	return ctx, func() {
 		cancel()
 		w.spend(run, start)
 	}
 }
-
-// LateError is the cause of the end of a context whose deadline is our own.
-type LateError struct{ After time.Duration }
-
-// Error implements error.
-func (e *LateError) Error() string { return fmt.Sprintf("codec: no answer within %s", e.After) }

@@ -2,10 +2,11 @@ package hold
 
 import (
 	"context"
-	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/waxseal/waxseal/kms"
 )
 
 // TestWaitsOfOneTaskAddUp has several slow conversions in one workflow task.
@@ -19,7 +20,7 @@ func TestWaitsOfOneTaskAddUp(t *testing.T) {
 			select {
 			case <-time.After(takes):
 			case <-ctx.Done():
-				if late, ok := errors.AsType[*LateError](context.Cause(ctx)); !ok || late.After != time.Since(start) {
+				if late := kms.Late(ctx); late == nil || late.Limit != time.Since(start) {
 					t.Errorf("cause %v", context.Cause(ctx))
 				}
 			}
