@@ -30,13 +30,13 @@ type Rewrapped struct {
 	Err     error
 }
 
-// Rotator is implemented by keys whose versions can be managed through their
-// KMS, by somebody who has the rights of an administrator. Errors are *Error. An
-// operation that this KMS does not have gives Class Invalid, with
-// errors.ErrUnsupported in its chain and advice that names what it has instead.
+// Rotator is implemented by keys whose versions an administrator can list and add
+// to through their KMS. Errors are *Error. An operation that this KMS does not have
+// gives Class Invalid, with errors.ErrUnsupported in its chain and advice that names
+// what it has instead; so it does for a Retirer.
 //
 // Nothing here is retried: a lost answer leaves it open whether the operation
-// happened, and Versions tells.
+// happened, and Versions shows it.
 type Rotator interface {
 	// Rotate gives the key a new version, which wraps from then on, and returns
 	// it. Earlier versions keep unwrapping.
@@ -45,7 +45,11 @@ type Rotator interface {
 	// Versions returns all versions, oldest first. A KMS whose old key material
 	// cannot be told apart by what it wrapped (AWS KMS) still lists when it rotated.
 	Versions(ctx context.Context) ([]Version, error)
+}
 
+// Retirer is implemented by keys whose versions an administrator can switch off and
+// destroy through their KMS. Errors are as with Rotator.
+type Retirer interface {
 	// Disable switches one version off, so that it neither wraps nor unwraps;
 	// Enable switches it on again. An empty version means the whole key. A KMS that
 	// disables versions oldest first (Vault) refuses one that has older ones enabled.
@@ -54,8 +58,8 @@ type Rotator interface {
 
 	// Destroy schedules the destruction of one disabled version, or of the whole
 	// key if version is empty, and returns when it will happen. wait is how long to
-	// leave for a change of mind; zero is the KMS's own default, and a KMS that
-	// cannot be told refuses another. What a destroyed version wrapped is lost.
+	// leave for a change of mind; zero is the KMS's own default, and a KMS that does
+	// not take a wait refuses another. What a destroyed version wrapped is lost.
 	Destroy(ctx context.Context, version string, wait time.Duration) (time.Time, error)
 
 	// Restore takes a scheduled destruction back. The version is disabled afterwards.

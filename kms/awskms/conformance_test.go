@@ -113,7 +113,7 @@ func (b *bench) harness() kmstest.Harness {
 	}
 	if b.bare {
 		maps.Copy(h.Lacks, map[kmstest.Power]string{
-			kmstest.PowerRewrapper: "this identity may only encrypt and decrypt", kmstest.PowerRotator: "likewise", kmstest.PowerProber: "likewise",
+			kmstest.PowerRewrapper: "this identity may only encrypt and decrypt", kmstest.PowerRotator: "likewise", kmstest.PowerRetirer: "likewise", kmstest.PowerProber: "likewise",
 		})
 	}
 	return h

@@ -53,6 +53,7 @@ var (
 	_ kms.Closer    = (*Key)(nil)
 	_ kms.Rewrapper = (*Key)(nil)
 	_ kms.Rotator   = (*Key)(nil)
+	_ kms.Retirer   = (*Key)(nil)
 	_ kms.Prober    = (*Key)(nil)
 	_ kms.Locator   = (*Key)(nil)
 )

@@ -189,7 +189,7 @@ func stateOf(m *types.KeyMetadata) (kms.VersionState, time.Time) {
 	return kms.VersionUnavailable, time.Time{}
 }
 
-// Disable implements kms.Rotator for the whole key: DisableKey, which needs
+// Disable implements kms.Retirer for the whole key: DisableKey, which needs
 // kms:DisableKey. AWS KMS has no way to disable one version.
 func (k *Key) Disable(ctx context.Context, version string) error {
 	if err := k.whole(opDisable, version); err != nil {
@@ -198,7 +198,7 @@ func (k *Key) Disable(ctx context.Context, version string) error {
 	return done(ask(ctx, k, opDisable, "kms:DisableKey", k.api.DisableKey, &awskms.DisableKeyInput{KeyId: aws.String(k.arn)}))
 }
 
-// Enable implements kms.Rotator for the whole key: EnableKey, which needs
+// Enable implements kms.Retirer for the whole key: EnableKey, which needs
 // kms:EnableKey.
 func (k *Key) Enable(ctx context.Context, version string) error {
 	if err := k.whole(opEnable, version); err != nil {
@@ -207,7 +207,7 @@ func (k *Key) Enable(ctx context.Context, version string) error {
 	return done(ask(ctx, k, opEnable, "kms:EnableKey", k.api.EnableKey, &awskms.EnableKeyInput{KeyId: aws.String(k.arn)}))
 }
 
-// Destroy implements kms.Rotator for the whole key, enabled or disabled:
+// Destroy implements kms.Retirer for the whole key, enabled or disabled:
 // ScheduleKeyDeletion, which needs kms:ScheduleKeyDeletion. wait is 7 to 30 whole
 // days, or zero for 30. The time is zero for the primary of a multi-Region key that
 // has replicas, whose wait begins when the last of them is gone.
@@ -235,7 +235,7 @@ func (k *Key) Destroy(ctx context.Context, version string, wait time.Duration) (
 	return answer.DeletionDate.UTC(), nil
 }
 
-// Restore implements kms.Rotator for the whole key: CancelKeyDeletion, which needs
+// Restore implements kms.Retirer for the whole key: CancelKeyDeletion, which needs
 // kms:CancelKeyDeletion.
 func (k *Key) Restore(ctx context.Context, version string) error {
 	if err := k.whole(opRestore, version); err != nil {

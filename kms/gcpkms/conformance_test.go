@@ -90,6 +90,7 @@ func TestConformanceExternal(t *testing.T) {
 	}
 	h := w.harness()
 	h.Lacks[kmstest.PowerRotator] = "the external manager makes the versions: TestRotateRefuses"
+	h.Lacks[kmstest.PowerRetirer] = h.Lacks[kmstest.PowerRotator]
 	kmstest.Run(t, h)
 }
 

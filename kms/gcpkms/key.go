@@ -56,6 +56,7 @@ type Key struct {
 var (
 	_ kms.Key     = (*Key)(nil)
 	_ kms.Rotator = (*Key)(nil)
+	_ kms.Retirer = (*Key)(nil)
 	_ kms.Prober  = (*Key)(nil)
 	_ kms.Closer  = (*Key)(nil)
 	_ kms.Locator = (*Key)(nil)

@@ -102,7 +102,7 @@ func toVersion(number string, primary bool, v *kmspb.CryptoKeyVersion) kms.Versi
 	return out
 }
 
-// Disable implements kms.Rotator for one version; it takes
+// Disable implements kms.Retirer for one version; it takes
 // cloudkms.cryptoKeyVersions.update. Cloud KMS has no switch for a whole key. The
 // primary version can be disabled like any other: from then on nothing can be
 // sealed with the key until MakePrimary names another.
@@ -113,7 +113,7 @@ func (k *Key) Disable(ctx context.Context, version string) error {
 	return k.setState(ctx, opDisable, version, kmspb.CryptoKeyVersion_DISABLED)
 }
 
-// Enable implements kms.Rotator for one version, which works at once. It takes
+// Enable implements kms.Retirer for one version, which works at once. It takes
 // cloudkms.cryptoKeyVersions.update.
 func (k *Key) Enable(ctx context.Context, version string) error {
 	return k.setState(ctx, opEnable, version, kmspb.CryptoKeyVersion_ENABLED)
@@ -133,7 +133,7 @@ func (k *Key) setState(ctx context.Context, op, version string, to kmspb.CryptoK
 	return k.checkState(op, version, v, to)
 }
 
-// Destroy implements kms.Rotator for one disabled version; it takes
+// Destroy implements kms.Retirer for one disabled version; it takes
 // cloudkms.cryptoKeyVersions.get and cryptoKeyVersions.destroy. How long there is
 // for a change of mind is a property of the key (destroy_scheduled_duration, 30
 // days unless it was made with another), so any other wait than zero is refused.
@@ -172,7 +172,7 @@ func (k *Key) Destroy(ctx context.Context, version string, wait time.Duration) (
 	return v.DestroyTime.AsTime(), nil
 }
 
-// Restore implements kms.Rotator for one version that waits for its destruction. It
+// Restore implements kms.Retirer for one version that waits for its destruction. It
 // takes cloudkms.cryptoKeyVersions.restore.
 func (k *Key) Restore(ctx context.Context, version string) error {
 	name, err := k.versionName(opRestore, version)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -12,29 +13,29 @@ import (
 )
 
 func rotatorCases() []conformance {
-	only := []Power{PowerRotator}
+	only, both := []Power{PowerRotator}, []Power{PowerRotator, PowerRetirer}
 	return []conformance{
 		{name: "Versions: in order, with one primary", needs: only, check: checkVersions},
 		{name: "Rotate gives a new primary, and old data opens", needs: only, check: checkRotate},
-		{name: "Disable and Enable a version", needs: only, testOnly: true, check: checkDisableVersion},
-		{name: "Disable and Enable the key", needs: only, testOnly: true, check: checkDisableKey},
-		{name: "Destroy and Restore a version", needs: only, testOnly: true, check: checkDestroyVersion},
-		{name: "Destroy and Restore the key", needs: only, testOnly: true, check: checkDestroyKey},
-		{name: "Destroy of an enabled version is refused", needs: only, testOnly: true, check: checkDestroyEnabled},
-		{name: "an unknown version is refused", needs: only, testOnly: true, check: checkUnknownVersion},
+		{name: "Disable and Enable a version", needs: both, testOnly: true, check: checkDisableVersion},
+		{name: "Disable and Enable the key", needs: both, testOnly: true, check: checkDisableKey},
+		{name: "Destroy and Restore a version", needs: both, testOnly: true, check: checkDestroyVersion},
+		{name: "Destroy and Restore the key", needs: both, testOnly: true, check: checkDestroyKey},
+		{name: "Destroy of an enabled version is refused", needs: both, testOnly: true, check: checkDestroyEnabled},
+		{name: "an unknown version is refused", needs: both, testOnly: true, check: checkUnknownVersion},
 		{name: "Rotator under an ended context gives Canceled", needs: only, check: checkRotatorEnded},
 		{name: "Rotator fails as wrap does", needs: only, testOnly: true, check: checkRotatorFaults},
 	}
 }
 
-// rotatorOf returns the key's power to rotate, which the harness says it has.
-func rotatorOf(t testing.TB, key kms.Key) kms.Rotator {
+// powerOf returns a power of the key's, which the harness says it has.
+func powerOf[T any](t testing.TB, key kms.Key) T {
 	t.Helper()
-	r, ok := kms.As[kms.Rotator](key)
+	power, ok := kms.As[T](key)
 	if !ok {
-		t.Fatalf("%T is no kms.Rotator, but another key of the harness is", key)
+		t.Fatalf("%T is no %v, but another key of the harness is", key, reflect.TypeFor[T]())
 	}
-	return r
+	return power
 }
 
 // checkOf checks an error of an operation whose name is the backend's to choose.
@@ -66,7 +67,7 @@ func unsupported(t testing.TB, what string, key kms.Key, err error) bool {
 // every such list.
 func mustVersions(t testing.TB, key kms.Key) []kms.Version {
 	t.Helper()
-	versions, err := rotatorOf(t, key).Versions(t.Context())
+	versions, err := powerOf[kms.Rotator](t, key).Versions(t.Context())
 	if err != nil || len(versions) == 0 {
 		t.Fatalf("Versions: %d of them, error %v", len(versions), err)
 	}
@@ -123,7 +124,7 @@ func primaryOf(t testing.TB, key kms.Key) kms.Version {
 // stateOf returns the state of one version.
 func stateOf(t testing.TB, key kms.Key, id string) kms.VersionState {
 	t.Helper()
-	versions, err := rotatorOf(t, key).Versions(t.Context())
+	versions, err := powerOf[kms.Rotator](t, key).Versions(t.Context())
 	if err != nil {
 		t.Fatalf("Versions: %v", err)
 	}
@@ -152,7 +153,7 @@ func checkVersions(t testing.TB, h Harness) {
 	}
 	for range 2 {
 		before := mustVersions(t, key)
-		if _, err := rotatorOf(t, key).Rotate(t.Context()); err != nil {
+		if _, err := powerOf[kms.Rotator](t, key).Rotate(t.Context()); err != nil {
 			t.Fatalf("Rotate: %v", err)
 		}
 		after := mustVersions(t, h.Reopen(t, key))
@@ -167,7 +168,7 @@ func checkRotate(t testing.TB, h Harness) {
 	second := h.Reopen(t, key)
 	oldKey, old := wrapOne(t, second, testContext())
 	before := primaryOf(t, key)
-	v, err := rotatorOf(t, key).Rotate(t.Context())
+	v, err := powerOf[kms.Rotator](t, key).Rotate(t.Context())
 	if err != nil {
 		t.Fatalf("Rotate: %v", err)
 	}
@@ -194,7 +195,7 @@ func twoVersions(t testing.TB, h Harness) (key kms.Key, dataKeys [][]byte, old, 
 	key = h.NewKey(t)
 	oldKey, old := wrapOne(t, key, testContext())
 	id = primaryOf(t, key).ID
-	if _, err := rotatorOf(t, key).Rotate(t.Context()); err != nil {
+	if _, err := powerOf[kms.Rotator](t, key).Rotate(t.Context()); err != nil {
 		t.Fatalf("Rotate: %v", err)
 	}
 	newKey, current := wrapOne(t, key, testContext())
@@ -203,7 +204,7 @@ func twoVersions(t testing.TB, h Harness) (key kms.Key, dataKeys [][]byte, old, 
 
 func checkDisableVersion(t testing.TB, h Harness) {
 	key, dataKeys, old, current, id := twoVersions(t, h)
-	r := rotatorOf(t, key)
+	r := powerOf[kms.Retirer](t, key)
 	err := r.Disable(t.Context(), id)
 	if unsupported(t, "Disable of a version", key, err) {
 		unsupported(t, "Enable of a version", key, r.Enable(t.Context(), id))
@@ -228,7 +229,7 @@ func checkDisableVersion(t testing.TB, h Harness) {
 func checkDisableKey(t testing.TB, h Harness) {
 	key := h.NewKey(t)
 	dataKey, wrapped := wrapOne(t, key, testContext())
-	r := rotatorOf(t, key)
+	r := powerOf[kms.Retirer](t, key)
 	err := r.Disable(t.Context(), "")
 	if unsupported(t, "Disable of the key", key, err) {
 		unsupported(t, "Enable of the key", key, r.Enable(t.Context(), ""))
@@ -252,7 +253,7 @@ func checkDisableKey(t testing.TB, h Harness) {
 // restores and enables the older of two versions.
 func checkDestroyVersion(t testing.TB, h Harness) {
 	key, dataKeys, old, current, id := twoVersions(t, h)
-	r := rotatorOf(t, key)
+	r := powerOf[kms.Retirer](t, key)
 	if err := r.Disable(t.Context(), id); err != nil && !unsupported(t, "Disable of a version", key, err) {
 		t.Fatalf("Disable of version %s: %v", id, err)
 	}
@@ -293,7 +294,7 @@ func checkDestroyVersion(t testing.TB, h Harness) {
 func checkDestroyKey(t testing.TB, h Harness) {
 	key := h.NewKey(t)
 	dataKey, wrapped := wrapOne(t, key, testContext())
-	r := rotatorOf(t, key)
+	r := powerOf[kms.Retirer](t, key)
 	if err := r.Disable(t.Context(), ""); err != nil && !unsupported(t, "Disable of the key", key, err) {
 		t.Fatalf("Disable of the key: %v", err)
 	}
@@ -332,7 +333,7 @@ func checkDestroyKey(t testing.TB, h Harness) {
 // whether anything missed the version.
 func checkDestroyEnabled(t testing.TB, h Harness) {
 	key, dataKeys, old, current, id := twoVersions(t, h)
-	_, err := rotatorOf(t, key).Destroy(t.Context(), id, 0)
+	_, err := powerOf[kms.Retirer](t, key).Destroy(t.Context(), id, 0)
 	switch {
 	case err == nil:
 		t.Error("Destroy of an enabled version: not refused")
@@ -342,8 +343,8 @@ func checkDestroyEnabled(t testing.TB, h Harness) {
 	mustUnwrap(t, key, []kms.Wrapped{old, current}, testContext(), dataKeys)
 }
 
-// rotatorCalls are the operations of a Rotator, on one version where they have one.
-func rotatorCalls(ctx context.Context, r kms.Rotator, version string) map[string]func() error {
+// retirerCalls are the operations of a Retirer, on one version.
+func retirerCalls(ctx context.Context, r kms.Retirer, version string) map[string]func() error {
 	return map[string]func() error{
 		"Disable": func() error { return r.Disable(ctx, version) },
 		"Enable":  func() error { return r.Enable(ctx, version) },
@@ -357,7 +358,7 @@ func checkUnknownVersion(t testing.TB, h Harness) {
 	dataKey, wrapped := wrapOne(t, key, testContext())
 	before := mustVersions(t, key)
 	for _, version := range []string{"4711", "0", "-1", "no such version", "../1"} {
-		for name, call := range rotatorCalls(t.Context(), rotatorOf(t, key), version) {
+		for name, call := range retirerCalls(t.Context(), powerOf[kms.Retirer](t, key), version) {
 			what := fmt.Sprintf("%s of version %q", name, version)
 			if err := call(); err == nil {
 				t.Errorf("%s: no error", what)
@@ -377,8 +378,10 @@ func checkRotatorEnded(t testing.TB, h Harness) {
 	_, wrapped := wrapOne(t, key, nil)
 	before := mustVersions(t, key)
 	for cause, ctx := range ended(t) {
-		r := rotatorOf(t, key)
-		calls := rotatorCalls(ctx, r, primaryOf(t, key).ID)
+		r, calls := powerOf[kms.Rotator](t, key), map[string]func() error{}
+		if retirer, ok := kms.As[kms.Retirer](key); ok {
+			calls = retirerCalls(ctx, retirer, primaryOf(t, key).ID)
+		}
 		calls["Rotate"] = func() error { _, err := r.Rotate(ctx); return err }
 		calls["Versions"] = func() error { _, err := r.Versions(ctx); return err }
 		for name, call := range calls {
@@ -402,7 +405,7 @@ func checkRotatorEnded(t testing.TB, h Harness) {
 
 func checkRotatorFaults(t testing.TB, h Harness) {
 	eachFaultOnTheWay(t, h, func(ctx context.Context, p faultPromise, key kms.Key, dataKeys [][]byte, wrapped []kms.Wrapped) {
-		r := rotatorOf(t, key)
+		r := powerOf[kms.Rotator](t, key)
 		for name, call := range map[string]func() error{
 			"Rotate":   func() error { _, err := r.Rotate(ctx); return err },
 			"Versions": func() error { _, err := r.Versions(ctx); return err },

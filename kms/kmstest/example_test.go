@@ -55,6 +55,7 @@ func exampleHarness() kmstest.Harness {
 		Lacks: map[kmstest.Power]string{
 			kmstest.PowerRewrapper: "this KMS has no such call",
 			kmstest.PowerRotator:   "versions are managed elsewhere",
+			kmstest.PowerRetirer:   "versions are managed elsewhere",
 			kmstest.PowerProber:    "there is nothing to ask about",
 		},
 	}

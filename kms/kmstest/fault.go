@@ -23,13 +23,13 @@ const (
 	OpRotate Op = "rotate"
 	// OpVersions is kms.Rotator.Versions.
 	OpVersions Op = "list versions"
-	// OpDisable is kms.Rotator.Disable.
+	// OpDisable is kms.Retirer.Disable.
 	OpDisable Op = "disable"
-	// OpEnable is kms.Rotator.Enable.
+	// OpEnable is kms.Retirer.Enable.
 	OpEnable Op = "enable"
-	// OpDestroy is kms.Rotator.Destroy.
+	// OpDestroy is kms.Retirer.Destroy.
 	OpDestroy Op = "destroy"
-	// OpRestore is kms.Rotator.Restore.
+	// OpRestore is kms.Retirer.Restore.
 	OpRestore Op = "restore"
 )
 

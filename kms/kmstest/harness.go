@@ -62,12 +62,13 @@ type Harness struct {
 func (h Harness) powers(key kms.Key) map[Power]bool {
 	_, rewrapper := kms.As[kms.Rewrapper](key)
 	_, rotator := kms.As[kms.Rotator](key)
+	_, retirer := kms.As[kms.Retirer](key)
 	_, prober := kms.As[kms.Prober](key)
 	given := map[Power]bool{
 		PowerOther: h.OtherKey != nil, PowerRotate: h.Rotate != nil, PowerDisable: h.Disable != nil,
 		PowerDisableVersion: h.DisableVersion != nil, PowerDestroyVersion: h.DestroyVersion != nil,
 		PowerPendingDeletion: h.ScheduleDeletion != nil, PowerHasty: h.Hasty != nil,
-		PowerRewrapper: rewrapper, PowerRotator: rotator, PowerProber: prober,
+		PowerRewrapper: rewrapper, PowerRotator: rotator, PowerRetirer: retirer, PowerProber: prober,
 	}
 	for _, p := range faultPowers() {
 		given[p] = h.Faults[p] != nil

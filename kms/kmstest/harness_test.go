@@ -369,12 +369,12 @@ func TestHarnessProblems(t *testing.T) {
 		}, nil},
 		{"powers of the key lacking with a reason", func(h *Harness) {
 			h.NewKey = func(testing.TB) kms.Key { return NewFake("plain") }
-			h.Lacks = map[Power]string{PowerRewrapper: "no such call", PowerRotator: "no such call", PowerProber: "no such call"}
+			h.Lacks = map[Power]string{PowerRewrapper: "no such call", PowerRotator: "no such call", PowerRetirer: "no such call", PowerProber: "no such call"}
 		}, nil},
 		{"powers of the key not named", func(h *Harness) {
 			h.NewKey = func(testing.TB) kms.Key { return NewFake("plain") }
 		}, []string{
-			"neither given nor named in Lacks: prober", "neither given nor named in Lacks: rewrapper", "neither given nor named in Lacks: rotator",
+			"neither given nor named in Lacks: prober", "neither given nor named in Lacks: retirer", "neither given nor named in Lacks: rewrapper", "neither given nor named in Lacks: rotator",
 		}},
 		{"powers behind a decorator", func(h *Harness) {
 			h.NewKey = func(testing.TB) kms.Key { return decorated{NewFake("behind").Managed()} }
@@ -411,7 +411,7 @@ func TestEmptyHarness(t *testing.T) {
 		want = append(want, "neither given nor named in Lacks: "+string(power))
 	}
 	slices.Sort(want)
-	if diff := cmp.Diff(want, Harness{}.problems(t)); diff != "" || len(want) != 26 {
+	if diff := cmp.Diff(want, Harness{}.problems(t)); diff != "" || len(want) != 27 {
 		t.Errorf("%d problems (-want +got):\n%s", len(want), diff)
 	}
 }

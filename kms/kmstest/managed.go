@@ -13,10 +13,10 @@ import (
 const fakeWait = 24 * time.Hour
 
 // Managed is a Fake with the powers that only some keys have: kms.Rewrapper,
-// kms.Rotator and kms.Prober. Its calls meet the same scripts and are counted
+// kms.Rotator, kms.Retirer and kms.Prober. Its calls meet the same scripts and are counted
 // with those of the Fake. Safe for concurrent use.
 //
-// The methods of Rotator hide those of the Fake that have the same name: write
+// The methods of Rotator and Retirer hide those of the Fake that have the same name: write
 // m.Fake.Disable() for what a test does to the key behind its back.
 type Managed struct {
 	*Fake
@@ -26,6 +26,7 @@ var (
 	_ kms.Key       = (*Managed)(nil)
 	_ kms.Rewrapper = (*Managed)(nil)
 	_ kms.Rotator   = (*Managed)(nil)
+	_ kms.Retirer   = (*Managed)(nil)
 	_ kms.Prober    = (*Managed)(nil)
 )
 
@@ -134,12 +135,12 @@ func (m *Managed) Versions(ctx context.Context) (versions []kms.Version, err err
 	return versions, err
 }
 
-// Disable implements kms.Rotator.
+// Disable implements kms.Retirer.
 func (m *Managed) Disable(ctx context.Context, version string) error {
 	return m.ask(ctx, OpDisable, func() error { return m.switchTo(version, kms.VersionDisabled) })
 }
 
-// Enable implements kms.Rotator.
+// Enable implements kms.Retirer.
 func (m *Managed) Enable(ctx context.Context, version string) error {
 	return m.ask(ctx, OpEnable, func() error { return m.switchTo(version, kms.VersionEnabled) })
 }
@@ -162,7 +163,7 @@ func (m *Managed) switchTo(version string, state kms.VersionState) error {
 		})
 }
 
-// Destroy implements kms.Rotator: the destruction is scheduled for wait from now,
+// Destroy implements kms.Retirer: the destruction is scheduled for wait from now,
 // 24 hours if wait is zero, and never comes about by itself.
 func (m *Managed) Destroy(ctx context.Context, version string, wait time.Duration) (at time.Time, err error) {
 	if wait == 0 {
@@ -200,7 +201,7 @@ func stillEnabled() error {
 	return fakeError(kms.Invalid, "it is enabled: only what is disabled is destroyed")
 }
 
-// Restore implements kms.Rotator.
+// Restore implements kms.Retirer.
 func (m *Managed) Restore(ctx context.Context, version string) error {
 	return m.ask(ctx, OpRestore, func() error {
 		return m.key.set(version,

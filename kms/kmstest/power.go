@@ -30,6 +30,8 @@ const (
 	PowerRewrapper Power = "rewrapper"
 	// PowerRotator is being a kms.Rotator.
 	PowerRotator Power = "rotator"
+	// PowerRetirer is being a kms.Retirer.
+	PowerRetirer Power = "retirer"
 	// PowerProber is being a kms.Prober.
 	PowerProber Power = "prober"
 )

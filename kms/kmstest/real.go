@@ -90,12 +90,12 @@ func (h Harness) reallyLacks(key kms.Key, variable string, admin bool) map[Power
 	lacks := map[Power]string{}
 	for power, given := range h.powers(key) {
 		switch {
-		case power == PowerRotator && given && !admin:
+		case (power == PowerRotator || power == PowerRetirer) && given && !admin:
 			lacks[power] = "it would leave a version behind; " + variable + "_ADMIN=1 allows it"
 		case given:
 		case power == PowerOther:
 			lacks[power] = variable + " names one key; a second URI after a space adds it"
-		case power == PowerRewrapper || power == PowerRotator || power == PowerProber:
+		case power == PowerRewrapper || power == PowerRotator || power == PowerRetirer || power == PowerProber:
 			lacks[power] = "keys of this backend have nothing of the kind"
 		case power == PowerRotate || power == PowerDisable || power == PowerDisableVersion || power == PowerDestroyVersion || power == PowerPendingDeletion:
 			lacks[power] = "a real key may be lost by it, and a change takes a real service minutes"

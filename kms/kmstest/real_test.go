@@ -141,7 +141,7 @@ func TestRealCases(t *testing.T) {
 	// A backend without powers, and one that does not tell versions.
 	t.Setenv(realVariable, "fake://plain")
 	plain, _ := realHarness(t, realVariable, kms.NewRegistry(NewBackend()))
-	for _, power := range []Power{PowerRewrapper, PowerRotator, PowerProber} {
+	for _, power := range []Power{PowerRewrapper, PowerRotator, PowerRetirer, PowerProber} {
 		if !strings.Contains(plain.Lacks[power], "nothing of the kind") {
 			t.Errorf("%s: %q", power, plain.Lacks[power])
 		}

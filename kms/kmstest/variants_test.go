@@ -11,7 +11,7 @@ import (
 
 // lacking says that there is no such operation, as kms.Rotator wants it said.
 func lacking(b *broken, op Op) error {
-	return &kms.Error{Op: string(op), KeyID: b.ID(), Detail: "this KMS has nothing of the kind", Advice: "use what it has instead", Err: errors.ErrUnsupported}
+	return &kms.Error{Class: kms.Invalid, Op: string(op), KeyID: b.ID(), Detail: "this KMS has nothing of the kind", Advice: "use what it has instead", Err: errors.ErrUnsupported}
 }
 
 // withoutVersions is a KMS that manages whole keys only (AWS KMS).

@@ -14,7 +14,7 @@
 // is the keyring's own ID and the name, "local://k5ptxzjqm2dcv7wr/payments",
 // never the path: a keyring may be moved. Keyring is the same file for those who
 // look after it: list, create, rotate, disable, enable, destroy, restore. A Key
-// does the same for itself, as a kms.Rotator; it is a kms.Rewrapper, which takes
+// does the same for itself, as a kms.Rotator and kms.Retirer; it is a kms.Rewrapper, which takes
 // from every other local key, and a kms.Prober.
 //
 // # The file

@@ -34,17 +34,17 @@ func (k *Key) Versions(ctx context.Context) ([]kms.Version, error) {
 	return e.describe(), nil
 }
 
-// Disable implements kms.Rotator: see Keyring.Disable.
+// Disable implements kms.Retirer: see Keyring.Disable.
 func (k *Key) Disable(ctx context.Context, version string) error {
 	return k.change(ctx, "disable", func(e *entry) error { return e.disable(k.name, version) })
 }
 
-// Enable implements kms.Rotator: see Keyring.Enable.
+// Enable implements kms.Retirer: see Keyring.Enable.
 func (k *Key) Enable(ctx context.Context, version string) error {
 	return k.change(ctx, "enable", func(e *entry) error { return e.enable(k.name, version) })
 }
 
-// Destroy implements kms.Rotator: see Keyring.Destroy.
+// Destroy implements kms.Retirer: see Keyring.Destroy.
 func (k *Key) Destroy(ctx context.Context, version string, wait time.Duration) (at time.Time, err error) {
 	err = k.change(ctx, "destroy", func(e *entry) error {
 		at, err = e.destroy(k.name, version, wait, time.Now())
@@ -56,7 +56,7 @@ func (k *Key) Destroy(ctx context.Context, version string, wait time.Duration) (
 	return at, nil
 }
 
-// Restore implements kms.Rotator: see Keyring.Restore.
+// Restore implements kms.Retirer: see Keyring.Restore.
 func (k *Key) Restore(ctx context.Context, version string) error {
 	return k.change(ctx, "restore", func(e *entry) error { return e.restore(k.name, version) })
 }

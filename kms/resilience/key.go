@@ -45,7 +45,7 @@ var (
 
 // New returns key decorated, or an error that lists everything wrong with cfg.
 // What it returns is a kms.Availability, and a kms.Rewrapper if key or a key
-// behind it is one. Other powers (kms.Rotator, kms.Prober) are found behind it by
+// behind it is one. Other powers (kms.Rotator, kms.Retirer, kms.Prober) are found behind it by
 // kms.As and used undecorated: managing a key is not retried.
 //
 // Errors keep Class, Op, KeyID and Hint. Those made here are Unavailable for a

@@ -72,6 +72,7 @@ func TestConformance(t *testing.T) {
 			map[kmstest.Power]string{
 				kmstest.PowerRewrapper: "Vault's rewrap ignores associated data",
 				kmstest.PowerRotator:   "a worker's token may not",
+				kmstest.PowerRetirer:   "a worker's token may not",
 			},
 		},
 	} {

@@ -7,7 +7,7 @@
 // the encryption context by associated data or, where a key is derived, by a
 // derivation context; one request serves up to 160 of them. The package logs in as
 // Auth says, and renews and replaces tokens while a Key is in use. Keys manage
-// their versions (kms.Rotator) and tell about themselves (kms.Prober).
+// their versions (kms.Rotator, kms.Retirer) and tell about themselves (kms.Prober).
 //
 // The package never creates a key, never follows Vault to a place that is less
 // protected than the address it was given, and never logs. It leaves retries to

@@ -26,7 +26,10 @@ const (
 // maxVersions is more than a key that rotates every hour has after a century.
 const maxVersions = 1_000_000
 
-var _ kms.Rotator = (*Key)(nil)
+var (
+	_ kms.Rotator = (*Key)(nil)
+	_ kms.Retirer = (*Key)(nil)
+)
 
 // Rotate implements kms.Rotator.
 func (k *Key) Rotate(ctx context.Context) (kms.Version, error) {
@@ -55,7 +58,7 @@ func (k *Key) Versions(ctx context.Context) ([]kms.Version, error) {
 	return versions, nil
 }
 
-// Disable implements kms.Rotator, by raising min_decryption_version above version,
+// Disable implements kms.Retirer, by raising min_decryption_version above version,
 // and min_encryption_version along with it where that is set. Vault can disable
 // only the oldest version that is enabled, and never the one that wraps: others
 // are refused with class Invalid. The whole key cannot be disabled.
@@ -82,7 +85,7 @@ func (k *Key) Disable(ctx context.Context, version string) error {
 	return err
 }
 
-// Enable implements kms.Rotator, by lowering min_decryption_version to version.
+// Enable implements kms.Retirer, by lowering min_decryption_version to version.
 // Vault can enable only the newest version that is disabled: others are refused
 // with class Invalid.
 func (k *Key) Enable(ctx context.Context, version string) error {
@@ -102,7 +105,7 @@ func (k *Key) Enable(ctx context.Context, version string) error {
 	return err
 }
 
-// Destroy implements kms.Rotator, by trimming the key. Vault trims at once and
+// Destroy implements kms.Retirer, by trimming the key. Vault trims at once and
 // for good: a wait is refused, and there is no Restore. It can destroy only the
 // oldest version there is: others, and those that are not disabled, are refused
 // with class Invalid. Trimming demands a min_encryption_version, which is set
@@ -137,7 +140,7 @@ func (k *Key) Destroy(ctx context.Context, version string, wait time.Duration) (
 	return time.Now().UTC(), nil
 }
 
-// Restore implements kms.Rotator: Vault cannot.
+// Restore implements kms.Retirer: Vault cannot.
 func (k *Key) Restore(context.Context, string) error {
 	return k.fail(opRestore, refusal{
 		class: kms.Invalid, detail: "what Vault has destroyed is gone",
