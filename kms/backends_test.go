@@ -6,10 +6,10 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/credentials"
 
+	awsserver "github.com/waxseal/waxseal/internal/emulator/awskms"
+	gcpserver "github.com/waxseal/waxseal/internal/emulator/gcpkms"
 	"github.com/waxseal/waxseal/kms/awskms"
 	"github.com/waxseal/waxseal/kms/gcpkms"
-	"github.com/waxseal/waxseal/kms/kmstest/awsserver"
-	"github.com/waxseal/waxseal/kms/kmstest/gcpserver"
 	"github.com/waxseal/waxseal/kms/localkms"
 )
 

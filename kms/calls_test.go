@@ -10,10 +10,10 @@ import (
 	"time"
 
 	"github.com/waxseal/waxseal/envelope"
+	awsserver "github.com/waxseal/waxseal/internal/emulator/awskms"
+	gcpserver "github.com/waxseal/waxseal/internal/emulator/gcpkms"
 	"github.com/waxseal/waxseal/internal/vaulttest"
 	"github.com/waxseal/waxseal/kms"
-	"github.com/waxseal/waxseal/kms/kmstest/awsserver"
-	"github.com/waxseal/waxseal/kms/kmstest/gcpserver"
 	"github.com/waxseal/waxseal/kms/localkms"
 	"github.com/waxseal/waxseal/kms/resilience"
 	"github.com/waxseal/waxseal/kms/vaultkms"

@@ -10,8 +10,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 
-	"github.com/waxseal/waxseal/kms/kmstest/awsserver"
-	"github.com/waxseal/waxseal/kms/kmstest/gcpserver"
+	awsserver "github.com/waxseal/waxseal/internal/emulator/awskms"
+	gcpserver "github.com/waxseal/waxseal/internal/emulator/gcpkms"
 )
 
 // devServers are the two servers of "dev kms".

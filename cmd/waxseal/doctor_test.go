@@ -18,10 +18,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/waxseal/waxseal/internal/doctor"
+	awsserver "github.com/waxseal/waxseal/internal/emulator/awskms"
+	gcpserver "github.com/waxseal/waxseal/internal/emulator/gcpkms"
 	"github.com/waxseal/waxseal/internal/vaulttest"
 	"github.com/waxseal/waxseal/kms"
-	"github.com/waxseal/waxseal/kms/kmstest/awsserver"
-	"github.com/waxseal/waxseal/kms/kmstest/gcpserver"
 )
 
 // examineURI runs doctor on one key, and returns what it told of it.

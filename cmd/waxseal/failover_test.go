@@ -17,11 +17,11 @@ import (
 	commonpb "go.temporal.io/api/common/v1"
 
 	"github.com/waxseal/waxseal/codec"
+	awsserver "github.com/waxseal/waxseal/internal/emulator/awskms"
 	"github.com/waxseal/waxseal/internal/payloadjson"
 	"github.com/waxseal/waxseal/internal/vaulttest"
 	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/kms/awskms"
-	"github.com/waxseal/waxseal/kms/kmstest/awsserver"
 	"github.com/waxseal/waxseal/kms/vaultkms"
 	"github.com/waxseal/waxseal/policy"
 )

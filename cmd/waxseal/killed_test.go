@@ -11,9 +11,9 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/waxseal/waxseal/codec"
+	awsserver "github.com/waxseal/waxseal/internal/emulator/awskms"
+	gcpserver "github.com/waxseal/waxseal/internal/emulator/gcpkms"
 	"github.com/waxseal/waxseal/kms"
-	"github.com/waxseal/waxseal/kms/kmstest/awsserver"
-	"github.com/waxseal/waxseal/kms/kmstest/gcpserver"
 	"github.com/waxseal/waxseal/policy"
 )
 

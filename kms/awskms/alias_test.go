@@ -6,9 +6,9 @@ import (
 	"testing"
 
 	"github.com/waxseal/waxseal/envelope"
+	awsserver "github.com/waxseal/waxseal/internal/emulator/awskms"
 	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/kms/awskms"
-	"github.com/waxseal/waxseal/kms/kmstest/awsserver"
 )
 
 // What somebody gets whose alias moved to another key: an error that names the old

@@ -6,9 +6,9 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/credentials"
 
+	awsserver "github.com/waxseal/waxseal/internal/emulator/awskms"
 	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/kms/awskms"
-	"github.com/waxseal/waxseal/kms/kmstest/awsserver"
 )
 
 // BenchmarkUnwrap100 opens 100 data keys at a latency of 5 ms, and reports how

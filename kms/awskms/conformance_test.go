@@ -10,10 +10,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 
+	awsserver "github.com/waxseal/waxseal/internal/emulator/awskms"
 	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/kms/awskms"
 	"github.com/waxseal/waxseal/kms/kmstest"
-	"github.com/waxseal/waxseal/kms/kmstest/awsserver"
 )
 
 // What a worker needs and nothing more: it may not ask about keys.

@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
+	awsserver "github.com/waxseal/waxseal/internal/emulator/awskms"
 	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/kms/awskms"
-	"github.com/waxseal/waxseal/kms/kmstest/awsserver"
 )
 
 // webIdentity makes the environment that of a pod whose role STS gives credentials

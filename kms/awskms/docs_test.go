@@ -8,9 +8,9 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/credentials"
 
+	awsserver "github.com/waxseal/waxseal/internal/emulator/awskms"
 	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/kms/awskms"
-	"github.com/waxseal/waxseal/kms/kmstest/awsserver"
 )
 
 // The policies of the documentation, as they stand there, permit what their

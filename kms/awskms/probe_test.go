@@ -13,9 +13,9 @@ import (
 
 	awsapi "github.com/aws/aws-sdk-go-v2/service/kms"
 
+	awsserver "github.com/waxseal/waxseal/internal/emulator/awskms"
 	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/kms/awskms"
-	"github.com/waxseal/waxseal/kms/kmstest/awsserver"
 )
 
 func wantWarning(t testing.TB, r kms.Report, want string, there bool) {

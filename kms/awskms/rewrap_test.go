@@ -8,10 +8,10 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/credentials"
 
+	awsserver "github.com/waxseal/waxseal/internal/emulator/awskms"
 	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/kms/awskms"
 	"github.com/waxseal/waxseal/kms/kmstest"
-	"github.com/waxseal/waxseal/kms/kmstest/awsserver"
 )
 
 func mustRewrap(t testing.TB, key *awskms.Key, source kms.Key, wrapped []kms.Wrapped, ec kms.Context) []kms.Wrapped {

@@ -10,9 +10,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	awsserver "github.com/waxseal/waxseal/internal/emulator/awskms"
 	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/kms/awskms"
-	"github.com/waxseal/waxseal/kms/kmstest/awsserver"
 )
 
 // impatient has Rotate look often and give up late, or early.

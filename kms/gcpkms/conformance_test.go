@@ -22,10 +22,10 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 
+	gcpserver "github.com/waxseal/waxseal/internal/emulator/gcpkms"
 	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/kms/gcpkms"
 	"github.com/waxseal/waxseal/kms/kmstest"
-	"github.com/waxseal/waxseal/kms/kmstest/gcpserver"
 )
 
 const noRewrap = "Cloud KMS has no request that wraps anew without giving the data key away"

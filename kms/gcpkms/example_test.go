@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"log"
 
+	gcpserver "github.com/waxseal/waxseal/internal/emulator/gcpkms"
 	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/kms/gcpkms"
-	"github.com/waxseal/waxseal/kms/kmstest/gcpserver"
 )
 
 // A program names the backends that it links in. Opening a key looks for Google's

@@ -11,9 +11,9 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/grpc/codes"
 
+	gcpserver "github.com/waxseal/waxseal/internal/emulator/gcpkms"
 	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/kms/gcpkms"
-	"github.com/waxseal/waxseal/kms/kmstest/gcpserver"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -16,9 +16,9 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	gcpserver "github.com/waxseal/waxseal/internal/emulator/gcpkms"
 	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/kms/gcpkms"
-	"github.com/waxseal/waxseal/kms/kmstest/gcpserver"
 )
 
 // canary is in everything the server says, and must be in nothing that we say.

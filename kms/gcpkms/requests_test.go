@@ -9,9 +9,9 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	gcpserver "github.com/waxseal/waxseal/internal/emulator/gcpkms"
 	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/kms/gcpkms"
-	"github.com/waxseal/waxseal/kms/kmstest/gcpserver"
 )
 
 // One request for each data key, so many at a time and no more, and no others.

@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/waxseal/waxseal/kms/kmstest/gcpserver"
+	gcpserver "github.com/waxseal/waxseal/internal/emulator/gcpkms"
 )
 
 // maxRounds is how many round trips 100 data keys may take, either way.

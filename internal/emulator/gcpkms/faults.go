@@ -1,0 +1,269 @@
+package gcpkms
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"strings"
+	"time"
+
+	"cloud.google.com/go/kms/apiv1/kmspb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
+)
+
+// Harm is something that goes wrong with a request or an answer on its way, or
+// in a server that misbehaves.
+type Harm uint8
+
+const (
+	// NoHarm lets requests and answers pass as they are.
+	NoHarm Harm = iota
+	// DamagedRequest flips a bit of the plaintext or ciphertext before the server
+	// sees it: a checksum that came along no longer matches.
+	DamagedRequest
+	// DamagedRequestAAD does so with the additional authenticated data.
+	DamagedRequestAAD
+	// LostRequestChecksums strips the checksums off a request: nothing is
+	// verified, and the answer says so.
+	LostRequestChecksums
+	// DamagedAnswer flips a bit of the ciphertext or plaintext in the answer,
+	// after its checksum was made.
+	DamagedAnswer
+	// LostAnswerChecksum strips the checksum off the answer.
+	LostAnswerChecksum
+	// WrongPlaintext has Decrypt answer random bytes of the right length, with the
+	// checksum that belongs to them.
+	WrongPlaintext
+	// TruncatedPlaintext has Decrypt answer half of the plaintext, with the
+	// checksum that belongs to it.
+	TruncatedPlaintext
+	// WrongKeyName names another key in the answer, or a version of it, wherever an
+	// answer names one.
+	WrongKeyName
+	// EmptyAnswer has Encrypt answer no ciphertext and Decrypt no plaintext, with
+	// the checksum that belongs to nothing.
+	EmptyAnswer
+	// HugeAnswer makes the ciphertext or plaintext in the answer 64 KiB longer,
+	// with the checksum that belongs to it.
+	HugeAnswer
+	// GiantAnswer makes it 16 MiB longer, which is more than most clients take.
+	GiantAnswer
+	// EndlessList has ListCryptoKeyVersions answer the same page for ever, with a
+	// token for one more.
+	EndlessList
+)
+
+const giant = 16 << 20
+
+// Fault is something that goes wrong on command. What it sets happens in this
+// order: Latency, StallAfterHeaders, Stall, Code, Harm, Reset.
+type Fault struct {
+	// Method that it befalls, such as "Encrypt"; empty for every one.
+	Method string
+	// Times is how many calls it befalls; 0 for all until ClearFaults.
+	Times int
+
+	// Latency is how long the server waits before it goes on.
+	Latency time.Duration
+	// Stall has the call never answered: it ends when the client gives up.
+	Stall bool
+	// StallAfterHeaders sends the headers of an answer and then nothing more, until
+	// the client gives up.
+	StallAfterHeaders bool
+	// Code is the status that is answered instead of doing anything.
+	Code codes.Code
+	// Message of that status, if not a fixed text.
+	Message string
+	// RetryAfter is sent along with Code as google.rpc.RetryInfo, if positive.
+	RetryAfter time.Duration
+	// Detail is sent along with Code, if not nil: a message of google.rpc such as
+	// ErrorInfo or QuotaFailure.
+	Detail proto.Message
+	// RetryHeader is sent along with Code as the header "retry-after", as proxies
+	// and front ends send it: a number of seconds, or a date. Empty for none.
+	RetryHeader string
+	// Harm befalls Encrypt and Decrypt, and where it says so other methods.
+	Harm Harm
+	// Reset breaks the connection in the middle of the answer, and with it all
+	// other calls on that connection.
+	Reset bool
+}
+
+// Inject has f befall calls from now on. Of several faults for one call the one
+// injected first counts.
+func (s *Server) Inject(f Fault) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults = append(s.faults, &pending{Fault: f, left: f.Times})
+}
+
+// ClearFaults ends all faults. A call that stalls already goes on stalling.
+func (s *Server) ClearFaults() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults = nil
+}
+
+type pending struct {
+	Fault
+	left int
+}
+
+// nextFault returns the fault that befalls a call of method; none is the zero Fault.
+func (s *Server) nextFault(method string) Fault {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, p := range s.faults {
+		if p.Method != "" && p.Method != method {
+			continue
+		}
+		if p.Times > 0 {
+			if p.left--; p.left == 0 {
+				s.faults = append(s.faults[:i:i], s.faults[i+1:]...)
+			}
+		}
+		return p.Fault
+	}
+	return Fault{}
+}
+
+// strike waits, stalls or answers with an error as f says.
+func (f Fault) strike(ctx context.Context) error {
+	if err := wait(ctx, f.Latency); err != nil {
+		return err
+	}
+	if f.StallAfterHeaders {
+		if err := grpc.SendHeader(ctx, nil); err != nil {
+			return err
+		}
+	}
+	if f.Stall || f.StallAfterHeaders {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	if f.Code != codes.OK {
+		if f.RetryHeader != "" {
+			_ = grpc.SetTrailer(ctx, metadata.Pairs("retry-after", f.RetryHeader)) // it fails only outside of a handler
+		}
+		return faultError(f)
+	}
+	return nil
+}
+
+type faultKey struct{}
+
+func withFault(ctx context.Context, f Fault) context.Context {
+	return context.WithValue(ctx, faultKey{}, f)
+}
+
+func faultOf(ctx context.Context) Fault {
+	f, _ := ctx.Value(faultKey{}).(Fault)
+	return f
+}
+
+// damaged returns b with one bit flipped; nothing becomes one byte.
+func damaged(b []byte) []byte {
+	if len(b) == 0 {
+		return []byte{1}
+	}
+	b = bytes.Clone(b)
+	b[len(b)/2] ^= 4
+	return b
+}
+
+func (f Fault) harmEncryptRequest(req *kmspb.EncryptRequest) {
+	switch f.Harm {
+	case DamagedRequest:
+		req.Plaintext = damaged(req.Plaintext)
+	case DamagedRequestAAD:
+		req.AdditionalAuthenticatedData = damaged(req.AdditionalAuthenticatedData)
+	case LostRequestChecksums:
+		req.PlaintextCrc32C, req.AdditionalAuthenticatedDataCrc32C = nil, nil
+	default:
+	}
+}
+
+func (f Fault) harmDecryptRequest(req *kmspb.DecryptRequest) {
+	switch f.Harm {
+	case DamagedRequest:
+		req.Ciphertext = damaged(req.Ciphertext)
+	case DamagedRequestAAD:
+		req.AdditionalAuthenticatedData = damaged(req.AdditionalAuthenticatedData)
+	case LostRequestChecksums:
+		req.CiphertextCrc32C, req.AdditionalAuthenticatedDataCrc32C = nil, nil
+	default:
+	}
+}
+
+func (f Fault) harmEncryptAnswer(resp *kmspb.EncryptResponse) {
+	switch f.Harm {
+	case DamagedAnswer:
+		resp.Ciphertext = damaged(resp.Ciphertext)
+	case LostAnswerChecksum:
+		resp.CiphertextCrc32C = nil
+	case WrongKeyName:
+		misname(&resp.Name)
+	case EmptyAnswer:
+		resp.Ciphertext, resp.CiphertextCrc32C = nil, checksum(nil)
+	case HugeAnswer:
+		resp.Ciphertext = append(resp.Ciphertext, make([]byte, MaxPlaintext)...)
+		resp.CiphertextCrc32C = checksum(resp.Ciphertext)
+	case GiantAnswer:
+		resp.Ciphertext = append(resp.Ciphertext, make([]byte, giant)...)
+		resp.CiphertextCrc32C = checksum(resp.Ciphertext)
+	default:
+	}
+}
+
+func (f Fault) harmDecryptAnswer(resp *kmspb.DecryptResponse) {
+	switch f.Harm {
+	case DamagedAnswer:
+		resp.Plaintext = damaged(resp.Plaintext)
+	case LostAnswerChecksum:
+		resp.PlaintextCrc32C = nil
+	case WrongPlaintext:
+		rand.Read(resp.Plaintext) // never fails: crypto/rand ends the process instead
+		resp.PlaintextCrc32C = checksum(resp.Plaintext)
+	case TruncatedPlaintext:
+		resp.Plaintext = resp.Plaintext[:len(resp.Plaintext)/2]
+		resp.PlaintextCrc32C = checksum(resp.Plaintext)
+	case EmptyAnswer:
+		resp.Plaintext, resp.PlaintextCrc32C = nil, checksum(nil)
+	case HugeAnswer:
+		resp.Plaintext = append(resp.Plaintext, make([]byte, MaxPlaintext)...)
+		resp.PlaintextCrc32C = checksum(resp.Plaintext)
+	case GiantAnswer:
+		resp.Plaintext = append(resp.Plaintext, make([]byte, giant)...)
+		resp.PlaintextCrc32C = checksum(resp.Plaintext)
+	default:
+	}
+}
+
+// harmAdminAnswer does what concerns answers about keys.
+func (f Fault) harmAdminAnswer(answer any) {
+	list, isList := answer.(*kmspb.ListCryptoKeyVersionsResponse)
+	switch {
+	case f.Harm == EndlessList && isList:
+		list.NextPageToken = "0"
+	case f.Harm != WrongKeyName:
+	case isList:
+		for _, v := range list.CryptoKeyVersions {
+			misname(&v.Name)
+		}
+	default:
+		switch a := answer.(type) {
+		case *kmspb.CryptoKeyVersion:
+			misname(&a.Name)
+		case *kmspb.CryptoKey:
+			misname(&a.Name)
+			if a.Primary != nil {
+				misname(&a.Primary.Name)
+			}
+		}
+	}
+}
+
+func misname(name *string) { *name = strings.Replace(*name, "/cryptoKeys/", "/cryptoKeys/not-", 1) }
