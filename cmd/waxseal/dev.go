@@ -6,15 +6,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"regexp"
-	"strings"
-	"syscall"
 	"text/template"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/waxseal/waxseal/internal/atomicfile"
+	"github.com/waxseal/waxseal/internal/devkms"
 )
 
 func (a *app) devCommand() *cobra.Command {
@@ -27,11 +24,9 @@ func (a *app) devCommand() *cobra.Command {
 
 // devKMSFlags are the flags of "dev kms".
 type devKMSFlags struct {
-	aws, gcp           string
-	awsAliases, gcpKey []string
-	latency            time.Duration
-	policy             string
-	rehearse, asJSON   bool
+	devkms.Config
+	policy           string
+	rehearse, asJSON bool
 }
 
 // The addresses of "dev kms". They are fixed, so that URIs in a policy file stay
@@ -39,12 +34,10 @@ type devKMSFlags struct {
 const (
 	devAWSAddress = "127.0.0.1:8071"
 	devGCPAddress = "127.0.0.1:8072"
-	devAWSAlias   = "alias/waxseal-dev"
-	devGCPKey     = "projects/dev/locations/global/keyRings/dev/cryptoKeys/waxseal-dev"
 )
 
 func (a *app) devKMSCommand() *cobra.Command {
-	f := devKMSFlags{aws: devAWSAddress, gcp: devGCPAddress}
+	f := devKMSFlags{Config: devkms.Config{AWSAddress: devAWSAddress, GCPAddress: devGCPAddress}}
 	cmd := &cobra.Command{
 		Use:   "kms",
 		Short: "Run AWS KMS and Google Cloud KMS on loopback, for development",
@@ -76,11 +69,11 @@ It prints what to set and the keys' URIs, and runs until SIGINT or SIGTERM.`,
 	}
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	flags.StringVar(&f.aws, "aws-listen", f.aws, "loopback `address` of AWS KMS; port 0 takes a free one")
-	flags.StringVar(&f.gcp, "gcp-listen", f.gcp, "loopback `address` of Google Cloud KMS; port 0 takes a free one")
-	flags.StringArrayVar(&f.awsAliases, "aws-alias", nil, "make one more key in AWS KMS, with this `alias`; may be repeated")
-	flags.StringArrayVar(&f.gcpKey, "gcp-key", nil, "make one more key in Google Cloud KMS: its `name` as in projects/P/locations/L/keyRings/R/cryptoKeys/K, or K alone; may be repeated")
-	flags.DurationVar(&f.latency, "latency", 0, "how long each answer takes, as a `duration` such as 25ms")
+	flags.StringVar(&f.AWSAddress, "aws-listen", f.AWSAddress, "loopback `address` of AWS KMS; port 0 takes a free one")
+	flags.StringVar(&f.GCPAddress, "gcp-listen", f.GCPAddress, "loopback `address` of Google Cloud KMS; port 0 takes a free one")
+	flags.StringArrayVar(&f.AWSAliases, "aws-alias", nil, "make one more key in AWS KMS, with this `alias`; may be repeated")
+	flags.StringArrayVar(&f.GCPKeys, "gcp-key", nil, "make one more key in Google Cloud KMS: its `name` as in projects/P/locations/L/keyRings/R/cryptoKeys/K, or K alone; may be repeated")
+	flags.DurationVar(&f.Latency, "latency", 0, "how long each answer takes, as a `duration` such as 25ms")
 	flags.BoolVar(&f.rehearse, "rehearse", false, "take what is to go wrong from standard input")
 	flags.StringVar(&f.policy, "write-policy", "", "write a policy `file` that names all keys; one that is there and says anything else stays, and is an error")
 	_ = cmd.MarkFlagFilename("write-policy", "yaml", "yml") // the flag is there
@@ -92,24 +85,27 @@ const devKMSWarning = "the keys are in memory: what is sealed under them is lost
 
 // devKMS runs both servers until ctx ends.
 func (a *app) devKMS(ctx context.Context, f *devKMSFlags) error {
-	if f.latency < 0 {
+	if f.Latency < 0 {
 		return &usageError{text: "--latency is negative", hint: "give a duration such as 25ms, or leave it out"}
 	}
-	running, err := startDevKMS(ctx, f)
+	running, err := devkms.Start(ctx, f.Config)
+	if bad := (*devkms.Error)(nil); errors.As(err, &bad) && bad.Usage {
+		return &usageError{text: bad.Error(), hint: bad.Hint()}
+	}
 	if err != nil {
 		return err
 	}
-	defer running.close()
-	told := running.info()
+	defer running.Close()
+	told := running.Info()
 	if f.policy != "" {
-		if err := writePolicy(f.policy, told.policy()); err != nil {
+		if err := writePolicy(f.policy, told.Policy()); err != nil {
 			return err
 		}
 	}
 	if f.asJSON {
 		err = a.printJSON(told)
 	} else {
-		err = devSettings.Execute(a.out, map[string]any{"KMS": told, "Policy": told.policy(), "File": f.policy, "Rehearse": f.rehearse})
+		err = devSettings.Execute(a.out, map[string]any{"KMS": told, "Policy": told.Policy(), "File": f.policy, "Rehearse": f.rehearse})
 	}
 	if err != nil {
 		return err
@@ -121,50 +117,6 @@ func (a *app) devKMS(ctx context.Context, f *devKMSFlags) error {
 	<-ctx.Done()
 	a.say(severityNote, "stopped; the keys are gone")
 	return nil
-}
-
-// devInfo is what "dev kms --json" prints.
-type devInfo struct {
-	// Environment is what programs need that are to use the keys.
-	Environment map[string]string `json:"environment"`
-	AWS         devAWS            `json:"aws"`
-	GCP         devGCP            `json:"gcp"`
-}
-
-type devAWS struct {
-	Endpoint string   `json:"endpoint"`
-	Region   string   `json:"region"`
-	Keys     []devKey `json:"keys"`
-}
-
-type devGCP struct {
-	Endpoint string   `json:"endpoint"`
-	Keys     []devKey `json:"keys"`
-}
-
-// devKey is a key of either.
-type devKey struct {
-	// Name is what our policy file calls it.
-	Name string `json:"name"`
-	// Key is what its KMS calls it: an alias, or a resource name.
-	Key string `json:"key"`
-	// ARN of a key of AWS KMS, another one each time.
-	ARN string `json:"arn,omitempty"`
-	URI string `json:"uri"`
-}
-
-// policy returns a policy file that names all keys, and seals under the first
-// one of each KMS.
-func (i *devInfo) policy() string {
-	var b strings.Builder
-	b.WriteString("keys:\n")
-	for _, keys := range [][]devKey{i.AWS.Keys, i.GCP.Keys} {
-		for _, k := range keys {
-			fmt.Fprintf(&b, "  %s: {uri: %q}\n", k.Name, k.URI)
-		}
-	}
-	fmt.Fprintf(&b, "seal:\n  - match: {namespace: \"*\"}\n    keys: [%s, %s]   # either one opens\n", i.AWS.Keys[0].Name, i.GCP.Keys[0].Name)
-	return b.String()
 }
 
 // writePolicy writes a new file, and none over another one.
@@ -182,20 +134,6 @@ func writePolicy(file, text string) error {
 	}
 	return nil
 }
-
-// devListenHint tells what to do about an address that cannot be listened on.
-func devListenHint(flag string, err error) string {
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		return "another program listens there, perhaps another waxseal dev kms: stop it, or choose another address with " + flag + "; port 0 takes a free one"
-	case errors.Is(err, syscall.EACCES):
-		return "choose a port above 1023 with " + flag
-	}
-	return "it listens on loopback only: give " + flag + " an IP address and a port, such as 127.0.0.1:0"
-}
-
-// aliasForm is what AWS lets an alias be, without what AWS keeps for itself.
-var aliasForm = regexp.MustCompile(`^alias/[a-zA-Z0-9/_-]{1,250}$`)
 
 // devSettings is what is printed: all that has to be set elsewhere, ready to be
 // copied.

@@ -12,14 +12,15 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/waxseal/waxseal/internal/devkms"
 )
 
 // devReady says that "dev kms --json" listens, and puts what it printed into told.
-func devReady(told *devInfo) func(*running) bool {
+func devReady(told *devkms.Info) func(*running) bool {
 	return func(r *running) bool { return json.Unmarshal([]byte(r.stdout.String()), told) == nil }
 }
 
@@ -34,7 +35,7 @@ func cmdDevKMS(ts *testscript.TestScript, neg bool, args []string) {
 	cmd := exec.Command("waxseal", all...) //nolint:noctx // ended by a signal, which is what is tested
 	stdin, err := cmd.StdinPipe()
 	ts.Check(err)
-	var told devInfo
+	var told devkms.Info
 	r, err := startUntil(context.Background(), cmd, ts.MkAbs("."), baseEnv(ts.Getenv("HOME"), ts.Getenv("PATH")), devReady(&told))
 	ts.Check(err)
 	ts.Defer(func() { _ = r.stop(os.Kill) })
@@ -61,38 +62,12 @@ func cmdRehearse(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(r.await(context.Background(), func(r *running) bool { return strings.Count(r.stderr.String(), line) > before }))
 }
 
-func TestParseTrouble(t *testing.T) {
-	for _, tc := range []struct {
-		line, which string
-		want        trouble
-	}{
-		{"aws down", "aws", trouble{kind: down}},
-		{"gcp up", "gcp", trouble{}},
-		{"all deny", "all", trouble{kind: denied}},
-		{"aws stall", "aws", trouble{kind: stalled}},
-		{"aws throttle", "aws", trouble{kind: throttled}},
-		{"gcp slow 300ms", "gcp", trouble{slow: 300 * time.Millisecond}},
-	} {
-		which, got, err := parseTrouble(strings.Fields(tc.line))
-		if which != tc.which || got != tc.want || err != nil {
-			t.Errorf("%s: %s %+v %v", tc.line, which, got, err)
-		}
-	}
-	for _, line := range []string{"aws", "down", "azure down", "aws slow", "aws slow x", "aws slow -1s", "aws down now", "aws explode", "slow 1s"} {
-		if _, _, err := parseTrouble(strings.Fields(line)); exitCode(err) != exitUsage || !slices.Equal(hints(err), []string{rehearseHint}) {
-			t.Errorf("%s: %v", line, err)
-		}
-	}
-}
-
-// What is linked in for "dev kms" is the two servers, and nothing that is for
-// tests only. Temporal's SDK imports testing itself.
+// Nothing that is for tests only is linked in. Temporal's SDK imports testing itself.
 func TestNoTestCode(t *testing.T) {
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-f", `{{with .Module}}{{if .Main}}{{$.ImportPath}} {{$.Imports}}{{end}}{{end}}`, ".").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	const module = "github.com/waxseal/waxseal/"
 	var got []string
 	for line := range strings.Lines(string(out)) {
 		pkg, imports, _ := strings.Cut(strings.TrimSpace(line), " ")
@@ -106,7 +81,7 @@ func TestNoTestCode(t *testing.T) {
 		}
 	}
 	slices.Sort(got)
-	if diff := cmp.Diff([]string{module + "kms/kmstest/awsserver", module + "kms/kmstest/gcpserver"}, got); diff != "" {
+	if diff := cmp.Diff([]string(nil), got); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -151,7 +126,7 @@ func TestKMSDocumentation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var told devInfo
+	var told devkms.Info
 	dir := t.TempDir()
 	env := baseEnv(dir, os.Getenv("PATH"))
 	cmd := exec.Command("waxseal", "dev", "kms", "--json", "--aws-listen", "127.0.0.1:0", "--gcp-listen", "127.0.0.1:0", "--write-policy", "dev.yaml") //nolint:noctx // ended by a signal
@@ -160,7 +135,7 @@ func TestKMSDocumentation(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.stop(os.Interrupt) //nolint:errcheck // tested elsewhere
-	policy := strings.NewReplacer(told.AWS.Endpoint, "http://"+devAWSAddress, told.GCP.Endpoint, devGCPAddress).Replace(told.policy())
+	policy := strings.NewReplacer(told.AWS.Endpoint, "http://"+devAWSAddress, told.GCP.Endpoint, devGCPAddress).Replace(told.Policy())
 	if !strings.Contains(string(text), "\n```yaml\n"+policy+"```\n") {
 		t.Errorf("it has not the policy file\n%s", policy)
 	}
