@@ -84,7 +84,13 @@ func checksum(b []byte) *wrapperspb.Int64Value {
 	return wrapperspb.Int64(int64(crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli))))
 }
 
-// intact reports whether sum came and is that of b.
-func intact(b []byte, sum *wrapperspb.Int64Value) bool {
-	return sum != nil && sum.Value == checksum(b).Value
+// intact reports whether sum came and is that of b, or says what is wrong.
+func (k *Key) intact(b []byte, sum *wrapperspb.Int64Value) (refusal, bool) {
+	switch {
+	case sum == nil:
+		return k.unconfirmed(), false
+	case sum.Value != checksum(b).Value:
+		return damagedAnswer(), false
+	}
+	return refusal{}, true
 }

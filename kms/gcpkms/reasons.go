@@ -193,6 +193,15 @@ func damagedAnswer() refusal {
 	}
 }
 
+// unconfirmed is an answer without the checksums, or the word about those of the
+// request, that Cloud KMS always gives.
+func (k *Key) unconfirmed() refusal {
+	return refusal{
+		class: kms.Unavailable, item: true, detail: k.endpoint + " does not confirm checksums: this may be an emulator, or the request or the answer was damaged on the way",
+		advice: "use an emulator that has checksums, such as waxseal dev kms; with Cloud KMS, look for a proxy that alters requests or answers",
+	}
+}
+
 // errorReason is the reason in the status's ErrorInfo, empty if there is none.
 func errorReason(st *status.Status) string {
 	for _, d := range st.Details() {

@@ -142,6 +142,21 @@ func TestHarm(t *testing.T) {
 	mustUnwrap(t, key, wrapped, dataKeys)
 }
 
+// An emulator without checksums is not taken for a damaged line alone.
+func TestUnconfirmedChecksumsMayBeAnEmulators(t *testing.T) {
+	s := startServer(t)
+	key := newKey(t, s)
+	for _, harm := range []gcpserver.Harm{gcpserver.LostRequestChecksums, gcpserver.LostAnswerChecksum} {
+		s.Inject(gcpserver.Fault{Harm: harm})
+		_, err := key.Wrap(t.Context(), newDataKeys(1), ec)
+		var e *kms.Error
+		if !errors.As(err, &e) || !strings.Contains(e.Detail, "this may be an emulator") || !strings.Contains(e.Hint(), "waxseal dev kms") {
+			t.Errorf("%v", err)
+		}
+		s.ClearFaults()
+	}
+}
+
 // One damaged answer in a batch is that item's alone.
 func TestHarmToOneItem(t *testing.T) {
 	s := startServer(t)

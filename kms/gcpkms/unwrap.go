@@ -95,8 +95,8 @@ func (k *Key) unwrapOne(ctx context.Context, blob, ad []byte) (dataKey []byte, i
 		return nil, item, refused
 	}
 	defer clear(resp.Plaintext)
-	if !intact(resp.Plaintext, resp.PlaintextCrc32C) {
-		return nil, true, k.fail(opUnwrap, damagedAnswer(), nil)
+	if r, ok := k.intact(resp.Plaintext, resp.PlaintextCrc32C); !ok {
+		return nil, true, k.fail(opUnwrap, r, nil)
 	}
 	if len(resp.Plaintext) != kms.DataKeySize {
 		return nil, true, k.fail(opUnwrap, refusal{class: kms.Corrupt, detail: "what was wrapped is not a data key", advice: damagedBlob}, nil)

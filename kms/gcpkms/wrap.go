@@ -69,10 +69,10 @@ func (k *Key) wrapOne(ctx context.Context, dataKey, ad []byte) (kms.Wrapped, err
 	}
 	// Of data that is not there the flag need not say anything.
 	if !resp.VerifiedPlaintextCrc32C || len(ad) > 0 && !resp.VerifiedAdditionalAuthenticatedDataCrc32C {
-		return kms.Wrapped{}, k.fail(opWrap, damagedRequest(), nil)
+		return kms.Wrapped{}, k.fail(opWrap, k.unconfirmed(), nil)
 	}
-	if !intact(resp.Ciphertext, resp.CiphertextCrc32C) {
-		return kms.Wrapped{}, k.fail(opWrap, damagedAnswer(), nil)
+	if r, ok := k.intact(resp.Ciphertext, resp.CiphertextCrc32C); !ok {
+		return kms.Wrapped{}, k.fail(opWrap, r, nil)
 	}
 	version, ok := versionOf(k.name, resp.Name)
 	if !ok {

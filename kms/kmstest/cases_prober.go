@@ -56,7 +56,7 @@ func checkProbe(t testing.TB, h Harness) {
 		dataKey, wrapped := wrapOne(t, key, testContext())
 		text := fmt.Sprintf("%v %+v %#v", report, report, report)
 		for _, secret := range append(h.credentials(), dataKey, wrapped.Blob) {
-			if how := reveals(text, secret); how != "" {
+			if how := leaks(text, secret, key.ID()); how != "" {
 				t.Errorf("%s: the report holds a credential, data key or blob, %s", when, how)
 			}
 		}

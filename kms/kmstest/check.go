@@ -140,21 +140,56 @@ func checkError(t testing.TB, what string, key kms.Key, op string, err error, cl
 	}
 	text := strings.Join([]string{err.Error(), fmt.Sprintf("%v %+v %q %#v", err, err, err, err), e.Hint()}, "\n")
 	for _, s := range secrets {
-		if how := reveals(text, s); how != "" {
+		if how := leaks(text, s, key.ID()); how != "" {
 			t.Errorf("%s: the error's text holds a data key or blob, %s", what, how)
 		}
 	}
 }
 
-// reveals says how text shows secret, or "" if it does not. A secret counts as
-// shown from its first 15 bytes on (15 so that its base64 has no padding).
-// Shorter ones, such as a truncated blob, are nothing to hide.
+// leaks says how text shows secret, or "" if it does not. A wrapped data key may
+// hold the name of its key, which every error names: that is no secret as it stands.
+func leaks(text string, secret []byte, keyID string) string {
+	parts := withoutName(secret, keyID)
+	if len(parts) > 1 { // the name is read, but nothing encodes it
+		if how := encoded(text, secret); how != "" {
+			return how
+		}
+	}
+	for _, part := range parts {
+		if how := reveals(text, part); how != "" {
+			return how
+		}
+	}
+	return ""
+}
+
+// withoutName returns the parts of secret between what it has in common with keyID.
+func withoutName(secret []byte, keyID string) (parts [][]byte) {
+	const common = 8 // bytes: fewer are a coincidence
+	from, i := 0, 0
+	for i+common <= len(secret) {
+		if !strings.Contains(keyID, string(secret[i:i+common])) {
+			i++
+			continue
+		}
+		parts = append(parts, secret[from:i])
+		for from = i + common; from < len(secret) && strings.Contains(keyID, string(secret[i:from+1])); {
+			from++
+		}
+		i = from
+	}
+	return append(parts, secret[from:])
+}
+
+// enough is how many of a secret's first bytes show it: 15, so that their base64 has
+// no padding. A shorter one, such as a truncated blob, is nothing to hide.
+const enough = 15
+
+// reveals says how text shows the beginning of secret, or "" if it does not.
 func reveals(text string, secret []byte) string {
-	const enough = 15
 	if len(secret) < enough {
 		return ""
 	}
-	head := secret[:enough]
 	for from := range utf8.UTFMax {
 		// Quoting depends on what stands before and behind: where a character is cut
 		// in two its bytes are written otherwise. One of these cuts none.
@@ -167,19 +202,34 @@ func reveals(text string, secret []byte) string {
 			}
 		}
 	}
+	if containsFold(text, string(secret[:enough])) {
+		return "raw"
+	}
+	return encoded(text, secret)
+}
+
+// encoded says in which encoding text shows the beginning of secret, or "".
+func encoded(text string, secret []byte) string {
+	if len(secret) < enough {
+		return ""
+	}
+	head := secret[:enough]
 	for how, shown := range map[string]string{
-		"raw":         string(head),
 		"in hex":      hex.EncodeToString(head),
 		"in base64":   base64.StdEncoding.EncodeToString(head),
 		"in URL-safe": base64.URLEncoding.EncodeToString(head),
 		"in decimal":  strings.Trim(fmt.Sprintf("%v", head), "[]"),
 		"in Go":       strings.TrimSuffix(strings.TrimPrefix(fmt.Sprintf("%#v", head), "[]byte{"), "}"),
 	} {
-		if strings.Contains(text, shown) || strings.Contains(strings.ToLower(text), strings.ToLower(shown)) {
+		if containsFold(text, shown) {
 			return how
 		}
 	}
 	return ""
+}
+
+func containsFold(text, part string) bool {
+	return strings.Contains(text, part) || strings.Contains(strings.ToLower(text), strings.ToLower(part))
 }
 
 // ended returns a context that has ended with each of the two possible errors.
