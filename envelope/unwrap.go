@@ -72,7 +72,7 @@ func unwrapAll(ctx context.Context, missing []cacheKey, jobs map[cacheKey]unwrap
 // callUnwrap calls the KMS. A panic of its client library becomes an error: in this
 // goroutine it would end the program and print its value.
 func callUnwrap(ctx context.Context, job unwrapJob, wrapped []kms.Wrapped) (out []kms.Unwrapped, err error) {
-	defer recovered("unwrap", job.key, &err)
+	defer kms.Recover("unwrap", job.key.ID(), &err)
 	erase.Call(func() { out, err = job.key.Unwrap(ctx, wrapped, job.ec) })
 	if err != nil {
 		for _, r := range out { // there should be none
@@ -81,13 +81,6 @@ func callUnwrap(ctx context.Context, job unwrapJob, wrapped []kms.Wrapped) (out 
 		return nil, err
 	}
 	return out, nil
-}
-
-// recovered is deferred around calls into a KMS backend.
-func recovered(op string, key kms.Key, err *error) {
-	if v := recover(); v != nil {
-		*err = &kms.Error{Op: op, KeyID: key.ID(), Detail: fmt.Sprintf("the backend panicked with a %T", v)}
-	}
 }
 
 func takeDataKey(key kms.Key, u kms.Unwrapped) cache.Result[*dataKey] {

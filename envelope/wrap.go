@@ -211,7 +211,7 @@ func (s *Sealer) addRecipients(k *sealingKey, i int, got []*answer) {
 
 // callWrap calls the KMS and checks that the format can carry its answers.
 func callWrap(ctx context.Context, kek kms.Key, plain [][]byte, ec kms.Context) (wrapped []kms.Wrapped, err error) {
-	defer recovered("wrap", kek, &err)
+	defer kms.Recover("wrap", kek.ID(), &err)
 	erase.Call(func() { wrapped, err = kek.Wrap(ctx, plain, ec) })
 	if err != nil {
 		return nil, err

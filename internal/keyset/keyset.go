@@ -101,11 +101,7 @@ func (k *Set) duplicateKeys() []error {
 
 // openURI opens a key and decorates it.
 func (k *Set) openURI(ctx context.Context, name, uri string) (opened *Key, err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			opened, err = nil, &kms.Error{Op: "open key", Detail: fmt.Sprintf("key %q: the backend panicked with a %T", name, v), Advice: "this is a bug in the backend: please report it"}
-		}
-	}()
+	defer kms.Recover("open key", "", &err)
 	key, err := k.registry.Open(ctx, uri)
 	if err != nil {
 		return nil, err

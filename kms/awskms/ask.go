@@ -4,24 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
-	"strconv"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
 	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
 // maxContext is the most bytes of names and values of an encryption context that
 // are sent. AWS KMS draws its own line below, at about 8 KiB.
 const maxContext = 32 << 10
-
-// maxRetryAfter is the longest that we believe an answer to ask for. A clock that
-// is wrong, or a stranger on the way, must not keep us away for days.
-const maxRetryAfter = time.Hour
 
 // sender is how the SDK's client sends one kind of request.
 type sender[In, Out any] func(context.Context, *In, ...func(*awskms.Options)) (*Out, error)
@@ -43,7 +37,7 @@ func ask[In, Out any](ctx context.Context, k *Key, op, action string, send sende
 	failed := k.failed(ctx, askCtx, op, action, err)
 	if failed.Class == kms.Disabled && k.inStore && k.disconnected(ctx) {
 		r := noKeyStore()
-		failed.Class, failed.Detail, failed.Advice = r.class, r.detail, r.advice
+		failed.Class, failed.Detail, failed.Advice = r.Class, r.Detail, r.Advice
 	}
 	return nil, failed
 }
@@ -58,13 +52,9 @@ func (k *Key) disconnected(ctx context.Context) bool {
 	return err == nil && answer.KeyMetadata != nil && answer.KeyMetadata.KeyState == types.KeyStateUnavailable
 }
 
-// ready returns the error of a call that need not begin: its caller gave up, or
-// the context is larger than AWS takes.
-func (k *Key) ready(ctx context.Context, op string, ec kms.Context) error {
-	if err := ctx.Err(); err != nil {
-		return k.canceled(op, err)
-	}
-	if err := ec.Check(op, k.id); err != nil {
+// ready is driver.Ready, and refuses a context that is larger than AWS takes.
+func (k *Key) ready(ctx context.Context, op string, dataKeys [][]byte, ec kms.Context) error {
+	if err := driver.Ready(ctx, op, k.id, dataKeys, ec); err != nil {
 		return err
 	}
 	size := 0
@@ -73,29 +63,9 @@ func (k *Key) ready(ctx context.Context, op string, ec kms.Context) error {
 	}
 	if size > maxContext {
 		return k.fail(op, refusal{
-			detail: fmt.Sprintf("an encryption context of %d bytes, above the bound of %d", size, maxContext),
-			advice: "have fewer or shorter claims",
+			Detail: fmt.Sprintf("an encryption context of %d bytes, above the bound of %d", size, maxContext),
+			Advice: "have fewer or shorter claims",
 		}, nil)
 	}
 	return nil
-}
-
-// retryAfter reads how long an answer asks to be left alone (RFC 9110, 10.2.3): a
-// number of seconds or a date, which is compared with the answer's own where it
-// has one, so that our clock does not matter.
-func retryAfter(answer http.Header, now time.Time) time.Duration {
-	value := answer.Get("Retry-After")
-	if value == "" {
-		return 0
-	}
-	var wait time.Duration
-	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
-		wait = time.Duration(seconds) * time.Second
-	} else if at, err := http.ParseTime(value); err == nil {
-		if sent, err := http.ParseTime(answer.Get("Date")); err == nil {
-			now = sent
-		}
-		wait = at.Sub(now)
-	}
-	return min(max(wait, 0), maxRetryAfter)
 }

@@ -4,11 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
-	"net/url"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -19,6 +15,7 @@ import (
 	"github.com/aws/smithy-go/logging"
 
 	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
 // DefaultTimeout bounds one request whose caller set no deadline of its own, the
@@ -159,7 +156,7 @@ func (cfg Config) load(ctx context.Context, region string) (aws.Config, error) {
 	case err == nil:
 		return loaded, nil
 	case ctx.Err() != nil:
-		return loaded, &kms.Error{Class: kms.Canceled, Op: opOpen, KeyID: cfg.uri(), Detail: endedFirst, Err: ctx.Err()}
+		return loaded, driver.Canceled(opOpen, cfg.uri(), ctx.Err())
 	}
 	return loaded, cfg.failed("the settings for AWS in the environment or in the shared configuration files cannot be used",
 		"check AWS_PROFILE, AWS_CONFIG_FILE, AWS_CA_BUNDLE and the files they name", err)
@@ -179,13 +176,8 @@ func (cfg Config) failed(detail, advice string, cause error) *kms.Error {
 
 // check lists all that is wrong with cfg.
 func (cfg Config) check() (name, error) {
-	var problems, advice []string
-	bad := func(problem, hint string) {
-		problems = append(problems, problem)
-		if !slices.Contains(advice, hint) {
-			advice = append(advice, hint)
-		}
-	}
+	var problems driver.Problems
+	bad := problems.Bad
 	n, ok := parseName(cfg.Key)
 	switch {
 	case !ok:
@@ -204,50 +196,22 @@ func (cfg Config) check() (name, error) {
 		if cfg.FIPS || cfg.DualStack {
 			bad("an endpoint of one's own leaves no choice of FIPS or dual stack", "name the endpoint that has what you need, and leave fips and dualstack out")
 		}
-		if u, err := parseEndpoint(cfg.Endpoint); err != nil {
+		if u, err := driver.ParseAddress("endpoint", cfg.Endpoint, false); err != nil {
 			bad(err.Error(), "write the endpoint as in http://127.0.0.1:4566 or https://kms.example.com")
-		} else if !cfg.InsecurePlainHTTP && exposed(u) {
+		} else if !cfg.InsecurePlainHTTP && driver.Exposed(u) {
 			bad(exposedDetail, exposedAdvice)
 		}
 	}
-	if len(problems) == 0 {
-		return n, nil
+	if err := problems.Err(opOpen, cfg.uri()); err != nil {
+		return n, err
 	}
-	return n, cfg.failed(strings.Join(problems, "; "), strings.Join(advice, "; "), nil)
+	return n, nil
 }
 
 const (
 	exposedDetail = "http:// to another machine would show every data key to the network"
 	exposedAdvice = "use https://, or " + paramInsecure + "=true in the key URI where something else encrypts the way"
 )
-
-// parseEndpoint checks that endpoint can be an address of AWS KMS. The error's
-// text is fixed: the address itself may hold a password.
-func parseEndpoint(endpoint string) (*url.URL, error) {
-	u, err := url.Parse(endpoint)
-	switch {
-	case err != nil:
-		return nil, errors.New("the endpoint is not a URL")
-	case u.User != nil:
-		return nil, errors.New("the endpoint holds a user name or password")
-	case u.RawQuery != "" || u.Fragment != "":
-		return nil, errors.New("the endpoint holds a query or a fragment")
-	case u.Scheme != "http" && u.Scheme != "https":
-		return nil, errors.New("the endpoint does not start with https:// or http://")
-	case u.Hostname() == "":
-		return nil, errors.New("the endpoint names no host")
-	}
-	return u, nil
-}
-
-// exposed reports whether requests to u cross a network unencrypted.
-func exposed(u *url.URL) bool {
-	if u.Scheme != "http" || u.Hostname() == "localhost" {
-		return false
-	}
-	ip := net.ParseIP(u.Hostname())
-	return ip == nil || !ip.IsLoopback()
-}
 
 // namedCredentials marks the errors of a provider, which the SDK mixes with
 // those of the request itself.

@@ -12,40 +12,19 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
 // errAnswer is the cause of errors about answers that cannot be right.
 var errAnswer = errors.New("awskms: an answer that AWS KMS would not give")
 
-const (
-	// damaged is the advice about a wrapped data key that does not open.
-	damaged    = "open it with the key and in the namespace it was sealed under; if those are right, the bytes were damaged and only a copy helps"
-	endedFirst = "the caller's context ended first"
-)
+// refusal is what an answer of AWS's means.
+type refusal = driver.Refusal
 
-// refusal is what an answer of AWS's means, in our words.
-type refusal struct {
-	class  kms.Class
-	detail string
-	advice string
-	// unsupported has errors.ErrUnsupported in the error's chain.
-	unsupported bool
-}
+// fail makes the error of one operation.
+func (k *Key) fail(op string, r refusal, cause error) *kms.Error { return r.Error(op, k.id, cause) }
 
-// fail makes the error of one operation. cause is kept for errors.As, never printed.
-func (k *Key) fail(op string, r refusal, cause error) *kms.Error {
-	switch {
-	case r.unsupported && cause == nil:
-		cause = errors.ErrUnsupported
-	case r.unsupported:
-		cause = errors.Join(errors.ErrUnsupported, cause)
-	}
-	return &kms.Error{Class: r.class, Op: op, KeyID: k.id, Detail: r.detail, Advice: r.advice, Err: cause}
-}
-
-func (k *Key) canceled(op string, cause error) *kms.Error {
-	return k.fail(op, refusal{class: kms.Canceled, detail: endedFirst}, cause)
-}
+func (k *Key) canceled(op string, cause error) *kms.Error { return driver.Canceled(op, k.id, cause) }
 
 // failed says what an error of the SDK's means. ctx is the caller's own, askCtx
 // the one of the request, action the permission that it needs. The order: the
@@ -55,7 +34,8 @@ func (k *Key) failed(ctx, askCtx context.Context, op, action string, err error) 
 	e := k.explained(ctx, askCtx, op, action, err)
 	var response *awshttp.ResponseError
 	if e.Class.Transient() && errors.As(err, &response) && response.Response != nil {
-		e.RetryAfter = retryAfter(response.Response.Header, time.Now())
+		header := response.Response.Header
+		e.RetryAfter = driver.RetryAfter(header.Get("Retry-After"), header.Get("Date"), time.Now())
 	}
 	return e
 }
@@ -71,12 +51,12 @@ func (k *Key) explained(ctx, askCtx context.Context, op, action string, err erro
 		return k.canceled(op, ctx.Err())
 	case kms.Late(askCtx) != nil:
 		return k.fail(op, refusal{
-			class: kms.Unavailable, detail: "AWS KMS gave " + kms.Late(askCtx).Error(),
-			advice: "check that the network lets us through to AWS KMS in " + k.name.region,
+			Class: kms.Unavailable, Detail: "AWS KMS gave " + kms.Late(askCtx).Error(),
+			Advice: "check that the network lets us through to AWS KMS in " + k.name.region,
 		}, err)
 	case errors.Is(err, errExposed):
-		return k.fail(op, refusal{class: kms.Invalid, detail: exposedDetail, advice: exposedAdvice}, err)
-	case errors.Is(err, errTooLarge):
+		return k.fail(op, refusal{Class: kms.Invalid, Detail: exposedDetail, Advice: exposedAdvice}, err)
+	case errors.Is(err, driver.ErrTooLarge):
 		return k.fail(op, notKMS(), err)
 	case errors.As(err, &noCredentials):
 		return k.fail(op, ofCredentials(noCredentials.cause), err)
@@ -91,17 +71,17 @@ func (k *Key) explained(ctx, askCtx context.Context, op, action string, err erro
 		return k.fail(op, k.reason(op, action, answered.ErrorCode(), status), err)
 	case errors.As(err, &untrusted):
 		return k.fail(op, refusal{
-			class: kms.Unavailable, detail: "the certificate of the endpoint is not trusted",
-			advice: "set AWS_CA_BUNDLE to the file with the certificate of the authority that signed it",
+			Class: kms.Unavailable, Detail: "the certificate of the endpoint is not trusted",
+			Advice: "set AWS_CA_BUNDLE to the file with the certificate of the authority that signed it",
 		}, err)
 	case errors.Is(err, http.ErrSchemeMismatch):
-		return k.fail(op, refusal{class: kms.Unavailable, detail: "the endpoint does not speak TLS", advice: "write http:// in the endpoint if it is on the same machine"}, err)
+		return k.fail(op, refusal{Class: kms.Unavailable, Detail: "the endpoint does not speak TLS", Advice: "write http:// in the endpoint if it is on the same machine"}, err)
 	case errors.As(err, &response) && !errors.As(err, &notSent):
 		return k.fail(op, notKMS(), err) // an answer, and not one of AWS's
 	}
 	return k.fail(op, refusal{
-		class: kms.Unavailable, detail: "cannot reach AWS KMS in " + k.name.region,
-		advice: "check that the Region is spelled right, the endpoint if one is set, and that the network lets us through",
+		Class: kms.Unavailable, Detail: "cannot reach AWS KMS in " + k.name.region,
+		Advice: "check that the Region is spelled right, the endpoint if one is set, and that the network lets us through",
 	}, err)
 }
 
@@ -112,7 +92,7 @@ func withoutDescribing(failed *kms.Error) bool {
 		return errors.As(failed, &answered) && answered.ErrorCode() == codeAccessDenied
 	}
 	var none *credentialsError
-	if errors.As(failed, &none) && ofCredentials(none.cause).detail == noCredentials(failed.Class).detail {
+	if errors.As(failed, &none) && ofCredentials(none.cause).Detail == noCredentials(failed.Class).Detail {
 		return false // most likely nobody thought of them
 	}
 	return failed.Class.Transient()

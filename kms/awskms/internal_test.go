@@ -19,6 +19,7 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
 type failingClient struct {
@@ -57,34 +58,6 @@ func TestSerializedRequestIsWiped(t *testing.T) {
 	}
 }
 
-func TestWipedBodyEnds(t *testing.T) {
-	body := &secretBody{buf: []byte("secret")}
-	r := body.reader()
-	if got, err := io.ReadAll(r); err != nil || string(got) != "secret" {
-		t.Fatalf("%q, %v", got, err)
-	}
-	buf, unread := body.buf, body.reader()
-	body.wipe()
-	if _, err := r.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
-		t.Errorf("a body that was read to its end gives %v after wiping", err)
-	}
-	if _, err := unread.Read(make([]byte, 1)); !errors.Is(err, io.ErrClosedPipe) || !bytes.Equal(buf, make([]byte, 6)) {
-		t.Errorf("after wipe: %q, %v", buf, err)
-	}
-	if underlying(strings.NewReader("x")) != nil {
-		t.Error("a string was given away for wiping")
-	}
-}
-
-func TestBoundedBody(t *testing.T) {
-	for n, want := range map[int]error{9: nil, 10: nil, 11: errTooLarge} {
-		body := &boundedBody{from: io.NopCloser(strings.NewReader(strings.Repeat("x", n))), left: 10}
-		if got, err := io.ReadAll(body); !errors.Is(err, want) || want == nil && len(got) != n {
-			t.Errorf("%d bytes: %d, %v", n, len(got), err)
-		}
-	}
-}
-
 // What became of the credentials decides whether trying again makes sense.
 func TestCredentialErrors(t *testing.T) {
 	of := func(service string, err error) error { return &smithy.OperationError{ServiceID: service, Err: err} }
@@ -103,8 +76,8 @@ func TestCredentialErrors(t *testing.T) {
 		{"STS denies", of("STS", &smithy.GenericAPIError{Code: "AccessDenied"}), kms.Denied, "trust policy"},
 		{"SSO session ended", of("SSO", &smithy.GenericAPIError{Code: "UnauthorizedException"}), kms.Denied, "aws sso login"},
 	} {
-		if r := ofCredentials(tc.cause); r.class != tc.class || !strings.Contains(r.advice, tc.hint) {
-			t.Errorf("%s: %v, %q", tc.name, r.class, r.advice)
+		if r := ofCredentials(tc.cause); r.Class != tc.class || !strings.Contains(r.Advice, tc.hint) {
+			t.Errorf("%s: %v, %q", tc.name, r.Class, r.Advice)
 		}
 	}
 	if _, err := (namedCredentials{}).Retrieve(t.Context()); err == nil || strings.Contains(err.Error(), "no provider") {
@@ -133,17 +106,9 @@ func TestEndpoints(t *testing.T) {
 	}
 }
 
-// The length of a request is known, so that no part of it is left where nobody
-// wipes it.
-func TestBodyIsReadInOnePiece(t *testing.T) {
-	var body secretBody
-	if err := body.readFrom(strings.NewReader("secret"), 6); err != nil || string(body.buf) != "secret" || cap(body.buf) > 8 {
-		t.Errorf("%q, %v", body.buf, err)
-	}
-	for name, length := range map[string]int64{"unknown": -1, "large": maxRequest + 1, "longer than it is": 7} {
-		if err := body.readFrom(strings.NewReader("secret"), length); err == nil {
-			t.Errorf("a body of a length that is %s was read", name)
-		}
+func TestUnderlyingOfAString(t *testing.T) {
+	if underlying(strings.NewReader("x")) != nil {
+		t.Error("a string was given away for wiping")
 	}
 }
 
@@ -155,38 +120,11 @@ func TestTransportRefusesOddBodies(t *testing.T) {
 	}
 	r.ContentLength = -1
 	answer, err := newTransport(nil, false).Do(r)
-	if !errors.Is(err, errRequest) {
+	if !errors.Is(err, driver.ErrRequest) {
 		t.Errorf("%v", err)
 	}
 	if answer != nil {
 		answer.Body.Close()
-	}
-}
-
-func TestRetryAfterHeader(t *testing.T) {
-	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	for _, tc := range []struct {
-		name, value, date string
-		want              time.Duration
-	}{
-		{"none", "", "", 0},
-		{"seconds", "7", "", 7 * time.Second},
-		{"zero", "0", "", 0},
-		{"negative", "-1", "", 0},
-		{"far too long", "2000000000", "", maxRetryAfter},
-		{"beyond all numbers", "99999999999999999999", "", 0},
-		{"nonsense", "soon", "", 0},
-		{"date", "Fri, 02 Jan 2026 03:04:12 GMT", "", 7 * time.Second},
-		{"date by the server's clock", "Fri, 02 Jan 2026 05:04:12 GMT", "Fri, 02 Jan 2026 05:04:05 GMT", 7 * time.Second},
-		{"date that is past", "Fri, 02 Jan 2026 03:04:00 GMT", "", 0},
-		{"date and a broken clock", "Fri, 02 Jan 2026 03:04:12 GMT", "now", 7 * time.Second},
-	} {
-		h := http.Header{}
-		h.Set("Retry-After", tc.value)
-		h.Set("Date", tc.date)
-		if got := retryAfter(h, now); got != tc.want {
-			t.Errorf("%s: %v, want %v", tc.name, got, tc.want)
-		}
 	}
 }
 

@@ -103,8 +103,8 @@ func (k *Key) describe(ctx context.Context) error {
 		return k.fail(opOpen, wrongKind(), nil)
 	case m.KeyManager == types.KeyManagerTypeAws:
 		return k.fail(opOpen, refusal{
-			class: kms.Invalid, detail: "it is an AWS managed key, which only the AWS service that owns it may use",
-			advice: "create a key of your own (aws kms create-key) and name that one",
+			Class: kms.Invalid, Detail: "it is an AWS managed key, which only the AWS service that owns it may use",
+			Advice: "create a key of your own (aws kms create-key) and name that one",
 		}, nil)
 	}
 	k.name = n

@@ -153,9 +153,9 @@ func (k *Key) unusable(m *types.KeyMetadata) *kms.Error {
 		return k.fail(opProbe, k.switchedOff(), nil)
 	case state == kms.VersionPendingDestruction:
 		r := k.notInState()
-		r.detail = "the key is pending deletion"
+		r.Detail = "the key is pending deletion"
 		if !at.IsZero() {
-			r.detail += " at " + at.Format(time.RFC3339)
+			r.Detail += " at " + at.Format(time.RFC3339)
 		}
 		return k.fail(opProbe, r, nil)
 	case state != kms.VersionEnabled:

@@ -11,6 +11,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
 // codeAccessDenied is what the SDK calls the refusal of IAM and key policies.
@@ -20,7 +21,7 @@ const codeAccessDenied = "AccessDeniedException"
 // and the errors that are common to all of AWS's services.
 func (k *Key) reason(op, action, code string, status int) refusal {
 	r := k.meaning(op, action, code, status)
-	switch r.class {
+	switch r.Class {
 	case kms.NotFound, kms.Disabled, kms.Corrupt:
 		// Data keys are forgotten for these. AWS KMS says them with status 400 only:
 		// another one is a stranger's on the way, whose JSON has a code as well.
@@ -48,104 +49,104 @@ func (k *Key) meaning(op, action, code string, status int) refusal {
 		return throttled()
 	case "KMSInternalException", "KMSInternal", "InternalFailure", "InternalError", "InternalServerError", "InternalServerException",
 		"DependencyTimeoutException", "DependencyTimeout", "ServiceUnavailable", "ServiceUnavailableException", "RequestTimeout", "RequestTimeoutException":
-		return refusal{class: kms.Unavailable, detail: "AWS KMS failed to answer", advice: "look at the AWS Health Dashboard for " + k.name.region}
+		return refusal{Class: kms.Unavailable, Detail: "AWS KMS failed to answer", Advice: "look at the AWS Health Dashboard for " + k.name.region}
 	case "KeyUnavailableException", "KeyUnavailable":
-		return refusal{class: kms.Unavailable, detail: "AWS KMS has the key but cannot use it right now", advice: "try again; for a key in a custom key store, check that store"}
+		return refusal{Class: kms.Unavailable, Detail: "AWS KMS has the key but cannot use it right now", Advice: "try again; for a key in a custom key store, check that store"}
 	case "CustomKeyStoreNotFoundException", "CustomKeyStoreInvalidStateException", "CloudHsmClusterNotActiveException", "CloudHsmClusterInvalidConfigurationException",
 		"XksProxyUriUnreachableException", "XksProxyInvalidResponseException":
 		return noKeyStore()
 	case codeAccessDenied, "AccessDenied", "NotAuthorized", "OptInRequired":
 		return refusal{
-			class: kms.Denied, detail: "neither IAM nor the key's policy lets this identity do it",
-			advice: "grant " + action + " on the key to this identity (aws sts get-caller-identity)" + mind(op),
+			Class: kms.Denied, Detail: "neither IAM nor the key's policy lets this identity do it",
+			Advice: "grant " + action + " on the key to this identity (aws sts get-caller-identity)" + mind(op),
 		}
 	case "ExpiredTokenException", "ExpiredToken":
 		return expiredCredentials()
 	case "UnrecognizedClientException", "InvalidClientTokenId", "InvalidAccessKeyId":
 		return refusal{
-			class: kms.Denied, detail: "AWS does not know the credentials: they were deleted, are of another partition, or lack their session token",
-			advice: "check with aws sts get-caller-identity; set AWS_SESSION_TOKEN with temporary credentials",
+			Class: kms.Denied, Detail: "AWS does not know the credentials: they were deleted, are of another partition, or lack their session token",
+			Advice: "check with aws sts get-caller-identity; set AWS_SESSION_TOKEN with temporary credentials",
 		}
 	case "InvalidSignatureException", "SignatureDoesNotMatch", "RequestExpired", "RequestTimeTooSkewed", "IncompleteSignature", "IncompleteSignatureException",
 		"MissingAuthenticationToken", "MissingAuthenticationTokenException":
 		return refusal{
-			class: kms.Denied, detail: "AWS does not take the signature: the secret, the clock or the Region is wrong",
-			advice: "check AWS_SECRET_ACCESS_KEY, this machine's clock, and the Region",
+			Class: kms.Denied, Detail: "AWS does not take the signature: the secret, the clock or the Region is wrong",
+			Advice: "check AWS_SECRET_ACCESS_KEY, this machine's clock, and the Region",
 		}
 	case "NotFoundException", "NotFound":
 		return refusal{
-			class: kms.NotFound, detail: "AWS KMS has no such key or alias in " + k.name.region,
-			advice: "check account, Region and spelling; " + k.named(),
+			Class: kms.NotFound, Detail: "AWS KMS has no such key or alias in " + k.name.region,
+			Advice: "check account, Region and spelling; " + k.named(),
 		}
 	case "DisabledException", "Disabled":
 		return k.switchedOff()
 	case "KMSInvalidStateException", "KMSInvalidState":
 		return k.notInState()
 	case "InvalidCiphertextException", "InvalidCiphertext":
-		return refusal{class: kms.Corrupt, detail: "the wrapped data key was altered, or belongs to another context", advice: damaged}
+		return refusal{Class: kms.Corrupt, Detail: "the wrapped data key was altered, or belongs to another context", Advice: driver.Damaged}
 	case "IncorrectKeyException", "IncorrectKey":
-		return refusal{class: kms.Corrupt, detail: "the wrapped data key belongs to another key", advice: damaged}
+		return refusal{Class: kms.Corrupt, Detail: "the wrapped data key belongs to another key", Advice: driver.Damaged}
 	case "InvalidKeyUsageException", "InvalidKeyUsage":
 		return wrongKind()
 	case "InvalidArnException", "InvalidArn":
-		return refusal{class: kms.Invalid, detail: "AWS KMS does not take the key's name", advice: uriAdvice}
+		return refusal{Class: kms.Invalid, Detail: "AWS KMS does not take the key's name", Advice: uriAdvice}
 	case "UnsupportedOperationException", "UnsupportedOperation", "UnknownOperationException", "UnknownOperation":
 		return refusal{
-			class: kms.Invalid, detail: "AWS KMS does not do this with such a key, or what answers does not know the operation",
-			advice: "see with aws kms describe-key what kind of key it is; an emulator may have less than AWS KMS", unsupported: true,
+			Class: kms.Invalid, Detail: "AWS KMS does not do this with such a key, or what answers does not know the operation",
+			Advice: "see with aws kms describe-key what kind of key it is; an emulator may have less than AWS KMS", Unsupported: true,
 		}
 	}
 	switch {
 	case status == http.StatusTooManyRequests:
 		return throttled()
 	case status >= http.StatusInternalServerError:
-		return refusal{class: kms.Unavailable, detail: "AWS KMS failed to answer", advice: "look at the AWS Health Dashboard, and at what a proxy on the way says"}
+		return refusal{Class: kms.Unavailable, Detail: "AWS KMS failed to answer", Advice: "look at the AWS Health Dashboard, and at what a proxy on the way says"}
 	case code == "" || code == "UnknownError": // the SDK's name for an answer without a code
 		return notKMS()
 	}
-	return refusal{detail: "AWS KMS did not take the request, for a reason that we do not know", advice: "look for the request in CloudTrail"}
+	return refusal{Detail: "AWS KMS did not take the request, for a reason that we do not know", Advice: "look for the request in CloudTrail"}
 }
 
 func throttled() refusal {
 	return refusal{
-		class: kms.Throttled, detail: "the request quota of this account and Region is used up",
-		advice: "let more payloads share a data key (dataKey.maxPayloads), or ask AWS for a higher quota",
+		Class: kms.Throttled, Detail: "the request quota of this account and Region is used up",
+		Advice: "let more payloads share a data key (dataKey.maxPayloads), or ask AWS for a higher quota",
 	}
 }
 
 func (k *Key) switchedOff() refusal {
-	return refusal{class: kms.Disabled, detail: "the key is disabled", advice: "enable it: aws kms enable-key --key-id " + k.shown()}
+	return refusal{Class: kms.Disabled, Detail: "the key is disabled", Advice: "enable it: aws kms enable-key --key-id " + k.shown()}
 }
 
 func (k *Key) notInState() refusal {
 	return refusal{
-		class: kms.Disabled, detail: "the key's state does not permit it: it is pending deletion or import, or its key store is not connected",
-		advice: "look at its state with aws kms describe-key; cancel-key-deletion and then enable-key bring a key back that is pending deletion",
+		Class: kms.Disabled, Detail: "the key's state does not permit it: it is pending deletion or import, or its key store is not connected",
+		Advice: "look at its state with aws kms describe-key; cancel-key-deletion and then enable-key bring a key back that is pending deletion",
 	}
 }
 
 func noKeyStore() refusal {
-	return refusal{class: kms.Unavailable, detail: "the custom key store of the key is not connected", advice: "connect it: aws kms connect-custom-key-store"}
+	return refusal{Class: kms.Unavailable, Detail: "the custom key store of the key is not connected", Advice: "connect it: aws kms connect-custom-key-store"}
 }
 
 func wrongKind() refusal {
 	return refusal{
-		class: kms.Invalid, detail: "it is not a symmetric key for encryption: key usage or key spec do not fit",
-		advice: "create one with aws kms create-key (SYMMETRIC_DEFAULT, ENCRYPT_DECRYPT) and name that one; a key's kind cannot be changed",
+		Class: kms.Invalid, Detail: "it is not a symmetric key for encryption: key usage or key spec do not fit",
+		Advice: "create one with aws kms create-key (SYMMETRIC_DEFAULT, ENCRYPT_DECRYPT) and name that one; a key's kind cannot be changed",
 	}
 }
 
 func otherKey() refusal {
 	return refusal{
-		detail: "the answer names another key than the one that was asked",
-		advice: "this must not happen with AWS KMS: check what the endpoint is, and what is on the way to it",
+		Detail: "the answer names another key than the one that was asked",
+		Advice: "this must not happen with AWS KMS: check what the endpoint is, and what is on the way to it",
 	}
 }
 
 func notUnderstood() refusal {
 	return refusal{
-		detail: "what was answered is not what AWS KMS answers",
-		advice: "check what the endpoint is, and what is on the way to it",
+		Detail: "what was answered is not what AWS KMS answers",
+		Advice: "check what the endpoint is, and what is on the way to it",
 	}
 }
 
@@ -153,8 +154,8 @@ func notUnderstood() refusal {
 // a proxy's page does not mean that a key is gone.
 func notKMS() refusal {
 	return refusal{
-		class: kms.Unavailable, detail: "the answer was cut short, or what answers is not AWS KMS",
-		advice: "check the endpoint if one is set, and what a proxy on the way says",
+		Class: kms.Unavailable, Detail: "the answer was cut short, or what answers is not AWS KMS",
+		Advice: "check the endpoint if one is set, and what a proxy on the way says",
 	}
 }
 
@@ -175,15 +176,15 @@ func wrongClock(code string, answer http.Header, now time.Time) (refusal, bool) 
 		return refusal{}, false
 	}
 	return refusal{
-		class: kms.Unavailable, detail: "this machine's clock differs from AWS's by " + date.Sub(now).Abs().Round(time.Minute).String(),
-		advice: "set this machine's clock, and have it kept right",
+		Class: kms.Unavailable, Detail: "this machine's clock differs from AWS's by " + date.Sub(now).Abs().Round(time.Minute).String(),
+		Advice: "set this machine's clock, and have it kept right",
 	}, true
 }
 
 func expiredCredentials() refusal {
 	return refusal{
-		class: kms.Denied, detail: "the credentials have expired",
-		advice: "get new ones, such as with aws sso login; give a long-running process a role instead of a copied token",
+		Class: kms.Denied, Detail: "the credentials have expired",
+		Advice: "get new ones, such as with aws sso login; give a long-running process a role instead of a copied token",
 	}
 }
 
@@ -212,21 +213,21 @@ func ofCredentials(cause error) refusal {
 	}
 	switch code {
 	case "ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded":
-		return refusal{class: kms.Throttled, detail: "the service that gives credentials refused for quota", advice: "start fewer processes at once"}
+		return refusal{Class: kms.Throttled, Detail: "the service that gives credentials refused for quota", Advice: "start fewer processes at once"}
 	case "ExpiredTokenException", "ExpiredToken", "UnauthorizedException":
 		return expiredCredentials()
 	case "", "UnknownError", "IDPCommunicationError", "RequestTimeout", "RequestTimeoutException": // "UnknownError" is the SDK's own
 	default:
 		if status == 0 || status >= http.StatusBadRequest && status < http.StatusInternalServerError {
-			return refusal{class: kms.Denied, detail: "AWS gave no credentials for the configured role or profile", advice: "check AWS_PROFILE, AWS_ROLE_ARN and the role's trust policy"}
+			return refusal{Class: kms.Denied, Detail: "AWS gave no credentials for the configured role or profile", Advice: "check AWS_PROFILE, AWS_ROLE_ARN and the role's trust policy"}
 		}
 	}
 	if machine {
 		return noCredentials(kms.Unavailable)
 	}
 	return refusal{
-		class: kms.Unavailable, detail: "the service that gives credentials could not be reached or gave none, or a file for it cannot be read",
-		advice: "check that the network lets us through to AWS STS, SSO or the container's agent, and that the file AWS_WEB_IDENTITY_TOKEN_FILE names is there",
+		Class: kms.Unavailable, Detail: "the service that gives credentials could not be reached or gave none, or a file for it cannot be read",
+		Advice: "check that the network lets us through to AWS STS, SSO or the container's agent, and that the file AWS_WEB_IDENTITY_TOKEN_FILE names is there",
 	}
 }
 
@@ -234,11 +235,11 @@ func ofCredentials(cause error) refusal {
 // could have given some, which most machines do not have.
 func noCredentials(class kms.Class) refusal {
 	r := refusal{
-		class: class, detail: "there are no AWS credentials",
-		advice: "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run where a role is attached",
+		Class: class, Detail: "there are no AWS credentials",
+		Advice: "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run where a role is attached",
 	}
 	if class.Transient() {
-		r.detail += ", and no metadata service answers"
+		r.Detail += ", and no metadata service answers"
 	}
 	return r
 }
@@ -254,19 +255,19 @@ func ofRotation(code string) (refusal, bool) {
 	switch code {
 	case "LimitExceededException", "LimitExceeded":
 		return refusal{
-			class: kms.Invalid, detail: "the key was rotated on demand as often as AWS KMS permits (25 times), for good",
-			advice: "turn automatic rotation on (aws kms enable-key-rotation), or make a new key and rewrap to it",
+			Class: kms.Invalid, Detail: "the key was rotated on demand as often as AWS KMS permits (25 times), for good",
+			Advice: "turn automatic rotation on (aws kms enable-key-rotation), or make a new key and rewrap to it",
 		}, true
 	case "ConflictException", "Conflict":
 		return refusal{
-			class: kms.Unavailable, detail: "the key is being rotated already, or will be within 20 minutes",
-			advice: "wait for that rotation: aws kms get-key-rotation-status tells",
+			Class: kms.Unavailable, Detail: "the key is being rotated already, or will be within 20 minutes",
+			Advice: "wait for that rotation: aws kms get-key-rotation-status tells",
 		}, true
 	case "UnsupportedOperationException", "UnsupportedOperation":
 		return refusal{
-			class: kms.Invalid, detail: "AWS KMS does not rotate such a key: it is a replica, its material is imported and no new one waits, or it is in a custom key store",
-			advice:      "of a multi-Region key rotate the primary; otherwise make a new key, seal under it and rewrap to it",
-			unsupported: true,
+			Class: kms.Invalid, Detail: "AWS KMS does not rotate such a key: it is a replica, its material is imported and no new one waits, or it is in a custom key store",
+			Advice:      "of a multi-Region key rotate the primary; otherwise make a new key, seal under it and rewrap to it",
+			Unsupported: true,
 		}, true
 	}
 	return refusal{}, false

@@ -48,11 +48,11 @@ func (k *Key) Rewrap(ctx context.Context, source kms.Key, wrapped []kms.Wrapped,
 	from, ok := k.source(source)
 	if !ok {
 		return nil, k.fail(opRewrap, refusal{
-			detail: "AWS KMS cannot move data keys here from the other key: they are not in one Region, or not reached at one endpoint",
-			advice: "unwrap with the other key and wrap with this one", unsupported: true,
+			Detail: "AWS KMS cannot move data keys here from the other key: they are not in one Region, or not reached at one endpoint",
+			Advice: "unwrap with the other key and wrap with this one", Unsupported: true,
 		}, nil)
 	}
-	if err := k.ready(ctx, opRewrap, ec); err != nil {
+	if err := k.ready(ctx, opRewrap, nil, ec); err != nil {
 		return nil, err
 	}
 	results := make([]kms.Rewrapped, len(wrapped))
@@ -65,9 +65,7 @@ func (k *Key) Rewrap(ctx context.Context, source kms.Key, wrapped []kms.Wrapped,
 		return nil, all
 	}
 	for i, err := range errs {
-		if err != nil {
-			results[i].Err = err
-		}
+		results[i].Err = err
 	}
 	return results, nil
 }

@@ -88,8 +88,8 @@ func (k *Key) rotated(ctx context.Context, before string) (kms.Version, *kms.Err
 			return kms.Version{}, k.canceled(opRotate, ctx.Err())
 		}
 		return kms.Version{}, k.fail(opRotate, refusal{
-			class: kms.Unavailable, detail: "AWS KMS has not completed the rotation within " + k.rotation.wait.String(),
-			advice: "look again in some minutes: aws kms get-key-rotation-status tells",
+			Class: kms.Unavailable, Detail: "AWS KMS has not completed the rotation within " + k.rotation.wait.String(),
+			Advice: "look again in some minutes: aws kms get-key-rotation-status tells",
 		}, context.Cause(waitCtx))
 	}
 }
@@ -219,8 +219,8 @@ func (k *Key) Destroy(ctx context.Context, version string, wait time.Duration) (
 	if wait != 0 {
 		if wait < minWait || wait > maxWait || wait%day != 0 {
 			return time.Time{}, k.fail(opDestroy, refusal{
-				class: kms.Invalid, detail: fmt.Sprintf("a wait of %v, and AWS KMS takes 7 to 30 days", wait),
-				advice: "give a number of whole days from 7 (168h) to 30 (720h), or none for 30",
+				Class: kms.Invalid, Detail: fmt.Sprintf("a wait of %v, and AWS KMS takes 7 to 30 days", wait),
+				Advice: "give a number of whole days from 7 (168h) to 30 (720h), or none for 30",
 			}, nil)
 		}
 		in.PendingWindowInDays = aws.Int32(int32(wait / day))
@@ -250,9 +250,9 @@ func (k *Key) whole(op, version string) error {
 		return nil
 	}
 	return k.fail(op, refusal{
-		class: kms.Invalid, detail: "AWS KMS can " + op + " whole keys, and no version of one",
-		advice:      "name no version; to be rid of old key material, move to a new key: rewrap to it, then disable the old one",
-		unsupported: true,
+		Class: kms.Invalid, Detail: "AWS KMS can " + op + " whole keys, and no version of one",
+		Advice:      "name no version; to be rid of old key material, move to a new key: rewrap to it, then disable the old one",
+		Unsupported: true,
 	}, nil)
 }
 

@@ -2,12 +2,13 @@ package awskms
 
 import (
 	"errors"
-	"io"
 	"net/http"
 	"net/http/httptrace"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+
+	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
 // maxAnswer is the largest answer in bytes that is read. KMS's answer to
@@ -17,12 +18,8 @@ const maxAnswer = 64 << 10
 // targetRotate is what a request says that rotates a key.
 const targetRotate = "TrentService.RotateKeyOnDemand"
 
-var (
-	// errTooLarge means that an answer is larger than any that AWS KMS would give.
-	errTooLarge = errors.New("awskms: answer is too large")
-	// errExposed means that a request would cross a network unencrypted.
-	errExposed = errors.New("awskms: data keys over an unencrypted network")
-)
+// errExposed means that a request would cross a network unencrypted.
+var errExposed = errors.New("awskms: data keys over an unencrypted network")
 
 // transport is the SDK's HTTP client with bounds: it follows no redirect, because
 // AWS KMS sends none and a request holds a data key; it reads answers up to
@@ -43,13 +40,15 @@ func newTransport(from aws.HTTPClient, insecure bool) *transport {
 
 // Do implements aws.HTTPClient.
 func (t *transport) Do(r *http.Request) (*http.Response, error) {
-	if !t.insecure && exposed(r.URL) {
+	if !t.insecure && driver.Exposed(r.URL) {
 		return nil, errExposed
 	}
-	sent := new(secretBody)
-	defer sent.wipe()
+	sent := new(driver.Body)
 	if r.Body != nil {
-		if err := sent.readFrom(r.Body, r.ContentLength); err != nil {
+		var err error
+		sent, err = driver.ReadBody(r.Body, r.ContentLength)
+		defer sent.Wipe()
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -57,7 +56,7 @@ func (t *transport) Do(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	answer.Body = &boundedBody{from: answer.Body, left: maxAnswer}
+	answer.Body = driver.Bounded(answer.Body, maxAnswer)
 	return answer, nil
 }
 
@@ -65,7 +64,7 @@ func (t *transport) Do(r *http.Request) (*http.Response, error) {
 // and to find that out is no failure of AWS's: the request goes out once more over
 // a new one. Encrypting or decrypting the same twice does no harm; to rotate twice
 // does, and so that is asked over a new connection, once.
-func (t *transport) send(r *http.Request, body *secretBody) (*http.Response, error) {
+func (t *transport) send(r *http.Request, body *driver.Body) (*http.Response, error) {
 	only := r.Header.Get("X-Amz-Target") == targetRotate
 	if only {
 		t.client.CloseIdleConnections()
@@ -76,7 +75,7 @@ func (t *transport) send(r *http.Request, body *secretBody) (*http.Response, err
 	})
 	for again := false; ; again = true {
 		once := r.Clone(ctx)
-		once.Body = body.reader()
+		once.Body = body.Reader()
 		answer, err := t.client.Do(once)
 		if err == nil {
 			return answer, nil
@@ -90,24 +89,3 @@ func (t *transport) send(r *http.Request, body *secretBody) (*http.Response, err
 
 // CloseIdleConnections closes the connections that nobody uses.
 func (t *transport) CloseIdleConnections() { t.client.CloseIdleConnections() }
-
-// boundedBody gives errTooLarge instead of more than left bytes.
-type boundedBody struct {
-	from io.ReadCloser
-	left int
-}
-
-func (b *boundedBody) Read(p []byte) (int, error) {
-	if len(p) > b.left+1 {
-		p = p[:b.left+1] // one more, to see whether that was the end
-	}
-	n, err := b.from.Read(p)
-	if n > b.left {
-		clear(p[:n])
-		return 0, errTooLarge
-	}
-	b.left -= n
-	return n, err
-}
-
-func (b *boundedBody) Close() error { return b.from.Close() }

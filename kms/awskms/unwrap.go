@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
 	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
 // Unwrap implements kms.Key: one Decrypt for each wrapped data key, up to 50 at a
@@ -16,7 +17,7 @@ import (
 // What is about the key and not about one blob, such as Denied or Throttled, is
 // not asked again for the rest of the batch.
 func (k *Key) Unwrap(ctx context.Context, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Unwrapped, error) {
-	if err := k.ready(ctx, opUnwrap, ec); err != nil {
+	if err := k.ready(ctx, opUnwrap, nil, ec); err != nil {
 		return nil, err
 	}
 	results := make([]kms.Unwrapped, len(wrapped))
@@ -32,9 +33,7 @@ func (k *Key) Unwrap(ctx context.Context, wrapped []kms.Wrapped, ec kms.Context)
 		return nil, all
 	}
 	for i, err := range errs {
-		if err != nil {
-			results[i].Err = err
-		}
+		results[i].Err = err
 	}
 	return results, nil
 }
@@ -54,7 +53,7 @@ func (k *Key) unwrapOne(ctx context.Context, blob []byte, ec kms.Context) ([]byt
 		return nil, k.fail(opUnwrap, otherKey(), errAnswer)
 	case len(answer.Plaintext) != kms.DataKeySize:
 		clear(answer.Plaintext)
-		return nil, k.fail(opUnwrap, refusal{class: kms.Corrupt, detail: "what was wrapped is not a data key", advice: damaged}, errAnswer)
+		return nil, k.fail(opUnwrap, driver.NotADataKey(), errAnswer)
 	}
 	return answer.Plaintext, nil
 }

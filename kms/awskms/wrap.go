@@ -2,52 +2,27 @@ package awskms
 
 import (
 	"context"
-	"fmt"
 	"maps"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
 // Wrap implements kms.Key: one Encrypt for each data key, up to 50 at a time. The
 // first that fails ends the others. AWS does not tell which key material
 // encrypted, so Wrapped.Version is empty. Blobs are of 184 bytes.
 func (k *Key) Wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error) {
-	for _, d := range dataKeys {
-		if len(d) != kms.DataKeySize {
-			return nil, k.fail(opWrap, refusal{detail: fmt.Sprintf("a data key of %d bytes, want %d", len(d), kms.DataKeySize)}, nil)
-		}
-	}
-	if err := k.ready(ctx, opWrap, ec); err != nil {
+	if err := k.ready(ctx, opWrap, dataKeys, ec); err != nil {
 		return nil, err
 	}
-	wrapped := make([]kms.Wrapped, len(dataKeys))
-	group, groupCtx := errgroup.WithContext(ctx)
-	group.SetLimit(maxParallel)
-	for i, d := range dataKeys {
-		group.Go(func() error {
-			if groupCtx.Err() != nil {
-				return groupCtx.Err() // another one failed, and its error counts
-			}
-			blob, err := k.wrapOne(groupCtx, d, ec)
-			if err != nil {
-				return err
-			}
-			wrapped[i].Blob = blob
-			return nil
-		})
-	}
-	if err := group.Wait(); err != nil {
-		if ctx.Err() != nil {
-			return nil, k.canceled(opWrap, ctx.Err())
-		}
-		return nil, err
-	}
-	return wrapped, nil
+	return driver.WrapEach(ctx, maxParallel, opWrap, k.id, dataKeys, func(ctx context.Context, dataKey []byte) (kms.Wrapped, *kms.Error) {
+		blob, err := k.wrapOne(ctx, dataKey, ec)
+		return kms.Wrapped{Blob: blob}, err
+	})
 }
 
 // wrapOne encrypts one data key. ctx ends also when another data key fails, whose

@@ -2,9 +2,6 @@ package gcpkms
 
 import (
 	"context"
-	"net/http"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/googleapis/gax-go/v2"
@@ -14,16 +11,12 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
-const (
-	// maxAdminAnswer bounds an answer about keys in bytes: an HSM's attestation, or
-	// a page of versions.
-	maxAdminAnswer = 4 << 20
-
-	// maxRetryAfter is the longest that we have a server tell us to stay away.
-	maxRetryAfter = time.Hour
-)
+// maxAdminAnswer bounds an answer about keys in bytes: an HSM's attestation, or a page
+// of versions.
+const maxAdminAnswer = 4 << 20
 
 // rpc is a method of Google's client.
 type rpc[Q, A any] func(context.Context, Q, ...gax.CallOption) (A, error)
@@ -73,21 +66,13 @@ func retryAfter(st *status.Status, with *aside) time.Duration {
 			wait = info.RetryDelay.AsDuration()
 		}
 	}
-	if said := strings.TrimSpace(with.value("retry-after")); wait <= 0 && said != "" {
-		if seconds, err := strconv.ParseUint(said, 10, 31); err == nil {
-			wait = time.Duration(seconds) * time.Second
-		} else if at, err := http.ParseTime(said); err == nil {
-			now, err := http.ParseTime(with.value("date"))
-			if err != nil {
-				now = time.Now()
-			}
-			wait = at.Sub(now)
-		}
+	if wait <= 0 {
+		return driver.RetryAfter(with.value("retry-after"), with.value("date"), time.Now())
 	}
-	return min(max(wait, 0), maxRetryAfter)
+	return driver.BoundRetryAfter(wait)
 }
 
 // unsupported refuses what Cloud KMS does not have, in the way of kms.Rotator.
 func (k *Key) unsupported(op, detail, advice string, cause error) *kms.Error {
-	return k.fail(op, refusal{class: kms.Invalid, detail: detail, advice: advice}, cause)
+	return k.fail(op, refusal{Class: kms.Invalid, Detail: detail, Advice: advice}, cause)
 }

@@ -9,7 +9,7 @@ import (
 
 	"google.golang.org/api/option"
 
-	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
 const (
@@ -91,11 +91,8 @@ func (cfg Config) open(connect func(Config) (*connection, func() error, error)) 
 
 // check lists all that is wrong with cfg, whose defaults are filled in.
 func (cfg Config) check() error {
-	var problems, advice []string
-	bad := func(problem, hint string) {
-		problems = append(problems, problem)
-		advice = append(advice, hint)
-	}
+	var problems driver.Problems
+	bad := problems.Bad
 	if problem := nameProblem(cfg.Name); problem != "" {
 		bad(problem, "name the key as projects/P/locations/L/keyRings/R/cryptoKeys/K")
 	}
@@ -114,14 +111,14 @@ func (cfg Config) check() error {
 			bad("client options do not go with plaintext", "leave them out: an emulator takes no credentials")
 		}
 	}
-	if len(problems) == 0 {
-		return nil
-	}
-	e := &kms.Error{Class: kms.Invalid, Op: "open", Detail: strings.Join(problems, "; "), Advice: strings.Join(advice, "; ")}
+	id := ""
 	if nameProblem(cfg.Name) == "" {
-		e.KeyID = keyID(cfg.Name)
+		id = keyID(cfg.Name)
 	}
-	return e
+	if err := problems.Err(opOpen, id); err != nil {
+		return err
+	}
+	return nil
 }
 
 // validEndpoint reports whether s is a host and a port and nothing that gRPC
@@ -137,6 +134,5 @@ func validEndpoint(s string) bool {
 
 func loopback(endpoint string) bool {
 	host, _, err := net.SplitHostPort(endpoint)
-	ip := net.ParseIP(host)
-	return err == nil && (host == "localhost" || ip != nil && ip.IsLoopback())
+	return err == nil && driver.Loopback(host)
 }

@@ -8,16 +8,11 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
-// refusal is what an answer of Cloud KMS's means, in our words.
-type refusal struct {
-	class  kms.Class
-	detail string
-	advice string
-	// item says that it is about one data key, not about the key or the service.
-	item bool
-}
+// refusal is what an answer of Cloud KMS's means.
+type refusal = driver.Refusal
 
 // call is what a request was for.
 type call struct {
@@ -26,14 +21,10 @@ type call struct {
 	aside      *aside // what came with the answer
 }
 
-// fail makes the error of one operation. cause is kept for errors.As, never printed.
-func (k *Key) fail(op string, r refusal, cause error) *kms.Error {
-	return &kms.Error{Class: r.class, Op: op, KeyID: k.id, Detail: r.detail, Advice: r.advice, Err: cause}
-}
+// fail makes the error of one operation.
+func (k *Key) fail(op string, r refusal, cause error) *kms.Error { return r.Error(op, k.id, cause) }
 
-func (k *Key) canceled(op string, cause error) *kms.Error {
-	return k.fail(op, refusal{class: kms.Canceled, detail: "the caller's context ended first"}, cause)
-}
+func (k *Key) canceled(op string, cause error) *kms.Error { return driver.Canceled(op, k.id, cause) }
 
 // deadlineSkew is how much earlier than the caller's deadline a server, which is
 // told how much time is left, may report that it has passed.
@@ -51,14 +42,14 @@ func (k *Key) refused(ctx, callCtx context.Context, c call, err error) (failed *
 	}
 	if late := kms.Late(callCtx); late != nil {
 		return k.fail(c.op, refusal{
-			class: kms.Unavailable, detail: k.endpoint + " gave " + late.Error(),
-			advice: "check Google Cloud's status and the network between",
+			Class: kms.Unavailable, Detail: k.endpoint + " gave " + late.Error(),
+			Advice: "check Google Cloud's status and the network between",
 		}, err), false
 	}
 	why := k.reason(c, st)
 	failed = k.fail(c.op, why, err)
 	failed.RetryAfter = retryAfter(st, c.aside)
-	return failed, why.item
+	return failed, why.Item
 }
 
 // noClient reports that the client could not be set up, which credentials are all
@@ -71,5 +62,5 @@ func (k *Key) noClient(options bool, cause error) *kms.Error {
 	if options {
 		advice += "; or check the client options"
 	}
-	return k.fail(opOpen, refusal{class: kms.Unavailable, detail: "there are no usable Google credentials", advice: advice}, cause)
+	return k.fail(opOpen, refusal{Class: kms.Unavailable, Detail: "there are no usable Google credentials", Advice: advice}, cause)
 }

@@ -80,10 +80,10 @@ func TestReasonByDetails(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := k.reason(call{op: opUnwrap, permission: permDecrypt}, st)
-		if got.class != tc.want || got.detail == "" || got.advice == "" {
+		if got.Class != tc.want || got.Detail == "" || got.Advice == "" {
 			t.Errorf("%v: %+v, want %v", st.Proto(), got, tc.want)
 		}
-		seen[got.detail] = true
+		seen[got.Detail] = true
 	}
 	if len(seen) != 7 {
 		t.Errorf("%d different details, want 7", len(seen))
@@ -100,7 +100,7 @@ func TestReasonByState(t *testing.T) {
 		kmspb.CryptoKeyVersion_PENDING_EXTERNAL_DESTRUCTION: kms.NotFound, kmspb.CryptoKeyVersion_EXTERNAL_DESTRUCTION_FAILED: kms.NotFound,
 		kmspb.CryptoKeyVersion_CryptoKeyVersionState(99): kms.Disabled,
 	} {
-		if got := k.inState(state); got.class != want || got.detail == "" || got.advice == "" || !got.item {
+		if got := k.inState(state); got.Class != want || got.Detail == "" || got.Advice == "" || !got.Item {
 			t.Errorf("%v: %+v, want %v", state, got, want)
 		}
 	}
@@ -112,7 +112,7 @@ func TestReasonByState(t *testing.T) {
 		status.New(codes.FailedPrecondition, "x has no primary version."),
 		status.New(codes.FailedPrecondition, "The primary version is missing."),
 	} {
-		if got := k.reason(call{op: opWrap}, st); got.class != kms.Disabled || !strings.Contains(got.detail, "no primary version") || !strings.Contains(got.advice, "--primary --key=k --keyring=r --location=l --project=p") {
+		if got := k.reason(call{op: opWrap}, st); got.Class != kms.Disabled || !strings.Contains(got.Detail, "no primary version") || !strings.Contains(got.Advice, "--primary --key=k --keyring=r --location=l --project=p") {
 			t.Errorf("%+v", got)
 		}
 	}
@@ -208,7 +208,7 @@ func TestNotKMS(t *testing.T) {
 	} {
 		for _, code := range []codes.Code{codes.PermissionDenied, codes.Unauthenticated, codes.Unavailable, codes.Unknown} {
 			got := k.reason(call{op: opUnwrap}, status.New(code, "unexpected HTTP status code received from server: "+said))
-			if got.class != want || got.advice == "" || strings.Contains(got.detail, "<") {
+			if got.Class != want || got.Advice == "" || strings.Contains(got.Detail, "<") {
 				t.Errorf("%v, %q: %+v", code, said, got)
 			}
 		}

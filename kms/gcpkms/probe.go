@@ -67,8 +67,8 @@ func (k *Key) Probe(ctx context.Context) (kms.Report, error) {
 func (k *Key) noneEnabled(key *kmspb.CryptoKey) refusal {
 	if key.Primary == nil {
 		return refusal{
-			class: kms.Disabled, detail: "the key has no enabled version",
-			advice: "make one: " + k.gcloud("kms keys versions create --primary", scopeKey),
+			Class: kms.Disabled, Detail: "the key has no enabled version",
+			Advice: "make one: " + k.gcloud("kms keys versions create --primary", scopeKey),
 		}
 	}
 	return k.inState(key.Primary.State)

@@ -9,10 +9,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/internal/driver"
 )
-
-// damagedBlob is the advice about a wrapped data key that does not open.
-const damagedBlob = "open it with the key and in the namespace it was sealed under; if those are right, the bytes were damaged and only a copy helps"
 
 // reason says what a status means. It goes by the code, by the details that come
 // with it, and where Google documents neither for a case, by words of the message.
@@ -30,11 +28,11 @@ func (k *Key) reason(c call, st *status.Status) refusal {
 		return k.missing(c)
 	case codes.ResourceExhausted:
 		if has("received message larger than max") { // our own limit
-			return refusal{detail: "the answer is larger than any of Cloud KMS's", advice: "check that " + k.endpoint + " is Cloud KMS"}
+			return refusal{Detail: "the answer is larger than any of Cloud KMS's", Advice: "check that " + k.endpoint + " is Cloud KMS"}
 		}
 		return refusal{
-			class: kms.Throttled, detail: "a quota of Cloud KMS is used up",
-			advice: "raise the project's quota for cryptographic requests, or let more payloads share a data key",
+			Class: kms.Throttled, Detail: "a quota of Cloud KMS is used up",
+			Advice: "raise the project's quota for cryptographic requests, or let more payloads share a data key",
 		}
 	case codes.FailedPrecondition:
 		return k.precondition(c, st)
@@ -46,45 +44,45 @@ func (k *Key) reason(c call, st *status.Status) refusal {
 			return k.wrongKind()
 		case c.op == opUnwrap:
 			return refusal{
-				class: kms.Corrupt, item: true, detail: "the wrapped data key was altered, or belongs to another key or context",
-				advice: damagedBlob,
+				Class: kms.Corrupt, Item: true, Detail: "the wrapped data key was altered, or belongs to another key or context",
+				Advice: driver.Damaged,
 			}
 		case c.op == opWrap:
 			return refusal{
-				detail: "Cloud KMS did not take the request",
-				advice: "an HSM key takes 8 KiB of data key and context together; is the context larger? otherwise look into Cloud KMS's audit log",
+				Detail: "Cloud KMS did not take the request",
+				Advice: "an HSM key takes 8 KiB of data key and context together; is the context larger? otherwise look into Cloud KMS's audit log",
 			}
 		}
-		return refusal{detail: "Cloud KMS did not take the request", advice: "look into Cloud KMS's audit log for its reason"}
+		return refusal{Detail: "Cloud KMS did not take the request", Advice: "look into Cloud KMS's audit log for its reason"}
 	case codes.Unimplemented:
 		return refusal{
-			class: kms.Unavailable, detail: "what answers at " + k.endpoint + " is not Cloud KMS, or something on the way",
-			advice: "check the endpoint, and what a proxy in front of it says",
+			Class: kms.Unavailable, Detail: "what answers at " + k.endpoint + " is not Cloud KMS, or something on the way",
+			Advice: "check the endpoint, and what a proxy in front of it says",
 		}
 	case codes.Unavailable:
 		return refusal{
-			class: kms.Unavailable, detail: k.endpoint + " cannot be reached, or is not available",
-			advice: "check the network and Google Cloud's status; for an external key, that its manager can be reached",
+			Class: kms.Unavailable, Detail: k.endpoint + " cannot be reached, or is not available",
+			Advice: "check the network and Google Cloud's status; for an external key, that its manager can be reached",
 		}
 	case codes.DeadlineExceeded, codes.Canceled, codes.Aborted, codes.Internal, codes.Unknown, codes.DataLoss:
 		return refusal{
-			class: kms.Unavailable, detail: "Cloud KMS failed to answer",
-			advice: "check Google Cloud's status; for an external key, that its manager is healthy",
+			Class: kms.Unavailable, Detail: "Cloud KMS failed to answer",
+			Advice: "check Google Cloud's status; for an external key, that its manager is healthy",
 		}
 	default:
-		return refusal{detail: "Cloud KMS answered in a way that we do not understand", advice: "look into Cloud KMS's audit log"}
+		return refusal{Detail: "Cloud KMS answered in a way that we do not understand", Advice: "look into Cloud KMS's audit log"}
 	}
 }
 
 // missing is what NOT_FOUND means.
 func (k *Key) missing(c call) refusal {
 	r := refusal{
-		class: kms.NotFound, detail: "there is no such key, or no such project, location or key ring",
-		advice: "check the resource name; " + k.gcloud("kms keys list", scopeRing) + " shows what there is",
+		Class: kms.NotFound, Detail: "there is no such key, or no such project, location or key ring",
+		Advice: "check the resource name; " + k.gcloud("kms keys list", scopeRing) + " shows what there is",
 	}
 	if c.ofVersion() {
-		r.detail = "there is no such version, or no such key"
-		r.advice = k.gcloud("kms keys versions list", scopeKey) + " shows what there is"
+		r.Detail = "there is no such version, or no such key"
+		r.Advice = k.gcloud("kms keys versions list", scopeKey) + " shows what there is"
 	}
 	return r
 }
@@ -100,20 +98,20 @@ func (c call) ofVersion() bool {
 
 // denied tells apart what PERMISSION_DENIED stands for.
 func (k *Key) denied(c call, st *status.Status) refusal {
-	r := refusal{class: kms.Denied}
+	r := refusal{Class: kms.Denied}
 	switch errorReason(st) {
 	case "SERVICE_DISABLED":
-		r.detail = "the Cloud KMS API is not enabled in the project"
-		r.advice = "gcloud services enable cloudkms.googleapis.com, in the project of the key and in that of the credentials"
+		r.Detail = "the Cloud KMS API is not enabled in the project"
+		r.Advice = "gcloud services enable cloudkms.googleapis.com, in the project of the key and in that of the credentials"
 	case "BILLING_DISABLED":
-		r.detail = "billing is not enabled in the project"
-		r.advice = "enable billing for the project of the key"
+		r.Detail = "billing is not enabled in the project"
+		r.Advice = "enable billing for the project of the key"
 	case "ACCESS_TOKEN_SCOPE_INSUFFICIENT":
-		r.detail = "the credentials have no scope for Cloud KMS"
-		r.advice = "give the machine or the token the scope https://www.googleapis.com/auth/cloudkms"
+		r.Detail = "the credentials have no scope for Cloud KMS"
+		r.Advice = "give the machine or the token the scope https://www.googleapis.com/auth/cloudkms"
 	default:
-		r.detail = "our identity may not " + c.op + " with this key, or the key does not exist"
-		r.advice = "grant " + roleFor(c) + " on the key, and check the key's name"
+		r.Detail = "our identity may not " + c.op + " with this key, or the key does not exist"
+		r.Advice = "grant " + roleFor(c) + " on the key, and check the key's name"
 	}
 	return r
 }
@@ -143,16 +141,16 @@ func (k *Key) notKMS(httpStatus string) refusal {
 	code, _, _ := strings.Cut(httpStatus, " ")
 	if code == "429" {
 		return refusal{
-			class: kms.Throttled, detail: k.endpoint + " answers that there are too many requests",
-			advice: "send fewer, or let more payloads share a data key; a proxy on the way may have a limit of its own",
+			Class: kms.Throttled, Detail: k.endpoint + " answers that there are too many requests",
+			Advice: "send fewer, or let more payloads share a data key; a proxy on the way may have a limit of its own",
 		}
 	}
 	if len(code) != 3 || strings.Trim(code, digits) != "" {
 		code = "unknown"
 	}
 	return refusal{
-		class: kms.Unavailable, detail: "what answers at " + k.endpoint + " is not Cloud KMS, or something on the way (HTTP status " + code + ")",
-		advice: "check the endpoint, look for a proxy or login page on the way, and check Google Cloud's status",
+		Class: kms.Unavailable, Detail: "what answers at " + k.endpoint + " is not Cloud KMS, or something on the way (HTTP status " + code + ")",
+		Advice: "check the endpoint, look for a proxy or login page on the way, and check Google Cloud's status",
 	}
 }
 
@@ -164,16 +162,16 @@ func wrongPurpose(st *status.Status) bool {
 
 func (k *Key) wrongKind() refusal {
 	return refusal{
-		class: kms.Invalid, detail: "the key is of the wrong kind: its purpose is not ENCRYPT_DECRYPT",
-		advice: "create another key with --purpose=encryption and name that one; a key's purpose cannot be changed",
+		Class: kms.Invalid, Detail: "the key is of the wrong kind: its purpose is not ENCRYPT_DECRYPT",
+		Advice: "create another key with --purpose=encryption and name that one; a key's purpose cannot be changed",
 	}
 }
 
 // otherKey refuses an answer that names another key than was asked for.
 func (k *Key) otherKey() refusal {
 	return refusal{
-		detail: "the answer is about another key than it was asked for",
-		advice: "check that " + k.endpoint + " is Cloud KMS, and what is between it and us",
+		Detail: "the answer is about another key than it was asked for",
+		Advice: "check that " + k.endpoint + " is Cloud KMS, and what is between it and us",
 	}
 }
 
@@ -181,15 +179,15 @@ func (k *Key) otherKey() refusal {
 // try again a few times, which is what Unavailable stands for.
 func damagedRequest() refusal {
 	return refusal{
-		class: kms.Unavailable, item: true, detail: "the request was damaged on the way, as its checksums tell",
-		advice: "if it happens again, look for a proxy that alters requests, or for failing memory",
+		Class: kms.Unavailable, Item: true, Detail: "the request was damaged on the way, as its checksums tell",
+		Advice: "if it happens again, look for a proxy that alters requests, or for failing memory",
 	}
 }
 
 func damagedAnswer() refusal {
 	return refusal{
-		class: kms.Unavailable, item: true, detail: "the answer was damaged on the way, as its checksum tells",
-		advice: "if it happens again, look for a proxy that alters answers, or for failing memory",
+		Class: kms.Unavailable, Item: true, Detail: "the answer was damaged on the way, as its checksum tells",
+		Advice: "if it happens again, look for a proxy that alters answers, or for failing memory",
 	}
 }
 
@@ -197,8 +195,8 @@ func damagedAnswer() refusal {
 // request, that Cloud KMS always gives.
 func (k *Key) unconfirmed() refusal {
 	return refusal{
-		class: kms.Unavailable, item: true, detail: k.endpoint + " does not confirm checksums: this may be an emulator, or the request or the answer was damaged on the way",
-		advice: "use an emulator that has checksums, such as waxseal dev kms; with Cloud KMS, look for a proxy that alters requests or answers",
+		Class: kms.Unavailable, Item: true, Detail: k.endpoint + " does not confirm checksums: this may be an emulator, or the request or the answer was damaged on the way",
+		Advice: "use an emulator that has checksums, such as waxseal dev kms; with Cloud KMS, look for a proxy that alters requests or answers",
 	}
 }
 

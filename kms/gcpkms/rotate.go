@@ -108,7 +108,7 @@ func (k *Key) awaitEnabled(ctx context.Context, v *kmspb.CryptoKeyVersion) (*kms
 				return nil, k.canceled(opRotate, ctx.Err())
 			}
 			return nil, k.fail(opRotate, refusal{
-				class: kms.Unavailable, detail: "it is not ready after " + k.generation.String(), advice: "check Google Cloud's status",
+				Class: kms.Unavailable, Detail: "it is not ready after " + k.generation.String(), Advice: "check Google Cloud's status",
 			}, context.Cause(waiting))
 		}
 		var err error

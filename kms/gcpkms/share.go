@@ -3,9 +3,9 @@ package gcpkms
 import (
 	"context"
 	"net/url"
-	"sync"
 
 	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
 // sharedConnections is how many connections the keys of one endpoint share. Google's
@@ -18,13 +18,12 @@ const sharedConnections = 4
 // one for each namespace. Credentials are looked for when the first of them is
 // opened; the last Close closes the connections.
 func NewBackend() kms.Backend {
-	return &sharing{users: make(map[target]*shared)}
+	return sharing{driver.NewSessions[target](func(c *connection) error { return c.client.Close() })}
 }
 
 // sharing is a Backend with state of its own.
 type sharing struct {
-	mu    sync.Mutex
-	users map[target]*shared
+	sessions *driver.Sessions[target, *connection]
 }
 
 // target is all that tells the connections of URIs apart.
@@ -33,18 +32,13 @@ type target struct {
 	plaintext bool
 }
 
-type shared struct {
-	conn *connection
-	keys int
-}
-
-var _ kms.Matcher = (*sharing)(nil)
+var _ kms.Matcher = sharing{}
 
 // Scheme implements kms.Backend.
-func (*sharing) Scheme() string { return Scheme }
+func (sharing) Scheme() string { return Scheme }
 
 // Open implements kms.Backend, as Backend documents it.
-func (s *sharing) Open(_ context.Context, uri *url.URL) (kms.Key, error) {
+func (s sharing) Open(_ context.Context, uri *url.URL) (kms.Key, error) {
 	cfg, err := parseURI(uri)
 	if err != nil {
 		return nil, err
@@ -57,34 +51,8 @@ func (s *sharing) Open(_ context.Context, uri *url.URL) (kms.Key, error) {
 }
 
 // MayRecord implements kms.Matcher, as Backend does.
-func (*sharing) MayRecord(uri *url.URL, id string) bool { return Backend.MayRecord(uri, id) }
+func (sharing) MayRecord(uri *url.URL, id string) bool { return Backend.MayRecord(uri, id) }
 
-// connect holds the lock while it looks for credentials: whoever else opens a key
-// waits for the same.
-func (s *sharing) connect(cfg Config) (*connection, func() error, error) {
-	at := target{cfg.Endpoint, cfg.InsecurePlaintext}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	use := s.users[at]
-	if use == nil {
-		conn, err := cfg.dial(sharedConnections)
-		if err != nil {
-			return nil, nil, err
-		}
-		use = &shared{conn: conn}
-		s.users[at] = use
-	}
-	use.keys++
-	return use.conn, func() error { return s.release(at, use) }, nil
-}
-
-// release is called once for each connect.
-func (s *sharing) release(at target, use *shared) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if use.keys--; use.keys > 0 {
-		return nil
-	}
-	delete(s.users, at)
-	return use.conn.client.Close()
+func (s sharing) connect(cfg Config) (*connection, func() error, error) {
+	return s.sessions.Use(target{cfg.Endpoint, cfg.InsecurePlaintext}, func() (*connection, error) { return cfg.dial(sharedConnections) })
 }

@@ -22,44 +22,44 @@ func (k *Key) precondition(c call, st *status.Status) refusal {
 		return k.wrongKind()
 	case c.op == opWrap && strings.Contains(message, "primary"):
 		return refusal{
-			class: kms.Disabled, detail: "the key has no primary version",
-			advice: "make one: " + k.gcloud("kms keys versions create --primary", scopeKey),
+			Class: kms.Disabled, Detail: "the key has no primary version",
+			Advice: "make one: " + k.gcloud("kms keys versions create --primary", scopeKey),
 		}
 	case c.op != opWrap && c.op != opUnwrap:
 		return refusal{
-			class: kms.Disabled, detail: "the present state of the key or its version does not allow that",
-			advice: k.gcloud("kms keys versions list", scopeKey) + " shows the states",
+			Class: kms.Disabled, Detail: "the present state of the key or its version does not allow that",
+			Advice: k.gcloud("kms keys versions list", scopeKey) + " shows the states",
 		}
 	}
 	return refusal{
-		class: kms.Disabled, item: true, detail: "the key, or the version that is needed, cannot be used in its present state",
-		advice: "check that the key has an enabled primary version; for an external key, what its manager says",
+		Class: kms.Disabled, Item: true, Detail: "the key, or the version that is needed, cannot be used in its present state",
+		Advice: "check that the key has an enabled primary version; for an external key, what its manager says",
 	}
 }
 
 // inState says what it means that a version is in a state that is not right.
 func (k *Key) inState(state kmspb.CryptoKeyVersion_CryptoKeyVersionState) refusal {
-	r := refusal{class: kms.Disabled, item: true}
+	r := refusal{Class: kms.Disabled, Item: true}
 	switch state {
 	case kmspb.CryptoKeyVersion_DESTROYED, kmspb.CryptoKeyVersion_PENDING_EXTERNAL_DESTRUCTION, kmspb.CryptoKeyVersion_EXTERNAL_DESTRUCTION_FAILED:
-		r.class, r.detail = kms.NotFound, "the key version that is needed was destroyed"
-		r.advice = "what it wrapped can no longer be opened with this key; open it with another recipient's key, and to seal make an enabled version primary"
+		r.Class, r.Detail = kms.NotFound, "the key version that is needed was destroyed"
+		r.Advice = "what it wrapped can no longer be opened with this key; open it with another recipient's key, and to seal make an enabled version primary"
 	case kmspb.CryptoKeyVersion_DESTROY_SCHEDULED:
-		r.detail = "the key version that is needed is scheduled for destruction"
-		r.advice = k.gcloud("kms keys versions restore VERSION", scopeKey) + ", and then enable that version"
+		r.Detail = "the key version that is needed is scheduled for destruction"
+		r.Advice = k.gcloud("kms keys versions restore VERSION", scopeKey) + ", and then enable that version"
 	case kmspb.CryptoKeyVersion_DISABLED:
-		r.detail = "the key version that is needed is disabled"
-		r.advice = k.gcloud("kms keys versions enable VERSION", scopeKey) + ", or to seal make an enabled version primary"
+		r.Detail = "the key version that is needed is disabled"
+		r.Advice = k.gcloud("kms keys versions enable VERSION", scopeKey) + ", or to seal make an enabled version primary"
 	case kmspb.CryptoKeyVersion_PENDING_GENERATION, kmspb.CryptoKeyVersion_PENDING_IMPORT:
-		r.detail = "the key version that is needed is still being made or imported"
-		r.advice = "wait until it is enabled; " + k.gcloud("kms keys versions list", scopeKey) + " shows that"
+		r.Detail = "the key version that is needed is still being made or imported"
+		r.Advice = "wait until it is enabled; " + k.gcloud("kms keys versions list", scopeKey) + " shows that"
 	case kmspb.CryptoKeyVersion_GENERATION_FAILED, kmspb.CryptoKeyVersion_IMPORT_FAILED:
-		r.detail = "the key version that is needed could not be made or imported"
-		r.advice = k.gcloud("kms keys versions describe VERSION", scopeKey) + " says why; make another"
+		r.Detail = "the key version that is needed could not be made or imported"
+		r.Advice = k.gcloud("kms keys versions describe VERSION", scopeKey) + " says why; make another"
 	case kmspb.CryptoKeyVersion_ENABLED:
-		r.detail, r.advice = "the key version is enabled, which does not allow that", k.gcloud("kms keys versions list", scopeKey)+" shows the states"
+		r.Detail, r.Advice = "the key version is enabled, which does not allow that", k.gcloud("kms keys versions list", scopeKey)+" shows the states"
 	default:
-		r.detail, r.advice = "the key version is in a state that we do not know", k.gcloud("kms keys versions list", scopeKey)+" shows it"
+		r.Detail, r.Advice = "the key version is in a state that we do not know", k.gcloud("kms keys versions list", scopeKey)+" shows it"
 	}
 	return r
 }

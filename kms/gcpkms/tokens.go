@@ -17,13 +17,13 @@ import (
 func (k *Key) unauthenticated(st *status.Status) refusal {
 	if said, ok := strings.CutPrefix(st.Message(), "transport: per-RPC creds failed"); ok && !tokenRefused(said) {
 		return refusal{
-			class: kms.Unavailable, detail: "Google's token service cannot be reached, or is not available, or a file for it cannot be read",
-			advice: "check the network to oauth2.googleapis.com, sts.googleapis.com or the metadata server, and the files that the credentials name",
+			Class: kms.Unavailable, Detail: "Google's token service cannot be reached, or is not available, or a file for it cannot be read",
+			Advice: "check the network to oauth2.googleapis.com, sts.googleapis.com or the metadata server, and the files that the credentials name",
 		}
 	}
 	return refusal{
-		class: kms.Denied, detail: "Google does not take our credentials: they expired, were revoked, or are another service's",
-		advice: "renew what GOOGLE_APPLICATION_CREDENTIALS names, or run gcloud auth application-default login",
+		Class: kms.Denied, Detail: "Google does not take our credentials: they expired, were revoked, or are another service's",
+		Advice: "renew what GOOGLE_APPLICATION_CREDENTIALS names, or run gcloud auth application-default login",
 	}
 }
 

@@ -54,7 +54,7 @@ func (k *Key) list(ctx context.Context, op string, key *kmspb.CryptoKey) ([]kms.
 		}
 		if next == token || len(all) > maxVersions {
 			return nil, k.fail(op, refusal{
-				detail: "the list of versions does not end", advice: "check that " + k.endpoint + " is Cloud KMS",
+				Detail: "the list of versions does not end", Advice: "check that " + k.endpoint + " is Cloud KMS",
 			}, nil)
 		}
 		token = next
@@ -154,7 +154,7 @@ func (k *Key) Destroy(ctx context.Context, version string, wait time.Duration) (
 	case kmspb.CryptoKeyVersion_DISABLED:
 	case kmspb.CryptoKeyVersion_ENABLED:
 		return time.Time{}, k.fail(opDestroy, refusal{
-			class: kms.Invalid, detail: "version " + version + " is enabled", advice: "disable it first, and wait to see that nothing needs it",
+			Class: kms.Invalid, Detail: "version " + version + " is enabled", Advice: "disable it first, and wait to see that nothing needs it",
 		}, nil)
 	default:
 		return time.Time{}, k.fail(opDestroy, k.inState(v.State), nil)
@@ -222,7 +222,7 @@ func (k *Key) versionName(op, version string) (string, error) {
 	}
 	if !isVersion(version) {
 		return "", k.fail(op, refusal{
-			class: kms.NotFound, detail: fmt.Sprintf("%q is not a version of Cloud KMS's", version), advice: "versions are numbers, such as 7",
+			Class: kms.NotFound, Detail: fmt.Sprintf("%q is not a version of Cloud KMS's", version), Advice: "versions are numbers, such as 7",
 		}, nil)
 	}
 	return k.name + versionsPart + version, nil
@@ -235,8 +235,8 @@ func (k *Key) checkState(op, version string, v *kmspb.CryptoKeyVersion, want kms
 	}
 	if v.State != want {
 		return k.fail(op, refusal{
-			detail: "Cloud KMS took it, but version " + version + " did not change as it should",
-			advice: k.gcloud("kms keys versions list", scopeKey) + " shows the states",
+			Detail: "Cloud KMS took it, but version " + version + " did not change as it should",
+			Advice: k.gcloud("kms keys versions list", scopeKey) + " shows the states",
 		}, nil)
 	}
 	return nil

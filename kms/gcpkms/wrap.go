@@ -5,9 +5,9 @@ import (
 	"fmt"
 
 	"cloud.google.com/go/kms/apiv1/kmspb"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
 // Wrap implements kms.Key: one request for each data key, up to 100 at a time.
@@ -16,37 +16,13 @@ import (
 // A request or answer that was damaged on the way, as checksums tell, is
 // Unavailable: the same call may succeed when it is repeated.
 func (k *Key) Wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error) {
-	for _, d := range dataKeys {
-		if len(d) != kms.DataKeySize {
-			return nil, k.fail(opWrap, refusal{detail: fmt.Sprintf("a data key of %d bytes, want %d", len(d), kms.DataKeySize)}, nil)
-		}
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, k.canceled(opWrap, err)
-	}
-	if err := ec.Check(opWrap, k.id); err != nil {
+	if err := driver.Ready(ctx, opWrap, k.id, dataKeys, ec); err != nil {
 		return nil, err
 	}
 	ad := ec.AssociatedData()
-	wrapped := make([]kms.Wrapped, len(dataKeys))
-	group, groupCtx := errgroup.WithContext(ctx)
-	group.SetLimit(maxParallel)
-	sent := 0
-	for ; sent < len(dataKeys) && groupCtx.Err() == nil; sent++ {
-		i := sent
-		group.Go(func() (err error) {
-			wrapped[i], err = k.wrapOne(groupCtx, dataKeys[i], ad)
-			return err
-		})
-	}
-	err := group.Wait()
-	if ctx.Err() != nil && (err != nil || sent < len(dataKeys)) {
-		return nil, k.canceled(opWrap, ctx.Err())
-	}
-	if err != nil {
-		return nil, err
-	}
-	return wrapped, nil
+	return driver.WrapEach(ctx, maxParallel, opWrap, k.id, dataKeys, func(ctx context.Context, dataKey []byte) (kms.Wrapped, *kms.Error) {
+		return k.wrapOne(ctx, dataKey, ad)
+	})
 }
 
 // wrapOne wraps one data key. Fail modes of an answer that came, in this order:
@@ -55,7 +31,7 @@ func (k *Key) Wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]km
 //   - the ciphertext is not that of its checksum: Unavailable
 //   - it was encrypted with another key than ours: Internal
 //   - it is empty or too large to store: Internal
-func (k *Key) wrapOne(ctx context.Context, dataKey, ad []byte) (kms.Wrapped, error) {
+func (k *Key) wrapOne(ctx context.Context, dataKey, ad []byte) (kms.Wrapped, *kms.Error) {
 	callCtx, cancel := kms.WithLimit(ctx, k.timeout)
 	defer cancel()
 	var with aside
@@ -80,8 +56,8 @@ func (k *Key) wrapOne(ctx context.Context, dataKey, ad []byte) (kms.Wrapped, err
 	}
 	if n := len(resp.Ciphertext); n == 0 || n > kms.MaxWrappedSize {
 		return kms.Wrapped{}, k.fail(opWrap, refusal{
-			detail: fmt.Sprintf("a wrapped data key of %d bytes came back, which cannot be stored", n),
-			advice: "check that " + k.endpoint + " is Cloud KMS; for an external key, how its manager wraps",
+			Detail: fmt.Sprintf("a wrapped data key of %d bytes came back, which cannot be stored", n),
+			Advice: "check that " + k.endpoint + " is Cloud KMS; for an external key, how its manager wraps",
 		}, nil)
 	}
 	return kms.Wrapped{Version: version, Blob: resp.Ciphertext}, nil

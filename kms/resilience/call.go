@@ -155,17 +155,10 @@ func (k *Key) rejected(op string, why Reason) {
 	}
 }
 
-// guarded calls a backend and turns a panic into an error: what the panic says may
-// be a secret, and the place that the attempt holds has to be given back.
+// guarded calls a backend and turns a panic into an error: the place that the attempt
+// holds has to be given back.
 func (k *Key) guarded(op string, call func() error) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = &kms.Error{
-				Class: kms.Internal, Op: op, KeyID: k.ID(), Detail: fmt.Sprintf("the backend panicked with a %T", v),
-				Advice: "this is a bug in the backend: please report it",
-			}
-		}
-	}()
+	defer kms.Recover(op, k.ID(), &err)
 	return call()
 }
 

@@ -3,11 +3,11 @@ package vaultkms
 import (
 	"context"
 	"net/http"
-	"sync"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
 // ciphertexts is a call about wrapped data keys, each of which has an outcome T:
@@ -25,10 +25,7 @@ type ciphertexts[T any] struct {
 // maxBatch, and up to maxParallel requests at a time for more. The error is what
 // failed them all.
 func (c ciphertexts[T]) of(ctx context.Context, wrapped []kms.Wrapped) ([]T, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, c.key.notSent(ctx, c.op, err)
-	}
-	if err := c.ec.Check(c.op, c.key.id); err != nil {
+	if err := driver.Ready(ctx, c.op, c.key.id, nil, c.ec); err != nil {
 		return nil, err
 	}
 	results := make([]T, len(wrapped))
@@ -36,13 +33,13 @@ func (c ciphertexts[T]) of(ctx context.Context, wrapped []kms.Wrapped) ([]T, err
 	var places []int // where each blob's outcome goes
 	for i, w := range wrapped {
 		if _, ok := parseBlob(w.Blob); !ok {
-			results[i] = c.failed(c.key.fail(c.op, refusal{class: kms.Corrupt, detail: "the wrapped data key is not one that Vault wrote", advice: damaged}, nil))
+			results[i] = c.failed(c.key.fail(c.op, refusal{Class: kms.Corrupt, Detail: "the wrapped data key is not one that Vault wrote", Advice: driver.Damaged}, nil))
 			continue
 		}
 		blobs, places = append(blobs, w.Blob), append(places, i)
 	}
 
-	var failed failures
+	var failed driver.Failures
 	var group errgroup.Group
 	group.SetLimit(maxParallel)
 	for from := 0; from < len(blobs); from += maxBatch {
@@ -50,7 +47,7 @@ func (c ciphertexts[T]) of(ctx context.Context, wrapped []kms.Wrapped) ([]T, err
 		group.Go(func() error {
 			outcomes, err := c.batch(ctx, blobs[from:to])
 			if err != nil {
-				failed.add(to-from, err)
+				failed.Add(to-from, err, driver.AllItems)
 			}
 			for i, place := range places[from:to] {
 				if err != nil {
@@ -63,26 +60,10 @@ func (c ciphertexts[T]) of(ctx context.Context, wrapped []kms.Wrapped) ([]T, err
 		})
 	}
 	_ = group.Wait() // its functions keep their errors in results
-	if failed.items == len(wrapped) && failed.items > 0 {
-		return nil, failed.first
+	if err := failed.All(len(wrapped)); err != nil {
+		return nil, err
 	}
 	return results, nil
-}
-
-// failures counts the items whose whole request failed.
-type failures struct {
-	mu    sync.Mutex
-	items int
-	first error
-}
-
-func (f *failures) add(items int, err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.items += items
-	if f.first == nil {
-		f.first = err
-	}
 }
 
 // batch returns the outcome for each of blobs, at most maxBatch, or the error

@@ -8,13 +8,13 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
 	vault "github.com/hashicorp/vault/api"
 
 	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
 // maxRedirects is how often one request follows Vault: a standby node that does
@@ -83,8 +83,8 @@ type reply struct {
 // refused and there is another (once), the node is behind what we have seen
 // (maxStale times) or cannot make sense of it (once), or a connection that lay idle was closed (see once).
 func (c *client) send(ctx context.Context, req request) (*reply, error) {
-	sent := &secretBody{buf: req.body}
-	defer sent.wipe()
+	sent := driver.NewBody(req.body)
+	defer sent.Wipe()
 	ctx, cancel := kms.WithLimit(ctx, c.timeout)
 	defer cancel()
 	if limiter := c.api.Limiter(); limiter != nil && !req.own {
@@ -160,7 +160,7 @@ func blamesToken(message string) bool {
 }
 
 // exchange makes one request, and follows Vault once to another node.
-func (c *client) exchange(ctx context.Context, req request, sent *secretBody) (*reply, error) {
+func (c *client) exchange(ctx context.Context, req request, sent *driver.Body) (*reply, error) {
 	template := c.api.NewRequest(req.method, "/v1/"+req.path)
 	header := template.Headers
 	header.Del(vault.NamespaceHeaderName) // the environment's, where ours is another
@@ -183,7 +183,7 @@ func (c *client) exchange(ctx context.Context, req request, sent *secretBody) (*
 		}
 		if next := redirectTarget(resp); next != nil && c.redirects && hop < maxRedirects {
 			resp.Body.Close()
-			if target.Scheme == "https" && next.Scheme != "https" || exposed(next) && !c.insecure {
+			if target.Scheme == "https" && next.Scheme != "https" || driver.Exposed(next) && !c.insecure {
 				return nil, errRedirect
 			}
 			// A standby names another host and keeps the path; a prefix that a proxy
@@ -194,7 +194,7 @@ func (c *client) exchange(ctx context.Context, req request, sent *secretBody) (*
 			target, template.Host = next, next.Host
 			continue
 		}
-		answer, err := readSecret(resp.Body, resp.ContentLength, req.limit)
+		answer, err := driver.ReadSecret(resp.Body, resp.ContentLength, req.limit)
 		resp.Body.Close()
 		if err != nil {
 			return nil, stalled(ctx, err)
@@ -202,35 +202,15 @@ func (c *client) exchange(ctx context.Context, req request, sent *secretBody) (*
 		c.index.seen(resp.Header)
 		return &reply{
 			status: resp.StatusCode, method: req.method, url: target.Redacted(), namespace: req.namespace,
-			retryAfter: retryAfter(resp.Header, time.Now()), body: answer,
+			retryAfter: driver.RetryAfter(resp.Header.Get("Retry-After"), resp.Header.Get("Date"), time.Now()), body: answer,
 		}, nil
 	}
-}
-
-// maxRetryAfter bounds what we repeat of Retry-After: what waits longer than
-// that has something else the matter with it.
-const maxRetryAfter = time.Hour
-
-// retryAfter reads the header of that name: seconds, or a date (RFC 9110, 10.2.3).
-// Zero if it says nothing of use.
-func retryAfter(header http.Header, now time.Time) time.Duration {
-	value := header.Get("Retry-After")
-	if value == "" {
-		return 0
-	}
-	var wait time.Duration
-	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
-		wait = time.Duration(seconds) * time.Second
-	} else if date, err := http.ParseTime(value); err == nil {
-		wait = date.Sub(now)
-	}
-	return min(max(wait, 0), maxRetryAfter)
 }
 
 // once makes one HTTP request. A connection that lay idle may be closed already,
 // by a restart or by a balancer, and to find that out is no failure of Vault's:
 // the request goes out once more over a new one, unless that could do harm.
-func (c *client) once(ctx context.Context, ask request, target *url.URL, host string, header http.Header, body *secretBody) (*http.Response, error) {
+func (c *client) once(ctx context.Context, ask request, target *url.URL, host string, header http.Header, body *driver.Body) (*http.Response, error) {
 	reused := false
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn: func(info httptrace.GotConnInfo) { reused = info.Reused },
@@ -244,9 +224,9 @@ func (c *client) once(ctx context.Context, ask request, target *url.URL, host st
 		req.Host = host
 		req.Header = header.Clone()
 		if size > 0 {
-			req.Body, req.ContentLength = body.reader(), int64(size)
+			req.Body, req.ContentLength = body.Reader(), int64(size)
 			if !ask.once {
-				req.GetBody = func() (io.ReadCloser, error) { return body.reader(), nil }
+				req.GetBody = func() (io.ReadCloser, error) { return body.Reader(), nil }
 			}
 		}
 		resp, err := c.http.Do(req)

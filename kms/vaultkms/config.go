@@ -2,8 +2,6 @@ package vaultkms
 
 import (
 	"fmt"
-	"net"
-	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -12,6 +10,7 @@ import (
 	vault "github.com/hashicorp/vault/api"
 
 	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
 const (
@@ -135,13 +134,8 @@ func (cfg Config) vaultNamespace() string {
 
 // check lists all that is wrong with cfg, whose defaults are filled in.
 func (cfg Config) check(viaAgent bool) error {
-	var problems, advice []string
-	bad := func(problem, hint string) {
-		problems = append(problems, problem)
-		if !slices.Contains(advice, hint) {
-			advice = append(advice, hint)
-		}
-	}
+	var problems driver.Problems
+	bad := problems.Bad
 	const names = "name the mount and the key with letters, digits, _, - and ."
 	if !validPath(cfg.Mount) {
 		bad("the mount is missing or has characters that a key ID cannot record", names)
@@ -156,60 +150,27 @@ func (cfg Config) check(viaAgent bool) error {
 		bad("the timeout is negative", "leave the timeout out, or give a positive one")
 	}
 	cfg.Auth.check(viaAgent, bad)
-	if u, err := parseAddress(cfg.Address); err != nil {
+	if u, err := driver.ParseAddress("address", cfg.Address, true); err != nil {
 		bad(err.Error(), "set VAULT_ADDR to an address such as https://vault.example.com:8200")
-	} else if !cfg.InsecurePlainHTTP && exposed(u) {
+	} else if !cfg.InsecurePlainHTTP && driver.Exposed(u) {
 		bad("http:// to another machine would show the token and every data key to the network",
 			"use https://, or "+paramInsecure+"=true in the key URI where something else encrypts the way")
 	}
 	id := keyID(cfg.Mount, cfg.Name, cfg.Namespace)
-	if len(problems) == 0 && kms.CheckID(id) != nil {
+	if problems.Err(opOpen, "") == nil && kms.CheckID(id) != nil {
 		bad(fmt.Sprintf("mount, key and namespace together are longer than the %d bytes of a key ID", kms.MaxKeyIDSize), "use shorter names")
 	}
-	if len(problems) == 0 {
-		return nil
+	if kms.CheckID(id) != nil || !validPath(cfg.Mount) || !validName(cfg.Name) || cfg.Namespace != "" && !validPath(cfg.Namespace) {
+		id = "" // it cannot be shown
 	}
-	e := &kms.Error{Class: kms.Invalid, Op: "open", Detail: strings.Join(problems, "; "), Advice: strings.Join(advice, "; ")}
-	if slices.Equal(problems, []string{noToken}) {
-		e.Class = kms.Denied
-	}
-	if kms.CheckID(id) == nil && validPath(cfg.Mount) && validName(cfg.Name) && (cfg.Namespace == "" || validPath(cfg.Namespace)) {
-		e.KeyID = id
-	}
-	return e
-}
-
-// addressError is a fixed text: the address itself may hold a password.
-type addressError string
-
-func (e addressError) Error() string { return string(e) }
-
-// parseAddress checks that address can be Vault's.
-func parseAddress(address string) (*url.URL, error) {
-	u, err := url.Parse(address)
+	err := problems.Err(opOpen, id)
 	switch {
-	case err != nil:
-		return nil, addressError("the address is not a URL")
-	case u.User != nil:
-		return nil, addressError("the address holds a user name or password")
-	case u.RawQuery != "" || u.Fragment != "":
-		return nil, addressError("the address holds a query or a fragment")
-	case u.Scheme == "unix" && u.Path != "":
-	case u.Scheme != "http" && u.Scheme != "https":
-		return nil, addressError("the address does not start with https:// or http://")
-	case u.Hostname() == "":
-		return nil, addressError("the address names no host")
+	case err == nil:
+		return nil
+	case problems.Only(noToken):
+		err.Class = kms.Denied
 	}
-	return u, nil
-}
-
-// exposed reports whether requests to u cross a network unencrypted.
-func exposed(u *url.URL) bool {
-	if u.Scheme != "http" || u.Hostname() == "localhost" {
-		return false
-	}
-	ip := net.ParseIP(u.Hostname())
-	return ip == nil || !ip.IsLoopback()
+	return err
 }
 
 // badEnvironment reports settings that Vault's client did not take. Its text may

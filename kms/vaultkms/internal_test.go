@@ -5,13 +5,8 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"io"
-	"net/http"
 	"strings"
-	"sync"
 	"testing"
-	"testing/iotest"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -170,27 +165,6 @@ func TestInOrder(t *testing.T) {
 	}
 }
 
-func TestRetryAfter(t *testing.T) {
-	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
-	for value, want := range map[string]time.Duration{
-		"":                              0,
-		"0":                             0,
-		"7":                             7 * time.Second,
-		"-7":                            0,
-		"7.5":                           0,
-		"soon":                          0,
-		"99999999999":                   0,
-		"86400":                         maxRetryAfter,
-		"Sun, 22 Nov 2026 12:00:30 GMT": 30 * time.Second,
-		"Sun, 22 Nov 2026 11:00:00 GMT": 0,
-		"Sun, 22 Nov 2037 11:00:00 GMT": maxRetryAfter,
-	} {
-		if got := retryAfter(http.Header{"Retry-After": {value}}, now); got != want {
-			t.Errorf("%q: %v, want %v", value, got, want)
-		}
-	}
-}
-
 // A body that could not be read to its end leaves no data key behind.
 func TestParseAnswerWipes(t *testing.T) {
 	var a answer
@@ -204,102 +178,6 @@ func TestParseAnswerWipes(t *testing.T) {
 		if a, err := parseAnswer([]byte(body)); a != nil || !errors.Is(err, errAnswer) {
 			t.Errorf("%q: %v", body, err)
 		}
-	}
-}
-
-func TestSecretBody(t *testing.T) {
-	buf := []byte("data keys in base64")
-	body := &secretBody{buf: buf}
-	for range 2 { // a redirect or a lost connection sends it again
-		r := body.reader()
-		if err := iotest.TestReader(r, []byte("data keys in base64")); err != nil {
-			t.Error(err)
-		}
-		if err := r.Close(); err != nil {
-			t.Error(err)
-		}
-	}
-	half := body.reader()
-	if _, err := io.ReadFull(half, make([]byte, 4)); err != nil {
-		t.Fatal(err)
-	}
-	body.wipe()
-	body.wipe()
-	if !bytes.Equal(buf, make([]byte, len(buf))) {
-		t.Error("not wiped")
-	}
-	for name, r := range map[string]io.Reader{"half read": half, "new": body.reader()} {
-		if n, err := r.Read(make([]byte, 4)); n != 0 || !errors.Is(err, io.ErrClosedPipe) {
-			t.Errorf("%s: read %d after wiping, %v", name, n, err)
-		}
-	}
-}
-
-// net/http may read on while the caller wipes; run with -race.
-func TestSecretBodyWipedWhileRead(*testing.T) {
-	for range 100 {
-		body := &secretBody{buf: bytes.Repeat([]byte{7}, 4096)}
-		r := body.reader()
-		var wg sync.WaitGroup
-		wg.Go(func() { _, _ = io.Copy(io.Discard, r) })
-		body.wipe()
-		wg.Wait()
-	}
-}
-
-// spy remembers the buffers that it was asked to read into.
-type spy struct {
-	io.Reader
-	buffers [][]byte
-}
-
-func (s *spy) Read(p []byte) (int, error) {
-	s.buffers = append(s.buffers, p)
-	return s.Reader.Read(p)
-}
-
-func TestReadSecret(t *testing.T) {
-	content := bytes.Repeat([]byte("secret! "), 4096) // 32 KiB
-	size := int64(len(content))
-	for _, tc := range []struct {
-		name        string
-		r           io.Reader
-		size, limit int64
-		err         error
-	}{
-		{"announced", bytes.NewReader(content), size, size, nil},
-		{"not announced", bytes.NewReader(content), -1, size, nil},
-		{"in small pieces", iotest.OneByteReader(bytes.NewReader(content)), -1, size, nil},
-		{"end comes with data", iotest.DataErrReader(bytes.NewReader(content)), -1, size, nil},
-		{"announced short", bytes.NewReader(content), 10, size, nil},
-		{"announced too large", bytes.NewReader(content), size, size - 1, errTooLarge},
-		{"too large", bytes.NewReader(content), -1, size - 1, errTooLarge},
-		{"too large, announced short", bytes.NewReader(content), 10, 5000, errTooLarge},
-		{"breaks off", io.MultiReader(bytes.NewReader(content), iotest.ErrReader(io.ErrUnexpectedEOF)), -1, 2 * size, io.ErrUnexpectedEOF},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			s := &spy{Reader: tc.r}
-			got, err := readSecret(s, tc.size, tc.limit)
-			if !errors.Is(err, tc.err) {
-				t.Fatalf("error %v, want %v", err, tc.err)
-			}
-			if tc.err == nil && !bytes.Equal(got, content) {
-				t.Error("read something else")
-			}
-			if tc.err != nil && got != nil {
-				t.Error("an answer came with the error")
-			}
-			clear(got)
-			for i, b := range s.buffers {
-				if !bytes.Equal(b, make([]byte, len(b))) {
-					t.Errorf("buffer %d of %d was not wiped", i, len(s.buffers))
-					break
-				}
-			}
-		})
-	}
-	if got, err := readSecret(bytes.NewReader(nil), 0, 10); err != nil || len(got) != 0 {
-		t.Errorf("empty: %q, %v", got, err)
 	}
 }
 

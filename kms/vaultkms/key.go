@@ -13,6 +13,7 @@ import (
 
 // The operations that errors name.
 const (
+	opOpen   = "open"
 	opWrap   = "wrap"
 	opUnwrap = "unwrap"
 	opRewrap = "rewrap"

@@ -70,11 +70,11 @@ func (k *Key) Disable(ctx context.Context, version string) error {
 	case n < facts.MinDecryption:
 		return nil
 	case n == facts.Latest:
-		return k.fail(opDisable, refusal{class: kms.Invalid, detail: "version " + version + " is the one that wraps", advice: "rotate the key first"}, nil)
+		return k.fail(opDisable, refusal{Class: kms.Invalid, Detail: "version " + version + " is the one that wraps", Advice: "rotate the key first"}, nil)
 	case n > facts.MinDecryption:
 		return k.fail(opDisable, refusal{
-			class: kms.Invalid, detail: fmt.Sprintf("Vault disables the oldest version first, and %d is enabled", facts.MinDecryption),
-			advice: "disable the older versions before this one, when nothing needs them",
+			Class: kms.Invalid, Detail: fmt.Sprintf("Vault disables the oldest version first, and %d is enabled", facts.MinDecryption),
+			Advice: "disable the older versions before this one, when nothing needs them",
 		}, nil)
 	}
 	bounds := map[string]int{"min_decryption_version": n + 1}
@@ -97,8 +97,8 @@ func (k *Key) Enable(ctx context.Context, version string) error {
 		return nil
 	case n < facts.MinDecryption-1:
 		return k.fail(opEnable, refusal{
-			class: kms.Invalid, detail: fmt.Sprintf("Vault enables the newest version first, and %d is disabled", facts.MinDecryption-1),
-			advice: "enable the newer versions before this one",
+			Class: kms.Invalid, Detail: fmt.Sprintf("Vault enables the newest version first, and %d is disabled", facts.MinDecryption-1),
+			Advice: "enable the newer versions before this one",
 		}, nil)
 	}
 	_, err = k.manage(ctx, opEnable, "config", map[string]int{"min_decryption_version": n}, false)
@@ -117,16 +117,16 @@ func (k *Key) Destroy(ctx context.Context, version string, wait time.Duration) (
 		return time.Time{}, err
 	case wait != 0:
 		return time.Time{}, k.fail(opDestroy, refusal{
-			class: kms.Invalid, detail: "Vault destroys a version at once, and cannot be told to wait", advice: "wait before you ask: a disabled version can be enabled again",
+			Class: kms.Invalid, Detail: "Vault destroys a version at once, and cannot be told to wait", Advice: "wait before you ask: a disabled version can be enabled again",
 		}, nil)
 	case n >= facts.MinDecryption:
 		return time.Time{}, k.fail(opDestroy, refusal{
-			class: kms.Invalid, detail: "version " + version + " is enabled", advice: "disable it first, and see whether anything misses it",
+			Class: kms.Invalid, Detail: "version " + version + " is enabled", Advice: "disable it first, and see whether anything misses it",
 		}, nil)
 	case n > facts.MinAvailable:
 		return time.Time{}, k.fail(opDestroy, refusal{
-			class: kms.Invalid, detail: fmt.Sprintf("Vault destroys the oldest version first, and %d is there", facts.MinAvailable),
-			advice: "destroy the older versions before this one",
+			Class: kms.Invalid, Detail: fmt.Sprintf("Vault destroys the oldest version first, and %d is there", facts.MinAvailable),
+			Advice: "destroy the older versions before this one",
 		}, nil)
 	}
 	if facts.MinEncryption <= n {
@@ -143,8 +143,8 @@ func (k *Key) Destroy(ctx context.Context, version string, wait time.Duration) (
 // Restore implements kms.Retirer: Vault cannot.
 func (k *Key) Restore(context.Context, string) error {
 	return k.fail(opRestore, refusal{
-		class: kms.Invalid, detail: "what Vault has destroyed is gone",
-		advice: "restore a backup of the key under another name, if there is one (vault write transit/restore/…), and unwrap with that",
+		Class: kms.Invalid, Detail: "what Vault has destroyed is gone",
+		Advice: "restore a backup of the key under another name, if there is one (vault write transit/restore/…), and unwrap with that",
 	}, errors.ErrUnsupported)
 }
 
@@ -152,7 +152,7 @@ func (k *Key) Restore(context.Context, string) error {
 // instead is the advice for the whole key, with which Vault does not do it.
 func (k *Key) find(ctx context.Context, op, version, instead string) (facts keyFacts, n int, err error) {
 	if version == "" {
-		return facts, 0, k.fail(op, refusal{class: kms.Invalid, detail: "Vault does it with versions of a key, not with all of it", advice: instead}, errors.ErrUnsupported)
+		return facts, 0, k.fail(op, refusal{Class: kms.Invalid, Detail: "Vault does it with versions of a key, not with all of it", Advice: instead}, errors.ErrUnsupported)
 	}
 	if facts, err = k.readKey(ctx, op); err != nil {
 		return facts, 0, err
@@ -160,11 +160,11 @@ func (k *Key) find(ctx context.Context, op, version, instead string) (facts keyF
 	n, err = strconv.Atoi(version)
 	if err != nil || n < 1 || n > facts.Latest || strconv.Itoa(n) != version {
 		return facts, 0, k.fail(op, refusal{
-			class: kms.NotFound, detail: "the key has no such version", advice: fmt.Sprintf("name a version from 1 to %d", facts.Latest),
+			Class: kms.NotFound, Detail: "the key has no such version", Advice: fmt.Sprintf("name a version from 1 to %d", facts.Latest),
 		}, nil)
 	}
 	if n < facts.MinAvailable {
-		return facts, 0, k.fail(op, refusal{class: kms.NotFound, detail: "version " + version + " is destroyed", advice: "nothing brings it back but a backup of the key"}, nil)
+		return facts, 0, k.fail(op, refusal{Class: kms.NotFound, Detail: "version " + version + " is destroyed", Advice: "nothing brings it back but a backup of the key"}, nil)
 	}
 	return facts, n, nil
 }

@@ -314,8 +314,12 @@ func (c *client) lease(a *answer) (lease, error) {
 // notALogin is about a good answer without what Vault gives in it. It must not pass
 // for a refusal of Vault's.
 func (c *client) notALogin() error {
-	r := c.notVault()
-	return &kms.Error{Class: r.class, Op: opLogin, Detail: "login: " + r.detail, Advice: r.advice, Err: errAnswer}
+	return loginError(c.notVault(), errAnswer)
+}
+
+func loginError(r refusal, cause error) error {
+	r.Detail = "login: " + r.Detail
+	return r.Error(opLogin, "", cause)
 }
 
 // seconds is a duration that Vault tells, which is never negative.
@@ -340,16 +344,13 @@ func marshal(fields map[string]string) []byte {
 // Everything else is a *kms.Error; advice is for a refusal that says no more than that.
 func (c *client) askLogin(ctx context.Context, req request, advice string) (*answer, error) {
 	req.own, req.limit = true, maxAnswerRest
-	fail := func(r refusal, cause error) error {
-		return &kms.Error{Class: r.class, Op: opLogin, Detail: "login: " + r.detail, Advice: r.advice, RetryAfter: r.retryAfter, Err: cause}
-	}
 	r, err := c.send(ctx, req)
 	if err != nil {
 		why := c.noAnswer(err)
 		if ctx.Err() != nil { // our own timeout, or Close
 			why = c.noAnswer(&kms.LateError{Limit: c.timeout})
 		}
-		return nil, fail(why, err)
+		return nil, loginError(why, err)
 	}
 	defer clear(r.body)
 	a, parseErr := parseAnswer(r.body)
@@ -360,7 +361,7 @@ func (c *client) askLogin(ctx context.Context, req request, advice string) (*ans
 	case parseErr == nil && r.status == http.StatusOK:
 		return a, nil
 	case parseErr != nil && !meansTheSameFromAnyone(r.status):
-		return nil, fail(c.notVault(), parseErr)
+		return nil, loginError(c.notVault(), parseErr)
 	case parseErr != nil:
 		a = new(answer)
 	}
@@ -368,16 +369,16 @@ func (c *client) askLogin(ctx context.Context, req request, advice string) (*ans
 	why := c.statusReason(r.status, message, a.Standby != nil)
 	switch r.status {
 	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden:
-		why = refusal{class: kms.Denied, detail: "Vault refuses it at " + req.path, advice: advice}
+		why = refusal{Class: kms.Denied, Detail: "Vault refuses it at " + req.path, Advice: advice}
 	case http.StatusNotFound, http.StatusMethodNotAllowed:
 		why = refusal{
-			class: kms.Denied, detail: "there is no such login at " + req.path + ", or no such Vault namespace",
-			advice: "check " + EnvAuthMount + " and " + EnvAuthNamespace + ", or mount the auth method there",
+			Class: kms.Denied, Detail: "there is no such login at " + req.path + ", or no such Vault namespace",
+			Advice: "check " + EnvAuthMount + " and " + EnvAuthNamespace + ", or mount the auth method there",
 		}
 	}
 	if strings.Contains(message, "past the max TTL") { // with a status of 500
-		why = refusal{class: kms.Denied, detail: "the token has had all its time", advice: advice}
+		why = refusal{Class: kms.Denied, Detail: "the token has had all its time", Advice: advice}
 	}
-	why.retryAfter = r.retryAfter
-	return nil, fail(why, cause(r, a.Errors))
+	why.RetryAfter = r.retryAfter
+	return nil, loginError(why, cause(r, a.Errors))
 }

@@ -6,13 +6,11 @@ import (
 	"strings"
 
 	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
 // tlsOnly is what Go's HTTP server, and so Vault, says on a TLS port to http://.
 const tlsOnly = "HTTP request to an HTTPS server"
-
-// damaged is the advice about a wrapped data key that does not open.
-const damaged = "open it with the key and in the namespace it was sealed under; if those are right, the bytes were damaged and only a copy helps"
 
 // reason says what a message of Vault's means, if it is one we know. The texts
 // are those of Vault 1.21 and OpenBao 2.4, unchanged for years.
@@ -21,22 +19,22 @@ func (k *Key) reason(op, message string) (why refusal, known bool) {
 	switch {
 	case has("message authentication failed"):
 		return refusal{
-			class: kms.Corrupt, item: true, detail: "the wrapped data key was altered, or belongs to another key or context",
-			advice: damaged,
+			Class: kms.Corrupt, Item: true, Detail: "the wrapped data key was altered, or belongs to another key or context",
+			Advice: driver.Damaged,
 		}, true
 	case has("version is too new"):
 		return refusal{
-			class: kms.NotFound, item: true, detail: "the key has no such version yet",
-			advice: "was the key restored from an older backup, or deleted and made again? the version that wrapped must come back",
+			Class: kms.NotFound, Item: true, Detail: "the key has no such version yet",
+			Advice: "was the key restored from an older backup, or deleted and made again? the version that wrapped must come back",
 		}, true
 	case has("disallowed by policy (too old)"):
 		return refusal{
-			class: kms.Disabled, item: true, detail: "the key's min_decryption_version forbids the version that wrapped",
-			advice: "lower min_decryption_version in " + k.mount + "/keys/" + k.name + "/config for as long as old payloads are needed; " +
+			Class: kms.Disabled, Item: true, Detail: "the key's min_decryption_version forbids the version that wrapped",
+			Advice: "lower min_decryption_version in " + k.mount + "/keys/" + k.name + "/config for as long as old payloads are needed; " +
 				"of a version that was trimmed away, only a backup of the key has a copy",
 		}, true
 	case has("invalid ciphertext"):
-		return refusal{class: kms.Corrupt, item: true, detail: "Vault does not take the wrapped data key as one of its own", advice: damaged}, true
+		return refusal{Class: kms.Corrupt, Item: true, Detail: "Vault does not take the wrapped data key as one of its own", Advice: driver.Damaged}, true
 	case has("encryption key not found"), has("unknown key type"):
 		return k.noKey(op), true
 	case has("non-AEAD cipher suite"), has("not supported for key type"):
@@ -44,10 +42,10 @@ func (k *Key) reason(op, message string) (why refusal, known bool) {
 	case wantsContext(message):
 		return k.derivedKey(), true
 	case has("missing client token"):
-		return refusal{class: kms.Denied, detail: "Vault got no token", advice: "set VAULT_TOKEN, or have the agent add its own"}, true
+		return refusal{Class: kms.Denied, Detail: "Vault got no token", Advice: "set VAULT_TOKEN, or have the agent add its own"}, true
 	case has(tlsOnly):
 		return refusal{
-			class: kms.Unavailable, detail: k.client.address + " speaks only TLS", advice: "use https:// in VAULT_ADDR",
+			Class: kms.Unavailable, Detail: k.client.address + " speaks only TLS", Advice: "use https:// in VAULT_ADDR",
 		}, true
 	case has("no handler for route"), has("unsupported path"), has("unsupported operation"):
 		return k.noEngine(), true
@@ -68,8 +66,8 @@ func (k *Key) statusReason(op string, status int, message string, standby bool) 
 	case http.StatusTooManyRequests:
 		if !standby {
 			return refusal{
-				class: kms.Throttled, detail: "a quota in Vault is used up",
-				advice: "raise the rate limit quota of " + k.mount + ", or let more payloads share a data key",
+				Class: kms.Throttled, Detail: "a quota in Vault is used up",
+				Advice: "raise the rate limit quota of " + k.mount + ", or let more payloads share a data key",
 			}
 		}
 	}
@@ -81,41 +79,41 @@ func (c *client) statusReason(status int, message string, standby bool) refusal 
 	switch status {
 	case http.StatusTooManyRequests:
 		if standby {
-			return refusal{class: kms.Unavailable, detail: c.address + " is a standby node", advice: "use the address of the active node"}
+			return refusal{Class: kms.Unavailable, Detail: c.address + " is a standby node", Advice: "use the address of the active node"}
 		}
-		return refusal{class: kms.Throttled, detail: "a quota in Vault is used up", advice: "raise the rate limit quota in Vault"}
+		return refusal{Class: kms.Throttled, Detail: "a quota in Vault is used up", Advice: "raise the rate limit quota in Vault"}
 	case http.StatusPreconditionFailed:
 		return refusal{
-			class: kms.Unavailable, detail: c.address + " is a standby node that is behind the active one",
-			advice: "use the address of the active node, or set allow_forwarding_via_header in Vault's replication stanza",
+			Class: kms.Unavailable, Detail: c.address + " is a standby node that is behind the active one",
+			Advice: "use the address of the active node, or set allow_forwarding_via_header in Vault's replication stanza",
 		}
 	case 472, 473: // disaster recovery secondary, performance standby
 		return refusal{
-			class: kms.Unavailable, detail: c.address + " is a standby or secondary node that cannot answer",
-			advice: "use the address of the active node",
+			Class: kms.Unavailable, Detail: c.address + " is a standby or secondary node that cannot answer",
+			Advice: "use the address of the active node",
 		}
 	case http.StatusNotImplemented:
 		return refusal{
-			class: kms.Unavailable, detail: "Vault is not initialized",
-			advice: "initialize Vault at " + c.address + ", or look whether it is the address of the right server",
+			Class: kms.Unavailable, Detail: "Vault is not initialized",
+			Advice: "initialize Vault at " + c.address + ", or look whether it is the address of the right server",
 		}
 	case http.StatusServiceUnavailable:
 		if strings.Contains(message, "sealed") {
-			return refusal{class: kms.Unavailable, detail: "Vault is sealed", advice: "unseal Vault at " + c.address}
+			return refusal{Class: kms.Unavailable, Detail: "Vault is sealed", Advice: "unseal Vault at " + c.address}
 		}
 	case http.StatusRequestEntityTooLarge:
-		return refusal{detail: "the request is larger than Vault takes", advice: "raise max_request_size of Vault's listener"}
+		return refusal{Detail: "the request is larger than Vault takes", Advice: "raise max_request_size of Vault's listener"}
 	}
 	switch {
 	case status >= http.StatusInternalServerError:
-		return refusal{class: kms.Unavailable, detail: "Vault failed to answer", advice: "look into Vault's log, and that of a proxy in front of it"}
+		return refusal{Class: kms.Unavailable, Detail: "Vault failed to answer", Advice: "look into Vault's log, and that of a proxy in front of it"}
 	case status >= http.StatusMultipleChoices && status < http.StatusBadRequest:
 		return refusal{
-			class: kms.Unavailable, detail: c.address + " redirects and is not followed",
-			advice: "use the address of the active node",
+			Class: kms.Unavailable, Detail: c.address + " redirects and is not followed",
+			Advice: "use the address of the active node",
 		}
 	}
-	return refusal{detail: "Vault did not take the request", advice: "look for the request in Vault's log"}
+	return refusal{Detail: "Vault did not take the request", Advice: "look for the request in Vault's log"}
 }
 
 // meansTheSameFromAnyone reports whether a status says enough when it comes from a
@@ -132,48 +130,48 @@ func meansTheSameFromAnyone(status int) bool {
 
 func (c *client) notVault() refusal {
 	return refusal{
-		class: kms.Unavailable, detail: "what answers at " + c.address + " is not Vault, or something on the way",
-		advice: "check that the address is Vault's, and what a proxy in front of it says",
+		Class: kms.Unavailable, Detail: "what answers at " + c.address + " is not Vault, or something on the way",
+		Advice: "check that the address is Vault's, and what a proxy in front of it says",
 	}
 }
 
 func (c *client) badToken() refusal {
-	r := refusal{class: kms.Denied, detail: "Vault does not take the token: it expired, was revoked, or is of another cluster or namespace"}
+	r := refusal{Class: kms.Denied, Detail: "Vault does not take the token: it expired, was revoked, or is of another cluster or namespace"}
 	if c.login != nil && !c.login.method.given() {
-		r.advice = "check that the login's auth namespace is the key's or one above it, and that nothing on the way changes the token"
+		r.Advice = "check that the login's auth namespace is the key's or one above it, and that nothing on the way changes the token"
 	} else {
-		r.advice = "set VAULT_TOKEN to a valid token, or let us log in (VAULT_AUTH_METHOD)"
+		r.Advice = "set VAULT_TOKEN to a valid token, or let us log in (VAULT_AUTH_METHOD)"
 	}
 	return r
 }
 
 func (k *Key) denied(op string) refusal {
 	r := refusal{
-		class: kms.Denied, detail: "Vault's policies do not let this token do it",
-		advice: "check the token, that the key exists, and that a policy grants update on " + k.path(op),
+		Class: kms.Denied, Detail: "Vault's policies do not let this token do it",
+		Advice: "check the token, that the key exists, and that a policy grants update on " + k.path(op),
 	}
 	if op == opRewrap {
-		r.advice += " and read on " + k.keyPath()
+		r.Advice += " and read on " + k.keyPath()
 	}
 	return r
 }
 
 func (k *Key) noKey(op string) refusal {
-	r := refusal{class: kms.NotFound, detail: "Vault has no such key"}
+	r := refusal{Class: kms.NotFound, Detail: "Vault has no such key"}
 	switch op {
 	case opUnwrap, opRewrap:
 		// It was there once. Another one of its name would only hide the loss.
-		r.advice = "check mount, name and Vault namespace; if the key was deleted, restore it from a backup: a new one of that name opens nothing that the old one wrapped"
+		r.Advice = "check mount, name and Vault namespace; if the key was deleted, restore it from a backup: a new one of that name opens nothing that the old one wrapped"
 	default:
-		r.advice = "create it: vault write -f " + k.mount + "/keys/" + k.name + " type=aes256-gcm96"
+		r.Advice = "create it: vault write -f " + k.mount + "/keys/" + k.name + " type=aes256-gcm96"
 	}
 	return r
 }
 
 func (k *Key) noEngine() refusal {
 	return refusal{
-		class: kms.NotFound, detail: "there is no transit engine at " + k.mount + ", or no such Vault namespace",
-		advice: "check the mount in the key URI, or mount one: vault secrets enable -path=" + k.mount + " transit",
+		Class: kms.NotFound, Detail: "there is no transit engine at " + k.mount + ", or no such Vault namespace",
+		Advice: "check the mount in the key URI, or mount one: vault secrets enable -path=" + k.mount + " transit",
 	}
 }
 
@@ -182,15 +180,15 @@ func (k *Key) wrongType(keyType string) refusal {
 		keyType = " " + keyType
 	}
 	return refusal{
-		class: kms.Invalid, detail: "its type" + keyType + " does not do: it takes no associated data or has fewer than 256 bits",
-		advice: "create another key with type=aes256-gcm96 and name that one; a key's type cannot be changed",
+		Class: kms.Invalid, Detail: "its type" + keyType + " does not do: it takes no associated data or has fewer than 256 bits",
+		Advice: "create another key with type=aes256-gcm96 and name that one; a key's type cannot be changed",
 	}
 }
 
 func (k *Key) derivedKey() refusal {
 	return refusal{
-		class: kms.Invalid, detail: "it is a derived key now, and was none when it was looked at",
-		advice: "was the key deleted and made again? what the old one wrapped is lost; start this process anew to use the new one",
+		Class: kms.Invalid, Detail: "it is a derived key now, and was none when it was looked at",
+		Advice: "was the key deleted and made again? what the old one wrapped is lost; start this process anew to use the new one",
 	}
 }
 

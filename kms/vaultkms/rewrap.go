@@ -41,8 +41,8 @@ func (k *DerivedKey) RewrapsFrom(source kms.Key) bool {
 func (k *DerivedKey) Rewrap(ctx context.Context, source kms.Key, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Rewrapped, error) {
 	if !k.RewrapsFrom(source) {
 		return nil, k.fail(opRewrap, refusal{
-			detail: "Vault rewraps only what the key itself wrapped",
-			advice: "unwrap with the other key and wrap with this one",
+			Detail: "Vault rewraps only what the key itself wrapped",
+			Advice: "unwrap with the other key and wrap with this one",
 		}, nil)
 	}
 	if len(wrapped) > 0 && ctx.Err() == nil {

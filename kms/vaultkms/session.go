@@ -4,12 +4,12 @@ import (
 	"context"
 	"net/http"
 	"net/url"
-	"sync"
 	"time"
 
 	vault "github.com/hashicorp/vault/api"
 
 	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
 // settings is all that decides how requests reach Vault and as whom. Keys with
@@ -58,74 +58,39 @@ func (c *client) close() {
 	c.http.CloseIdleConnections()
 }
 
-// Shared is a kms.Backend whose keys share connections and logins: all that have
-// the same address and log in the same way are served by one token, which is
-// renewed once. Ten thousand keys of one template are one login. Backend, by
-// contrast, gives every key connections and a login of its own.
+// NewBackend returns a Backend like the constant of that name whose keys share
+// connections and logins: all that have the same address and log in the same way are
+// served by one token, which is renewed once. Ten thousand keys of one template are
+// one login. When the last of the keys with one login is closed, what served them is.
 //
-// The settings for TLS and proxies are those of the environment when the first
-// key of an address and login was opened. Safe for concurrent use.
-type Shared struct {
-	mu       sync.Mutex
-	sessions map[settings]*session
+// The settings for TLS and proxies are those of the environment when the first key of
+// an address and login was opened. Safe for concurrent use.
+func NewBackend() kms.Backend {
+	return sharing{driver.NewSessions[settings](func(c *client) error { c.close(); return nil })}
 }
 
-// session is a client that several keys use.
-type session struct {
-	client *client
-	keys   int
+// sharing is a Backend with state of its own.
+type sharing struct {
+	*driver.Sessions[settings, *client]
 }
 
-var (
-	_ kms.Backend = (*Shared)(nil)
-	_ kms.Matcher = (*Shared)(nil)
-)
-
-// NewBackend returns a Shared for one kms.Registry.
-func NewBackend() *Shared { return &Shared{sessions: make(map[settings]*session)} }
+var _ kms.Matcher = sharing{}
 
 // Scheme implements kms.Backend.
-func (b *Shared) Scheme() string { return Scheme }
+func (sharing) Scheme() string { return Scheme }
 
 // Open implements kms.Backend, for the URIs that Backend takes. It does not reach
-// Vault. When the last of the keys with one login is closed, what served them is.
-func (b *Shared) Open(_ context.Context, uri *url.URL) (kms.Key, error) {
-	return open(uri, b.connect)
-}
+// Vault.
+func (b sharing) Open(_ context.Context, uri *url.URL) (kms.Key, error) { return open(uri, b.connect) }
 
 // MayRecord implements kms.Matcher, as Backend does.
-func (b *Shared) MayRecord(uri *url.URL, id string) bool { return Backend.MayRecord(uri, id) }
+func (sharing) MayRecord(uri *url.URL, id string) bool { return Backend.MayRecord(uri, id) }
 
 // connect returns the client for s, and what gives it up.
-func (b *Shared) connect(s settings, conf *vault.Config) (*client, func(), error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	shared, ok := b.sessions[s]
-	if !ok {
-		c, err := connect(s, conf)
-		if err != nil {
-			return nil, nil, err
-		}
-		shared = &session{client: c}
-		b.sessions[s] = shared
+func (b sharing) connect(s settings, conf *vault.Config) (*client, func(), error) {
+	c, release, err := b.Use(s, func() (*client, error) { return connect(s, conf) })
+	if err != nil {
+		return nil, nil, err
 	}
-	shared.keys++
-	return shared.client, func() {
-		b.mu.Lock()
-		shared.keys--
-		last := shared.keys == 0
-		if last {
-			delete(b.sessions, s)
-		}
-		b.mu.Unlock()
-		if last {
-			shared.client.close()
-		}
-	}, nil
+	return c, func() { _ = release() }, nil // close returns no error
 }
-
-// String keeps the credentials in the map from being printed.
-func (b *Shared) String() string { return "vaultkms.Shared" }
-
-// GoString returns the same.
-func (b *Shared) GoString() string { return b.String() }

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
 // Unwrap implements kms.Key: one request for up to 160 wrapped data keys, and up
@@ -27,7 +28,7 @@ func (k *Key) opened(r *reply, item result) kms.Unwrapped {
 	}
 	if len(item.Plaintext) != kms.DataKeySize {
 		clear(item.Plaintext)
-		return kms.Unwrapped{Err: k.fail(opUnwrap, refusal{class: kms.Corrupt, detail: "what was wrapped is not a data key", advice: damaged}, nil)}
+		return kms.Unwrapped{Err: k.fail(opUnwrap, driver.NotADataKey(), nil)}
 	}
 	return kms.Unwrapped{DataKey: item.Plaintext}
 }

@@ -74,8 +74,8 @@ func (k *Key) readType(ctx context.Context, op string) (facts keyFacts, readable
 func (k *Key) learn(op string, derived bool) error {
 	if k.declared && !derived {
 		return k.fail(op, refusal{
-			class: kms.Invalid, detail: "it is not a derived key, and the configuration says it is",
-			advice: "leave ?" + paramDerived + "=true out of the key URI, or create another key with derived=true and name that one",
+			Class: kms.Invalid, Detail: "it is not a derived key, and the configuration says it is",
+			Advice: "leave ?" + paramDerived + "=true out of the key URI, or create another key with derived=true and name that one",
 		}, nil)
 	}
 	k.derived.Store(derived)

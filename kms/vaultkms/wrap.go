@@ -2,27 +2,19 @@ package vaultkms
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
 // Wrap implements kms.Key: one request for up to 160 data keys, and up to four
 // requests at a time for more. The first Wrap of a Key also asks Vault which type
 // the key has, and refuses one that cannot bind data keys to their context.
 func (k *Key) Wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error) {
-	for _, d := range dataKeys {
-		if len(d) != kms.DataKeySize {
-			return nil, k.fail(opWrap, refusal{detail: fmt.Sprintf("a data key of %d bytes, want %d", len(d), kms.DataKeySize)}, nil)
-		}
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, k.notSent(ctx, opWrap, err)
-	}
-	if err := ec.Check(opWrap, k.id); err != nil {
+	if err := driver.Ready(ctx, opWrap, k.id, dataKeys, ec); err != nil {
 		return nil, err
 	}
 	if len(dataKeys) == 0 {
