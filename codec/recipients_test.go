@@ -211,7 +211,7 @@ resilience: {attempts: 7, breaker: {failures: 4, openFor: 1m}}
 }
 
 func TestPolicyDefaultsAreThoseOfResilience(t *testing.T) {
-	got := policy.DefaultResilience()
+	got := policy.Default("fake://a").Keys["default"].Resilience
 	want := policy.Resilience{
 		Timeout: resilience.DefaultTimeout, Attempts: resilience.DefaultAttempts, RetryBudget: resilience.DefaultRetryBudget,
 		Concurrency: resilience.DefaultConcurrency, Queue: resilience.DefaultQueue,

@@ -15,9 +15,8 @@ type Problem struct {
 	Message string
 	// Advice says what to do, in one sentence.
 	Advice string
-	// Excerpt is the line of the file with a caret under the column, on two
-	// lines; empty where there is nothing to show, and after the first 20
-	// problems. What looks like a credential in it is masked.
+	// Excerpt is the line of the file with a caret under the column, on two lines; empty where there is nothing to show,
+	// and after the first 20 problems. Credentials in it are masked.
 	Excerpt string
 }
 
@@ -25,15 +24,14 @@ type Problem struct {
 type Error struct {
 	// File is the name that Parse was given.
 	File string
-	// Problems are all that was found, in the order of the file; at least one.
+	// Problems are all problems found, in the order of the file; at least one.
 	Problems []Problem
 }
 
 // maxShown is how many problems an Error's text lists, and have an excerpt.
 const maxShown = 20
 
-// Error implements error. One problem is one message with its excerpt; several
-// are listed with the advice for each.
+// Error implements error. One problem is a message with its excerpt; several are a list with the advice for each.
 func (e *Error) Error() string {
 	var b strings.Builder
 	if len(e.Problems) == 1 {
@@ -73,15 +71,14 @@ func (e *Error) Hint() string {
 	return "correct the places shown; docs/policy.md describes every field"
 }
 
-// NoRuleError says that no rule of the policy matches, so that the payload is
-// not sealed. It is the caller's business to refuse it (kms.Denied).
+// NoRuleError says that no rule of the policy matches. The payload is not sealed, and the caller must refuse it
+// (kms.Denied).
 type NoRuleError struct {
 	// Facts are what was known about the payload.
 	Facts Facts
 }
 
-// Error implements error. The workflow ID is left out: rules do not look at it,
-// and people put personal data in it.
+// Error implements error. It leaves out the workflow ID: rules do not match it, and people put personal data in it.
 func (e *NoRuleError) Error() string {
 	var b strings.Builder
 	b.WriteString("policy: match rule: none for ")
@@ -118,16 +115,16 @@ func (e *NoRuleError) Hint() string {
 	return "add a rule to the policy's seal list that matches this namespace by what is known here; an unknown fact is matched only by a rule that does not ask for it"
 }
 
-// ReadError says that a policy file could not be read at all.
-type ReadError struct {
+// readError says that a policy file could not be read at all.
+type readError struct {
 	// File is the name that Load was given.
 	File string
-	// Err is what the operating system said.
+	// Err is the operating system's error.
 	Err error
 }
 
 // Error implements error.
-func (e *ReadError) Error() string {
+func (e *readError) Error() string {
 	cause := e.Err
 	if p, ok := errors.AsType[*fs.PathError](cause); ok {
 		cause = p.Err // the path is in the text already
@@ -136,10 +133,10 @@ func (e *ReadError) Error() string {
 }
 
 // Unwrap returns the cause.
-func (e *ReadError) Unwrap() error { return e.Err }
+func (e *readError) Unwrap() error { return e.Err }
 
 // Hint says what to do next.
-func (e *ReadError) Hint() string {
+func (e *readError) Hint() string {
 	switch {
 	case errors.Is(e.Err, fs.ErrNotExist):
 		return "check the path; docs/policy.md has a file to start from"

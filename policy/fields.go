@@ -9,8 +9,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 )
 
-// entry is one field of a mapping in the file: where its name stands, and its
-// value, nil where that was reported already.
+// entry is one field of a mapping in the file: where its name stands, and its value; nil if a problem with it was reported.
 type entry struct {
 	at    position
 	value ast.Node
@@ -38,9 +37,8 @@ func (r *reader) did(name string, candidates []string) string {
 	return ""
 }
 
-// pairs returns the entries of a mapping in order, and whether n is one. It
-// reports names that are not text, names that come twice, and missing values.
-// what names the mapping in messages, example is one.
+// pairs returns the entries of a mapping in order, and whether n is one. It reports names that are not text, duplicate
+// names and missing values. what names the mapping in messages, example is one.
 func (r *reader) pairs(n ast.Node, what, example string) (names []string, entries map[string]entry, ok bool) {
 	m, ok := n.(*ast.MappingNode)
 	if !ok {
@@ -69,8 +67,8 @@ func (r *reader) pairs(n ast.Node, what, example string) (names []string, entrie
 	return names, entries, true
 }
 
-// fields is pairs for a mapping whose names are fixed: it reports unknown ones. The field that an unknown one was meant
-// to be counts as present, so that one typo is one problem.
+// fields is pairs for a mapping with fixed names: it reports unknown ones. A misspelt field counts as present, so that one
+// typo is one problem.
 func (r *reader) fields(n ast.Node, s schema) (map[string]entry, bool) {
 	names, entries, ok := r.pairs(n, s.what, s.example)
 	offered, known := s.names()
@@ -144,7 +142,7 @@ func (s schema) names() (offered, known []string) {
 	return offered, known
 }
 
-// homeOf is the section that has a field which s does not have; empty if none has.
+// homeOf returns the section of another schema that has the field; empty if none has.
 func (r *reader) homeOf(name string, s schema) string {
 	if r.schemas == nil {
 		r.schemas = schemas()
@@ -157,7 +155,7 @@ func (r *reader) homeOf(name string, s schema) string {
 	return ""
 }
 
-// nearest returns the candidate that a person most likely meant by name, or "".
+// nearest returns the candidate that the author most likely meant by name, or "".
 func nearest(name string, candidates []string) string {
 	if len(name) > 4*maxKeyName {
 		return ""
@@ -176,8 +174,7 @@ func nearest(name string, candidates []string) string {
 	return best
 }
 
-// distance is the Levenshtein distance in which swapping two neighbours counts
-// as one edit (optimal string alignment).
+// distance is the Levenshtein distance in which swapping two neighbours is one edit (optimal string alignment).
 func distance(from, to string) int {
 	a, b := []rune(from), []rune(to)
 	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)

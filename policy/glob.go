@@ -25,13 +25,11 @@ const (
 	globGeneral
 )
 
-// reservedInPattern are characters that other pattern languages give a meaning.
-// Refusing them keeps a pattern from silently meaning something else here, and
-// leaves room to give them one.
+// reservedInPattern are characters with a meaning in other pattern languages. A pattern with them is refused: it would
+// silently mean something else here, and a later version may give them a meaning.
 const reservedInPattern = `\[]{}`
 
-// checkGlob says what is wrong with a pattern in a file, and what to do; empty
-// if nothing is.
+// checkGlob says what is wrong with a pattern in a file, and what to do; empty if nothing is.
 func checkGlob(pattern string) (problem, advice string) {
 	switch {
 	case pattern == "":
@@ -66,8 +64,8 @@ func compileGlob(pattern string) glob {
 	return glob{kind: globGeneral, text: pattern, pattern: pattern}
 }
 
-// canonicalGlob writes each run of wildcards in one way, all "?" before at most
-// one "*": "*?*" and "?**" mean the same and become "?*".
+// canonicalGlob writes each run of wildcards in one way, all "?" before at most one "*": "*?*" and "?**" mean the same and
+// become "?*".
 func canonicalGlob(pattern string) string {
 	var b strings.Builder
 	star := false
@@ -108,8 +106,8 @@ func (g glob) match(s string) bool {
 	return wildMatch(g.text, s, false)
 }
 
-// covers reports whether g surely matches all that h matches. It reads h's
-// pattern as text in which "?" is some character and "*" some run of them.
+// covers reports whether g matches all that h matches. It reads h's pattern as text in which "?" is some character and "*"
+// some run of them.
 func (g glob) covers(h glob) bool {
 	if g.kind == globAny {
 		return true
@@ -120,10 +118,9 @@ func (g glob) covers(h glob) bool {
 	return wildMatch(g.pattern, h.pattern, true)
 }
 
-// wildMatch matches all of s. When a mismatch follows a "*", only the latest
-// "*" takes one character more and the match goes on from there: giving more to
-// an earlier one could never help, so the time is at most len(pattern)*len(s).
-// With symbolic set, s is itself a pattern: its "*" is matched by "*" alone.
+// wildMatch matches all of s. After a mismatch, only the latest "*" takes one more character, and the match goes on from
+// there: to give more to an earlier "*" never helps. So the time is at most len(pattern)*len(s). With symbolic set, s is
+// itself a pattern: only "*" matches its "*".
 func wildMatch(pattern, s string, symbolic bool) bool {
 	p, i := 0, 0
 	afterStar, resume := -1, 0
@@ -154,8 +151,7 @@ func wildMatch(pattern, s string, symbolic bool) bool {
 	return p == len(pattern)
 }
 
-// runeLen is the length of s's first character; a byte that is no UTF-8 counts
-// as one.
+// runeLen is the length of s's first character; a byte that is not UTF-8 counts as one.
 func runeLen(s string) int {
 	if s[0] < utf8.RuneSelf {
 		return 1

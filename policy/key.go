@@ -16,8 +16,7 @@ func (k Key) compiled() Key {
 	return k
 }
 
-// template returns the pieces of the URI, with a namespace to put between each two. A Key that no policy compiled is split
-// here.
+// template returns the pieces of the URI; a namespace goes between each two.
 func (k Key) template() []string {
 	if k.pieces == nil {
 		k = k.compiled()
@@ -30,18 +29,18 @@ func (k Key) Templated() bool { return len(k.template()) > 1 }
 
 // Expand returns the key's URI for a namespace. Where the URI has no variable, that is the URI itself, for any namespace.
 // Otherwise the namespace must be 1 to 255 characters of A-Z a-z 0-9 . _ - and neither "." nor "..", or Expand returns an
-// *ExpandError. Expand escapes and replaces nothing, so two namespaces never share a URI and no namespace can name a path
-// to another one's key.
+// error with a hint. Expand escapes and replaces nothing, so two namespaces never share a URI and no namespace can name a
+// path to another one's key.
 func (k Key) Expand(namespace string) (string, error) {
 	if !k.Templated() {
 		return k.URI, nil
 	}
 	if reason := unsafeNamespace(namespace); reason != "" {
-		return "", &ExpandError{Key: k.Name, Namespace: namespace, reason: reason}
+		return "", &expandError{Key: k.Name, Namespace: namespace, reason: reason}
 	}
 	uri := strings.Join(k.template(), namespace)
 	if len(uri) > maxURI {
-		return "", &ExpandError{Key: k.Name, Namespace: namespace, reason: fmt.Sprintf("the key URI would be longer than %d bytes", maxURI)}
+		return "", &expandError{Key: k.Name, Namespace: namespace, reason: fmt.Sprintf("the key URI would be longer than %d bytes", maxURI)}
 	}
 	return uri, nil
 }
@@ -55,19 +54,21 @@ func unsafeNamespace(namespace string) string {
 		return "the namespace has a meaning of its own in a path"
 	case len(namespace) > maxNamespace:
 		return fmt.Sprintf("the namespace is longer than %d bytes", maxNamespace)
-	}
-	for _, c := range []byte(namespace) {
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == '_', c == '-':
-		default:
-			return "the namespace holds a character other than letters, digits, . _ and -"
-		}
+	case !plainName(namespace):
+		return "the namespace holds a character other than letters, digits, . _ and -"
 	}
 	return ""
 }
 
-// ExpandError says that a key has no URI for a namespace.
-type ExpandError struct {
+// plainName reports whether s has only characters that mean nothing in a URI.
+func plainName(s string) bool {
+	return !strings.ContainsFunc(s, func(c rune) bool {
+		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune("._-", c)
+	})
+}
+
+// expandError says that a key has no URI for a namespace.
+type expandError struct {
 	// Key is the key's name.
 	Key string
 	// Namespace is what could not be put in the URI.
@@ -77,18 +78,18 @@ type ExpandError struct {
 }
 
 // Error implements error. It does not show the URI.
-func (e *ExpandError) Error() string {
+func (e *expandError) Error() string {
 	return fmt.Sprintf("policy: expand key %s for namespace %s: %s", quote(e.Key), quote(e.Namespace), e.reason)
 }
 
 // Hint says what to do next.
-func (e *ExpandError) Hint() string {
+func (e *expandError) Hint() string {
 	return "give this namespace a rule whose keys have no " + namespaceVariable + " in their URIs"
 }
 
 // harmlessParameter is the one parameter of a key URI whose value may hold the variable. It names a part of the KMS that
-// the rest of the URI chooses, as Vault's namespaces are. All others choose the KMS, the identity that we show it, or how
-// the connection is protected, and future backends may have more of them.
+// the rest of the URI chooses, as Vault's namespaces do. All others choose the KMS, our identity there, or how the
+// connection is protected, and future backends may add more.
 const harmlessParameter = "namespace"
 
 // variableInQuery reports whether the query of a URI holds the variable where it must not.

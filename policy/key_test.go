@@ -52,9 +52,9 @@ func TestKeyExpand(t *testing.T) {
 				}
 				return
 			}
-			var e *ExpandError
+			var e *expandError
 			if !errors.As(err, &e) || got != "" {
-				t.Fatalf("got %q, %v, want an *ExpandError", got, err)
+				t.Fatalf("got %q, %v, want an *expandError", got, err)
 			}
 			if e.reason != test.reason || e.Key != test.key.Name || e.Namespace != test.namespace {
 				t.Errorf("got %+v, want reason %q", e, test.reason)

@@ -2,9 +2,8 @@ package policy
 
 import "strings"
 
-// keys reads the keys section. A key whose definition is wrong is defined all
-// the same, so that the rules that name it are not blamed too. Each is called
-// as resilience says, where it does not say otherwise itself.
+// keys reads the keys section. A key with a wrong definition counts as defined, so that the rules that name it are not
+// reported too. resilience holds for the fields that a key leaves out.
 func (r *reader) keys(e entry, resilience Resilience) map[string]Key {
 	problems := len(r.problems)
 	names, entries, ok := r.pairs(e.value, "keys", keyExample)
@@ -44,8 +43,8 @@ func (r *reader) keys(e entry, resilience Resilience) map[string]Key {
 	return keys
 }
 
-// meetings refuses templates that give some namespace the key that another name
-// stands for: its tenant could open, or shred, what is not its own.
+// meetings refuses a template that has the URI of another key for some namespace: the tenant of that namespace could open,
+// or shred, what the other key seals.
 func (r *reader) meetings(names []string, entries map[string]entry, keys map[string]Key) {
 	for _, name := range names {
 		if !keys[name].Templated() {
@@ -80,15 +79,5 @@ func (v uriValue) read(r *reader, e entry, what string) {
 }
 
 func validKeyName(s string) bool {
-	if s == "" || len(s) > maxKeyName || strings.IndexByte("._-", s[0]) >= 0 {
-		return false
-	}
-	for _, c := range []byte(s) {
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == '_', c == '-':
-		default:
-			return false
-		}
-	}
-	return true
+	return s != "" && len(s) <= maxKeyName && strings.IndexByte("._-", s[0]) < 0 && plainName(s)
 }

@@ -5,13 +5,12 @@ import (
 	"os"
 )
 
-// Load reads and parses the policy file of that name. What cannot be read is a
-// *ReadError, what cannot be accepted an *Error; no more than MaxFileSize bytes
-// are taken in.
+// Load reads and parses the policy file of that name. It returns an *Error for a file that it refuses, and another error
+// with a hint for one that it cannot read. It reads at most MaxFileSize bytes and one.
 func Load(filename string) (*Policy, error) {
 	text, err := read(filename)
 	if err != nil {
-		return nil, &ReadError{File: filename, Err: err}
+		return nil, &readError{File: filename, Err: err}
 	}
 	return Parse(filename, text)
 }

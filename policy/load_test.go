@@ -71,9 +71,9 @@ func TestLoadUnreadable(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			p, err := Load(test.file)
-			var e *ReadError
+			var e *readError
 			if !errors.As(err, &e) || p != nil {
-				t.Fatalf("Load: %v, %v, want a *ReadError", p, err)
+				t.Fatalf("Load: %v, %v, want a *readError", p, err)
 			}
 			if got, want := e.Error(), "policy: read "+test.file+": "+test.text; got != want {
 				t.Errorf("got  %s\nwant %s", got, want)
@@ -87,7 +87,7 @@ func TestLoadUnreadable(t *testing.T) {
 		})
 	}
 	// Tests may run as root, whom no permission stops.
-	denied := &ReadError{File: "f", Err: &fs.PathError{Op: "open", Path: "f", Err: fs.ErrPermission}}
+	denied := &readError{File: "f", Err: &fs.PathError{Op: "open", Path: "f", Err: fs.ErrPermission}}
 	if denied.Error() != "policy: read f: permission denied" || denied.Hint() != "let the user that runs this process read the file" {
 		t.Errorf("text %q, hint %q", denied.Error(), denied.Hint())
 	}

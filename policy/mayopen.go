@@ -28,21 +28,17 @@ func index(keys map[string]Key, rules []Rule, compiled []compiledRule) map[strin
 	return out
 }
 
-// MayOpen reports whether the key of that name is a candidate to open an envelope
-// that claims namespace sealed, for a reader in namespace reader; an empty reader is
-// one that is not known. The namespace of an envelope is an attacker's choice until a
-// key has proven it, and a key proves it only for the namespaces that it is meant for.
+// MayOpen reports whether the key of that name is a candidate to open an envelope that claims namespace sealed, for a
+// reader in namespace reader; an empty reader is an unknown one. An attacker can choose the namespace that an envelope
+// claims until a key has proven it, and a key proves it only for the namespaces that it is meant for.
 //
 // These keys are candidates, and no others:
-//   - those of the rules whose namespace pattern matches sealed,
-//   - those of the rules whose namespace pattern matches reader and whose accept
-//     lists sealed,
-//   - those that no rule names: keys that were replaced, and only open.
+//   - the keys of rules that match the namespace sealed,
+//   - the keys of rules that match the namespace reader and list sealed in their accept,
+//   - the keys that no rule names: they were replaced, and only open.
 //
-// The other fields of a rule's match do not count: what opens an envelope does not
-// know them. Whether the reader may open it at all is for Accepts to say.
-//
-// It does not allocate, and looks at no rule but those that name the key.
+// The other fields of a rule's match do not count: a reader does not know them. Accepts says whether the reader may open
+// the envelope at all. MayOpen does not allocate, and looks only at the rules that name the key.
 func (p *Policy) MayOpen(key, reader, sealed string) bool {
 	by, defined := p.namedBy[key]
 	if !defined || by.always {

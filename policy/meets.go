@@ -2,9 +2,8 @@ package policy
 
 import "strings"
 
-// meets reports whether some namespace makes k's URI, which is a template, that of
-// other, which may be a template for another namespace. Of two templates it looks only
-// at those with one variable each.
+// meets reports whether some namespace gives the template k the URI of other, which may be a template filled for another
+// namespace. It compares two templates only if they have one variable each.
 func (k Key) meets(other Key) bool {
 	if !other.Templated() {
 		return k.expandsTo(other.URI)
@@ -21,11 +20,11 @@ func (k Key) meets(other Key) bool {
 	if !ok {
 		return false
 	}
-	// The first namespace begins with more.
+	// The namespace of the template that begins earlier begins with more.
 	if rest, ok := strings.CutSuffix(otherEnd, end); ok {
 		return unsafeNamespace(more+"x"+rest) == ""
 	}
-	// Or it is the part of more that comes before a piece of the first one's end.
+	// Or it is a part of more, and the rest of more begins the end of that template.
 	rest, ok := strings.CutSuffix(end, otherEnd)
 	if !ok {
 		return false
@@ -38,7 +37,7 @@ func (k Key) meets(other Key) bool {
 	return unsafeNamespace(more+"x"+rest) == ""
 }
 
-// expandsTo reports whether some namespace makes k's URI, which is a template, uri.
+// expandsTo reports whether some namespace gives the template k this URI.
 func (k Key) expandsTo(uri string) bool {
 	begin, _, _ := strings.Cut(k.URI, namespaceVariable)
 	variables := strings.Count(k.URI, namespaceVariable)

@@ -18,13 +18,11 @@ import (
 // Version is the version of the policy file format that this package reads.
 const Version = 1
 
-// Parse compiles a policy file. filename is for messages only. Every error is
-// an *Error with at least one position.
+// Parse compiles a policy file. filename is for messages only. Every error is an *Error with at least one position.
 //
-// The order of checks: size, text, YAML constructs and nesting, YAML syntax
-// (each stops at the first problem, because what follows would be guesswork),
-// then fields, types, values, and what one part says about another, of which
-// all problems are reported.
+// The order of checks: size, text, YAML constructs and nesting, YAML syntax (each stops at the first problem, because what
+// follows would be guesswork), then fields, types, values, and what one part says about another. Of these it reports all
+// problems.
 func Parse(filename string, text []byte) (*Policy, error) {
 	if filename == "" {
 		filename = "policy.yaml"
@@ -33,7 +31,7 @@ func Parse(filename string, text []byte) (*Policy, error) {
 	r := &reader{}
 	var p *Policy
 	if len(text) > MaxFileSize {
-		s = "" // nothing of it is looked at
+		s = "" // an excerpt would cost as much as reading it
 		r.fail(position{1, 1}, "split what does not belong together into files of their own; one process reads one file",
 			"the file is larger than %d KiB", MaxFileSize>>10)
 	} else if at, problem, advice := checkText(s); problem != "" {
@@ -74,7 +72,7 @@ func (r *reader) tree(text string) ast.Node {
 	}
 	var file *ast.File
 	if err == nil {
-		// Duplicates are allowed here because reader.pairs finds them, all of them.
+		// The parser allows duplicates, because reader.pairs reports all of them.
 		file, err = guarded(func() (*ast.File, error) { return parser.Parse(tokens, 0, parser.AllowDuplicateMapKey()) })
 	}
 	if err != nil {
@@ -93,8 +91,7 @@ func (r *reader) tree(text string) ast.Node {
 
 var errNotYAML = errors.New("policy: parse YAML: the parser gave up")
 
-// guarded calls the YAML library, which is not ours, on text that is anybody's:
-// a panic there is a file refused, not a process lost.
+// guarded calls the YAML library on text that may be hostile: a panic there refuses the file and does not end the process.
 func guarded[T any](call func() (T, error)) (result T, err error) {
 	defer func() {
 		if recover() != nil { // not shown: it may quote the file
@@ -120,9 +117,8 @@ func explain(err error) (at position, message, advice string) {
 	return at, message, advice
 }
 
-// refusedConstructs are parts of YAML that a policy has no use for. Anchors and
-// aliases let a small file unfold into a huge one, tags and merge keys change
-// what a reader believes to see.
+// refusedConstructs are parts of YAML that a policy does not need. Anchors and aliases let a small file unfold into a huge
+// one; tags and merge keys make a file mean something else than it seems to.
 var refusedConstructs = map[token.Type]struct{ problem, advice string }{
 	token.AnchorType:      {"YAML anchors (&) are not allowed in a policy", "write the value out, or in quotes if it is text"},
 	token.AliasType:       {"YAML aliases (*) are not allowed in a policy", `write a pattern that starts with a star in quotes: "*"`},
@@ -135,10 +131,9 @@ var refusedConstructs = map[token.Type]struct{ problem, advice string }{
 	token.DocumentEndType: {"YAML document ends (...) are not allowed in a policy", "remove the line; a policy is one document"},
 }
 
-// checkTokens refuses what the parser should not even see: constructs that a
-// policy has no use for, a second document, text over several lines (a quote
-// was left open, as a rule), and nesting or a number of tokens that would cost
-// the parser (which recurses) much time or its stack.
+// checkTokens refuses what the parser must not see: refused constructs, a second document, text over several lines (mostly
+// a quote that was left open), and nesting or a number of tokens that would cost the recursive parser much time or its
+// stack.
 func (r *reader) checkTokens(tokens token.Tokens) bool {
 	depth, entries, line, count := 0, 0, 0, 0
 	for _, tk := range tokens {
@@ -188,7 +183,7 @@ func isText(tk *token.Token) bool {
 
 // file reads the top level.
 func (r *reader) file(root ast.Node) *Policy {
-	f := topLevel{resilience: DefaultResilience()}
+	f := topLevel{resilience: defaultResilience()}
 	r.mapping(entry{nodePosition(root), root}, fileSchema(&f))
 	var keys map[string]Key
 	if f.keys.value != nil {
@@ -216,8 +211,7 @@ func tokenPosition(tk *token.Token) position {
 	return position{tk.Position.Line, tk.Position.Column}
 }
 
-// nodePosition is where a reader sees n start. The parser says a block mapping
-// starts at its first colon.
+// nodePosition is where n starts for a human reader. For the parser, a block mapping starts at its first colon.
 func nodePosition(n ast.Node) position {
 	if m, ok := n.(*ast.MappingNode); ok && !m.IsFlowStyle && len(m.Values) > 0 {
 		n = m.Values[0].Key

@@ -75,7 +75,7 @@ const keysSection = `keys:
 
 // plainKey is what `name: {uri: "…"}` gives.
 func plainKey(name, uri string) Key {
-	return Key{Name: name, URI: uri, Resilience: DefaultResilience()}
+	return Key{Name: name, URI: uri, Resilience: defaultResilience()}
 }
 
 // plainRule is what `{match: {namespace: "*"}, keys: [main]}` on that line gives.

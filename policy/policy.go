@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Policy is a parsed policy file. It is immutable: its fields are for reading,
-// its methods are safe for concurrent use. The zero value refuses everything.
+// Policy is a parsed policy file. It is immutable: its fields are for reading, its methods are safe for concurrent use. The
+// zero value refuses everything.
 type Policy struct {
 	// Keys are the defined keys by name.
 	Keys map[string]Key
@@ -30,7 +30,7 @@ type Key struct {
 	pieces []string // of URI, split at the variables
 }
 
-// Rule says how payloads are sealed whose facts match.
+// Rule says how to seal the payloads that match it.
 type Rule struct {
 	// Index is the rule's place in Policy.Seal, from 0. Messages count from 1.
 	Index int
@@ -40,39 +40,34 @@ type Rule struct {
 	Match Match
 	// Keys are 1 to 8 names of Policy.Keys, in recipient order.
 	Keys []string
-	// Recipients is "all" or "primary", or empty where the file does not say, which
-	// means all: "primary" seals as soon as the first of Keys wraps, without those
-	// that cannot. A rule with one key never has it.
+	// Recipients is "all" or "primary"; empty means all. "primary" seals as soon as the first of Keys wraps, without those
+	// that cannot wrap. A rule with one key never has it.
 	Recipients string
 	// DataKey limits how much one data key seals, whichever is reached first.
 	DataKey DataKey
-	// Compression is "none", "zstd", or empty where the file does not say,
-	// which means none.
+	// Compression is "none" or "zstd"; empty means none.
 	Compression string
-	// Accept are patterns of the foreign namespaces whose envelopes may be
-	// opened in the namespaces this rule matches. See Policy.Accepts.
+	// Accept are patterns of foreign namespaces. Their envelopes may be opened in the namespaces that this rule matches.
+	// See Policy.Accepts.
 	Accept []string
-	// RequireSealed refuses payloads that are not sealed, in every namespace in which
-	// the rule can apply. See Policy.RequiresSealed.
+	// RequireSealed refuses payloads that are not sealed, in every namespace in which the rule can apply. See
+	// Policy.RequiresSealed.
 	RequireSealed bool
 	// SealHeaders seals header fields too.
 	SealHeaders bool
-	// HoldWorkflows has workflow code wait, its task retried, while a KMS answers
-	// that a key is denied, disabled or not found, which fails the workflow otherwise.
+	// HoldWorkflows retries workflow tasks while a KMS says that a key is denied, disabled or not found. Otherwise such an
+	// answer fails the workflow.
 	HoldWorkflows bool
-	// Claims are the facts besides the namespace that are recorded in
-	// envelopes: any of workflowId, workflowType, activityType, taskQueue. Those of
-	// Bind are among them.
+	// Claims are the facts that envelopes record besides the namespace: any of workflowId, workflowType, activityType,
+	// taskQueue. They include those of Bind.
 	Claims []string
-	// Bind are the claims that a reader compares with what it knows: any of workflowId,
-	// activityType. See Policy.Binds.
+	// Bind are the claims that a reader compares with what it knows: any of workflowId, activityType. See Policy.Binds.
 	Bind []string
 }
 
-// Match holds one pattern for each fact. An empty pattern and "*" match
-// anything, an unknown fact included; every other pattern matches only a fact
-// that is known. "*" stands for any run of characters, "?" for one, everything
-// else for itself, case-sensitive.
+// Match holds one pattern for each fact. An empty pattern and "*" match anything, an unknown fact included; every other
+// pattern matches only a known fact. "*" stands for any run of characters, "?" for one, everything else for itself,
+// case-sensitive.
 type Match struct {
 	Namespace, WorkflowType, ActivityType, TaskQueue string
 }
@@ -89,9 +84,8 @@ type DataKey struct {
 	SealGrace time.Duration
 }
 
-// Facts are what is known about a payload where it is sealed. An empty string
-// means unknown, which is common: see "Which facts are known where" in
-// docs/policy.md.
+// Facts are what is known about a payload where it is sealed. An empty string means unknown, which is common: see "Which
+// facts are known where" in docs/policy.md.
 type Facts struct {
 	Namespace, WorkflowType, ActivityType, TaskQueue, WorkflowID string
 }
@@ -105,12 +99,11 @@ type compiledRule struct {
 // defaultKeyName is the only key of Default's policy.
 const defaultKeyName = "default"
 
-// Default returns the policy that holds without a file: one key, named
-// "default", seals every namespace, a fresh data key for each payload. keyURI
-// is taken as it is; the backend that opens it judges it.
+// Default returns the policy that holds without a file: one key, named "default", seals every namespace, with a fresh data
+// key for each payload. Default does not check keyURI; the backend does when it opens the key.
 func Default(keyURI string) *Policy {
 	return compile(
-		map[string]Key{defaultKeyName: Key{Name: defaultKeyName, URI: keyURI, Resilience: DefaultResilience()}.compiled()},
+		map[string]Key{defaultKeyName: Key{Name: defaultKeyName, URI: keyURI, Resilience: defaultResilience()}.compiled()},
 		[]Rule{{Match: Match{Namespace: "*"}, Keys: []string{defaultKeyName}, DataKey: defaultDataKey()}},
 	)
 }
@@ -149,13 +142,12 @@ func (c *compiledRule) match(f *Facts) bool {
 		c.taskQueue.match(f.TaskQueue)
 }
 
-// wholeNamespace reports whether c matches everything in the namespaces that it matches.
+// wholeNamespace reports whether c matches by namespace alone.
 func (c *compiledRule) wholeNamespace() bool {
 	return c.workflowType.kind == globAny && c.activityType.kind == globAny && c.taskQueue.kind == globAny
 }
 
-// covers reports whether c matches all that d matches, as far as comparing
-// pattern by pattern can tell: true is certain, false is not.
+// covers reports whether c matches all that d matches. It compares pattern by pattern, so true is certain, false is not.
 func (c *compiledRule) covers(d *compiledRule) bool {
 	return c.namespace.covers(d.namespace) &&
 		c.workflowType.covers(d.workflowType) &&
@@ -163,9 +155,8 @@ func (c *compiledRule) covers(d *compiledRule) bool {
 		c.taskQueue.covers(d.taskQueue)
 }
 
-// SealRule returns the first rule that matches f, or a *NoRuleError: what no
-// rule matches is not sealed and must not be sent. The rule belongs to the
-// policy and is not to be modified. It does not allocate unless it fails.
+// SealRule returns the first rule that matches f. If none does, it returns a *NoRuleError, and the payload must not be
+// sent. The rule belongs to the policy: do not modify it. SealRule allocates only if it fails.
 func (p *Policy) SealRule(f Facts) (*Rule, error) {
 	for i := range p.compiled {
 		if p.compiled[i].match(&f) {
@@ -175,11 +166,9 @@ func (p *Policy) SealRule(f Facts) (*Rule, error) {
 	return nil, &NoRuleError{Facts: f}
 }
 
-// Accepts reports whether an envelope sealed in namespace sealed may be opened
-// where the namespace is known to be known: they are equal, or a rule that
-// matches known (by namespace alone, whether or not it comes first) lists
-// sealed in its accept. Where one of the two is unknown, an accept list decides
-// nothing and the answer is no.
+// Accepts reports whether a reader in namespace known may open an envelope of namespace sealed: they are equal, or a rule
+// that matches known (by namespace alone, whether or not it comes first) lists sealed in its accept. Where one of the two
+// is unknown, accept lists do not count and the answer is no.
 func (p *Policy) Accepts(known, sealed string) bool {
 	if known == sealed {
 		return true
@@ -195,12 +184,10 @@ func (p *Policy) Accepts(known, sealed string) bool {
 	return false
 }
 
-// RequiresSealed reports whether plaintext is refused in a namespace: whether a rule that
-// can apply there says requireSealed. Of the facts only the namespace counts, since the
-// others come from the server, which could name a workflow type or a task queue whose rule
-// does not say so. A rule can apply if its namespace pattern matches and no rule before it
-// matches the whole namespace. Where the namespace is unknown the answer is no. It does
-// not allocate, and is safe for concurrent use.
+// RequiresSealed reports whether plaintext is refused in a namespace: whether a rule that can apply there says
+// requireSealed. A rule can apply if its namespace pattern matches and no rule before it matches by namespace alone. Only
+// the namespace counts: the server states the other facts, and could choose ones that lead to a laxer rule. Where the
+// namespace is unknown the answer is no. RequiresSealed does not allocate.
 func (p *Policy) RequiresSealed(namespace string) bool {
 	if namespace == "" {
 		return false
@@ -220,10 +207,9 @@ func (p *Policy) RequiresSealed(namespace string) bool {
 	return false
 }
 
-// Binds reports whether a reader in a namespace compares a claim: a rule that matches the
-// namespace (by namespace alone, whether or not it comes first) lists the claim in its
-// bind. The first rule by facts may differ between sealing and opening; this answer does
-// not. Where the namespace is unknown, the answer is no.
+// Binds reports whether a reader in a namespace compares a claim: a rule that matches the namespace (by namespace alone,
+// whether or not it comes first) lists the claim in its bind. The rule that the facts choose may differ between sealing and
+// opening; this answer does not. Where the namespace is unknown, the answer is no.
 func (p *Policy) Binds(known, claim string) bool {
 	if known == "" {
 		return false

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// rules reads the seal section. defined are the names of the keys, sorted; nil where the keys section could not be read,
-// and then names are not judged.
+// rules reads the seal section. defined are the names of the keys, sorted; nil if the keys section could not be read, and
+// then every name passes.
 func (r *reader) rules(e entry, defined []string) []Rule {
 	nodes, ok := r.list(e, "seal", ruleExample)
 	if !ok {
@@ -42,7 +42,7 @@ func (r *reader) rules(e entry, defined []string) []Rule {
 	return rules
 }
 
-// matchValue is a rule's match. With a problem in it, it stays empty, and the rule is not compared with others.
+// matchValue is a rule's match. One with a problem stays empty, and the rule is not compared with others.
 type matchValue struct{ out *Match }
 
 func (v matchValue) read(r *reader, e entry, what string) {
@@ -95,13 +95,13 @@ func acceptable(r *reader, at position, s string) bool { return r.pattern(at, s,
 // recordable judges one name of a rule's claims.
 func recordable(r *reader, at position, s string) bool { return r.oneOf(at, s, "claim", claimNames) }
 
-// unbindable are the claims that differ between sealing and opening though nothing was moved, and why.
+// unbindable are the claims that may differ between sealing and opening of one payload, and why.
 var unbindable = map[string]string{
 	"workflowType": "a workflow may continue as new under another type, which then reads what the old type sealed",
 	"taskQueue":    "a workflow may continue as new on another task queue, and an operator may move an activity to one, which then reads what was sealed for the old queue",
 }
 
-// bindValue are a rule's bind, whose names are among its claims too.
+// bindValue is a rule's bind. Its names are added to the claims.
 type bindValue struct{ rule *Rule }
 
 func (v bindValue) read(r *reader, e entry, what string) {

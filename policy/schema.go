@@ -33,7 +33,7 @@ type value interface {
 
 // schemas are those of all mappings with their defaults, in the order in which a misplaced field is looked for.
 func schemas() []schema {
-	k := Key{Resilience: DefaultResilience()}
+	k := Key{Resilience: defaultResilience()}
 	r := Rule{DataKey: defaultDataKey()}
 	return []schema{
 		ruleSchema(&r, nil), matchSchema("", &r.Match), dataKeySchema("", &r.DataKey), keySchema("", &k),
@@ -83,8 +83,7 @@ const (
 	keysAdvice  = "name the keys that seal, such as keys: [main]"
 )
 
-// RecipientsPrimary is the Rule.Recipients of a rule that seals without those of its keys, the first excepted, that
-// cannot wrap.
+// RecipientsPrimary is the Rule.Recipients of a rule that seals as soon as its first key wraps, without the keys that cannot.
 const RecipientsPrimary = "primary"
 
 // Values of the fields that take one of a list, or several.
@@ -98,8 +97,7 @@ var (
 func oneOf(names []string) string { return "One of " + strings.Join(names, ", ") }
 func anyOf(names []string) string { return "any of " + strings.Join(names, ", ") }
 
-// ruleSchema is the schema of one rule. defined are the names of the keys, sorted; nil where the keys section could not
-// be read, and then names are not judged.
+// ruleSchema is the schema of one rule. defined is as for reader.rules.
 func ruleSchema(rule *Rule, defined []string) schema {
 	what := rule.name()
 	return schema{what: what, section: "a rule", example: `{match: {namespace: "*"}, keys: [main]}`, of: " of " + what, fields: []field{
@@ -211,10 +209,10 @@ func breakerSchema(what string, b *Breaker) schema {
 	}}
 }
 
-// DefaultResilience returns what holds where the file does not say. A healthy KMS answers in 5 to 50 ms, and a workflow
+// defaultResilience returns what holds where the file does not say. A healthy KMS answers in 5 to 50 ms, and a workflow
 // task has 10 s in all. The budget lets one call in ten be a retry, so that a KMS in trouble does not get a multiple of
 // its load.
-func DefaultResilience() Resilience {
+func defaultResilience() Resilience {
 	return Resilience{
 		Timeout: 2 * time.Second, Attempts: 3, RetryBudget: 0.10, Concurrency: 32, Queue: 64,
 		Breaker: Breaker{Failures: 5, OpenFor: 5 * time.Second},

@@ -17,7 +17,7 @@ type source struct {
 	lines  []string
 	widths []int // of each line, in characters
 
-	// The line that excerpt showed last: one long line may hold many problems.
+	// The line that excerpt showed last, because one long line may hold many problems.
 	shown     []rune
 	shownLine int
 }
@@ -63,12 +63,10 @@ func (s *source) excerpt(at position) string {
 		strings.Repeat(" ", len(number)), strings.Repeat(" ", caret))
 }
 
-// credential finds what people put in URIs by mistake: a password before the @,
-// and query parameters named like a secret.
+// credential finds what people put in URIs by mistake: a password before the @, and query parameters named like a secret.
 var credential = regexp.MustCompile(`://[^\s"']*@|(?i:token|secret|password|passwd|credential)[A-Za-z_-]*=[^\s&"',}]+`)
 
-// mask replaces each character of a credential in s by a star, so that columns
-// stay.
+// mask replaces each character of a credential in s by a star, so that columns stay.
 func mask(s string) string {
 	return credential.ReplaceAllStringFunc(s, func(found string) string {
 		from, to := strings.IndexByte(found, '=')+1, len(found)
@@ -79,8 +77,7 @@ func mask(s string) string {
 	})
 }
 
-// printable is s with credentials masked, and a dot for each character that
-// cannot be seen.
+// printable is s with credentials masked, and a dot for each character that does not show.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
@@ -93,8 +90,7 @@ func printable(s string) string {
 // maxQuoted is how many characters of a value from the file a message quotes.
 const maxQuoted = 60
 
-// quote returns s quoted for a message: on one line, cut short, and with what
-// looks like a credential masked.
+// quote returns s quoted for a message: on one line, cut short, and with credentials masked.
 func quote(s string) string {
 	s = mask(s)
 	n := 0
@@ -106,8 +102,8 @@ func quote(s string) string {
 	return strconv.Quote(s)
 }
 
-// checkText refuses what is not a text file as YAML 1.2 defines it (5.1), and
-// characters that make a line look different from what it says (CVE-2021-42574).
+// checkText refuses what is not a text file as YAML 1.2 defines it (5.1), and characters that make a line look different
+// from what it says (CVE-2021-42574).
 func checkText(text string) (at position, problem, advice string) {
 	at = position{1, 1}
 	for i := 0; i < len(text); {
