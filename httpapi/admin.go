@@ -10,15 +10,14 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// AdminHandler answers operators, on a listener of its own that only they and
-// their tools can reach: GET /livez (the process answers), /readyz (it serves,
-// is not stopping, and Config.Ready has no objection; else 503) and /metrics
-// (Prometheus). It tells nothing about payloads, and no cause of a failure.
+// AdminHandler answers GET /livez (200 while the process answers), /readyz (200 while the server serves, is not stopping,
+// and Config.Ready returns nil; else 503) and /metrics (Prometheus). Give it a listener that only operators can reach. Its
+// answers hold nothing about payloads and no cause of a failure.
 func (s *Server) AdminHandler() http.Handler {
 	text := func(w http.ResponseWriter, status int, body string) {
 		w.Header().Set("Content-Type", textPlain)
 		w.WriteHeader(status)
-		_, _ = w.Write([]byte(body)) // a prober that has left needs no answer
+		_, _ = w.Write([]byte(body)) // fails only if the prober has left
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { text(w, http.StatusOK, "ok\n") })
@@ -38,8 +37,7 @@ func (s *Server) AdminHandler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
-		// Pages have no business here, neither those of a name that was made to
-		// resolve to loopback nor any that tell their origin.
+		// Web pages are refused: those with a host name that resolves to loopback, and those that send their origin.
 		if why := s.callers.check(r); why != answered || r.Header.Get("Origin") != "" {
 			http.Error(w, "not for web pages", http.StatusForbidden)
 			return
@@ -48,8 +46,7 @@ func (s *Server) AdminHandler() http.Handler {
 	})
 }
 
-// fit asks Config.Ready, within CodecTime. The log has a line when its answer
-// changes, not one for each probe.
+// fit calls Config.Ready, within CodecTime. It logs a line when the answer changes, not one for each probe.
 func (s *Server) fit(ctx context.Context) bool {
 	if s.ready == nil {
 		return true

@@ -16,11 +16,10 @@ import (
 	"github.com/waxseal/waxseal/internal/payloadjson"
 )
 
-// firstRead is how much memory, in bytes, a body gets before any of it arrived.
+// firstRead is how many bytes of memory a body gets before any of it has arrived.
 const firstRead = 64 << 10
 
-// checkContent accepts plain JSON. The type is more than a formality: it is what
-// makes a browser ask with a preflight before a page may send anything.
+// checkContent accepts plain JSON. Because of this type, a browser sends a preflight before it sends a page's request.
 func checkContent(r *http.Request) reason {
 	types := r.Header.Values("Content-Type")
 	if len(types) != 1 {
@@ -41,21 +40,20 @@ func checkContent(r *http.Request) reason {
 	return answered
 }
 
-// readBody reads a body within BodyBytes, and within what the bodies of all
-// requests may take together; end gives back what this one took. Memory follows
-// what has arrived, not what was announced.
+// readBody reads a body within BodyBytes and within HeldBytes, which all requests share; end gives back the share of this
+// one. Memory grows with what has arrived, not with what was announced.
 func (s *Server) readBody(x *exchange) ([]byte, reason) {
 	limit := s.limits.BodyBytes
 	if x.r.ContentLength > limit {
 		return nil, drop(x.r, limit, bodyTooLarge)
 	}
-	most := limit + 1 // one more, to see the end
+	most := limit + 1 // one more, to see a body that is too large
 	if n := x.r.ContentLength; n >= 0 {
 		most = n + 1
 	}
 	var body []byte
 	for size := min(firstRead, most); int64(cap(body)) < most; size = min(2*size, most) {
-		hold := min(size, limit) // the one byte more is not held, or the largest body would find no room
+		hold := min(size, limit) // without the one byte more, for which the largest body would find no room
 		if !s.held.take(hold - x.held) {
 			return nil, drop(x.r, limit, overfull)
 		}
@@ -77,15 +75,14 @@ func (s *Server) readBody(x *exchange) ([]byte, reason) {
 			}
 		}
 	}
-	return nil, bodyTooLarge // than announced; net/http does not let that happen
+	return nil, bodyTooLarge // larger than announced; net/http does not let that happen
 }
 
-// drop takes in up to twice the limit of a body that is refused, and keeps none
-// of it. A caller that is still sending does not look for an answer, and would
-// find a reset connection in its place; one that sends far too much still does.
+// drop reads up to twice the limit of a refused body and keeps none of it. A caller that is still sending does not read the
+// answer, and would see a reset connection instead. A caller that sends far too much still does.
 func drop(r *http.Request, limit int64, why reason) reason {
 	if r.ContentLength <= 2*limit {
-		_, _ = io.CopyN(io.Discard, r.Body, 2*limit) // whatever comes of it, the answer is the same
+		_, _ = io.CopyN(io.Discard, r.Body, 2*limit) // the answer is the same if it fails
 	}
 	return why
 }
@@ -102,32 +99,29 @@ func readFailure(r *http.Request, err error) reason {
 	}
 }
 
-// What a body becomes in memory, in bytes: a lot more than its own size where it
-// is made of many small things. Measured on payloadjson, and rounded up.
+// How many bytes of memory the parts of a body take: many small parts take far more than their size in the body. Measured
+// on payloadjson, and rounded up.
 const (
 	objectCost = 160 // a payload, its metadata, or an external payload, for each "{"
 	memberCost = 112 // a metadata entry, for each ":"
-	// sealCost is what sealing adds to a payload of any size: its data key, the
-	// envelope of one recipient, the new payload and what that adds to the answer.
+	// sealCost is what sealing adds to a payload of any size: its data key, the envelope of one recipient, the new payload
+	// and its JSON.
 	sealCost = 1280
-	// sealedObjectCost is what of this is neither the envelope nor its JSON.
+	// sealedObjectCost is the part of sealCost that is neither the envelope nor its JSON.
 	sealedObjectCost = 512
-	// memoryPerHeld is how much memory Limits lets a request take for each byte
-	// of HeldBytes.
+	// memoryPerHeld is how many bytes of memory a request may take for each byte of HeldBytes.
 	memoryPerHeld = 4
 )
 
-// weigh counts what parsing a body will take. Base64 has neither of the two
-// characters, so of bodies with payloads of some size nothing is counted but
-// the bytes, twice: the JSON, and the payloads in it.
+// weigh counts the memory that parsing a body will take: its bytes twice, for the JSON and the payloads in it, and its parts.
+// Base64 has neither of the two characters, so it adds no parts.
 func (s *Server) weigh(x *exchange, body []byte) bool {
 	objects, members := bytes.Count(body, []byte("{")), bytes.Count(body, []byte(":"))
 	return s.grow(x, 2*int64(len(body))+int64(objects)*objectCost+int64(members)*memberCost)
 }
 
-// sealingCost is the memory that sealing payloads will take beside them: for each byte
-// the ciphertext and its JSON (the marshalled plaintext is gone when that is made), and
-// sealCost for each payload.
+// sealingCost is the memory that sealing payloads will take beside them: for each byte the ciphertext and its JSON (the
+// marshalled plaintext is gone by then), and sealCost for each payload.
 func sealingCost(in []*commonpb.Payload) int64 {
 	cost := int64(len(in)) * sealCost
 	for _, p := range in {
@@ -141,8 +135,8 @@ func sealedCost(out []*commonpb.Payload) int64 {
 	return int64(payloadjson.Size(out))*7/4 + int64(len(out))*sealedObjectCost
 }
 
-// grow counts memory that a request takes, and holds as much of HeldBytes for it
-// as that is worth beyond what it holds already. One request alone never fails.
+// grow counts memory that a request takes, and takes the share of HeldBytes for it that the request does not hold yet. A
+// single request never fails.
 func (s *Server) grow(x *exchange, memory int64) bool {
 	x.memory += memory
 	more := min(x.memory/memoryPerHeld, s.held.limit) - x.held
@@ -156,13 +150,13 @@ func (s *Server) grow(x *exchange, memory int64) bool {
 	return true
 }
 
-// budget is a number of bytes that many may take from.
+// budget is an amount that all requests share.
 type budget struct {
 	limit int64
 	taken atomic.Int64
 }
 
-// take takes n bytes if they are there.
+// take takes n if that much is left.
 func (b *budget) take(n int64) bool {
 	if b.taken.Add(n) > b.limit {
 		b.taken.Add(-n)
@@ -171,5 +165,5 @@ func (b *budget) take(n int64) bool {
 	return true
 }
 
-// give gives n bytes back.
+// give gives n back.
 func (b *budget) give(n int64) { b.taken.Add(-n) }

@@ -14,14 +14,12 @@ import (
 // preflightAge is how long, in seconds, a browser may remember a preflight.
 const preflightAge = 600
 
-// callers decides which host names the server answers to and which web pages
-// may use it. Both guard against pages: whoever can open a connection of their
-// own is not stopped here.
+// callers decides which host names the server answers to and which web pages may use it. Both checks stop web pages only,
+// not programs that open connections themselves.
 //
-// A page of a foreign site can make a browser send requests to loopback. Its
-// origin tells on it, unless the site's name is made to resolve to 127.0.0.1
-// (DNS rebinding): then the request is of the page's own origin, but its Host is
-// the site's name, and that is refused.
+// A page of a foreign site can make a browser send requests to loopback. Its Origin is then foreign and refused. If the
+// site's name resolves to 127.0.0.1 (DNS rebinding), the request has the page's own origin, but its Host is the site's name
+// and refused.
 type callers struct {
 	anyHost bool
 	hosts   map[string]bool
@@ -51,7 +49,7 @@ func newCallers(config Config) (c *callers, problems []string) {
 		problems = append(problems, "AllowCredentials needs AllowedOrigins: any page on loopback could use a person's credentials otherwise")
 	}
 	c.rules = cors.New(cors.Options{
-		// Always a function: rs/cors takes an empty list of origins for all of them.
+		// Always a function: for rs/cors, an empty list of origins means all origins.
 		AllowOriginFunc:     c.originAllowed,
 		AllowedMethods:      []string{http.MethodPost},
 		AllowedHeaders:      []string{"Authorization", "Authorization-Extras", "Content-Type", headerNamespace},
@@ -63,9 +61,8 @@ func newCallers(config Config) (c *callers, problems []string) {
 	return c, problems
 }
 
-// check refuses requests under a foreign host name or from a foreign page.
-// Withholding the CORS headers alone would only keep the page from reading the
-// answer, after the work was done.
+// check refuses requests under a foreign host name or from a foreign page. Without it, the work would be done, and only the
+// missing CORS headers would keep the page from reading the answer.
 func (c *callers) check(r *http.Request) reason {
 	if host := hostName(r.Host); !c.anyHost && !loopbackHost(host) && !c.hosts[strings.ToLower(host)] {
 		return hostRefused
@@ -78,8 +75,7 @@ func (c *callers) check(r *http.Request) reason {
 	return answered
 }
 
-// cors adds the CORS headers for an allowed page. It reports whether the request
-// was a preflight, which is answered then.
+// cors adds the CORS headers for an allowed page. It answers preflights, and reports whether the request was one.
 func (c *callers) cors(x *exchange) (preflight bool) {
 	c.rules.HandlerFunc(x.w, x.r)
 	if x.r.Method == http.MethodOptions && x.r.Header.Get("Access-Control-Request-Method") != "" {
@@ -106,8 +102,7 @@ func parseOrigin(origin string) (*url.URL, bool) {
 	return u, true
 }
 
-// exactOrigin reports whether a browser could send this origin: lower case, no
-// wildcard, no port that is its scheme's own.
+// exactOrigin reports whether a browser could send this origin: lower case, no wildcard, no default port.
 func exactOrigin(origin string) bool {
 	u, ok := parseOrigin(origin)
 	if !ok || origin != strings.ToLower(origin) || strings.ContainsAny(origin, "* ") || strings.HasSuffix(u.Host, ":") {
@@ -127,8 +122,8 @@ func hostName(host string) string {
 	return host
 }
 
-// loopbackHost reports whether a name means this machine to any browser. Names
-// under .localhost do not count: not every browser resolves them itself.
+// loopbackHost reports whether a name means this machine to every browser. Names under .localhost do not count: some browsers
+// ask DNS for them.
 func loopbackHost(name string) bool {
 	if strings.EqualFold(name, "localhost") {
 		return true

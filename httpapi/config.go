@@ -13,68 +13,60 @@ import (
 	"github.com/waxseal/waxseal/envelope/format"
 )
 
-// Codec seals and opens payloads; *codec.Codec is one. It is called by many
-// requests at once, stops when ctx ends, and never changes what it is given.
-// Its errors tell their kms.Class, and hold nothing secret in their text.
+// Codec seals and opens payloads; *codec.Codec is one. It must be safe for concurrent use, stop when ctx ends, and not modify
+// its inputs. Its errors have a kms.Class, and nothing secret in their text.
 type Codec interface {
 	// Encode seals all payloads for a namespace, or none.
 	Encode(ctx context.Context, opts codec.EncodeOptions, payloads []*commonpb.Payload) ([]*commonpb.Payload, error)
-	// Decode answers for each payload, in order. Without a namespace the envelopes' own
-	// claims decide.
+	// Decode returns one result for each payload, in order. Without a namespace, the envelopes' own claims decide.
 	Decode(ctx context.Context, opts codec.DecodeOptions, payloads []*commonpb.Payload) []codec.Decoded
 }
 
-// Config says how to serve. Everything but Codec may be left out; what is left
-// out is safe: loopback only, pages of loopback origins only, bounded.
+// Config says how to serve. All fields but Codec are optional, and their zero values are safe: loopback only, pages of
+// loopback origins only, bounded.
 type Config struct {
 	// Codec does the work. Required.
 	Codec Codec
 
-	// DefaultNamespace is sealed into payloads whose encode request names no
-	// namespace. Empty refuses such requests. Decoding never uses it.
+	// DefaultNamespace is the namespace of encode requests that name none. Empty refuses such requests. Decoding never uses
+	// it.
 	DefaultNamespace string
 
-	// PathPrefix is what a proxy puts before our paths, such as "/codec". Without
-	// it, the segment before "/encode" or "/decode" is taken for a namespace.
+	// PathPrefix is what a proxy puts before our paths, such as "/codec". Without it, the segment before "/encode" or
+	// "/decode" would count as a namespace.
 	PathPrefix string
 
-	// Strict makes every decode request fail when one payload cannot be opened,
-	// as "?strict=true" does for one request. Meant for servers that serve
-	// workers; people would rather see the rest of the page.
+	// Strict makes every decode request fail if one payload cannot be opened, as "?strict=true" does for one request. It is
+	// for servers of workers; in a Web UI, people prefer to see the rest of the page.
 	Strict bool
 
-	// AllowedOrigins are the browser origins that may use the server, exactly as
-	// browsers write them ("https://temporal.example.com"). None means loopback
-	// origins of any port, where a Web UI for development is.
+	// AllowedOrigins are the browser origins that may use the server, exactly as browsers write them
+	// ("https://temporal.example.com"). None means loopback origins of any port, as of a Web UI for development.
 	AllowedOrigins []string
 
 	// AllowCredentials lets browsers send cookies and client certificates. Needs AllowedOrigins.
 	AllowCredentials bool
 
-	// AllowPrivateNetwork lets pages of the allowed origins, when they come from
-	// the public network, reach this server on a private one (the
+	// AllowPrivateNetwork lets pages of the allowed origins reach this server on a private network from a public one (the
 	// Access-Control-Request-Private-Network preflight).
 	AllowPrivateNetwork bool
 
-	// AllowedHosts are further names, without port, that requests may address the
-	// server by. Loopback names always work. With InsecureListenAnywhere and no
-	// AllowedHosts, every name does.
+	// AllowedHosts are further host names, without port, that requests may use. Loopback names always work. With
+	// InsecureListenAnywhere and no AllowedHosts, every name does.
 	AllowedHosts []string
 
-	// InsecureListenAnywhere lets Serve take a listener that is not on loopback
-	// although nobody is asked who they are: whoever reaches the port can then
-	// open payloads.
+	// InsecureListenAnywhere lets Serve take a listener that is not on loopback although callers are not authenticated:
+	// every program that reaches the port can then open payloads.
 	InsecureListenAnywhere bool
 
-	// Ready reports what keeps the server from doing its work, for /readyz. May be
-	// nil. Its error is logged, not told.
+	// Ready reports, for /readyz, why the server cannot work. May be nil. Its error is logged and not in the answer.
 	Ready func(ctx context.Context) error
 
 	// Logger gets one line for each request. Nil means no log.
 	Logger *slog.Logger
 
-	// Metrics is where the server's metrics are registered and what /metrics
-	// shows. Nil means a registry of its own, with Go's runtime metrics.
+	// Metrics is where the server registers its metrics and what /metrics shows. Nil means a new registry with Go's runtime
+	// metrics.
 	Metrics *prometheus.Registry
 
 	// Limits bounds what requests may take. Zero fields have defaults.
@@ -96,8 +88,8 @@ func (e *ConfigError) Hint() string {
 	return "correct the settings named above; docs/codec-server.md describes each of them"
 }
 
-// New returns a Server, or a *ConfigError that lists all that is wrong with
-// config. It starts nothing: the Server is an http.Handler, and Serve runs it.
+// New returns a Server, or a *ConfigError with everything that is wrong with config. It starts nothing: the Server is an
+// http.Handler, and Serve runs it.
 func New(config Config) (*Server, error) {
 	callers, problems := newCallers(config)
 	limits, bad := config.Limits.withDefaults()

@@ -5,10 +5,9 @@ import (
 	"sync"
 )
 
-// limitListener lets so many connections be open at one time; more wait in the
-// kernel's queue. Its connections can be closed for writing alone, which
-// net/http needs to tell a caller why it hangs up: golang.org/x/net/netutil's
-// hide that, and callers see a reset instead of a status.
+// limitListener bounds the open connections; more wait in the kernel's queue. Its connections have CloseWrite, without which
+// net/http cannot send a status before it closes the connection: callers of golang.org/x/net/netutil's listener see a reset
+// instead.
 type limitListener struct {
 	net.Listener
 	places chan struct{}
@@ -53,8 +52,7 @@ func (c *limitedConn) Close() error {
 	return c.Conn.Close()
 }
 
-// CloseWrite closes the sending direction; of a connection that has only one,
-// all of it.
+// CloseWrite closes the sending direction, or the connection if it cannot be closed in part.
 func (c *limitedConn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()

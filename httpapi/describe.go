@@ -9,12 +9,11 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// maxCause bounds what the log tells of an error, in bytes.
+// maxCause bounds the text of an error in the log, in bytes.
 const maxCause = 1024
 
-// describe is what the log may tell of a codec's error. Errors that carry a
-// Class are made by our packages and hold nothing secret; of any other, only
-// the type is known to be harmless.
+// describe is the text of a codec's error for the log. Our packages make the errors that carry a Class, and put nothing
+// secret in them. Of any other error, only the type is known to be harmless.
 func describe(err error) string {
 	if _, ok := errors.AsType[*kms.Error](err); !ok {
 		return fmt.Sprintf("%T", err)
@@ -27,8 +26,7 @@ func describe(err error) string {
 	return printable(text)
 }
 
-// printable makes a text that may name what a caller sent fit for one line of
-// any log.
+// printable makes a text, which may quote a caller, fit for one line of any log.
 func printable(text string) string {
 	if len(text) > maxCause {
 		text = text[:maxCause] + "…"

@@ -26,8 +26,7 @@ const (
 	applicationJSON = "application/json"
 )
 
-// exchange is one request and what becomes of it: what end logs and counts.
-// Nothing in it but w and r comes from the caller unchecked.
+// exchange is one request and its outcome, which end logs and counts. Only w and r hold unchecked text of the caller.
 type exchange struct {
 	w     http.ResponseWriter
 	r     *http.Request
@@ -52,14 +51,13 @@ type exchange struct {
 	cut     bool // the answer could not be written to its end
 }
 
-// begin makes the exchange of a request. The ID is made here and nowhere else:
-// one that a caller could choose could be chosen to mislead whoever reads the log.
+// begin makes the exchange of a request. The request ID is never the caller's: a chosen one could mislead readers of the log.
 func (s *Server) begin(w http.ResponseWriter, r *http.Request) *exchange {
 	x := &exchange{w: w, r: r, id: rand.Text(), start: time.Now(), route: routeNone}
 	s.metrics.inFlight.Inc()
 	h := w.Header()
 	h.Set(headerRequestID, x.id)
-	// Answers are plaintext, for this caller and this time.
+	// Answers are plaintext: no cache may keep them.
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
@@ -77,7 +75,7 @@ func (x *exchange) reply(status int, contentType string, body []byte) {
 	x.written, x.cut = n, err != nil && x.r.Method != http.MethodHead
 }
 
-// refuse answers with a row of the problem table.
+// refuse answers with the row of the problem table for why.
 func (x *exchange) refuse(why reason) {
 	x.why = why
 	p := problems[why]
@@ -96,12 +94,12 @@ func (x *exchange) refuse(why reason) {
 	x.reply(p.status, textPlain, fmt.Appendf(nil, "waxseal: %s; %s (request %s)", p.text, p.hint, x.id))
 }
 
-// end recovers from a panic, then logs and counts what became of the request.
+// end recovers from a panic, then logs and counts the request.
 func (s *Server) end(x *exchange) {
 	recovered := recover()
 	started := x.status != 0
 	if recovered != nil {
-		// The value may hold a payload; its type and where it happened do not.
+		// The value may hold a payload; its type and the stack do not.
 		s.logger.LogAttrs(x.r.Context(), slog.LevelError, "request panicked", slog.String("request", x.id),
 			slog.String("type", fmt.Sprintf("%T", recovered)), slog.String("stack", stack()))
 		if started {
@@ -116,13 +114,12 @@ func (s *Server) end(x *exchange) {
 	s.metrics.record(x, took)
 	s.log(x, took)
 	if recovered != nil && started {
-		// The caller must not take what it got for a whole answer.
+		// The caller must not take a part for the whole answer.
 		panic(http.ErrAbortHandler) //nolint:forbidigo // net/http's way to cut a connection
 	}
 }
 
-// log writes the line of a request: what was asked, in words of ours or
-// checked, and what became of it. Never a body, a header or a query.
+// log writes the line of a request. It holds fixed words and checked values, never a body, a header or a query.
 func (s *Server) log(x *exchange, took time.Duration) {
 	level := slog.LevelInfo
 	switch {
@@ -158,7 +155,7 @@ func (s *Server) log(x *exchange, took time.Duration) {
 	s.logger.LogAttrs(ctx, level, "request", attrs...)
 }
 
-// knownMethod keeps what callers invent out of log and metrics.
+// knownMethod keeps methods that callers invent out of the log.
 func knownMethod(method string) string {
 	switch method {
 	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodOptions, http.MethodPut, http.MethodPatch, http.MethodDelete:
@@ -170,8 +167,7 @@ func knownMethod(method string) string {
 // maxFrames bounds the stack that the log shows of a panic.
 const maxFrames = 24
 
-// stack names the functions of a panic in progress, without their arguments:
-// those may be pointers to, or words of, a secret.
+// stack names the functions of a panic in progress, without their arguments: these may be parts of a secret.
 func stack() string {
 	pcs := make([]uintptr, maxFrames)
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs)])

@@ -25,9 +25,8 @@ type Server struct {
 	accepting        accepting
 }
 
-// ServeHTTP implements http.Handler. A program that mounts it in a server of
-// its own must see to the bounds on time and to the listener being on loopback,
-// as Serve does.
+// ServeHTTP implements http.Handler. A program that mounts it in its own server must set bounds on time and listen on
+// loopback, as Serve does.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := s.begin(w, r)
 	defer s.end(x)
@@ -36,26 +35,26 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// handle takes a request through its checks. Their order is what the server's
-// safety rests on; every step may refuse, and no later step runs then:
+// handle takes a request through its checks. The server's safety rests on their order: each step may refuse, and then no
+// later step runs.
 //
-//	recover          end, deferred by ServeHTTP: a panic is a 500 that tells nothing
-//	request ID       begin: ours alone, never the caller's
-//	limits           connections (Serve's listener) and requests in progress, before anything costs
-//	CORS             the host name and origin that a browser was led to use, and preflights,
-//	                 which carry no credentials and so cannot wait for authentication
+//	recover          end, deferred by ServeHTTP: a panic is a 500 without details
+//	request ID       begin: made here, never the caller's
+//	limits           connections (Serve's listener) and requests in progress, before any cost
+//	CORS             host name, origin, and preflights: these carry no credentials, so they cannot come after
+//	                 authentication
 //	route            path, method, query
 //	namespace        the path's against X-Namespace; a conflict is 400
-//	authenticate     nobody, so far: hence loopback only, see checkListener
+//	authenticate     not implemented: hence loopback only, see checkListener
 //	rate limit       by principal, once there are principals
 //	authorize        likewise
-//	content          type and body limit; nothing of a body is read before this
+//	content          type and body limit; nothing reads the body before this
 //	parse            into no more payloads than allowed
-//	codec            with the time it may take
-//	audit            the log line is written in end; an audit trail has its place before write
+//	codec            within CodecTime
+//	audit            end writes the log line; an audit trail belongs before write
 //	write            status, counts, payloads, at once
 //
-// A caller who fails a step learns nothing about the steps after it.
+// A caller that fails a step learns nothing about the steps after it.
 func (s *Server) handle(x *exchange) reason {
 	leave, why := s.enter()
 	if why != answered {
@@ -67,7 +66,7 @@ func (s *Server) handle(x *exchange) reason {
 		return why
 	}
 	if s.callers.cors(x) {
-		return answered // a preflight, and that was all
+		return answered // a preflight
 	}
 
 	target, why := s.route(x)
@@ -114,8 +113,7 @@ func (s *Server) handle(x *exchange) reason {
 	return s.answer(x, out)
 }
 
-// enter takes one of the places for requests in progress. It does not wait: a
-// caller that is told to come back holds no memory here.
+// enter takes one of the places for requests in progress. It does not wait: a refused caller holds no memory here.
 func (s *Server) enter() (leave func(), why reason) {
 	select {
 	case s.slots <- struct{}{}:
@@ -125,7 +123,7 @@ func (s *Server) enter() (leave func(), why reason) {
 	}
 }
 
-// homePage is for a person who opens the server's address in a browser.
+// homePage is shown in a browser at the server's address.
 const homePage = `Waxseal codec server
 
 This address seals and opens Temporal payloads. It has no page to look at;

@@ -6,10 +6,9 @@ import (
 	"net"
 )
 
-// ListenError is a refusal to listen where others than this machine could
-// reach an unauthenticated server.
+// ListenError is a refusal to listen where other machines could reach an unauthenticated server.
 type ListenError struct {
-	// Address is where it was to listen.
+	// Address is the address that was refused.
 	Address string
 }
 
@@ -23,10 +22,8 @@ func (e *ListenError) Hint() string {
 	return "listen on 127.0.0.1 or [::1]; to let whoever reaches the port open payloads, say so with InsecureListenAnywhere"
 }
 
-// Listen listens on a TCP address such as "127.0.0.1:8081". One that is not on
-// loopback gives a *ListenError, before its port is opened, unless the Server
-// was made with InsecureListenAnywhere. Any name but localhost must be an IP
-// address then.
+// Listen listens on a TCP address such as "127.0.0.1:8081". Unless Config.InsecureListenAnywhere is set, the host must be
+// localhost or a loopback IP address, or Listen returns a *ListenError before it opens the port.
 func (s *Server) Listen(ctx context.Context, address string) (net.Listener, error) {
 	if !s.anywhere {
 		if host, _, err := net.SplitHostPort(address); err == nil && !loopbackHost(host) {
@@ -38,14 +35,13 @@ func (s *Server) Listen(ctx context.Context, address string) (net.Listener, erro
 		return nil, fmt.Errorf("httpapi: listen: %w", err)
 	}
 	if err := s.checkListener(ln.Addr()); err != nil {
-		_ = ln.Close() // the refusal is what matters
+		_ = ln.Close() // the refusal matters
 		return nil, err
 	}
 	return ln, nil
 }
 
-// checkListener refuses what machines other than this one could reach. A Unix
-// socket is guarded by its file's mode.
+// checkListener refuses an address that other machines can reach. The mode of its file guards a Unix socket.
 func (s *Server) checkListener(addr net.Addr) error {
 	if s.anywhere {
 		return nil

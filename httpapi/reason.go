@@ -5,9 +5,8 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// reason is why a request was not answered with payloads. It decides status,
-// text and hint: whatever is told to a caller about a failure stands in the
-// table below, word for word, and nothing else does.
+// reason is why a request was not answered with payloads. It decides status, text and hint: the table below holds, word for
+// word, everything that a caller learns about a failure.
 type reason uint8
 
 const (
@@ -57,8 +56,8 @@ const (
 	reasonCount
 )
 
-// statusClientGone is what logs and metrics show for a caller that did not wait
-// for its answer. No one receives it. The number is nginx's; IANA has none.
+// statusClientGone is the status, in logs and metrics alone, of a request that the caller gave up. The number is nginx's;
+// IANA has none.
 const statusClientGone = 499
 
 // problem is a row of the table.
@@ -68,13 +67,12 @@ type problem struct {
 	status int
 	// text says what is wrong, hint what to do.
 	text, hint string
-	// retryAfter is in seconds; 0 means that trying again is of no use.
+	// retryAfter is in seconds; 0 means that a retry does not help.
 	retryAfter int
 }
 
-// The Web UI repeats a request twice, within 1.5 s, when the status is 5xx, and
-// gives up at once when it is 4xx. So 5xx stands where a repeat may help and
-// burdens no one, and a throttled KMS is 429.
+// The Web UI repeats a request twice within 1.5 s after a 5xx, and gives up at once after a 4xx. So 5xx stands where a repeat
+// may help and does no harm, and a throttled KMS is 429.
 var problems = [reasonCount]problem{
 	panicked:          {"panic", 500, "the server made a mistake", "report it with the request ID; the server's log says where", 0},
 	overloaded:        {"overloaded", 503, "too many requests are in progress", "try again in a moment", 1},

@@ -37,10 +37,9 @@ type target struct {
 	namespace string // the segment before the last, still escaped
 }
 
-// route finds what the path asks for. Only its last segment counts, and the one
-// before it as a namespace: servers are mounted at any depth, and the temporal
-// command line leaves a segment empty where it has no namespace ("//decode").
-// That is also why there is no http.ServeMux here: it would redirect such paths.
+// route finds the route and the namespace of a path: its last segment and the one before it. Proxies mount servers at any
+// depth, and the temporal command line leaves the segment empty if it has no namespace ("//decode"); http.ServeMux would
+// redirect such paths.
 func (s *Server) route(x *exchange) (target, reason) {
 	var t target
 	path := x.r.URL.EscapedPath()
@@ -74,8 +73,8 @@ func (s *Server) route(x *exchange) (target, reason) {
 		return t, notPost
 	}
 	if t.route == routeDownload {
-		// The Web UI asks for it where a storage reference stands in a history. We
-		// have no storage driver, so references pass through decode untouched.
+		// The Web UI calls it for a storage reference in a history. The server has no storage driver, so decode leaves
+		// references as they are.
 		return t, noDownload
 	}
 	strict, ok := strictQuery(x.r.URL.RawQuery)
@@ -94,10 +93,9 @@ func cutLast(path string) (before, after string, found bool) {
 	return path, "", false
 }
 
-// strictQuery reads the one parameter that changes what we do. A query that
-// cannot be parsed, or another value, is refused: who asks for strictness and
-// mistypes it must not get the opposite. Others, like the Web UI's
-// preserveStorageRefs, ask for what we do in any case.
+// strictQuery reads the strict parameter. It refuses a query that it cannot parse and any value but true and false, so that a
+// mistyped request for strictness does not get the opposite. It ignores other parameters, such as the Web UI's
+// preserveStorageRefs, which the server does in any case.
 func strictQuery(query string) (strict, ok bool) {
 	values, err := url.ParseQuery(query)
 	if err != nil {
@@ -112,12 +110,11 @@ func strictQuery(query string) (strict, ok bool) {
 	return strict, true
 }
 
-// undefined is what the Web UI sends as namespace on pages that have none.
+// undefined is the namespace that the Web UI sends from pages without one.
 const undefined = "undefined"
 
-// namespace is the one that a request names in its path or in X-Namespace, or
-// "" where it names none; then decoding goes by the envelopes' own namespaces,
-// and encoding by the default.
+// namespace returns the namespace in a request's path or X-Namespace. If it names none, that is the default for encoding, and
+// "" for decoding, where the envelopes' own namespaces then decide.
 func (s *Server) namespace(r *http.Request, t target) (string, reason) {
 	inPath, err := url.PathUnescape(t.namespace)
 	if err != nil {
@@ -144,8 +141,8 @@ func (s *Server) namespace(r *http.Request, t target) (string, reason) {
 	return namespace, answered
 }
 
-// validNamespace reports whether a name can be sealed, logged and shown:
-// printable UTF-8 of at most format.MaxNamespace bytes, and no relative path.
+// validNamespace reports whether a name can be sealed, logged and shown: printable UTF-8 of at most format.MaxNamespace bytes,
+// and no relative path.
 func validNamespace(name string) bool {
 	if len(name) > format.MaxNamespace || !utf8.ValidString(name) || name == "." || name == ".." {
 		return false

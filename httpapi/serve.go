@@ -13,26 +13,22 @@ import (
 	"time"
 )
 
-// cutTime is how long requests that were cut off at the end of DrainTime have
-// to say so to their callers.
+// cutTime is how long requests that were cut off at the end of DrainTime have to answer.
 const cutTime = time.Second
 
-// accepting is what /readyz goes by.
+// accepting is the state behind /readyz.
 type accepting struct {
 	serving  atomic.Int32 // calls of Serve that accept connections
-	stopping atomic.Bool  // the last of them was told to stop
-	unfit    atomic.Bool  // Config.Ready objected when it was last asked
+	stopping atomic.Bool  // the last of them is stopping
+	unfit    atomic.Bool  // Config.Ready returned an error at its last call
 }
 
-// ErrCut is returned by Serve when requests were still in progress at the end
-// of DrainTime and had to be cut off.
+// ErrCut is returned by Serve if it cut off requests that were still in progress at the end of DrainTime.
 var ErrCut = errors.New("httpapi: requests were cut off when the server stopped")
 
-// Serve answers requests on ln until ctx ends. Then it accepts no more, lets
-// requests in progress go on for DrainTime, cuts off what is left, and returns:
-// nil if nothing was cut, else ErrCut. It closes ln in every case, and returns
-// only when the codec is no longer at work for it. A listener beyond loopback gives a
-// *ListenError unless the Server was made with InsecureListenAnywhere.
+// Serve answers requests on ln until ctx ends. Then it accepts no more, lets requests in progress go on for DrainTime, and
+// cuts off the rest: it returns nil if there is none, else ErrCut. It always closes ln, and returns only when the codec no
+// longer works for it. For a listener beyond loopback it returns a *ListenError, unless Config.InsecureListenAnywhere is set.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	s.accepting.serving.Add(1)
 	s.accepting.stopping.Store(false)
@@ -42,9 +38,8 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	})
 }
 
-// ServeAdmin serves AdminHandler on ln, which must be another listener than
-// Serve's, and stops as Serve does. Stop it after Serve, so that /readyz can say
-// that the server is stopping.
+// ServeAdmin serves AdminHandler on ln, which must be another listener than Serve's, and stops as Serve does. Stop it after
+// Serve, so that /readyz can report that the server is stopping.
 func (s *Server) ServeAdmin(ctx context.Context, ln net.Listener) error {
 	return s.serve(ctx, ln, s.AdminHandler(), func() {})
 }
@@ -52,7 +47,7 @@ func (s *Server) ServeAdmin(ctx context.Context, ln net.Listener) error {
 func (s *Server) serve(ctx context.Context, ln net.Listener, handler http.Handler, stopping func()) error {
 	if err := s.checkListener(ln.Addr()); err != nil {
 		stopping()
-		_ = ln.Close() // the refusal is what matters
+		_ = ln.Close() // the refusal matters
 		return err
 	}
 	// Requests outlive ctx while they drain; cut ends them.
@@ -63,7 +58,7 @@ func (s *Server) serve(ctx context.Context, ln net.Listener, handler http.Handle
 	requests := &tracker{next: handler}
 	server := &http.Server{
 		Handler:                      requests,
-		DisableGeneralOptionsHandler: true, // "OPTIONS *" would pass by our checks
+		DisableGeneralOptionsHandler: true, // "OPTIONS *" would bypass our checks
 		ReadHeaderTimeout:            s.limits.HeaderTime,
 		ReadTimeout:                  s.limits.ReadTime,
 		WriteTimeout:                 s.limits.WriteTime,
@@ -89,24 +84,24 @@ func (s *Server) serve(ctx context.Context, ln net.Listener, handler http.Handle
 	if !within(base, s.limits.DrainTime, server.Shutdown) {
 		cut(errDraining)
 		if !within(context.WithoutCancel(ctx), cutTime, server.Shutdown) {
-			_ = server.Close() // what it could not close has closed itself
+			_ = server.Close() // fails only for connections that are closed already
 		}
 		cutOff = ErrCut
 	}
 	<-ended
-	// Shutdown and Close look at connections; a handler may still be at work.
+	// Shutdown and Close wait for connections; a handler may still run.
 	requests.wait()
 	return errors.Join(failure, cutOff)
 }
 
-// within runs a shutdown with a bound on time and reports whether that sufficed.
+// within runs a shutdown and reports whether it ended in time.
 func within(ctx context.Context, bound time.Duration, shutdown func(context.Context) error) bool {
 	ctx, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
 	return !errors.Is(shutdown(ctx), context.DeadlineExceeded)
 }
 
-// tracker knows when the handlers that it started have returned.
+// tracker waits for the handlers that it started.
 type tracker struct {
 	next   http.Handler
 	mu     sync.RWMutex // read-locked by each handler
@@ -117,21 +112,20 @@ func (t *tracker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	if t.closed {
-		panic(http.ErrAbortHandler) //nolint:forbidigo // its connection is closed: nobody would read an answer
+		panic(http.ErrAbortHandler) //nolint:forbidigo // its connection is closed, so no caller would read an answer
 	}
 	t.next.ServeHTTP(w, r)
 }
 
-// wait waits for the handlers in progress, and lets no more begin.
+// wait waits for the handlers in progress, and refuses new ones.
 func (t *tracker) wait() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.closed = true
 }
 
-// connectionLog is the slog.Handler of what net/http has to say about
-// connections. Only trouble with accepting is passed on word for word; the rest
-// may quote callers.
+// connectionLog is the slog.Handler for net/http's messages about connections. It quotes only those about accepting; the
+// others may quote callers.
 type connectionLog struct {
 	logger *slog.Logger
 }

@@ -15,28 +15,25 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// decodeBatch is how many payloads the codec opens at once. The distinct data
-// keys of a batch are unwrapped together.
+// decodeBatch is how many payloads the codec opens at once. It unwraps the distinct data keys of a batch together.
 const decodeBatch = 128
 
-// errMiscount is a codec that does not keep its contract.
+// errMiscount reports a codec that breaks its contract.
 var errMiscount = errors.New("httpapi: the codec answered with another number of payloads, or none in place of one")
 
-// errDraining is why requests in progress end when the server is told to stop
-// and has waited long enough.
+// errDraining ends requests that are still in progress after DrainTime.
 var errDraining = errors.New("httpapi: server is stopping")
 
-// room is what opened payloads may take. Compressed ones can be far larger than
-// what was sent, so each is counted before the next one is opened.
+// room bounds the memory of opened payloads. Compressed ones can be far larger than the request, so each is counted before
+// the next one is opened.
 type room struct {
 	s      *Server
 	x      *exchange
 	opened int64
-	why    reason // there was no room
+	why    reason // why there was no room
 }
 
-// take is asked for each plaintext. Beside it there will be its payload and that
-// one's JSON, base64 in it: 7/3 of its size together, once it is wiped.
+// take counts one plaintext: its payload and the payload's JSON take 7/3 of its size together, after it is wiped.
 func (r *room) take(size int) bool {
 	r.opened += int64(size)
 	switch {
@@ -93,8 +90,8 @@ func (s *Server) encode(ctx context.Context, x *exchange, room func(int) bool, i
 	return out, answered
 }
 
-// admit counts payloads before they are sealed. Sealing makes far more of many small
-// ones than was sent, and has a KMS wrap a data key for each.
+// admit counts payloads before they are sealed. Many small ones become far larger than the request, and each may cost a wrap
+// by a KMS.
 func (s *Server) admit(x *exchange, in []*commonpb.Payload) reason {
 	n := int64(len(in))
 	if !s.sealing.take(n) {
@@ -107,14 +104,12 @@ func (s *Server) admit(x *exchange, in []*commonpb.Payload) reason {
 	return answered
 }
 
-// decode opens what can be opened. What cannot comes back as it was sent, so
-// that one bad payload does not take a page down, unless
+// decode opens payloads. One that it cannot open comes back as it was sent, so that one bad payload does not hide a page of
+// good ones. But the request fails
 //
-//   - the request is strict: then it fails, for the first permanent failure if
-//     there is one (trying again cannot help), else for the first;
-//   - nothing at all could be opened, and only for reasons that pass: then an
-//     answer would tell the caller that this is how the payloads look, where an
-//     error makes it try again.
+//   - if it is strict: for the first permanent failure if there is one (a retry cannot help), else for the first;
+//   - if no payload could be opened and every failure is transient: an error makes the caller try again, where an answer
+//     would show it sealed payloads.
 func (s *Server) decode(ctx context.Context, x *exchange, room func(int) bool, in []*commonpb.Payload) ([]*commonpb.Payload, reason) {
 	out := make([]*commonpb.Payload, 0, len(in))
 	opened, permanent, size := 0, false, 0
@@ -136,7 +131,7 @@ func (s *Server) decode(ctx context.Context, x *exchange, room func(int) bool, i
 				if lasting := !passing(class); x.cause == nil || lasting && !permanent {
 					x.cause, permanent = result.Err, lasting
 				}
-				out = append(out, batch[i]) // the input itself, whatever the codec put beside the error
+				out = append(out, batch[i]) // the input itself, not the codec's result
 			case result.Payload == nil:
 				x.cause = errMiscount
 				return nil, classInternal
@@ -158,11 +153,10 @@ func (s *Server) decode(ctx context.Context, x *exchange, room func(int) bool, i
 	return out, answered
 }
 
-// passing reports whether a failure of this class may be gone in a moment.
+// passing reports whether a failure of this class may pass by itself.
 func passing(class kms.Class) bool { return class.Transient() || class == kms.Canceled }
 
-// interrupted is the reason for work that was given up: the caller left, or it
-// took too long, or the server stops.
+// interrupted is the reason for work that ended early: the caller left, the time was over, or the server stops.
 func interrupted(request context.Context) reason {
 	if request.Err() != nil && !errors.Is(context.Cause(request), errDraining) {
 		return clientGone
