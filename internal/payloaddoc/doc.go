@@ -1,13 +1,9 @@
-// Package payloaddoc finds the Temporal payloads in a JSON document and puts
-// others in their place, leaving every other byte as it is.
+// Package payloaddoc finds the Temporal payloads in a JSON document and replaces them. The command line calls it.
 //
-// A document is what people have at hand: one payload, a Payloads message as
-// codec servers speak it, a list of payloads, a history as "temporal workflow
-// show -o json" or the Web UI write it, or the JSON of any other temporal
-// command. Histories are not taken apart into messages and put together again:
-// fields that a newer server added, the spelling of enums, the indentation and
-// payloads in shorthand survive, because they are never touched.
+// A document is one payload, a Payloads message as codec servers speak it, a list of payloads, a history as "temporal workflow
+// show -o json" or the Web UI write it, or the JSON of any other temporal command. Replace leaves every byte outside the
+// payloads as it is. So fields of newer servers, the spelling of enums, the indentation and payloads in shorthand survive.
 //
-// The command line calls it. Its errors say what is wrong and where, never what
-// stands there: the input may be plaintext. It performs no I/O and holds no state.
+// Its errors say what is wrong and where, and never quote the document, which may be plaintext. It performs no I/O and holds
+// no state.
 package payloaddoc

@@ -6,12 +6,11 @@ import (
 	"github.com/waxseal/waxseal/internal/payloadjson"
 )
 
-// MaxSize is the largest document in bytes that Parse takes. A server keeps at
-// most 50 MiB of history for a workflow, about 70 MiB as JSON; the rest is room
-// for servers that were told otherwise.
+// MaxSize is the largest document in bytes that Parse takes. By default a server keeps at most 50 MiB of history for a
+// workflow, about 70 MiB as JSON; the rest is room for servers with other settings.
 const MaxSize = 512 << 20
 
-// Kind is what a document was taken for.
+// Kind is the kind of a document.
 type Kind uint8
 
 const (
@@ -27,8 +26,8 @@ const (
 	Other
 )
 
-// Mutable reports whether the document stands for payloads that are still to be
-// sent. A history, or what a server tells, is not changed by changing its copy.
+// Mutable reports whether the document holds payloads that are still to be sent. To change the copy of a history, or of a
+// server's answer, would not change the original.
 func (k Kind) Mutable() bool { return k == Payload || k == Payloads || k == List }
 
 // Found is one payload of a document.
@@ -38,8 +37,7 @@ type Found struct {
 	Path string
 	// Payload is the payload. It shares no memory with the document.
 	Payload *commonpb.Payload
-	// SearchAttribute says that it is the value of a search attribute, which
-	// servers index and nobody seals.
+	// SearchAttribute is set for the value of a search attribute. Servers index those, so they are never sealed.
 	SearchAttribute bool
 
 	value   span
@@ -48,7 +46,6 @@ type Found struct {
 
 // Document is a JSON document and the payloads in it.
 type Document struct {
-	// Kind is what the document was taken for.
 	Kind Kind
 	// Found are its payloads, in the order of the text.
 	Found []Found
@@ -59,17 +56,15 @@ type Document struct {
 // span is a part of the text: [start, end).
 type span struct{ start, end int }
 
-// limits are generous: a document is a file that a person names, and its size
-// bounds what it can hold.
+// limits are generous: the user chose the file, and MaxSize bounds what it can hold.
 var limits = payloadjson.Limits{Payloads: 1 << 22, Entries: 1 << 12}
 
-// Parse finds the payloads in text, which it keeps and does not change. encoding
-// is how a sealed payload names its encoding. An error is an *Error.
+// Parse finds the payloads in text, which it keeps and does not change. encoding is the encoding of sealed payloads. An error
+// is an *Error.
 //
-// A document of Kind Payload, Payloads or List is held to protobuf's JSON
-// mapping, unknown fields refused. Elsewhere, an object is a payload if it looks
-// like one: it has nothing but metadata, data and externalPayloads, and its
-// metadata names an encoding. What names encoding must be a payload.
+// A document of Kind Payload, Payloads or List must follow protobuf's JSON mapping, without unknown fields. Elsewhere, an
+// object is a payload if it has only metadata, data and externalPayloads, and its metadata names an encoding. An object that
+// names the encoding of sealed payloads must be a payload.
 func Parse(text []byte, encoding string) (*Document, error) {
 	if err := checkJSON(text); err != nil {
 		return nil, err

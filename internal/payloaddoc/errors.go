@@ -10,13 +10,13 @@ import (
 	"github.com/waxseal/waxseal/internal/payloadjson"
 )
 
-// Error is why a document was refused. Its text holds nothing of the document.
+// Error is a refused document. Its text holds nothing of the document.
 type Error struct {
 	// Detail says what is wrong.
 	Detail string
 	// Advice says what to do, in one sentence.
 	Advice string
-	// Line and Column are where, both from 1; the column counts characters.
+	// Line and Column are the place, both from 1; the column counts characters.
 	Line, Column int
 }
 
@@ -75,11 +75,11 @@ func checkJSON(text []byte) error {
 	if syntax.Error() == "unexpected end of JSON input" {
 		return fail(text, len(text), "the document ends too early", "fetch it again: it was cut short")
 	}
-	// The offset is that of the byte after the one that was not understood.
+	// The offset is that of the byte after the wrong one.
 	return fail(text, int(syntax.Offset)-1, "the document is not valid JSON", adviceShape)
 }
 
-// advices says what to do about what payloadjson found.
+// advices says what to do about each reason of payloadjson.
 var advices = map[payloadjson.Reason]string{
 	payloadjson.InvalidText:     "write it in UTF-8",
 	payloadjson.WrongType:       "payloads is a list, metadata an object, data and metadata values are base64 strings",
@@ -91,7 +91,7 @@ var advices = map[payloadjson.Reason]string{
 	payloadjson.TooManyEntries:  "take payloads with less metadata",
 }
 
-// payloadError is what payloadjson found at a byte of text.
+// payloadError places an error of payloadjson in text.
 func payloadError(text []byte, err error, shift int) *Error {
 	var e *payloadjson.Error
 	if !errors.As(err, &e) {

@@ -5,8 +5,8 @@ import (
 	"strconv"
 )
 
-// kind looks at the document's own members, or those of its first element, and
-// says what it is; 0 if it is neither an object nor a list. It does not move.
+// kind tells the kind from the document's own members, or from those of its elements; 0 if it is neither an object nor a
+// list. It does not move the walker.
 func (w *walker) kind() Kind {
 	defer func(at int) { w.at = at }(w.at)
 	switch w.text[w.at] {
@@ -42,7 +42,7 @@ func (w *walker) listKind() Kind {
 			case len(names) > 0 && !slices.ContainsFunc(names, isPayloadMember):
 				kind = Other
 			}
-		case w.text[w.at] == 'n': // null in place of a payload is a mistake worth telling
+		case w.text[w.at] == 'n': // null in place of a payload: strict reports it
 		default:
 			kind = Other
 		}

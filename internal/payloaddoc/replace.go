@@ -13,8 +13,7 @@ import (
 	"github.com/waxseal/waxseal/internal/payloadjson"
 )
 
-// failure is where the parts of a failure are whose encodedAttributes is a
-// payload; a part that is not there has an empty span.
+// failure holds the places of a failure's parts. Its encodedAttributes is a payload; a missing part has an empty span.
 type failure struct {
 	message, stackTrace span
 	name, value         span // of encodedAttributes
@@ -26,10 +25,9 @@ type edit struct {
 	text []byte
 }
 
-// Replace returns the document with payloads in the place of those found, one
-// for each, nil for one that stays as it is. A new payload is written as the old
-// one was, on one line or indented. What a failure's encodedAttributes say of
-// its message and stack trace is written there too, as SDKs do.
+// Replace returns the document with payloads in place of those found, one for each; nil leaves one as it is. It writes a new
+// payload like the old one, on one line or indented. It copies message and stack trace from a failure's encodedAttributes
+// into the failure, as SDKs do.
 //
 // It fails if a payload cannot be written as JSON; the error holds nothing of it.
 func (d *Document) Replace(payloads []*commonpb.Payload) ([]byte, error) {
@@ -76,8 +74,7 @@ func (d *Document) write(s span, p *commonpb.Payload) ([]byte, error) {
 	if newline < 0 || len(text) == len(`{}`) {
 		return text, nil
 	}
-	// What is before a closing brace that stands alone is the indentation of the
-	// object itself.
+	// The text before a closing brace alone on its line is the indentation of the object.
 	base := ""
 	outer := old[len(bytes.TrimRight(old[:len(old)-1], " \t\n\r")) : len(old)-1]
 	if i := bytes.LastIndexByte(outer, '\n'); i >= 0 {
@@ -97,8 +94,7 @@ func (d *Document) write(s span, p *commonpb.Payload) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// failureEdits writes what the opened attributes say into the failure. What is
-// not of the shape that all SDKs use changes nothing.
+// failureEdits copies the opened attributes into the failure. Attributes of another shape than the SDKs' change nothing.
 func (d *Document) failureEdits(f *failure, p *commonpb.Payload) []edit {
 	var attributes struct {
 		Message    *string `json:"message"`
@@ -117,8 +113,7 @@ func (d *Document) failureEdits(f *failure, p *commonpb.Payload) []edit {
 	)
 }
 
-// set writes a string member of a failure: in its place, or, if there is none
-// and it is not empty, before the encoded attributes.
+// set writes a string member of a failure: in its place, or before the encoded attributes if it is new and not empty.
 func (d *Document) set(f *failure, place span, name, text string) []edit {
 	quoted := quote(text)
 	switch {
@@ -134,7 +129,7 @@ func (d *Document) set(f *failure, place span, name, text string) []edit {
 	return []edit{{span{f.name.start, f.name.start}, member}}
 }
 
-// quote returns s as a JSON string with no more escapes than JSON asks for.
+// quote returns s as a JSON string with only the escapes that JSON requires.
 func quote(s string) []byte {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)

@@ -20,10 +20,10 @@ type walker struct {
 	sealed []byte // the encoding that sealed payloads name
 	path   []byte
 	found  []Found
-	err    *Error // the first one; walking goes on, to no effect
+	err    *Error // the first one; what the walk finds after it does not count
 }
 
-// value is what was passed.
+// value is a value that the walker has passed.
 type value struct {
 	span
 	kind     byte // its first byte
@@ -36,9 +36,8 @@ type value struct {
 // JSON mapping accepts.
 var payloadMembers = []string{"metadata", "data", "externalPayloads", "external_payloads"}
 
-// fits reports whether a member of an object is one that a payload has, and no
-// deeper. Who nests what looks like payloads would otherwise have all of it
-// parsed again at each level.
+// fits reports whether a payload has such a member, no deeper than this. Without the bound on depth, nested objects that look
+// like payloads would be parsed again at each level.
 func fits(name string, height int) bool {
 	switch name {
 	case "metadata":
@@ -221,9 +220,8 @@ func (v value) ofKind(kind byte) span {
 	return v.span
 }
 
-// payload notes the object at s, whose metadata names the encoding that is at
-// encoding, if it is a payload. others says that it has other members than a
-// payload, or such that no payload has.
+// payload notes the object at s if it is a payload. encoding is where its metadata names its encoding. others is set if it
+// has a member that does not fit a payload.
 func (w *walker) payload(s, encoding span, others bool) bool {
 	named := decodeBase64(w.unquote(encoding))
 	mustBe := len(w.sealed) > 0 && bytes.Equal(named, w.sealed)
@@ -256,8 +254,7 @@ func (w *walker) parse(s span, before, after string) ([]*commonpb.Payload, *Erro
 	return payloads, nil
 }
 
-// decodeBase64 reads base64 as protobuf's JSON mapping has it, in either alphabet,
-// padded or not; nil if it is none.
+// decodeBase64 reads base64 as in protobuf's JSON mapping, in either alphabet, padded or not; nil if it is not base64.
 func decodeBase64(s string) []byte {
 	e := base64.RawStdEncoding
 	if strings.ContainsAny(s, "-_") {

@@ -11,11 +11,10 @@ import (
 	commonpb "go.temporal.io/api/common/v1"
 )
 
-// ErrText is what Append answers when a metadata name is not UTF-8: neither
-// protobuf nor JSON can carry it.
+// ErrText is Append's error for a metadata name that is not UTF-8: neither protobuf nor JSON can carry it.
 var ErrText = errors.New("a metadata name is not valid UTF-8")
 
-// ErrNil is what Append answers when a payload is nil.
+// ErrNil is Append's error for a nil payload.
 var ErrNil = errors.New("a payload is nil")
 
 // Size returns how many bytes Append will add for payloads, or a little more
@@ -33,10 +32,8 @@ func Size(payloads []*commonpb.Payload) int {
 	return n
 }
 
-// Append appends payloads as the JSON of a Payloads message: a list in every
-// case, empty where there are none. Fields that are empty are left out, as
-// protobuf has it. It fails with ErrNil or ErrText, and then what it appended is
-// of no use; the error holds nothing of the payloads.
+// Append appends payloads as the JSON of a Payloads message: always a list, also an empty one. As in protobuf, empty fields
+// are left out. It fails with ErrNil or ErrText, which hold nothing of the payloads; what it appended is then useless.
 func Append(dst []byte, payloads []*commonpb.Payload) ([]byte, error) {
 	var err error
 	dst = append(dst, `{"payloads":[`...)
@@ -113,8 +110,7 @@ func separate(dst []byte, first int) []byte {
 	return dst
 }
 
-// appendString appends s, which is UTF-8, as a JSON string, escaping no more
-// than RFC 8259 asks for, in protojson's spelling.
+// appendString appends s, which is UTF-8, as a JSON string, with the escapes that RFC 8259 requires, in protojson's spelling.
 func appendString(dst []byte, s string) []byte {
 	const hex = "0123456789abcdef"
 	dst = append(dst, '"')

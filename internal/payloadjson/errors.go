@@ -2,8 +2,7 @@ package payloadjson
 
 import "fmt"
 
-// Reason says what is wrong with a JSON document. It is all that may be told
-// about the document, whose content may be secret.
+// Reason says what is wrong with a JSON document. Errors hold nothing else of the document: its content may be secret.
 type Reason uint8
 
 const (
@@ -59,7 +58,7 @@ func (r Reason) String() string {
 // Error is why Parse refused a document. Its text holds nothing of the document.
 type Error struct {
 	Reason Reason
-	// Offset is the byte at which the trouble was noticed, from 0.
+	// Offset is the byte at which the error was found, from 0.
 	Offset int
 }
 

@@ -9,8 +9,8 @@ import (
 	"unicode/utf8"
 )
 
-// parser walks a document once, from front to back. Every method that reads
-// returns false after it has noted why in reason; at then tells where.
+// parser walks a document once, from front to back. A method that reads returns false if it fails; reason then says why, and at
+// where.
 type parser struct {
 	in     []byte
 	at     int
@@ -28,8 +28,7 @@ func (p *parser) failAt(reason Reason, at int) bool {
 	return false
 }
 
-// mistyped notes that the value at a byte is not of the type that was wanted:
-// of another type, or no JSON at all.
+// mistyped notes that the value at a byte is of another type, or not JSON at all.
 func (p *parser) mistyped(at int) bool {
 	if at < len(p.in) && bytes.IndexByte([]byte(`"{[-0123456789tfn`), p.in[at]) < 0 {
 		return p.failAt(Syntax, at)
@@ -58,8 +57,8 @@ func (p *parser) next(c byte) bool {
 	return false
 }
 
-// null reports whether a null stands here, without passing it. What may follow
-// it is for whoever reads on: only a comma, a bracket or white space gets by.
+// null reports whether a null stands here, without passing it. The caller checks what follows: only a comma, a bracket or white
+// space is accepted.
 func (p *parser) null() bool { return bytes.HasPrefix(p.in[p.at:], []byte("null")) }
 
 // object reads {…}; member reads one name, colon and value.
@@ -230,8 +229,8 @@ func (p *parser) hex4() (rune, bool) {
 	return r, true
 }
 
-// bytes reads a bytes field: a string of base64 in either alphabet, with
-// padding or without. Trailing bits need not be zero, as in protojson.
+// bytes reads a bytes field: a string of base64 in either alphabet, padded or not. Trailing bits need not be zero, as in
+// protojson.
 func (p *parser) bytes() ([]byte, bool) {
 	start := p.at
 	s, ok := p.str()
@@ -253,8 +252,7 @@ func (p *parser) bytes() ([]byte, bool) {
 	return out[:n], true
 }
 
-// int64 reads an int64 field: a number, or a string that holds one. It may be
-// written with a fraction or an exponent as long as its value is whole.
+// int64 reads an int64 field: a number, or a string that holds one. A fraction or an exponent is accepted if the value is whole.
 func (p *parser) int64() (int64, bool) {
 	start := p.at
 	if p.at < len(p.in) && p.in[p.at] == '"' {
@@ -285,12 +283,11 @@ func (p *parser) digits() []byte {
 	return p.in[start:p.at]
 }
 
-// maxDigits is how many decimal digits protojson lets an integer have, its
-// exponent multiplied out. One more than an int64 can hold: ParseInt decides.
+// maxDigits is how many decimal digits protojson lets an integer have, its exponent multiplied out: one more than an int64 can
+// hold, so that ParseInt decides.
 const maxDigits = 20
 
-// number reads a JSON number whose value is whole and fits an int64. The
-// exponent is never multiplied out beyond maxDigits.
+// number reads a JSON number with a whole value that fits an int64. It never multiplies the exponent out beyond maxDigits.
 func (p *parser) number() (int64, bool) {
 	negative := p.next('-')
 	whole := p.digits()
@@ -313,7 +310,7 @@ func (p *parser) number() (int64, bool) {
 	return integer(negative, whole, fraction, shrink, exponent)
 }
 
-// integer is the value of a number, given in its parts, if it is a whole one.
+// integer is the value of a number, given in its parts, if it is whole.
 func integer(negative bool, whole, fraction []byte, shrink bool, exponent []byte) (int64, bool) {
 	whole, fraction = bytes.TrimLeft(whole, "0"), bytes.TrimRight(fraction, "0")
 	if len(whole)+len(fraction) == 0 {

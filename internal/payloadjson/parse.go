@@ -4,9 +4,8 @@ import (
 	commonpb "go.temporal.io/api/common/v1"
 )
 
-// Limits bounds what Parse builds. Both count things whose cost in memory is
-// far above their cost in JSON ("{}," is three bytes, a Payload well over a
-// hundred); bytes are bounded by the document itself.
+// Limits bounds what Parse builds. Both count things that take far more memory than JSON ("{}," is three bytes, a Payload well
+// over a hundred); the document itself bounds the bytes.
 type Limits struct {
 	// Payloads is the most payloads in one document.
 	Payloads int
@@ -23,12 +22,11 @@ const (
 	fieldSize
 )
 
-// Parse reads a Payloads message. The payloads are in the document's order and
-// share no memory with it; there are none, and no error, for "{}" and for null
-// in place of the list. A refused document gives an *Error and nothing else.
+// Parse reads a Payloads message. The payloads are in the document's order and share no memory with it; "{}" and a null list
+// have none, without an error. For a refused document it returns an *Error and nothing else.
 //
-// The rules are those of protobuf's JSON mapping, proto3, unknown fields
-// refused (https://protobuf.dev/programming-guides/json).
+// The rules are those of protobuf's JSON mapping, proto3, without unknown fields
+// (https://protobuf.dev/programming-guides/json).
 func Parse(document []byte, limits Limits) ([]*commonpb.Payload, error) {
 	p := parser{in: document, limits: limits}
 	payloads, ok := p.document()
@@ -133,9 +131,8 @@ func (p *parser) external() (*commonpb.Payload_ExternalPayloadDetails, bool) {
 	return details, ok
 }
 
-// message reads one protobuf message: field says for each name which bit it
-// is, and how to read its value. A field that is null is left out, as protobuf
-// has it, but counts as seen.
+// message reads one protobuf message: field returns the bit and the reader of a name. As in protobuf, a null field is left out,
+// but it counts as seen.
 func (p *parser) message(field func(name string) (bit uint8, value func() bool)) bool {
 	if p.null() {
 		return p.fail(NullElement)

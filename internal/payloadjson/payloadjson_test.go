@@ -343,8 +343,7 @@ func TestMessagesHaveNoOtherFields(t *testing.T) {
 	}
 }
 
-// compactProtojson is what protojson writes, less the spaces that it scatters
-// so that nobody relies on its bytes.
+// compactProtojson is what protojson writes, without the spaces that it adds at random.
 func compactProtojson(t testing.TB, payloads []*commonpb.Payload) string {
 	t.Helper()
 	spaced, err := protojson.Marshal(&commonpb.Payloads{Payloads: payloads})
