@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// answer is a response whose body has been read.
+// answer is a response and its body.
 type answer struct {
 	StatusCode int
 	Header     http.Header

@@ -122,7 +122,7 @@ func TestRealCodecKMSFails(t *testing.T) {
 			backend.Fake("a").Always(kmstest.Fail(class))
 			answer := class
 			if class == kms.Canceled {
-				answer = kms.Unavailable // nobody canceled it: the KMS is not answering
+				answer = kms.Unavailable // it was not canceled: the KMS does not answer
 			}
 			name := problems[reasonOf(answer)].name
 			wantProblem(t, serve(s, post(t, "/payments/decode?strict=true", strings.NewReader(sealed))), name)

@@ -154,7 +154,7 @@ func TestLogLine(t *testing.T) {
 	}
 }
 
-// Nobody can write a line of the log, or choose a request's ID.
+// No caller can write a line of the log, or choose a request's ID.
 func TestLogInjection(t *testing.T) {
 	logger, logged := logTo()
 	s := newServer(t, Config{Logger: logger})

@@ -450,7 +450,7 @@ func TestConnectionLimit(t *testing.T) {
 	}
 }
 
-// A caller who hangs up ends the codec's work.
+// A caller that hangs up ends the codec's work.
 func TestClientHangsUp(t *testing.T) {
 	fake, arrived, release := held(t, 1)
 	defer release()

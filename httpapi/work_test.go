@@ -15,7 +15,7 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// byName fails payloads whose data is the name of a class, "plain" for an error without one.
+// byName fails a payload with the class that its data names, "plain" for an error without one.
 func byName(original *commonpb.Payload) error {
 	if string(original.GetData()) == "plain" {
 		return errPlain
@@ -188,7 +188,7 @@ func TestCodecTime(t *testing.T) {
 	}
 }
 
-// Whoever does not wait gets nothing, and the codec is told to stop.
+// A caller that does not wait gets nothing, and the codec's context ends.
 func TestClientGone(t *testing.T) {
 	for _, target := range []string{"/n/encode", "/decode", "/decode?strict=true"} {
 		t.Run(target, func(t *testing.T) {

@@ -58,7 +58,7 @@ func TestGlobCovers(t *testing.T) {
 		{"?", []string{"?", "a", "世"}, []string{"", "*", "??", "a*"}},
 		{"a*c", []string{"ac", "a*c", "a?c", "ab*c", "a**c"}, []string{"a*", "*c", "a*?"}},
 		{"*?b*", []string{"ab", "?b", "xxb*"}, []string{"b", "*b", "b*"}},
-		// True, but not found: "no" only means that no one can be sure.
+		// True, but not found: "no" is not certain.
 		{"*?c", nil, []string{"*ac"}},
 	}
 	for _, test := range tests {

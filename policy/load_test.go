@@ -86,7 +86,7 @@ func TestLoadUnreadable(t *testing.T) {
 			}
 		})
 	}
-	// Tests may run as root, whom no permission stops.
+	// Tests may run as root, and no permission stops root.
 	denied := &readError{File: "f", Err: &fs.PathError{Op: "open", Path: "f", Err: fs.ErrPermission}}
 	if denied.Error() != "policy: read f: permission denied" || denied.Hint() != "let the user that runs this process read the file" {
 		t.Errorf("text %q, hint %q", denied.Error(), denied.Hint())

@@ -420,10 +420,9 @@ func checkPolicy(t *testing.T, p *Policy) {
 	}
 }
 
-// A file made to be expensive is refused before it costs much: by the checks on
-// tokens that come before the YAML parser, whose time and stack grow with
-// nesting and with the entries of a mapping, or else it is within the limits
-// that keep the rest bounded. (Without them this test takes minutes, or dies.)
+// A file made to be expensive is refused before it costs much, or the limits bound its cost. The time and the stack of the
+// YAML parser grow with nesting and with the entries of a mapping, so the checks on tokens come before it. (Without them
+// this test takes minutes, or dies.)
 func TestParseCost(t *testing.T) {
 	const n = MaxFileSize - 4096
 	for _, test := range []struct{ name, text, message string }{

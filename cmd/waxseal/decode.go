@@ -58,7 +58,7 @@ type decoder struct {
 	namespace string
 	strict    bool
 	out       output
-	room      int // for plaintext, in bytes: a history of envelopes can hold far more than its own size
+	room      int // for plaintext, in bytes: a compressed history can open into far more than its own size
 }
 
 func (d *decoder) decode(ctx context.Context, text []byte) error {
@@ -103,8 +103,8 @@ func (d *decoder) decode(ctx context.Context, text []byte) error {
 
 func isSealed(f payloaddoc.Found) bool { return codec.ClaimsSealed(f.Payload) }
 
-// open opens what is sealed: nil for what stays as it is. What could not be
-// opened is told apart from what fails the whole.
+// open opens the sealed payloads, and returns nil for those that stay as they are. The partialError has the payloads that it
+// could not open; the error is a failure of the whole.
 func (d *decoder) open(ctx context.Context, found []payloaddoc.Found) ([]*commonpb.Payload, *partialError, error) {
 	c, err := d.keys.forOpening(ctx)
 	if err != nil {
@@ -125,7 +125,7 @@ func (d *decoder) open(ctx context.Context, found []payloaddoc.Found) ([]*common
 		for i, r := range c.Decode(ctx, codec.DecodeOptions{Namespace: d.namespace, Room: room}, payloadsOf(chunk)) {
 			var payload *commonpb.Payload
 			switch {
-			case !r.Sealed && chunk[i].SearchAttribute: // nobody seals those, so no rule asks for it
+			case !r.Sealed && chunk[i].SearchAttribute: // search attributes are never sealed, so requireSealed spares them
 			case r.Err != nil:
 				failed.fail(chunk[i].Path, r.Err)
 			case r.Sealed:

@@ -21,7 +21,7 @@ import (
 	"github.com/waxseal/waxseal/policy"
 )
 
-// maxCalls is how many calls of each key the latency can be measured over.
+// maxCalls bounds the calls of each key over which the latency is measured.
 const maxCalls = 1000
 
 const (
@@ -151,8 +151,7 @@ func (e *examination) settings() (doctor.Config, error) {
 	return cfg, nil
 }
 
-// subjects returns what to examine: each key once, and those with a URI for each
-// namespace once for each of them.
+// subjects returns what to examine: each key once, and a template once for each namespace.
 func (e *examination) subjects(rules *policy.Policy, samples []doctor.Sample) ([]doctor.Key, error) {
 	for _, name := range e.names {
 		if _, ok := rules.Keys[name]; !ok {
@@ -188,9 +187,8 @@ func (e *examination) subjects(rules *policy.Policy, samples []doctor.Sample) ([
 	return keys, nil
 }
 
-// warnManyFiles warns of keys whose opening makes a file for each namespace that
-// anybody asks for: a file of a local keyring is made when a key of it is opened,
-// a key in it when it first wraps.
+// warnManyFiles warns of keys that make a file for each namespace in a request: opening a key of a local keyring makes the
+// keyring's file, and the first wrap makes the key in it.
 func (e *examination) warnManyFiles(rules *policy.Policy) {
 	for _, name := range rules.KeyNames() {
 		key := rules.Keys[name]
@@ -205,7 +203,7 @@ func (e *examination) warnManyFiles(rules *policy.Policy) {
 	}
 }
 
-// shownURI is a URI without its query, where people put what they should not.
+// shownURI is a URI without its query, which may hold a credential by mistake.
 func shownURI(uri string) string {
 	u, err := kms.ParseURI(uri)
 	if err != nil {
@@ -214,8 +212,7 @@ func shownURI(uri string) string {
 	return kms.Redact(u)
 }
 
-// opener opens a key. Of a local keyring nothing is made: a key that is not there
-// was never used.
+// opener opens a key. It makes no local keyring: a key that does not exist was never used.
 func opener(backends *kms.Registry, uri string) func(context.Context) (kms.Key, error) {
 	return func(ctx context.Context) (kms.Key, error) {
 		if u, err := kms.ParseURI(uri); err == nil && u.Scheme == localkms.Scheme && u.Host == "" && u.Fragment != "" {
@@ -271,8 +268,7 @@ func (e *examination) samples(ctx context.Context) ([]doctor.Sample, error) {
 	return samples, nil
 }
 
-// warnUnused says so if none of the keys had wrapped any of samples, as far as
-// they could be opened to tell.
+// warnUnused warns if none of the keys that could be opened has wrapped any of samples.
 func (e *examination) warnUnused(samples []doctor.Sample, results []doctor.Result) {
 	var needed []string
 	for _, s := range samples {

@@ -15,8 +15,8 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// batch is how many payloads go through the codec at a time: enough for one
-// request to a KMS to be shared by many, few enough to show progress.
+// batch is how many payloads go through the codec at a time: enough that many share one request to a KMS, few enough to show
+// progress.
 const batch = 256
 
 func (a *app) encodeCommand() *cobra.Command {
@@ -109,16 +109,15 @@ func (a *app) encode(ctx context.Context, keys *source, namespace string, args [
 	return a.write(out, result)
 }
 
-// missingRecipients counts payloads that were sealed without a key that their rule
-// names, by what there is to say about it. The codec tells in the goroutine that
-// seals.
+// missingRecipients counts payloads that were sealed without a key that their rule names, by message. The codec calls add in
+// the goroutine that seals.
 type missingRecipients map[string]int
 
 func (m missingRecipients) add(key string, class kms.Class, n int) {
 	m[fmt.Sprintf("left out key %q (%s), which will not open what was sealed", key, class)] += n
 }
 
-// tell returns a sentence for each, sorted.
+// tell returns the messages with their counts, sorted.
 func (m missingRecipients) tell() []string {
 	var out []string
 	for _, what := range slices.Sorted(maps.Keys(m)) {
@@ -135,8 +134,7 @@ func payloadsOf(found []payloaddoc.Found) []*commonpb.Payload {
 	return payloads
 }
 
-// changed leaves out the payloads that are still those of the document, so that
-// they are not even spelled anew.
+// changed leaves out the payloads that are still those of the document, so that their text stays as it is.
 func changed(found []payloaddoc.Found, payloads []*commonpb.Payload) []*commonpb.Payload {
 	for i := range payloads {
 		if payloads[i] == found[i].Payload {

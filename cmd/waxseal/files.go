@@ -15,7 +15,7 @@ import (
 	"github.com/waxseal/waxseal/internal/terminal"
 )
 
-// atMostOneFile checks arguments and completes file names.
+// atMostOneFile refuses more than one argument.
 func atMostOneFile(cmd *cobra.Command, args []string) error {
 	if len(args) > 1 {
 		return &usageError{text: fmt.Sprintf("%d files were given", len(args)), hint: cmd.CommandPath() + " takes one file, or standard input"}
@@ -43,8 +43,7 @@ func (a *app) read(ctx context.Context, args []string) ([]byte, error) {
 	return readAll(ctx, f, args[0])
 }
 
-// readAll reads to the end, or until ctx ends: a read from a terminal or a pipe
-// does not end by itself.
+// readAll reads to the end, or until ctx ends: a read from a terminal or a pipe may block forever.
 func readAll(ctx context.Context, r io.Reader, name string) ([]byte, error) {
 	type result struct {
 		text []byte
@@ -52,7 +51,7 @@ func readAll(ctx context.Context, r io.Reader, name string) ([]byte, error) {
 	}
 	done := make(chan result, 1)
 	go func() {
-		text, err := io.ReadAll(io.LimitReader(r, payloaddoc.MaxSize+1)) // one more, to see that it is too large
+		text, err := io.ReadAll(io.LimitReader(r, payloaddoc.MaxSize+1)) // one more, to see a file that is too large
 		done <- result{text, err}
 	}()
 	select {
@@ -74,7 +73,7 @@ func withoutPath(err error) error {
 	return err
 }
 
-// output is where a command writes to.
+// output is where a command writes.
 type output struct{ file string }
 
 func (o *output) flags(cmd *cobra.Command) {

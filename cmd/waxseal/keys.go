@@ -22,7 +22,7 @@ after there.`,
 		a.keysDisableCommand(), a.keysEnableCommand(), a.keysDestroyCommand(), a.keysRestoreCommand())
 }
 
-// keyringFlags say which keyring.
+// keyringFlags choose the keyring.
 type keyringFlags struct {
 	source
 	file  string
@@ -43,7 +43,7 @@ func (f *keyringFlags) open() (*localkms.Keyring, error) {
 		return nil, &usageError{text: "--keyring and --data-dir both name a keyring", hint: "give one of them"}
 	}
 	for flag, value := range map[string]string{"keyring": f.file, "data-dir": f.dataDir} {
-		if f.given(flag) && value == "" { // a script's variable that is not set must not mean the usual keyring
+		if f.given(flag) && value == "" { // an unset variable of a script must not mean the default keyring
 			return nil, &usageError{text: "--" + flag + " is empty", hint: "say which keyring, or leave --" + flag + " out for the one in the data directory"}
 		}
 	}
@@ -189,8 +189,8 @@ func find(ring *localkms.Keyring, name string) (key localkms.KeyInfo, there bool
 	return localkms.KeyInfo{}, false, err
 }
 
-// completeNames completes the names of keys. A keyring that cannot be read has
-// none: a shell's prompt is no place for errors.
+// completeNames completes the names of keys. A keyring that cannot be read has none, because a shell's prompt cannot show
+// errors.
 func (f *keyringFlags) completeNames(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	var names []cobra.Completion
 	if ring, err := f.open(); err == nil && len(args) == 0 {

@@ -9,7 +9,7 @@ import (
 	"github.com/waxseal/waxseal/kms/localkms"
 )
 
-// whenLayout is how moments are told.
+// whenLayout is how moments are printed.
 const whenLayout = "2006-01-02 15:04 MST"
 
 // versionsCommand is a command that changes versions of a key.
@@ -30,8 +30,8 @@ func (a *app) wire(cmd *cobra.Command, alter func(ring *localkms.Keyring, name, 
 	cmd.RunE = func(_ *cobra.Command, args []string) error { return v.run(args) }
 }
 
-// check checks that the arguments are a key's name, and a version unless --all
-// stands for it: forgetting the version must not mean all of them.
+// check checks that the arguments are a key's name and a version, or --all in place of the version: a forgotten version must
+// not mean all of them.
 func (v *versionsCommand) check(cmd *cobra.Command, args []string) error {
 	switch {
 	case len(args) == 0:
@@ -40,7 +40,7 @@ func (v *versionsCommand) check(cmd *cobra.Command, args []string) error {
 		return &usageError{text: "a version and --all were given", hint: "give one of them"}
 	case !v.all && len(args) == 1:
 		return &usageError{text: "there is no version", hint: cmd.CommandPath() + " NAME VERSION, or --all for every version; waxseal keys list tells them"}
-	case len(args) == 2 && args[1] == "": // of a script whose variable is not set
+	case len(args) == 2 && args[1] == "": // an unset variable of a script
 		return &usageError{text: "the version is empty", hint: cmd.CommandPath() + " NAME VERSION, or --all for every version"}
 	case len(args) > 2:
 		return &usageError{text: fmt.Sprintf("%d arguments were given", len(args)), hint: cmd.CommandPath() + " takes a name and one version, or --all"}
@@ -79,7 +79,7 @@ func (v *versionsCommand) run(args []string) error {
 	return nil
 }
 
-// tell says what the versions are now, whatever they were before.
+// tell prints the state of the versions.
 func (v *versionsCommand) tell(key localkms.KeyInfo, version string) error {
 	for _, one := range key.Versions {
 		if version != "" && version != one.Version {
@@ -92,7 +92,7 @@ func (v *versionsCommand) tell(key localkms.KeyInfo, version string) error {
 	return nil
 }
 
-// standing says what becomes of what a version sealed.
+// standing says what a state means for payloads that a version sealed.
 func standing(v localkms.VersionInfo) string {
 	switch v.State {
 	case localkms.Enabled:

@@ -25,7 +25,7 @@ func (f *logFlags) flags(cmd *cobra.Command) {
 	_ = cmd.RegisterFlagCompletionFunc("log-level", complete("debug", "info", "warn", "error")) // the flag is there
 }
 
-// logger returns the logger that the flags ask for.
+// logger returns the logger that the flags choose.
 func (f *logFlags) logger(a *app) (*slog.Logger, error) {
 	var level slog.Level
 	switch f.level {
@@ -52,7 +52,7 @@ func (f *logFlags) logger(a *app) (*slog.Logger, error) {
 		return nil, &usageError{text: fmt.Sprintf("--log-format is %q", f.format), hint: "it is one of auto, text, json"}
 	}
 	if terminal.Is(a.err) && asText {
-		options.ReplaceAttr = timeOfDay // whoever watches knows the date
+		options.ReplaceAttr = timeOfDay // no date is needed on a terminal
 	}
 	if asText {
 		return slog.New(slog.NewTextHandler(a.err, options)), nil

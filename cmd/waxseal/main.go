@@ -15,7 +15,7 @@ func main() { os.Exit(run()) }
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	// Whoever asks twice means at once.
+	// After a second signal, the process ends at once.
 	context.AfterFunc(ctx, stop)
 	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, lookup: os.LookupEnv}
 	return a.main(ctx, os.Args[1:])
@@ -27,7 +27,7 @@ type app struct {
 	out, err io.Writer
 	lookup   func(string) (string, bool)
 
-	parsed bool // flags and arguments made sense, and the command has begun
+	parsed bool // flags and arguments were accepted, and the command has begun
 }
 
 // main runs one command line and returns the exit code.

@@ -6,17 +6,16 @@ import (
 	"github.com/waxseal/waxseal/internal/terminal"
 )
 
-// maxCauses is how many different causes are told; the rest is counted.
+// maxCauses is how many different causes are listed; the rest is counted.
 const maxCauses = 5
 
-// partialError says that something could not be done for some of the payloads
-// of a document.
+// partialError is the failure of some payloads of a document.
 type partialError struct {
 	// failed of total payloads.
 	failed, total int
-	// done says that the rest was done nevertheless.
+	// done is set if the other payloads were written.
 	done bool
-	// verdict says what failed, and what became of the rest.
+	// verdict says what failed, and what happened to the rest.
 	verdict string
 	causes  []cause
 }
@@ -62,7 +61,7 @@ func (e *partialError) Unwrap() []error {
 	return all
 }
 
-// passing reports whether trying again may help with all of it.
+// passing reports whether a retry may help with all causes.
 func (e *partialError) passing() bool {
 	for _, c := range e.causes {
 		if !tryLater(c.err) {
@@ -84,7 +83,7 @@ func (a *app) reportPartial(e *partialError) {
 			a.say(s, fmt.Sprintf("and %d more causes", len(e.causes)-maxCauses))
 			break
 		}
-		where := terminal.Escape(c.path) // line breaks too: its names come from the document
+		where := terminal.Escape(c.path) // line breaks too, because names in it come from the document
 		if c.count > 1 {
 			where += fmt.Sprintf(" and %d more", c.count-1)
 		}

@@ -7,8 +7,7 @@ import (
 	"github.com/waxseal/waxseal/internal/devkms"
 )
 
-// rehearse reads what is to go wrong, a line each, until there is nothing left to
-// read. The servers go on after that.
+// rehearse reads outages to play, a line each, to the end of the input. The servers go on after that.
 func (a *app) rehearse(d *devkms.Servers) {
 	lines := bufio.NewScanner(a.in)
 	for lines.Scan() {

@@ -35,8 +35,7 @@ directory: good for development and for a first look.`,
 		},
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		// Runs after flags and arguments were checked, so what fails later is not
-		// about them.
+		// Runs after the check of flags and arguments: a later failure is not about them.
 		PersistentPreRun: func(*cobra.Command, []string) { a.parsed = true },
 	}
 	root.Flags().BoolVar(&tellVersion, "version", false, "tell the version, as the version command does")

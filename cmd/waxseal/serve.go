@@ -23,7 +23,7 @@ type server struct {
 	http          httpapi.Config
 }
 
-// The flag that lets anyone in. It says what it does.
+// insecureFlag lets every caller in, and says so.
 const insecureFlag = "insecure-listen-without-authentication"
 
 func (a *app) serveCommand() *cobra.Command {
@@ -100,7 +100,7 @@ func (s *server) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = ln.Close() }() // Serve closes it too, if it comes to that
+	defer func() { _ = ln.Close() }() // for failures before Serve, which closes it too
 	attrs := []slog.Attr{slog.String("url", urlOf(ln))}
 	var admin net.Listener
 	if s.admin != "" {
@@ -132,8 +132,8 @@ func served(err error) error {
 	return err
 }
 
-// serve serves until ctx ends or a listener fails. The admin listener, if there
-// is one, stops last: it is what tells that the server is stopping.
+// serve serves until ctx ends or a listener fails. The admin listener, if there is one, stops last, because it reports that
+// the server is stopping.
 func serve(ctx context.Context, api *httpapi.Server, ln, admin net.Listener) error {
 	if admin == nil {
 		return api.Serve(ctx, ln)
@@ -152,7 +152,7 @@ func serve(ctx context.Context, api *httpapi.Server, ln, admin net.Listener) err
 	return errors.Join(err, <-ended)
 }
 
-// open listens, and tells in flags what to do where that fails.
+// open listens; the hint of an error names the flag to change.
 func (s *server) open(ctx context.Context, api *httpapi.Server, flag, address string) (net.Listener, error) {
 	ln, err := api.Listen(ctx, address)
 	var refused *httpapi.ListenError
@@ -169,7 +169,7 @@ func (s *server) open(ctx context.Context, api *httpapi.Server, flag, address st
 	return nil, advise(err, "give an address of this machine as host:port, such as "+flag+" 127.0.0.1:8081")
 }
 
-// inFlags says in the words of flags what is wrong with a Config.
+// inFlags names flags in place of the fields of a ConfigError.
 func inFlags(err error) error {
 	var bad *httpapi.ConfigError
 	if !errors.As(err, &bad) {

@@ -14,7 +14,7 @@ import (
 	"github.com/waxseal/waxseal/httpapi"
 )
 
-// idle is a codec that nobody asks.
+// idle is a codec that is never called.
 type idle struct{}
 
 func (idle) Encode(context.Context, codec.EncodeOptions, []*commonpb.Payload) ([]*commonpb.Payload, error) {
@@ -23,7 +23,7 @@ func (idle) Encode(context.Context, codec.EncodeOptions, []*commonpb.Payload) ([
 
 func (idle) Decode(context.Context, codec.DecodeOptions, []*commonpb.Payload) []codec.Decoded { return nil }
 
-// A server whose health can no longer be asked ends, and the other way round.
+// The server ends if its admin listener fails, and the other way round.
 func TestServeEndsWithEitherListener(t *testing.T) {
 	api, err := httpapi.New(httpapi.Config{Codec: idle{}})
 	if err != nil {

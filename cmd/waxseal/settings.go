@@ -6,9 +6,8 @@ import (
 	"github.com/waxseal/waxseal/kms/localkms"
 )
 
-// settings is what the embedded default prints: all that has to be set
-// elsewhere, ready to be copied. The names of the Web UI's dialog are those of
-// ui-server 2.55, the CLI's flag and variable those of temporal 1.5.
+// settings is what serve prints without --config: all settings of other programs, ready to be copied. The names of the Web
+// UI's dialog are those of ui-server 2.55, the CLI's flag and variable those of temporal 1.5.
 var settings = template.Must(template.New("settings").Parse(`Waxseal codec server on {{.URL}}
 
 Temporal Web UI: click the glasses at the top right and enter as the endpoint

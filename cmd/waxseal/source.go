@@ -22,25 +22,24 @@ import (
 const (
 	// defaultKey is the key of the embedded default's keyring.
 	defaultKey = "default"
-	// defaultNamespace is what the embedded default seals for when nobody says.
+	// defaultNamespace is what the embedded default seals for without a namespace.
 	defaultNamespace = "default"
 	keyringFile      = "keyring"
 )
 
-// registry returns the backends that this program has. Keys of one registry share
-// connections and logins where they can: a template may be thousands of keys.
+// registry returns the backends of this program. Keys of one registry share connections and logins, because a template may
+// be thousands of keys.
 func registry() *kms.Registry {
 	return kms.NewRegistry(awskms.Backend, gcpkms.NewBackend(), localkms.Backend, vaultkms.NewBackend())
 }
 
-// source is where keys and rules come from: a policy file, or the embedded
-// default on the data directory.
+// source is where keys and rules come from: a policy file, or the embedded default in the data directory.
 type source struct {
 	app     *app
 	config  string
 	dataDir string
 
-	made  func(keyring string) // told when the embedded default's keyring was made
+	made  func(keyring string) // called when the embedded default's keyring was made
 	hooks codec.Hooks          // observe the codec
 }
 
@@ -104,8 +103,7 @@ func (s *source) forSealing(ctx context.Context) (*codec.Codec, error) {
 	return c, err
 }
 
-// forOpening opens the codec, and makes nothing: under a key that was made just
-// now, nothing was ever sealed.
+// forOpening opens the codec, and makes no key: nothing was ever sealed under a new one.
 func (s *source) forOpening(ctx context.Context) (*codec.Codec, error) {
 	if s.config != "" {
 		return s.configured(ctx)
@@ -121,7 +119,7 @@ func (s *source) forOpening(ctx context.Context) (*codec.Codec, error) {
 	return s.embedded(ctx, path)
 }
 
-// rules returns the policy, and opens and makes nothing.
+// rules returns the policy. It opens and makes no key.
 func (s *source) rules() (*policy.Policy, error) {
 	if s.config != "" {
 		return policy.Load(s.config)
@@ -137,8 +135,7 @@ func (s *source) rules() (*policy.Policy, error) {
 	return policy.Default(localkms.URI(path, defaultKey)), nil
 }
 
-// existing returns the path of the embedded default's keyring, and whether its
-// key is there.
+// existing returns the path of the embedded default's keyring, and whether it has the default key.
 func (s *source) existing() (path string, there bool, err error) {
 	if path, err = s.keyring(); err != nil {
 		return "", false, err

@@ -9,15 +9,13 @@ import (
 )
 
 const (
-	// helpColumns is how wide help is: what every terminal has.
+	// helpColumns is the width of help, which every terminal has.
 	helpColumns = 80
-	// flagColumns is how wide the names of flags are before their text begins on
-	// a line of its own.
+	// flagColumns is where the text of a flag begins; after a longer name it begins on the next line.
 	flagColumns = 26
 )
 
-// printUsage writes how a command is used: what cobra's own does, no wider than
-// helpColumns.
+// printUsage writes how a command is used, as cobra does, but no wider than helpColumns.
 func printUsage(cmd *cobra.Command) error {
 	var b strings.Builder
 	use := cmd.UseLine()

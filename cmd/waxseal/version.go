@@ -15,14 +15,13 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Set by the linker where a build has no version control at hand:
-// -ldflags "-X main.version=v1.2.3 -X main.commit=…".
+// Set by the linker in a build without version control: -ldflags "-X main.version=v1.2.3 -X main.commit=…".
 var version, commit string
 
-// formatVersion is the version of the envelope format that is written.
+// formatVersion is the version of the envelope format that this program writes.
 const formatVersion = 1
 
-// versionInfo is what "version" tells.
+// versionInfo is what "version" prints.
 type versionInfo struct {
 	Version        string   `json:"version"`
 	Commit         string   `json:"commit,omitempty"`
@@ -104,8 +103,8 @@ func jsonFlag(cmd *cobra.Command, asJSON *bool) {
 	cmd.Flags().BoolVar(asJSON, "json", false, "print JSON")
 }
 
-// printJSON writes v to standard output, indented. What a terminal would obey,
-// or would show as something else, is escaped: it means the same to a program.
+// printJSON writes v to standard output, indented. It escapes characters that a terminal obeys or that do not show; programs
+// read the same text.
 func (a *app) printJSON(v any) error {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
@@ -118,8 +117,8 @@ func (a *app) printJSON(v any) error {
 	return err
 }
 
-// escapeJSON escapes what is not printable in the strings of a JSON text, whose
-// control characters of ASCII are escaped already.
+// escapeJSON escapes the unprintable characters in the strings of a JSON text. The control characters of ASCII are escaped
+// already.
 func escapeJSON(text string) string {
 	var b strings.Builder
 	for _, r := range text {
