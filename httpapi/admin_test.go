@@ -155,7 +155,7 @@ func TestMetrics(t *testing.T) {
 	})
 	t.Run("problems have names of their own", func(t *testing.T) {
 		seen := make(map[string]bool)
-		for why, p := range problems[answered+1:] {
+		for why, p := range problemTable[answered+1:] {
 			if p.name == "" || p.text == "" || p.hint == "" || p.status < 400 || seen[p.name] {
 				t.Errorf("row %d: %+v", why+1, p)
 			}

@@ -123,7 +123,7 @@ func hostName(host string) string {
 }
 
 // loopbackHost reports whether a name means this machine to every browser. Names under .localhost do not count: some browsers
-// ask DNS for them.
+// resolve them through DNS.
 func loopbackHost(name string) bool {
 	if strings.EqualFold(name, "localhost") {
 		return true

@@ -124,7 +124,7 @@ func TestRealCodecKMSFails(t *testing.T) {
 			if class == kms.Canceled {
 				answer = kms.Unavailable // it was not canceled: the KMS does not answer
 			}
-			name := problems[reasonOf(answer)].name
+			name := problemTable[reasonOf(answer)].name
 			wantProblem(t, serve(s, post(t, "/payments/decode?strict=true", strings.NewReader(sealed))), name)
 			w := serve(s, post(t, "/payments/decode", strings.NewReader(sealed)))
 			if passing(class) {

@@ -91,7 +91,7 @@ func (e *ConfigError) Hint() string {
 // New returns a Server, or a *ConfigError with everything that is wrong with config. It starts nothing: the Server is an
 // http.Handler, and Serve runs it.
 func New(config Config) (*Server, error) {
-	callers, problems := newCallers(config)
+	rules, problems := newCallers(config)
 	limits, bad := config.Limits.withDefaults()
 	problems = append(problems, bad...)
 	if config.Codec == nil {
@@ -106,7 +106,7 @@ func New(config Config) (*Server, error) {
 	if len(problems) > 0 {
 		return nil, &ConfigError{Problems: problems}
 	}
-	metrics, err := newMetrics(config.Metrics)
+	counters, err := newMetrics(config.Metrics)
 	if err != nil {
 		return nil, &ConfigError{Problems: []string{"Metrics: " + err.Error()}}
 	}
@@ -116,7 +116,7 @@ func New(config Config) (*Server, error) {
 	}
 	return &Server{
 		codec: config.Codec, defaultNamespace: config.DefaultNamespace, pathPrefix: config.PathPrefix, strict: config.Strict,
-		anywhere: config.InsecureListenAnywhere, ready: config.Ready, logger: logger, metrics: metrics, limits: limits,
-		callers: callers, slots: make(chan struct{}, limits.Requests), held: budget{limit: limits.HeldBytes}, sealing: budget{limit: int64(limits.Sealing)},
+		anywhere: config.InsecureListenAnywhere, ready: config.Ready, logger: logger, metrics: counters, limits: limits,
+		callers: rules, slots: make(chan struct{}, limits.Requests), held: budget{limit: limits.HeldBytes}, sealing: budget{limit: int64(limits.Sealing)},
 	}, nil
 }

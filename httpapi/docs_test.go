@@ -40,7 +40,7 @@ func wantTable(t *testing.T, head string, rows []string) {
 }
 
 func TestDocumentedStatuses(t *testing.T) {
-	all := slices.Clone(problems[answered+1:])
+	all := slices.Clone(problemTable[answered+1:])
 	slices.SortStableFunc(all, func(a, b problem) int { return cmp.Compare(a.status, b.status) })
 	var rows []string
 	for _, p := range all {

@@ -78,7 +78,7 @@ func (x *exchange) reply(status int, contentType string, body []byte) {
 // refuse answers with the row of the problem table for why.
 func (x *exchange) refuse(why reason) {
 	x.why = why
-	p := problems[why]
+	p := problemTable[why]
 	h := x.w.Header()
 	h.Del(headerUndecoded)
 	if p.retryAfter > 0 {
@@ -141,7 +141,7 @@ func (s *Server) log(x *exchange, took time.Duration) {
 		attrs = append(attrs, slog.Bool("strict", true))
 	}
 	if x.why != answered {
-		attrs = append(attrs, slog.String("problem", problems[x.why].name))
+		attrs = append(attrs, slog.String("problem", problemTable[x.why].name))
 	}
 	if x.offset > 0 {
 		attrs = append(attrs, slog.Int("offset", x.offset))

@@ -209,7 +209,7 @@ func (b *safeBuffer) String() string {
 // problemNamed finds a row of the table.
 func problemNamed(t testing.TB, name string) (reason, problem) {
 	t.Helper()
-	for why, p := range problems {
+	for why, p := range problemTable {
 		if p.name == name {
 			return reason(why), p
 		}

@@ -69,15 +69,15 @@ func (s *Server) handle(x *exchange) reason {
 		return answered // a preflight
 	}
 
-	target, why := s.route(x)
+	to, why := s.route(x)
 	if why != answered {
 		return why
 	}
-	if target.route == routeHome {
+	if to.route == routeHome {
 		x.reply(http.StatusOK, textPlain, []byte(homePage))
 		return answered
 	}
-	if x.namespace, why = s.namespace(x.r, target); why != answered {
+	if x.namespace, why = s.namespace(x.r, to); why != answered {
 		return why
 	}
 
@@ -99,13 +99,13 @@ func (s *Server) handle(x *exchange) reason {
 	ctx, cancel := context.WithTimeout(x.r.Context(), s.limits.CodecTime)
 	defer cancel()
 	work := s.decode
-	if target.route == routeEncode {
+	if to.route == routeEncode {
 		work = s.encode
 	}
-	room := room{s: s, x: x}
-	out, why := work(ctx, x, room.take, payloads)
-	if room.why != answered {
-		return room.why
+	left := room{s: s, x: x}
+	out, why := work(ctx, x, left.take, payloads)
+	if left.why != answered {
+		return left.why
 	}
 	if why != answered {
 		return why

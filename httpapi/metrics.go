@@ -64,7 +64,7 @@ func newMetrics(registry *prometheus.Registry) (*metrics, error) {
 			m.requests.WithLabelValues(r.String(), code)
 		}
 	}
-	for _, p := range problems[answered+1:] {
+	for _, p := range problemTable[answered+1:] {
 		m.failed.WithLabelValues(p.name)
 	}
 	for _, class := range kms.Classes() {
@@ -82,7 +82,7 @@ func (m *metrics) record(x *exchange, took time.Duration) {
 		m.payloads.WithLabelValues(x.route.String()).Add(float64(x.payloads))
 	}
 	if x.why != answered {
-		m.failed.WithLabelValues(problems[x.why].name).Inc()
+		m.failed.WithLabelValues(problemTable[x.why].name).Inc()
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 	"github.com/waxseal/waxseal/envelope/format"
 )
 
-// route is what a request asks for.
+// route is the kind of a request.
 type route uint8
 
 const (

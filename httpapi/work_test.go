@@ -119,7 +119,7 @@ func TestEncodeErrors(t *testing.T) {
 		t.Run(class.String(), func(t *testing.T) {
 			s := newServer(t, Config{Codec: &fakeCodec{encodeErr: &kms.Error{Class: class, Op: "wrap"}}})
 			w := serve(s, post(t, "/n/encode", strings.NewReader(hiJSON)))
-			wantProblem(t, w, problems[reasonOf(class)].name)
+			wantProblem(t, w, problemTable[reasonOf(class)].name)
 		})
 	}
 	t.Run("without a class", func(t *testing.T) {
@@ -128,7 +128,7 @@ func TestEncodeErrors(t *testing.T) {
 	})
 	t.Run("a class of tomorrow", func(t *testing.T) {
 		if got := reasonOf(kms.Class(200)); got != classInternal {
-			t.Errorf("got %v", problems[got])
+			t.Errorf("got %v", problemTable[got])
 		}
 	})
 }

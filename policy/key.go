@@ -87,7 +87,7 @@ func (e *expandError) Hint() string {
 	return "give this namespace a rule whose keys have no " + namespaceVariable + " in their URIs"
 }
 
-// harmlessParameter is the one parameter of a key URI whose value may hold the variable. It names a part of the KMS that
+// harmlessParameter is the one parameter of a key URI that may have the variable in its value. It names a part of the KMS that
 // the rest of the URI chooses, as Vault's namespaces do. All others choose the KMS, our identity there, or how the
 // connection is protected, and future backends may add more.
 const harmlessParameter = "namespace"
@@ -97,8 +97,8 @@ func variableInQuery(uri string) bool {
 	uri, _, _ = strings.Cut(uri, "#")
 	_, query, _ := strings.Cut(uri, "?")
 	for parameter := range strings.SplitSeq(query, "&") {
-		name, value, _ := strings.Cut(parameter, "=")
-		if strings.Contains(name, namespaceVariable) || strings.Contains(value, namespaceVariable) && name != harmlessParameter {
+		name, text, _ := strings.Cut(parameter, "=")
+		if strings.Contains(name, namespaceVariable) || strings.Contains(text, namespaceVariable) && name != harmlessParameter {
 			return true
 		}
 	}

@@ -29,23 +29,23 @@ func index(keys map[string]Key, rules []Rule, compiled []compiledRule) map[strin
 }
 
 // MayOpen reports whether the key of that name is a candidate to open an envelope that claims namespace sealed, for a
-// reader in namespace reader; an empty reader is an unknown one. An attacker can choose the namespace that an envelope
+// reader in namespace known; empty means unknown. An attacker can choose the namespace that an envelope
 // claims until a key has proven it, and a key proves it only for the namespaces that it is meant for.
 //
 // These keys are candidates, and no others:
 //   - the keys of rules that match the namespace sealed,
-//   - the keys of rules that match the namespace reader and list sealed in their accept,
+//   - the keys of rules that match the namespace known and list sealed in their accept,
 //   - the keys that no rule names: they were replaced, and only open.
 //
 // The other fields of a rule's match do not count: a reader does not know them. Accepts says whether the reader may open
 // the envelope at all. MayOpen does not allocate, and looks only at the rules that name the key.
-func (p *Policy) MayOpen(key, reader, sealed string) bool {
+func (p *Policy) MayOpen(key, known, sealed string) bool {
 	by, defined := p.namedBy[key]
 	if !defined || by.always {
 		return defined
 	}
 	return slices.ContainsFunc(by.rules, func(i int) bool {
 		c := &p.compiled[i]
-		return c.namespace.match(sealed) || reader != "" && c.namespace.match(reader) && c.accepts(sealed)
+		return c.namespace.match(sealed) || known != "" && c.namespace.match(known) && c.accepts(sealed)
 	})
 }

@@ -153,7 +153,7 @@ func (r *reader) checkTokens(tokens token.Tokens) bool {
 			r.fail(at, "split what does not belong together into files of their own", "the file holds too much: more than %d YAML tokens", maxTokens)
 			return false
 		}
-		if isText(tk) && strings.Contains(strings.TrimSpace(tk.Origin), "\n") {
+		if isString(tk) && strings.Contains(strings.TrimSpace(tk.Origin), "\n") {
 			r.fail(at, "close the quote, and write the text on one line", "text that starts here runs over several lines")
 			return false
 		}
@@ -177,7 +177,7 @@ func (r *reader) checkTokens(tokens token.Tokens) bool {
 	return true
 }
 
-func isText(tk *token.Token) bool {
+func isString(tk *token.Token) bool {
 	return tk.Type == token.StringType || tk.Type == token.SingleQuoteType || tk.Type == token.DoubleQuoteType
 }
 

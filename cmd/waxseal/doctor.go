@@ -256,9 +256,9 @@ func (e *examination) samples(ctx context.Context) ([]doctor.Sample, error) {
 		}
 		ec := envelope.ClaimsOf(env.Header).EncryptionContext()
 		for i, r := range env.Recipients {
-			id, version := kms.SplitVersionedID(names[i])
+			id, number := kms.SplitVersionedID(names[i])
 			samples = append(samples, doctor.Sample{
-				KeyID: id, Wrapped: kms.Wrapped{Version: version, Blob: r.WrappedKey}, Context: ec, Right: env.CommitsTo,
+				KeyID: id, Wrapped: kms.Wrapped{Version: number, Blob: r.WrappedKey}, Context: ec, Right: env.CommitsTo,
 			})
 		}
 	}

@@ -99,7 +99,7 @@ func (a *app) encode(ctx context.Context, keys *source, namespace string, args [
 		progress.Add(len(found))
 	}
 	progress.Stop()
-	for _, text := range lacking.tell() {
+	for _, text := range lacking.messages() {
 		a.say(severityWarning, text)
 	}
 	result, err := doc.Replace(changed(doc.Found, sealed))
@@ -117,8 +117,8 @@ func (m missingRecipients) add(key string, class kms.Class, n int) {
 	m[fmt.Sprintf("left out key %q (%s), which will not open what was sealed", key, class)] += n
 }
 
-// tell returns the messages with their counts, sorted.
-func (m missingRecipients) tell() []string {
+// messages returns the messages with their counts, sorted.
+func (m missingRecipients) messages() []string {
 	var out []string
 	for _, what := range slices.Sorted(maps.Keys(m)) {
 		out = append(out, fmt.Sprintf("%s; payloads concerned: %d", what, m[what]))

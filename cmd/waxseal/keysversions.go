@@ -16,12 +16,12 @@ const whenLayout = "2006-01-02 15:04 MST"
 type versionsCommand struct {
 	*keyringFlags
 	all, asJSON bool
-	// alter changes the version of that name, or every version if it is "".
-	alter func(ring *localkms.Keyring, name, version string) error
+	// alter changes the version of that number, or every version if it is "".
+	alter func(ring *localkms.Keyring, name, number string) error
 }
 
 // wire completes cmd with what all commands that change versions share.
-func (a *app) wire(cmd *cobra.Command, alter func(ring *localkms.Keyring, name, version string) error) {
+func (a *app) wire(cmd *cobra.Command, alter func(ring *localkms.Keyring, name, number string) error) {
 	v := &versionsCommand{keyringFlags: a.keyringFlags(cmd), alter: alter}
 	cmd.Flags().BoolVar(&v.all, "all", false, "every version of the key")
 	jsonFlag(cmd, &v.asJSON)
@@ -53,11 +53,11 @@ func (v *versionsCommand) run(args []string) error {
 	if err != nil {
 		return err
 	}
-	version := ""
+	number := ""
 	if !v.all {
-		version = args[1]
+		number = args[1]
 	}
-	if err := v.alter(ring, args[0], version); err != nil {
+	if err := v.alter(ring, args[0], number); err != nil {
 		return err
 	}
 	key, _, err := find(ring, args[0])
@@ -67,7 +67,7 @@ func (v *versionsCommand) run(args []string) error {
 	if v.asJSON {
 		err = v.app.printJSON(describeKey(ring, key))
 	} else {
-		err = v.tell(key, version)
+		err = v.print(key, number)
 	}
 	if err != nil {
 		return err
@@ -79,10 +79,10 @@ func (v *versionsCommand) run(args []string) error {
 	return nil
 }
 
-// tell prints the state of the versions.
-func (v *versionsCommand) tell(key localkms.KeyInfo, version string) error {
+// print writes the state of the versions.
+func (v *versionsCommand) print(key localkms.KeyInfo, number string) error {
 	for _, one := range key.Versions {
-		if version != "" && version != one.Version {
+		if number != "" && number != one.Version {
 			continue
 		}
 		if _, err := fmt.Fprintf(v.app.out, "version %s of key %s %s\n", one.Version, key.Name, standing(one)); err != nil {
@@ -141,7 +141,7 @@ memory. A version that is off already stays so, without an error.`,
   # Nothing opens any more.
   waxseal keys disable payments --all`,
 	}
-	a.wire(cmd, func(ring *localkms.Keyring, name, version string) error { return ring.Disable(name, version) })
+	a.wire(cmd, (*localkms.Keyring).Disable)
 	return cmd
 }
 
@@ -156,7 +156,7 @@ waits for its destruction is restored first, with "waxseal keys restore".`,
   # Every version that is disabled.
   waxseal keys enable payments --all`,
 	}
-	a.wire(cmd, func(ring *localkms.Keyring, name, version string) error { return ring.Enable(name, version) })
+	a.wire(cmd, (*localkms.Keyring).Enable)
 	return cmd
 }
 
@@ -179,8 +179,8 @@ with the next change of it after the wait; copies and backups still have it.`,
   # Thirty days from now.
   waxseal keys destroy payments 1 --wait 720h --yes`,
 	}
-	a.wire(cmd, func(ring *localkms.Keyring, name, version string) error {
-		_, err := ring.Destroy(name, version, wait)
+	a.wire(cmd, func(ring *localkms.Keyring, name, number string) error {
+		_, err := ring.Destroy(name, number, wait)
 		return err
 	})
 	cmd.Flags().DurationVar(&wait, "wait", localkms.DestroyWait, "until it is destroyed, a `duration` of up to ten years")
@@ -209,6 +209,6 @@ disabled then; "waxseal keys enable" has it open again what it sealed.`,
   # Every version that waits.
   waxseal keys restore payments --all`,
 	}
-	a.wire(cmd, func(ring *localkms.Keyring, name, version string) error { return ring.Restore(name, version) })
+	a.wire(cmd, (*localkms.Keyring).Restore)
 	return cmd
 }

@@ -18,11 +18,11 @@ const (
 // printUsage writes how a command is used, as cobra does, but no wider than helpColumns.
 func printUsage(cmd *cobra.Command) error {
 	var b strings.Builder
-	use := cmd.UseLine()
+	line := cmd.UseLine()
 	if cmd.HasAvailableSubCommands() {
-		use = cmd.CommandPath() + " <command>"
+		line = cmd.CommandPath() + " <command>"
 	}
-	b.WriteString("Usage:\n  " + use + "\n")
+	b.WriteString("Usage:\n  " + line + "\n")
 	if cmd.HasExample() {
 		b.WriteString("\nExamples:\n" + cmd.Example + "\n")
 	}

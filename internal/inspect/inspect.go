@@ -78,8 +78,7 @@ func Read(text []byte) (*Document, error) {
 	return out, nil
 }
 
-// bareEnvelope returns the bytes of an envelope that stands alone, in base64 or
-// as it is; nil if the text is neither.
+// bareEnvelope returns the bytes of an envelope that stands alone, in base64 or as bytes; nil if the text is neither.
 func bareEnvelope(trimmed, text []byte) []byte {
 	compact := bytes.Join(bytes.Fields(trimmed), nil)
 	encoding := base64.RawStdEncoding
@@ -107,12 +106,12 @@ func payloadOf(p *commonpb.Payload) Payload {
 	return envelopeOf(p.GetData(), names)
 }
 
-// unreadable is what claims to be an envelope, and is none.
+// unreadable is a payload that claims to be sealed and holds no envelope.
 func unreadable(err error) Payload {
 	return Payload{Sealed: true, Error: err.Error(), Err: err}
 }
 
-// containerError is a payload whose metadata does not name the keys of its envelope as the format demands.
+// containerError is a payload with metadata that does not name the keys of its envelope as the format requires.
 type containerError struct{ err error }
 
 // Error implements error.
@@ -128,8 +127,7 @@ func (e *containerError) Hint() string {
 	return "the payload was altered or cut short; fetch it again from where it is stored"
 }
 
-// envelopeOf reads an envelope. names are the keys that its container
-// names; none if it has no container.
+// envelopeOf reads an envelope. names are the keys that its container names; nil if it has no container.
 func envelopeOf(data []byte, names []string) Payload {
 	env, err := format.Parse(data)
 	if err != nil {

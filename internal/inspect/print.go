@@ -72,7 +72,7 @@ func (d *Document) writeTable(w io.Writer, style terminal.Style) error {
 	return nil
 }
 
-// set tells apart what has another namespace or other keys.
+// set is the same for envelopes of one namespace and the same keys.
 func (e *Envelope) set() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%q", e.Namespace)
@@ -82,8 +82,7 @@ func (e *Envelope) set() string {
 	return b.String()
 }
 
-// shortPath leaves out what each name of a history's attributes ends with, so
-// that most fit a line.
+// shortPath leaves out the common end of the names of a history's attributes, so that most paths fit a line.
 func shortPath(path string) string { return strings.Replace(path, "EventAttributes.", "….", 1) }
 
 // letters names the nth set: A to Z, then AA, AB and so on.

@@ -5,7 +5,7 @@ import (
 	"strconv"
 )
 
-// kind tells the kind from the document's own members, or from those of its elements; 0 if it is neither an object nor a
+// kind finds the kind from the document's own members, or from those of its elements; 0 if it is neither an object nor a
 // list. It does not move the walker.
 func (w *walker) kind() Kind {
 	defer func(at int) { w.at = at }(w.at)
