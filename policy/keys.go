@@ -67,7 +67,7 @@ func (r *reader) meetings(names []string, entries map[string]entry, keys map[str
 type uriValue struct{ out *string }
 
 func (v uriValue) read(r *reader, e entry, what string) {
-	s, ok := r.text(e, "the "+what)
+	s, ok := r.textOf(e, "the "+what)
 	if !ok {
 		return
 	}

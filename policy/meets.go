@@ -8,14 +8,14 @@ func (k Key) meets(other Key) bool {
 	if !other.Templated() {
 		return k.expandsTo(other.URI)
 	}
-	if strings.Count(k.URI, namespaceVariable) != 1 || strings.Count(other.URI, namespaceVariable) != 1 {
+	first, second := k.template(), other.template()
+	if len(first) != 2 || len(second) != 2 {
 		return false
 	}
-	begin, end, _ := strings.Cut(k.URI, namespaceVariable)
-	otherBegin, otherEnd, _ := strings.Cut(other.URI, namespaceVariable)
-	if len(begin) > len(otherBegin) {
-		begin, end, otherBegin, otherEnd = otherBegin, otherEnd, begin, end
+	if len(first[0]) > len(second[0]) {
+		first, second = second, first
 	}
+	begin, end, otherBegin, otherEnd := first[0], first[1], second[0], second[1]
 	more, ok := strings.CutPrefix(otherBegin, begin)
 	if !ok {
 		return false
@@ -30,7 +30,7 @@ func (k Key) meets(other Key) bool {
 		return false
 	}
 	for i := 1; i < len(more); i++ {
-		if second, ok := strings.CutPrefix(rest, more[i:]); ok && unsafeNamespace(more[:i]) == "" && unsafeNamespace(second) == "" {
+		if tail, ok := strings.CutPrefix(rest, more[i:]); ok && unsafeNamespace(more[:i]) == "" && unsafeNamespace(tail) == "" {
 			return true
 		}
 	}
@@ -39,12 +39,12 @@ func (k Key) meets(other Key) bool {
 
 // expandsTo reports whether some namespace gives the template k this URI.
 func (k Key) expandsTo(uri string) bool {
-	begin, _, _ := strings.Cut(k.URI, namespaceVariable)
-	variables := strings.Count(k.URI, namespaceVariable)
-	size := (len(uri) - len(k.URI) + variables*len(namespaceVariable)) / variables
-	if size <= 0 || len(uri) < len(begin)+size {
+	pieces := k.template()
+	begin, variables := len(pieces[0]), len(pieces)-1
+	size := (len(uri) - len(strings.Join(pieces, ""))) / variables
+	if size <= 0 || len(uri) < begin+size {
 		return false
 	}
-	got, err := k.Expand(uri[len(begin):][:size])
+	got, err := k.Expand(uri[begin:][:size])
 	return err == nil && got == uri
 }

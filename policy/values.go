@@ -12,14 +12,21 @@ import (
 
 const textAdvice = "write it in quotes if text is meant"
 
-// text reads a string.
-func (r *reader) text(e entry, what string) (string, bool) {
-	s, ok := e.value.(*ast.StringNode)
+// want returns the value as a node of type N, or reports that it is none. kind is what N is called.
+func want[N ast.Node](r *reader, e entry, what, kind, advice string) (N, bool) {
+	n, ok := e.value.(N)
 	if !ok {
-		r.fail(nodePosition(e.value), textAdvice, "%s must be text, not %s", what, describe(e.value))
-		return "", false
+		r.fail(nodePosition(e.value), advice, "%s must be %s, not %s", what, kind, describe(e.value))
 	}
-	return s.Value, true
+	return n, ok
+}
+
+// textOf reads a text.
+func (r *reader) textOf(e entry, what string) (string, bool) {
+	if n, ok := want[*ast.StringNode](r, e, what, "text", textAdvice); ok {
+		return n.Value, true
+	}
+	return "", false
 }
 
 // choiceValue is one text of a list.
@@ -30,7 +37,7 @@ type choiceValue struct {
 }
 
 func (v choiceValue) read(r *reader, e entry, what string) {
-	if s, ok := r.text(e, what); ok && r.oneOf(nodePosition(e.value), s, v.what, v.values) {
+	if s, ok := r.textOf(e, what); ok && r.oneOf(nodePosition(e.value), s, v.what, v.values) {
 		*v.out = s
 	}
 }
@@ -47,7 +54,7 @@ func (r *reader) oneOf(at position, s, what string, values []string) bool {
 type patternValue struct{ out *string }
 
 func (v patternValue) read(r *reader, e entry, what string) {
-	if s, ok := r.text(e, what); ok && r.pattern(nodePosition(e.value), s, what+" pattern") {
+	if s, ok := r.textOf(e, what); ok && r.pattern(nodePosition(e.value), s, what+" pattern") {
 		*v.out = s
 	}
 }
@@ -62,12 +69,10 @@ func (r *reader) pattern(at position, s, what string) bool {
 
 // list reads a list.
 func (r *reader) list(e entry, what, example string) ([]ast.Node, bool) {
-	l, ok := e.value.(*ast.SequenceNode)
-	if !ok {
-		r.fail(nodePosition(e.value), "write a list: "+example, "%s must be a list, not %s", what, describe(e.value))
-		return nil, false
+	if n, ok := want[*ast.SequenceNode](r, e, what, "a list", "write a list: "+example); ok {
+		return n.Values, true
 	}
-	return l.Values, true
+	return nil, false
 }
 
 // textsValue is a list of different texts. check reports what is wrong with one of them, and whether it is good.
@@ -106,12 +111,9 @@ func (v textsValue) all(r *reader, e entry, what string) bool {
 type boolValue struct{ out *bool }
 
 func (v boolValue) read(r *reader, e entry, what string) {
-	b, ok := e.value.(*ast.BoolNode)
-	if !ok {
-		r.fail(nodePosition(e.value), "write true or false, without quotes", "%s must be true or false, not %s", what, describe(e.value))
-		return
+	if n, ok := want[*ast.BoolNode](r, e, what, "true or false", "write true or false, without quotes"); ok {
+		*v.out = n.Value
 	}
-	*v.out = b.Value
 }
 
 // numberValue is a whole number between least and most.
@@ -210,9 +212,8 @@ func (v durationValue) read(r *reader, e entry, what string) {
 		*v.out = 0
 		return
 	}
-	s, ok := e.value.(*ast.StringNode)
+	s, ok := want[*ast.StringNode](r, e, what, "a duration with a unit", durationAdvice)
 	if !ok {
-		r.fail(at, durationAdvice, "%s must be a duration with a unit, not %s", what, describe(e.value))
 		return
 	}
 	d, err := time.ParseDuration(s.Value)
