@@ -29,26 +29,19 @@ type metrics struct {
 // newMetrics registers the metrics in registry, or in a new one with Go's runtime metrics. It fails if registry has metrics of
 // these names already.
 func newMetrics(registry *prometheus.Registry) (*metrics, error) {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	}
 	m := &metrics{
 		registry: registry,
-		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "waxseal_http_requests_in_flight", Help: "Requests in progress.",
-		}),
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "waxseal_http_requests_total", Help: "Requests by route and class of status.",
-		}, []string{"route", "code"}),
+		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{Name: "waxseal_http_requests_in_flight", Help: "Requests in progress."}),
+		requests: counter("waxseal_http_requests_total", "Requests by route and class of status.", "route", "code"),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "waxseal_http_request_duration_seconds", Help: "Time from a request's header to the end of its answer.", Buckets: durations,
 		}, []string{"route"}),
-		payloads: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "waxseal_http_payloads_total", Help: "Payloads in requests that could be read.",
-		}, []string{"route"}),
-		failed: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "waxseal_http_problems_total", Help: "Requests that were not answered with payloads, by problem.",
-		}, []string{"problem"}),
-		undecodes: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "waxseal_http_undecoded_payloads_total", Help: "Sealed payloads that could not be opened, by class of failure.",
-		}, []string{"class"}),
+		payloads:  counter("waxseal_http_payloads_total", "Payloads in requests that could be read.", "route"),
+		failed:    counter("waxseal_http_problems_total", "Requests that were not answered with payloads, by problem.", "problem"),
+		undecodes: counter("waxseal_http_undecoded_payloads_total", "Sealed payloads that could not be opened, by class of failure.", "class"),
 	}
 	if registry == nil {
 		m.registry = codecmetrics.NewRegistry()

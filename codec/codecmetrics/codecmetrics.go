@@ -13,9 +13,8 @@ import (
 	"github.com/waxseal/waxseal/kms/resilience"
 )
 
-// kmsDurations are the histogram's bounds in seconds: a KMS nearby takes 5 to
-// 50 ms, an attempt 2 s at most unless the policy says otherwise.
-var kmsDurations = []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10}
+// durations are the histogram's bounds in seconds: a KMS nearby takes 5 to 50 ms, and by default an attempt has 2 s.
+var durations = []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10}
 
 // NewRegistry returns a registry with the runtime metrics of Go and of the process.
 func NewRegistry() *prometheus.Registry {
@@ -27,33 +26,22 @@ func NewRegistry() *prometheus.Registry {
 // New registers the metrics in registry, and returns the hooks that feed them, for codec.Config. Labels name keys as the
 // policy does, so there are as many as it defines. New fails if registry has metrics of these names already.
 func New(registry *prometheus.Registry) (codec.Hooks, error) {
-	missing := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "waxseal_missing_recipients_total", Help: "Payloads sealed without a recipient that their rule names, by the key and class of its failure.",
-	}, []string{"key", "class"})
-	inGrace := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "waxseal_sealed_in_grace_total", Help: "Payloads sealed under data keys past their age, by the key that gave no new ones and the class of its failure.",
-	}, []string{"key", "class"})
-	calls := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "waxseal_kms_calls_total", Help: "Attempts to have a KMS wrap or unwrap data keys, by class of failure or ok.",
-	}, []string{"key", "op", "class"})
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	}
+	missing := counter("waxseal_missing_recipients_total", "Payloads sealed without a recipient that their rule names, by the key and class of its failure.", "key", "class")
+	inGrace := counter("waxseal_sealed_in_grace_total", "Payloads sealed under data keys past their age, by the key that gave no new ones and the class of its failure.", "key", "class")
+	calls := counter("waxseal_kms_calls_total", "Attempts to have a KMS wrap or unwrap data keys, by class of failure or ok.", "key", "op", "class")
 	seconds := prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name: "waxseal_kms_call_duration_seconds", Help: "Time that a KMS took for an attempt.", Buckets: kmsDurations,
+		Name: "waxseal_kms_call_duration_seconds", Help: "Time that a KMS took for an attempt.", Buckets: durations,
 	}, []string{"key", "op"})
-	retries := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "waxseal_kms_retries_total", Help: "Attempts that another one followed.",
-	}, []string{"key", "op"})
-	rejected := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "waxseal_kms_rejected_total", Help: "Attempts that were not made, by reason.",
-	}, []string{"key", "op", "reason"})
+	retries := counter("waxseal_kms_retries_total", "Attempts that another one followed.", "key", "op")
+	rejected := counter("waxseal_kms_rejected_total", "Attempts that were not made, by reason.", "key", "op", "reason")
 	open := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "waxseal_kms_breakers_open", Help: "KMS keys that are left alone because their KMS does not answer.",
 	}, []string{"key"})
-	lookups := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "waxseal_cache_lookups_total", Help: "Data keys looked for in the cache, by outcome.",
-	}, []string{"outcome"})
-	evictions := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "waxseal_cache_evictions_total", Help: "Data keys that left the cache, by reason.",
-	}, []string{"reason"})
+	lookups := counter("waxseal_cache_lookups_total", "Data keys looked for in the cache, by outcome.", "outcome")
+	evictions := counter("waxseal_cache_evictions_total", "Data keys that left the cache, by reason.", "reason")
 	for _, c := range []prometheus.Collector{missing, inGrace, calls, seconds, retries, rejected, open, lookups, evictions} {
 		if err := registry.Register(c); err != nil {
 			return codec.Hooks{}, fmt.Errorf("codecmetrics: register: %w", err)
