@@ -117,13 +117,10 @@ func (e *NoRuleError) Hint() string {
 
 // readError says that a policy file could not be read at all.
 type readError struct {
-	// File is the name that Load was given.
-	File string
-	// Err is the operating system's error.
-	Err error
+	File string // as given to Load
+	Err  error
 }
 
-// Error implements error.
 func (e *readError) Error() string {
 	cause := e.Err
 	if p, ok := errors.AsType[*fs.PathError](cause); ok {
@@ -132,7 +129,6 @@ func (e *readError) Error() string {
 	return fmt.Sprintf("policy: read %s: %v", e.File, cause)
 }
 
-// Unwrap returns the cause.
 func (e *readError) Unwrap() error { return e.Err }
 
 // Hint says what to do next.

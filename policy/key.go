@@ -67,14 +67,9 @@ func plainName(s string) bool {
 	})
 }
 
-// expandError says that a key has no URI for a namespace.
+// expandError says why a key has no URI for a namespace.
 type expandError struct {
-	// Key is the key's name.
-	Key string
-	// Namespace is what could not be put in the URI.
-	Namespace string
-
-	reason string
+	Key, Namespace, reason string
 }
 
 // Error implements error. It does not show the URI.

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"iter"
 	"maps"
 	"slices"
 	"time"
@@ -173,15 +174,23 @@ func (p *Policy) Accepts(known, sealed string) bool {
 	if known == sealed {
 		return true
 	}
-	if known == "" || sealed == "" {
-		return false
-	}
-	for i := range p.compiled {
-		if c := &p.compiled[i]; c.namespace.match(known) && c.accepts(sealed) {
+	for i := range p.matching(known) {
+		if sealed != "" && p.compiled[i].accepts(sealed) {
 			return true
 		}
 	}
 	return false
+}
+
+// matching yields the indexes of the rules that match a namespace by namespace alone; none if it is unknown.
+func (p *Policy) matching(namespace string) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for i := range p.compiled {
+			if namespace != "" && p.compiled[i].namespace.match(namespace) && !yield(i) {
+				return
+			}
+		}
+	}
 }
 
 // RequiresSealed reports whether plaintext is refused in a namespace: whether a rule that can apply there says
@@ -189,19 +198,9 @@ func (p *Policy) Accepts(known, sealed string) bool {
 // the namespace counts: the server states the other facts, and could choose ones that lead to a laxer rule. Where the
 // namespace is unknown the answer is no. RequiresSealed does not allocate.
 func (p *Policy) RequiresSealed(namespace string) bool {
-	if namespace == "" {
-		return false
-	}
-	for i := range p.compiled {
-		c := &p.compiled[i]
-		if !c.namespace.match(namespace) {
-			continue
-		}
-		if p.Seal[i].RequireSealed {
-			return true
-		}
-		if c.wholeNamespace() {
-			return false
+	for i := range p.matching(namespace) {
+		if p.Seal[i].RequireSealed || p.compiled[i].wholeNamespace() {
+			return p.Seal[i].RequireSealed
 		}
 	}
 	return false
@@ -211,11 +210,8 @@ func (p *Policy) RequiresSealed(namespace string) bool {
 // whether or not it comes first) lists the claim in its bind. The rule that the facts choose may differ between sealing and
 // opening; this answer does not. Where the namespace is unknown, the answer is no.
 func (p *Policy) Binds(known, claim string) bool {
-	if known == "" {
-		return false
-	}
-	for i := range p.compiled {
-		if slices.Contains(p.Seal[i].Bind, claim) && p.compiled[i].namespace.match(known) {
+	for i := range p.matching(known) {
+		if slices.Contains(p.Seal[i].Bind, claim) {
 			return true
 		}
 	}

@@ -9,7 +9,7 @@ import (
 // rootCommand returns the command line, ready to be run once.
 func (a *app) rootCommand() *cobra.Command {
 	cobra.EnableCommandSorting = false
-	var tellVersion bool
+	var showVersion bool
 	root := &cobra.Command{
 		Use:   "waxseal",
 		Short: "KMS-backed envelope encryption for Temporal",
@@ -28,7 +28,7 @@ directory: good for development and for a first look.`,
   temporal workflow show --workflow-id order-1 -o json | waxseal decode`,
 		Args: noSuchCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if tellVersion {
+			if showVersion {
 				return readVersion().write(a.out)
 			}
 			return cmd.Help()
@@ -38,7 +38,7 @@ directory: good for development and for a first look.`,
 		// Runs after the check of flags and arguments: a later failure is not about them.
 		PersistentPreRun: func(*cobra.Command, []string) { a.parsed = true },
 	}
-	root.Flags().BoolVar(&tellVersion, "version", false, "tell the version, as the version command does")
+	root.Flags().BoolVar(&showVersion, "version", false, "tell the version, as the version command does")
 	root.SetUsageFunc(printUsage)
 	root.SuggestionsMinimumDistance = 2
 	root.SetHelpCommand(a.helpCommand())

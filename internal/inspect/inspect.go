@@ -114,12 +114,9 @@ func unreadable(err error) Payload {
 // containerError is a payload with metadata that does not name the keys of its envelope as the format requires.
 type containerError struct{ err error }
 
-// Error implements error.
 func (e *containerError) Error() string {
 	return "the payload's " + codec.MetadataKeyIDs + ": " + e.err.Error()
 }
-
-// Unwrap returns the cause.
 func (e *containerError) Unwrap() error { return e.err }
 
 // Hint says what to do next.
