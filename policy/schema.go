@@ -107,7 +107,7 @@ func ruleSchema(rule *Rule, defined []string) schema {
 		},
 		{
 			name: "keys", value: ruleKeysValue{rule, defined},
-			doc:     fmt.Sprintf("1 to %d different names from `keys`. Each becomes a recipient of the envelope, in this order, and any one of them opens it", maxRuleKeys),
+			doc:     fmt.Sprintf("1 to %d different names from `keys`. Each becomes a recipient of the envelope, in this order. Any one of them opens it", maxRuleKeys),
 			missing: what + " has no keys", advice: keysAdvice,
 		},
 		{
@@ -117,8 +117,7 @@ func ruleSchema(rule *Rule, defined []string) schema {
 		{name: "dataKey", value: dataKeySchema("dataKey of "+what, &rule.DataKey), doc: "How much one data key seals; see [dataKey](#datakey)", without: "a new one for every payload"},
 		{
 			name: "compression", value: choiceValue{&rule.Compression, "compression", compressionNames},
-			doc: oneOf(compressionNames) + ". Compressed only where that makes it smaller. Sizes of compressed data can tell about their content: " +
-				"leave it off where someone who can see sizes can also choose part of a payload", without: "none",
+			doc: oneOf(compressionNames) + ". A payload is compressed only if that makes it smaller. [When to leave it off](#compression)", without: "none",
 		},
 		{
 			name: "accept", value: textsValue{&rule.Accept, `accept: ["billing-*"]`, acceptable},
@@ -126,30 +125,27 @@ func ruleSchema(rule *Rule, defined []string) schema {
 		},
 		{
 			name: "requireSealed", value: boolValue{&rule.RequireSealed},
-			doc: "`true` refuses [payloads that are not sealed](#moving-from-plaintext) instead of passing them through, and refuses missing arguments. " +
-				"Judged by namespace alone, over all rules that can apply there",
+			doc: "`true` refuses [payloads that are not sealed](#moving-from-plaintext), and missing arguments. " +
+				"Only the namespace counts, over all rules that can apply there",
 		},
 		{
 			name: "sealHeaders", value: boolValue{&rule.SealHeaders},
-			doc: "`true` seals header fields, which context propagators write past the data converter; otherwise the client plugin refuses to send them. " +
-				"Judged by the first rule that matches the namespace alone",
+			doc: "`true` seals headers written by context propagators. If false, requests with such headers are refused. " +
+				"The first rule that matches by namespace alone counts",
 		},
 		{
 			name: "holdWorkflows", value: boolValue{&rule.HoldWorkflows},
-			doc: "`true` has workflow code and activities wait while a key is denied, disabled or not found, instead of failing the workflow for good; " +
-				"see [when a KMS refuses](worker.md#when-a-kms-refuses). Judged by the rule that the workflow's namespace, type and task queue choose",
+			doc: "With `true`, workflow code and activities wait while a key is denied, disabled or not found; " +
+				"see [when a KMS refuses](worker.md#when-a-kms-refuses). The rule for the workflow's namespace, type and task queue counts",
 		},
 		{
 			name: "claims", value: textsValue{&rule.Claims, "claims: [workflowId]", recordable},
-			doc: "Facts to record in envelopes besides the namespace, which always is: " + anyOf(claimNames) + ". They are readable without a key, " +
-				"and KMS audit logs show them; they are authenticated, and compared when opening only where `bind` names them. " +
-				"A data key is shared only among payloads with the same claims. [How they are written](#claims)", without: "none",
+			doc: "Facts to record in envelopes besides the namespace: " + anyOf(claimNames) + ". They are readable without a key. See [claims](#claims)", without: "none",
 		},
 		{
 			name: "bind", value: bindValue{rule},
-			doc: "Facts to record like `claims`, and to compare when opening: " + anyOf(bindNames) + ". What was sealed for another workflow or activity is " +
-				"[refused](#what-relocation-can-do). Every rule whose `namespace` matches counts when opening; put it on all rules of the namespace, " +
-				"so that all of them record it", without: "none",
+			doc: "Facts to record like `claims`, and to compare when opening: " + anyOf(bindNames) + ". Payloads of another workflow or activity are " +
+				"[refused](#what-relocation-can-do). Put it on all rules of the namespace", without: "none",
 		},
 	}}
 }
@@ -189,15 +185,15 @@ func resilienceSchema(what string, x *Resilience) schema {
 		{name: "timeout", value: durationValue{&x.Timeout, 50 * time.Millisecond, 10 * time.Second}, doc: "How long one attempt may take"},
 		{
 			name: "attempts", value: numberValue{&x.Attempts, 1, 10},
-			doc: "How often a call is tried, the first time included, while the KMS is unavailable or throttles and the caller still waits",
+			doc: "How many times a call is tried, the first included, while the KMS is unavailable or throttles and the caller still waits",
 		},
 		{
 			name: "retryBudget", value: percentValue{&x.RetryBudget, 1, 100},
-			doc: "How many retries there may be for each call, over all callers, with a percent sign. It keeps a KMS in trouble from getting three times its load",
+			doc: "How many retries there may be for each call, over all callers, with a percent sign. It keeps three times the load from a KMS in trouble",
 		},
 		{name: "concurrency", value: numberValue{&x.Concurrency, 1, 1000}, doc: "How many attempts may be under way at a time"},
 		{name: "queue", value: numberValue{&x.Queue, 1, 10_000}, doc: "How many more may wait for their turn; beyond that, calls fail at once as throttled"},
-		{name: "breaker", value: breakerSchema("breaker of "+what, &x.Breaker), doc: "When a KMS that does not answer is left alone"},
+		{name: "breaker", value: breakerSchema("breaker of "+what, &x.Breaker), doc: "When the breaker opens; see below"},
 	}}
 }
 
