@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -12,6 +13,7 @@ import (
 
 const (
 	maxProseLine = 120 // characters
+	maxCell      = 220 // characters: a cell of a table is no paragraph
 	maxDecision  = 700 // words of a file in docs/adr
 )
 
@@ -58,6 +60,8 @@ func TestProseProblems(t *testing.T) {
 		"`who` and\n```\nnobody\n```\n":              0,
 		"| nobody | " + long + "|":                   1,
 		long:                                         1,
+		"| " + long + long + " | |":                  1,
+		"| " + long + " | " + long + " |":            0,
 		"```\n" + long + "\n```\n":                   0,
 		"see [it](" + strings.Repeat("x", 200) + ")": 0,
 	} {
@@ -84,8 +88,8 @@ func documentation(t *testing.T) []string {
 	return files
 }
 
-// proseProblems returns one problem at most for each line outside code blocks. A table
-// may have long lines, and the target of a link does not count.
+// proseProblems returns one problem at most for each line outside code blocks. The target
+// of a link does not count.
 func proseProblems(text string) (problems []string) {
 	code := false
 	for line := range strings.Lines(text) {
@@ -99,12 +103,18 @@ func proseProblems(text string) (problems []string) {
 		}
 		visible := linkTarget.ReplaceAllString(line, "]")
 		prose := personPhrase.ReplaceAllString(inlineCode.ReplaceAllString(visible, ""), "")
-		switch n := utf8.RuneCountInString(visible); {
+		switch row := strings.HasPrefix(strings.TrimSpace(line), "|"); {
 		case personWords.MatchString(prose):
 			problems = append(problems, personWords.FindString(prose)+": name what acts: "+line)
-		case n > maxProseLine && !strings.HasPrefix(strings.TrimSpace(line), "|"):
+		case row && slices.ContainsFunc(strings.Split(visible, " | "), longer(maxCell)):
+			problems = append(problems, "a cell is too long: "+line)
+		case !row && longer(maxProseLine)(visible):
 			problems = append(problems, "a line is too long: "+line)
 		}
 	}
 	return problems
+}
+
+func longer(than int) func(string) bool {
+	return func(s string) bool { return utf8.RuneCountInString(s) > than }
 }
