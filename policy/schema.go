@@ -49,7 +49,7 @@ type topLevel struct {
 
 func fileSchema(f *topLevel) schema {
 	return schema{what: "the file", section: "the top level", example: "keys and seal, each at the start of a line", fields: []field{
-		{name: "version", value: readFunc((*reader).version), doc: fmt.Sprintf("The version of this format: `%d`", Version), without: "1"},
+		{name: "version", value: readFunc((*reader).version), doc: fmt.Sprintf("The version of the file format: `%d`", Version), without: "1"},
 		{
 			name: "keys", value: laterValue{&f.keys}, doc: "The keys by name, at least one; see [keys](#keys)",
 			missing: "the file defines no keys", advice: `add keys, such as keys: {main: {uri: "hashivault://transit/main"}}`,
@@ -102,50 +102,49 @@ func ruleSchema(rule *Rule, defined []string) schema {
 	what := rule.name()
 	return schema{what: what, section: "a rule", example: `{match: {namespace: "*"}, keys: [main]}`, of: " of " + what, fields: []field{
 		{
-			name: "match", value: matchValue{&rule.Match}, doc: "What a payload must be for the rule to apply; see [match](#match)",
+			name: "match", value: matchValue{&rule.Match}, doc: "The payloads that the rule applies to; see [match](#match)",
 			missing: what + " has no match", advice: `say what it matches; match: {namespace: "*"} is everything`,
 		},
 		{
 			name: "keys", value: ruleKeysValue{rule, defined},
-			doc:     fmt.Sprintf("1 to %d different names from `keys`. Each becomes a recipient of the envelope, in this order. Any one of them opens it", maxRuleKeys),
+			doc:     fmt.Sprintf("1 to %d different names from `keys`. Each becomes a recipient of the envelope, in this order, and any one of them opens it", maxRuleKeys),
 			missing: what + " has no keys", advice: keysAdvice,
 		},
 		{
 			name: "recipients", value: recipientsValue{rule},
-			doc: oneOf(recipientsNames) + ": [which of the keys must wrap](#several-keys-in-a-rule). primary needs two keys or more", without: "all",
+			doc: oneOf(recipientsNames) + ": [which of the keys must wrap](#several-keys-in-a-rule). primary needs at least two keys", without: "all",
 		},
 		{name: "dataKey", value: dataKeySchema("dataKey of "+what, &rule.DataKey), doc: "How much one data key seals; see [dataKey](#datakey)", without: "a new one for every payload"},
 		{
 			name: "compression", value: choiceValue{&rule.Compression, "compression", compressionNames},
-			doc: oneOf(compressionNames) + ". A payload is compressed only if that makes it smaller. [When to leave it off](#compression)", without: "none",
+			doc: oneOf(compressionNames) + ". A payload is compressed only if that makes it smaller. " +
+				"The size of compressed data can reveal content: leave it off if an attacker can see sizes and choose a part of a payload", without: "none",
 		},
 		{
 			name: "accept", value: textsValue{&rule.Accept, `accept: ["billing-*"]`, acceptable},
-			doc: "Patterns of [other namespaces](#other-namespaces-payloads) whose envelopes may be opened in the namespaces of this rule", without: "none",
+			doc: "Patterns of [other namespaces](#other-namespaces-payloads). Their envelopes may be opened in the namespaces of this rule", without: "none",
 		},
 		{
 			name: "requireSealed", value: boolValue{&rule.RequireSealed},
-			doc: "`true` refuses [payloads that are not sealed](#moving-from-plaintext), and missing arguments. " +
-				"Only the namespace counts, over all rules that can apply there",
+			doc: "`true` refuses [payloads that are not sealed](#moving-from-plaintext), and missing arguments. `false` passes them through. Only the namespace counts, and all rules that can apply there",
 		},
 		{
 			name: "sealHeaders", value: boolValue{&rule.SealHeaders},
-			doc: "`true` seals headers written by context propagators. If false, requests with such headers are refused. " +
-				"The first rule that matches by namespace alone counts",
+			doc: "`true` seals the header fields that context propagators write. If false, the client plugin refuses requests with such fields. Only rules without other match fields count",
 		},
 		{
 			name: "holdWorkflows", value: boolValue{&rule.HoldWorkflows},
-			doc: "With `true`, workflow code and activities wait while a key is denied, disabled or not found; " +
-				"see [when a KMS refuses](worker.md#when-a-kms-refuses). The rule for the workflow's namespace, type and task queue counts",
+			doc: "`true`: workflow code and activities wait while a key is denied, disabled or not found. If false, the workflow fails permanently. " +
+				"See [when a KMS refuses](worker.md#when-a-kms-refuses)",
 		},
 		{
 			name: "claims", value: textsValue{&rule.Claims, "claims: [workflowId]", recordable},
-			doc: "Facts to record in envelopes besides the namespace: " + anyOf(claimNames) + ". They are readable without a key. See [claims](#claims)", without: "none",
+			doc: "Facts to record in envelopes besides the namespace: " + anyOf(claimNames) + ". They are authenticated, but readable without a key. See [claims](#claims)", without: "none",
 		},
 		{
 			name: "bind", value: bindValue{rule},
-			doc: "Facts to record like `claims`, and to compare when opening: " + anyOf(bindNames) + ". Payloads of another workflow or activity are " +
-				"[refused](#what-relocation-can-do). Put it on all rules of the namespace", without: "none",
+			doc: "Facts to record like `claims`, and to compare when opening: " + anyOf(bindNames) + ". A payload of another workflow or activity is [refused](#what-relocation-can-do). " +
+				"Put it on all rules of the namespace", without: "none",
 		},
 	}}
 }
@@ -166,10 +165,10 @@ func matchSchema(what string, m *Match) schema {
 // before the outage ends.
 func dataKeySchema(what string, d *DataKey) schema {
 	return schema{what: what, section: "dataKey", example: `{maxPayloads: 1000, maxAge: 5m}`, fields: []field{
-		{name: "maxPayloads", value: numberValue{&d.MaxPayloads, 1, 1_000_000}, doc: "How many payloads"},
-		{name: "maxAge", value: durationValue{&d.MaxAge, time.Second, time.Hour}, doc: "How long, as a number with a unit: `90s`, `5m`, `1h`"},
-		{name: "maxBytes", value: sizeValue{&d.MaxBytes, 64 * gib}, doc: "How many bytes of payloads, as a whole number or with `KiB`, `MiB` or `GiB`"},
-		{name: "sealGrace", value: durationValue{&d.SealGrace, 0, time.Hour}, doc: "How much longer than `maxAge`, while the KMS gives no new data key; see [below](#sealing-through-an-outage)"},
+		{name: "maxPayloads", value: numberValue{&d.MaxPayloads, 1, 1_000_000}, doc: "The number of payloads"},
+		{name: "maxAge", value: durationValue{&d.MaxAge, time.Second, time.Hour}, doc: "The time, as a number with a unit: `90s`, `5m`, `1h`"},
+		{name: "maxBytes", value: sizeValue{&d.MaxBytes, 64 * gib}, doc: "The bytes of payloads, as a whole number or with `KiB`, `MiB` or `GiB`"},
+		{name: "sealGrace", value: durationValue{&d.SealGrace, 0, time.Hour}, doc: "How much longer than `maxAge` it seals while the KMS is unavailable; see [below](#sealing-through-an-outage)"},
 	}}
 }
 
@@ -185,23 +184,23 @@ func resilienceSchema(what string, x *Resilience) schema {
 		{name: "timeout", value: durationValue{&x.Timeout, 50 * time.Millisecond, 10 * time.Second}, doc: "How long one attempt may take"},
 		{
 			name: "attempts", value: numberValue{&x.Attempts, 1, 10},
-			doc: "How many times a call is tried, the first included, while the KMS is unavailable or throttles and the caller still waits",
+			doc: "How often a call is tried in all, while the KMS is unavailable or throttles and the caller still waits",
 		},
 		{
 			name: "retryBudget", value: percentValue{&x.RetryBudget, 1, 100},
-			doc: "How many retries there may be for each call, over all callers, with a percent sign. It keeps three times the load from a KMS in trouble",
+			doc: "Retries as a share of the calls of all callers, with a percent sign. It keeps a KMS in trouble from getting three times its load",
 		},
-		{name: "concurrency", value: numberValue{&x.Concurrency, 1, 1000}, doc: "How many attempts may be under way at a time"},
-		{name: "queue", value: numberValue{&x.Queue, 1, 10_000}, doc: "How many more may wait for their turn; beyond that, calls fail at once as throttled"},
-		{name: "breaker", value: breakerSchema("breaker of "+what, &x.Breaker), doc: "When the breaker opens; see below"},
+		{name: "concurrency", value: numberValue{&x.Concurrency, 1, 1000}, doc: "How many attempts may run at a time"},
+		{name: "queue", value: numberValue{&x.Queue, 1, 10_000}, doc: "How many more may wait; beyond that, calls fail at once as throttled"},
+		{name: "breaker", value: breakerSchema("breaker of "+what, &x.Breaker), doc: "When calls to a KMS that does not answer stop; see below"},
 	}}
 }
 
 // An open breaker must stay open long enough to be one, and must notice within minutes that the KMS is back.
 func breakerSchema(what string, b *Breaker) schema {
 	return schema{what: what, section: "breaker", example: `{failures: 5, openFor: 5s}`, fields: []field{
-		{name: "failures", value: numberValue{&b.Failures, 1, 1000}, doc: "After how many attempts in a row"},
-		{name: "openFor", value: durationValue{&b.OpenFor, 100 * time.Millisecond, 5 * time.Minute}, doc: "For how long"},
+		{name: "failures", value: numberValue{&b.Failures, 1, 1000}, doc: "How many failed attempts in a row open it"},
+		{name: "openFor", value: durationValue{&b.OpenFor, 100 * time.Millisecond, 5 * time.Minute}, doc: "How long it stays open"},
 	}}
 }
 
