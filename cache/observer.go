@@ -67,7 +67,7 @@ type lookups [Negative + 1]int
 func (l *lookups) report(o Observer) {
 	for lookup, n := range l {
 		for range n {
-			o.CacheLookup(Lookup(lookup)) //nolint:gosec // 0 to 3
+			o.CacheLookup(Lookup(lookup))
 		}
 	}
 }

@@ -12,8 +12,9 @@ import (
 )
 
 const (
-	// DefaultStale and DefaultUnwrapTimeout are those of OpenerConfig.
-	DefaultStale         = time.Hour
+	// DefaultStale is that of OpenerConfig.Stale.
+	DefaultStale = time.Hour
+	// DefaultUnwrapTimeout is that of OpenerConfig.UnwrapTimeout.
 	DefaultUnwrapTimeout = 10 * time.Second
 
 	defaultCacheEntries = 10_000
