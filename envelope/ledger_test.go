@@ -74,10 +74,13 @@ func repeats[T comparable](s []T, compare func(a, b T) int) (n int) {
 	return n
 }
 
+// nonceSize is that of AES-GCM.
+const nonceSize = 12
+
 // mark is what one seal must share with no other under the same data key.
 type mark struct {
 	salt  [format.SaltSize]byte
-	nonce [format.NonceSize]byte
+	nonce [nonceSize]byte
 }
 
 // readMark returns the number of the data key that sealed an envelope, and the mark.
@@ -143,12 +146,12 @@ func (l *ledger) add(t testing.TB, sealed []envelope.Sealed) {
 func (l *ledger) compare(number uint32) {
 	marks := l.live[number]
 	delete(l.live, number)
-	salts, nonces := make([][format.SaltSize]byte, len(marks)), make([][format.NonceSize]byte, len(marks))
+	salts, nonces := make([][format.SaltSize]byte, len(marks)), make([][nonceSize]byte, len(marks))
 	for i, m := range marks {
 		salts[i], nonces[i] = m.salt, m.nonce
 	}
 	l.salts += repeats(salts, func(a, b [format.SaltSize]byte) int { return bytes.Compare(a[:], b[:]) })
-	l.nonces += repeats(nonces, func(a, b [format.NonceSize]byte) int { return bytes.Compare(a[:], b[:]) })
+	l.nonces += repeats(nonces, func(a, b [nonceSize]byte) int { return bytes.Compare(a[:], b[:]) })
 }
 
 // close compares what is left, and reports all that was found.

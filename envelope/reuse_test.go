@@ -93,7 +93,7 @@ func TestLedgerFindsRepeats(t *testing.T) {
 	if l.over != 1 || l.salts != 1 || l.nonces != 1 || key.repeats() != 1 || l.seals != 6 {
 		t.Errorf("found %d over the limit, %d salts, %d nonces, %d data keys in %d seals", l.over, l.salts, l.nonces, key.repeats(), l.seals)
 	}
-	a, b := mark{salt: [format.SaltSize]byte{1}}, mark{nonce: [format.NonceSize]byte{1}}
+	a, b := mark{salt: [format.SaltSize]byte{1}}, mark{nonce: [nonceSize]byte{1}}
 	l.live[0] = []mark{a, b}
 	l.compare(0)
 	if l.salts != 1 || l.nonces != 1 {

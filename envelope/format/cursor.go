@@ -23,7 +23,7 @@ type cursor struct {
 	base int
 }
 
-// in returns a cursor over the nested message that val, just read, holds.
+// in returns a cursor over the nested message in val, which was just read.
 func (c *cursor) in(val []byte, m message, name path) cursor {
 	return cursor{
 		buf: c.buf, pos: c.pos - len(val), end: c.pos, message: m, name: name,
@@ -36,9 +36,9 @@ func (c *cursor) at(num protowire.Number) bool {
 	return c.pos < c.end && uint64(c.buf[c.pos]) == protowire.EncodeTag(num, c.message.wireType(num))
 }
 
-// bytes reads the length-delimited field num, which must come next and hold 1
-// to limit bytes. The length is checked against the limit and against what is
-// there before anything is done with it. The result aliases the envelope.
+// bytes reads the length-delimited field num, which must come next and hold 1 to limit
+// bytes. It checks the length against the limit and the bytes left before any use. The
+// result aliases the envelope.
 func (c *cursor) bytes(num protowire.Number, field path, limit int) ([]byte, error) {
 	start := c.pos
 	n, err := c.varint(num, field)
@@ -83,8 +83,8 @@ func (c *cursor) fixed(num protowire.Number, field path, dst []byte) error {
 	return nil
 }
 
-// number reads the uint32 field num, which must come next and not be zero: a
-// zero is written by leaving the field out.
+// number reads the uint32 field num, which must come next and not be zero: a writer
+// leaves a zero out.
 func (c *cursor) number(num protowire.Number, field path) (uint32, error) {
 	start := c.pos
 	n, err := c.varint(num, field)
@@ -118,7 +118,7 @@ func (c *cursor) varint(num protowire.Number, field path) (uint64, error) {
 	return n, nil
 }
 
-// done reports what is left of the message, if anything.
+// done refuses the rest of the message, if there is any.
 func (c *cursor) done() error {
 	if c.pos == c.end {
 		return nil
@@ -130,10 +130,10 @@ func (c *cursor) done() error {
 func (c *cursor) refuse(want protowire.Number, field path) error {
 	num, typ, size := protowire.ConsumeTag(c.buf[c.pos:c.end])
 	reason := "a field twice or out of order"
-	blame := c.name
+	faulty := c.name
 	switch {
 	case c.pos == c.end:
-		blame, reason = field, "missing"
+		faulty, reason = field, "missing"
 	case size < 0:
 		reason = "not a field"
 	case size != protowire.SizeTag(num):
@@ -143,7 +143,7 @@ func (c *cursor) refuse(want protowire.Number, field path) error {
 	case typ != c.message.wireType(num):
 		reason = "a field of the wrong wire type"
 	case num > want:
-		blame, reason = field, "missing or out of order"
+		faulty, reason = field, "missing or out of order"
 	}
-	return fault(ErrMalformed, blame, reason).during(opParse, c.pos)
+	return fault(ErrMalformed, faulty, reason).during(opParse, c.pos)
 }

@@ -1,30 +1,26 @@
 package format
 
-import (
-	"slices"
-
-	"github.com/waxseal/waxseal/internal/erase"
-)
+import "github.com/waxseal/waxseal/internal/erase"
 
 const opOpen = "open envelope"
 
-// Envelope is what Parse read: everything an envelope says without a key.
+// Envelope is what Parse read: all that an envelope says without a key. Wrapped keys
+// alias the bytes given to Parse.
 //
-// Changing its fields does not change what Open authenticates, except that Salt
-// and Commitment are what the data key is checked against. Wrapped keys alias
-// the bytes given to Parse; Namespace and claims are parts of one string.
+// Open checks the data key against Salt and Commitment. Changing any other field does
+// not change what Open authenticates.
 type Envelope struct {
 	// Suite is the set of algorithms; always Suite1 in version 1.
 	Suite Suite
-	// Salt sets this envelope's payload key apart from others of its data key.
+	// Salt makes this envelope's payload key differ from others of its data key.
 	Salt [SaltSize]byte
-	// Commitment is the value that only the right data key derives.
+	// Commitment is a value that only the right data key derives.
 	Commitment [CommitmentSize]byte
 	// Recipients are 1 to MaxRecipients wrapped copies of the data key. They are
 	// not authenticated.
 	Recipients []Recipient
-	// Header is what the sealer chose. It is authenticated by Open, not by Parse:
-	// decisions taken on it before stand only if Open succeeds.
+	// Header is what the sealer chose. Open authenticates it, not Parse: a decision on
+	// it before stands only if Open succeeds.
 	Header Header
 
 	raw        []byte // the whole envelope
@@ -38,11 +34,11 @@ func (e *Envelope) CiphertextSize() int { return len(e.ciphertext) }
 
 // PlaintextSize returns the length in bytes of what Open returns: the
 // compressed length where Header says that it is compressed.
-func (e *Envelope) PlaintextSize() int { return len(e.ciphertext) - CiphertextOverhead }
+func (e *Envelope) PlaintextSize() int { return len(e.ciphertext) - ciphertextOverhead }
 
 // CommitsTo reports whether the envelope was sealed under this data key, by its
-// commitment alone and in constant time. It decrypts nothing and says nothing
-// about whether the ciphertext is intact. A key of the wrong length gives false.
+// commitment alone and in constant time. It does not check the ciphertext. A key of the
+// wrong length gives false.
 func (e *Envelope) CommitsTo(dataKey []byte) bool {
 	if checkDataKey(dataKey) != nil {
 		return false
@@ -59,32 +55,26 @@ func (e *Envelope) CommitsTo(dataKey []byte) bool {
 	return commits
 }
 
-// Open decrypts the envelope with its data key of DataKeySize bytes, which it
-// neither keeps nor changes, and returns the plaintext in a slice of its own. It
-// does not decompress.
+// Open decrypts the envelope with its data key of DataKeySize bytes, which it neither
+// keeps nor changes, and returns the plaintext in a new slice. It does not decompress.
 //
 // The order of checks: length of the data key (ErrDataKey) → commitment, in
 // constant time (ErrCommitment) → AES-GCM over the protected fields and the
 // ciphertext (ErrCiphertext). The first failure ends it with an *Error, and no
 // plaintext. Package envelope reports all three as kms.Corrupt.
 func (e *Envelope) Open(dataKey []byte) ([]byte, error) {
-	return e.AppendOpen(nil, dataKey)
-}
-
-// AppendOpen is Open into the spare capacity of dst, which must not overlap the
-// envelope: it returns dst with the plaintext appended. After an error the spare
-// capacity holds no plaintext.
-func (e *Envelope) AppendOpen(dst, dataKey []byte) ([]byte, error) {
 	if bad := checkDataKey(dataKey); bad != nil {
 		return nil, bad.during(opOpen, noOffset)
 	}
-	dst = slices.Grow(dst, max(e.PlaintextSize(), 0)) // as in AppendSeal; an Envelope that Parse did not make may have no ciphertext
+	// The exact size, as in Seal. An Envelope that Parse did not make may have no ciphertext.
+	plaintext := make([]byte, 0, max(e.PlaintextSize(), 0))
 	var err error
-	erase.Do(func() { dst, err = e.appendPlaintext(dst, dataKey) })
-	return dst, err
+	erase.Do(func() { plaintext, err = e.appendPlaintext(plaintext, dataKey) })
+	return plaintext, err
 }
 
-// appendPlaintext appends the plaintext, for which dst has the room.
+// appendPlaintext appends the plaintext to dst, which has room for it. After an error
+// dst's capacity holds no plaintext.
 func (e *Envelope) appendPlaintext(dst, dataKey []byte) ([]byte, error) {
 	keys, err := derive(dataKey, &e.Salt)
 	if err != nil {

@@ -16,7 +16,7 @@ func TestFailedOpenLeavesNoPlaintext(t *testing.T) {
 	sealed := mustSeal(t, dataKey, plaintext)
 	sealed[len(sealed)-1] ^= 1
 	dst := make([]byte, 0, 2*len(plaintext))
-	opened, err := mustParse(t, sealed).AppendOpen(dst, dataKey)
+	opened, err := format.AppendPlaintext(mustParse(t, sealed), dst, dataKey)
 	if opened != nil || !errors.Is(err, format.ErrCiphertext) {
 		t.Fatalf("%d bytes, error %v", len(opened), err)
 	}

@@ -6,17 +6,15 @@ import (
 	"strconv"
 )
 
-// The kinds of failure; every *Error wraps one of them. They all say something
-// about bytes at hand, so package envelope reports what came from storage with
-// kms.Corrupt, and trying again cannot help.
+// The kinds of failure; every *Error wraps one of them. They are about the bytes, so a
+// retry cannot help, and package envelope reports those from storage as kms.Corrupt.
 var (
 	// ErrMalformed means the bytes are not the one encoding of a version 1
 	// envelope, or a value to be written could not be part of one.
 	ErrMalformed = errors.New("malformed envelope")
 
-	// ErrUnsupported means the envelope asks for a suite or a compression that
-	// this version does not know. It is malformed too as far as version 1 goes:
-	// errors.Is(err, ErrMalformed) holds.
+	// ErrUnsupported means the envelope has a suite or a compression that this version
+	// does not know. To version 1 that is malformed: errors.Is(err, ErrMalformed) holds.
 	ErrUnsupported = fmt.Errorf("unsupported: %w", ErrMalformed)
 
 	// ErrLimit means a value exceeds one of the limits of version 1.
@@ -29,8 +27,8 @@ var (
 	// salt or commitment was altered. Nothing was decrypted.
 	ErrCommitment = errors.New("data key does not match the commitment")
 
-	// ErrCiphertext means the data key is right, but the ciphertext or a
-	// protected field is not as it was sealed.
+	// ErrCiphertext means the data key is right, but the ciphertext or a protected field
+	// was altered.
 	ErrCiphertext = errors.New("authentication failed")
 )
 
@@ -40,20 +38,20 @@ const noOffset = -1
 // Error says which field of an envelope broke which rule. Its text holds names,
 // numbers and rules, never content.
 type Error struct {
-	// Op is what was tried: "seal", "parse envelope", "open envelope", ….
+	// Op is the operation: "seal", "parse envelope", "open envelope", ….
 	Op string
 	// Kind is ErrMalformed, ErrUnsupported, ErrLimit, ErrDataKey, ErrCommitment
 	// or ErrCiphertext.
 	Kind error
 	// Field is the path of the field, such as "namespace", "claims[2].name" or
 	// "recipients[0].wrapped_key"; a message's own name ("envelope",
-	// "protected", "claims[2]") where no single field is to blame.
+	// "protected", "claims[2]") if no single field is at fault.
 	Field string
-	// Offset is where in the envelope the field begins (its tag) or was expected,
-	// in bytes; for what a recipient or a claim says, where that begins. -1 where
-	// nothing was read.
+	// Offset is where the field's tag is or was expected, in bytes from the start of the
+	// envelope; for a value in a recipient or a claim, where that begins. -1 if nothing was
+	// read.
 	Offset int
-	// Reason is the rule that was broken; empty where Kind says it all.
+	// Reason is the broken rule; empty if Kind says it all.
 	Reason string
 }
 
@@ -92,13 +90,13 @@ func (e *Error) Hint() string {
 	}
 }
 
-// during completes an error that a check made: what was tried, and where.
+// during completes the error of a check with operation and place.
 func (e *Error) during(op string, offset int) *Error {
 	e.Op, e.Offset = op, offset
 	return e
 }
 
-// fault is an error about one field, as yet without operation and offset.
+// fault is an error about one field, without operation and offset.
 func fault(kind error, field path, reason string) *Error {
 	return &Error{Kind: kind, Field: field.String(), Offset: noOffset, Reason: reason}
 }
@@ -108,8 +106,8 @@ func tooLong(field path, n uint64, limit int) *Error {
 	return fault(ErrLimit, field, fmt.Sprintf("%d bytes where at most %d are allowed", n, limit))
 }
 
-// path names a field without building its text before it is needed: a list
-// with an index, a name, or both.
+// path names a field: a list with an index, a name, or both. Its text is built only
+// when an error needs it.
 type path struct {
 	list  string
 	index int

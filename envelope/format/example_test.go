@@ -33,21 +33,6 @@ func ExampleSeal() {
 	// Output: 137 bytes
 }
 
-func ExampleAppendSeal() {
-	buf := make([]byte, 0, 4096) // used again for every envelope
-	recipients := []format.Recipient{{WrappedKey: []byte("what the KMS made of the data key")}}
-	for _, text := range []string{"hello", "hello again"} {
-		sealed, err := format.AppendSeal(buf[:0], exampleKey, recipients, format.Header{Namespace: "default"}, []byte(text))
-		if err != nil {
-			log.Fatal(err)
-		}
-		fmt.Println(len(sealed), "bytes")
-	}
-	// Output:
-	// 137 bytes
-	// 143 bytes
-}
-
 // What an envelope says without any key.
 func ExampleParse() {
 	e, err := format.Parse(exampleEnvelope())
@@ -79,20 +64,6 @@ func ExampleEnvelope_Open() {
 		log.Fatal(err)
 	}
 	plaintext, err := e.Open(exampleKey)
-	if err != nil {
-		log.Fatal(err)
-	}
-	fmt.Printf("%s\n", plaintext)
-	// Output: hello
-}
-
-func ExampleEnvelope_AppendOpen() {
-	e, err := format.Parse(exampleEnvelope())
-	if err != nil {
-		log.Fatal(err)
-	}
-	buf := make([]byte, 0, e.PlaintextSize())
-	plaintext, err := e.AppendOpen(buf, exampleKey)
 	if err != nil {
 		log.Fatal(err)
 	}

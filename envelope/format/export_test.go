@@ -24,8 +24,21 @@ func NewAEAD(payloadKey []byte) error {
 	return err
 }
 
-// What the limits add up to.
+// AppendPlaintext is Open into the capacity of dst.
+func AppendPlaintext(e *Envelope, dst, dataKey []byte) ([]byte, error) {
+	return e.appendPlaintext(dst, dataKey)
+}
+
+// Sizes, limits, and what these add up to.
 const (
+	NonceSize          = nonceSize
+	TagSize            = tagSize
+	CiphertextOverhead = ciphertextOverhead
+	MaxWrappedKey      = maxWrappedKey
+	MaxClaims          = maxClaims
+	MaxClaimName       = maxClaimName
+	MaxEnvelope        = maxEnvelope
+
 	MaxRecipient = maxRecipient
 	MaxClaim     = maxClaim
 	MaxProtected = maxProtected

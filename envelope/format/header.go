@@ -6,22 +6,21 @@ import (
 	"unicode/utf8"
 )
 
-// reservedClaim is a name that no further claim may have: the namespace is a
-// field of its own, and a claim that looked like it would mislead whoever reads
-// the claims as one list, the KMS's encryption context first of all.
+// reservedClaim is the name of no further claim: the namespace is a separate field, and
+// lists of all claims, such as the KMS's encryption context, need distinct names.
 const reservedClaim = "namespace"
 
 // Claim is a plaintext but authenticated fact about what is sealed.
 type Claim struct {
-	// Name is 1 to MaxClaimName bytes of UTF-8 without control characters, and
+	// Name is 1 to maxClaimName bytes of UTF-8 without control characters, and
 	// not "namespace".
 	Name string
 	// Value is 1 to MaxClaimValue bytes of UTF-8 without control characters.
 	Value string
 }
 
-// Compression says how the plaintext was compressed before it was sealed. This
-// package records it and does nothing about it.
+// Compression says how the plaintext was compressed before it was sealed. This package
+// only records it.
 type Compression uint32
 
 // The compressions of version 1.
@@ -30,7 +29,7 @@ const (
 	CompressionZstd Compression = 1 // exactly one Zstandard frame (RFC 8878)
 )
 
-// String returns "none", "zstd", or "compression(7)" for what is not known.
+// String returns "none", "zstd", or such as "compression(7)" if unknown.
 func (c Compression) String() string {
 	switch c {
 	case CompressionNone:
@@ -48,7 +47,7 @@ type Header struct {
 	// Namespace is the claim that authorization is decided on: 1 to MaxNamespace
 	// bytes of UTF-8 without control characters.
 	Namespace string
-	// Claims are up to MaxClaims further claims, in ascending order of their
+	// Claims are up to maxClaims further claims, in ascending order of their
 	// names' bytes, each name once.
 	Claims []Claim
 	// Compression of the plaintext.
@@ -81,8 +80,8 @@ func checkNamespace(ns string) *Error {
 }
 
 func checkClaimCount(n int) *Error {
-	if n > MaxClaims {
-		return fault(ErrLimit, path{name: "claims"}, fmt.Sprintf("more than %d", MaxClaims))
+	if n > maxClaims {
+		return fault(ErrLimit, path{name: "claims"}, fmt.Sprintf("more than %d", maxClaims))
 	}
 	return nil
 }
@@ -90,7 +89,7 @@ func checkClaimCount(n int) *Error {
 // checkClaim checks claims[i] and its place behind the claim before it.
 func checkClaim(claims []Claim, i int) *Error {
 	name := path{list: "claims", index: i, name: "name"}
-	if bad := checkText(name, claims[i].Name, 1, MaxClaimName); bad != nil {
+	if bad := checkText(name, claims[i].Name, 1, maxClaimName); bad != nil {
 		return bad
 	}
 	if claims[i].Name == reservedClaim {
@@ -111,9 +110,9 @@ func checkCompression(c Compression) *Error {
 	}
 }
 
-// checkText checks the length of s in bytes, that it is UTF-8, and that it holds
-// no control character (category Cc: U+0000 to U+001F and U+007F to U+009F),
-// which could forge log lines and terminal output.
+// checkText checks the length of s in bytes, that it is UTF-8, and that it holds no
+// control character (category Cc: U+0000 to U+001F and U+007F to U+009F), which could
+// forge log lines and terminal output.
 func checkText(field path, s string, least, most int) *Error {
 	switch {
 	case len(s) < least:

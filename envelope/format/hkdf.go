@@ -1,5 +1,11 @@
 package format
 
+// HKDF-Expand is written here because crypto/hkdf leaves the data key and the payload
+// key in HMAC states on the heap until their memory is used again, and only the runtime
+// can erase them there. This one works on the stack, which erase.Do clears. FIPS 140
+// mode approves only of the module's own, so derive uses that one then. A test compares
+// the two.
+
 import (
 	"crypto/fips140"
 	"crypto/hkdf"
@@ -9,23 +15,21 @@ import (
 )
 
 const (
-	// infoLabel sets what we derive apart from any other use of a data key.
+	// infoLabel separates what is derived here from any other use of a data key.
 	infoLabel = "waxseal/v1"
 
 	payloadKeySize = 32
 	derivedSize    = payloadKeySize + CommitmentSize
 )
 
-// derived is what one data key and one salt give: payload key, then commitment.
-// Its maker wipes it.
+// derived is payload key and commitment of one data key and one salt. Its maker wipes it.
 type derived []byte
 
 func (d derived) payloadKey() []byte { return d[:payloadKeySize] }
 func (d derived) commitment() []byte { return d[payloadKeySize:] }
 func (d derived) wipe()              { clear(d) }
 
-// commitsTo compares in constant time: how much of a commitment a guess got
-// right is nobody's business.
+// commitsTo compares in constant time, so that it reveals no part of a commitment.
 func (d derived) commitsTo(commitment *[CommitmentSize]byte) bool {
 	return subtle.ConstantTimeCompare(d.commitment(), commitment[:]) == 1
 }
@@ -37,8 +41,6 @@ func derive(dataKey []byte, salt *[SaltSize]byte) (derived, error) {
 	if !fips140.Enabled() {
 		return expand(dataKey, info), nil
 	}
-	// FIPS 140 approves of the module's own HKDF. Its HMACs keep data key and payload
-	// key until their memory is used again: only the runtime can erase them.
 	okm, err := hkdf.Expand(sha256.New, dataKey, info, derivedSize)
 	if err != nil {
 		return nil, fmt.Errorf("format: derive payload key: %w", err)
@@ -46,8 +48,7 @@ func derive(dataKey []byte, salt *[SaltSize]byte) (derived, error) {
 	return okm, nil
 }
 
-// expand is HKDF-Expand-SHA256 (RFC 5869, 2.3) to derivedSize bytes. Unlike that of
-// crypto/hkdf it has all it works with on the stack, which erase.Do clears.
+// expand is HKDF-Expand-SHA256 (RFC 5869, 2.3) to derivedSize bytes.
 func expand(prk []byte, info string) derived {
 	okm := make(derived, 0, derivedSize)
 	var message [sha256.Size + len(infoLabel) + SaltSize + 1]byte // the block before, info, and a counter

@@ -8,9 +8,9 @@ import (
 
 // SplitKeyIDs returns the key IDs of a list as a container writes it (the
 // encryption-key-id of a Temporal payload): 1 to MaxRecipients of them, each of 1
-// to MaxKeyID printable ASCII characters, with exactly one space between two.
-// Whatever else stands there must not reach a log or a terminal: the list is not
-// authenticated. It returns an *Error that wraps ErrMalformed or ErrLimit.
+// to MaxKeyID printable ASCII characters, with exactly one space between two. The list
+// is not authenticated, so nothing else may reach a log or a terminal. It returns an
+// *Error that wraps ErrMalformed or ErrLimit.
 func SplitKeyIDs(list string) ([]string, error) {
 	const op = "read key IDs"
 	if strings.Count(list, " ") >= MaxRecipients {
@@ -23,13 +23,12 @@ func SplitKeyIDs(list string) ([]string, error) {
 	return ids, nil
 }
 
-// KeyIDs returns the key ID of each recipient, in order: the IDs that the
-// envelope holds, or else those of its container. container is nil if the
-// container names no keys; otherwise KeyIDs returns it, checked as by SplitKeyIDs.
+// KeyIDs returns the key ID of each recipient, in order: those in the envelope, or else
+// those of its container. container is nil if the container names no keys; otherwise
+// KeyIDs returns it, checked as by SplitKeyIDs.
 //
-// It returns an *Error that wraps ErrMalformed or ErrLimit if the keys are named
-// in both places or in neither, or if the container names more or fewer than
-// there are recipients.
+// It returns an *Error that wraps ErrMalformed or ErrLimit if both or neither name the
+// keys, or if the container names more or fewer than there are recipients.
 func (e *Envelope) KeyIDs(container []string) ([]string, error) {
 	const op = "pair key IDs"
 	named := slices.ContainsFunc(e.Recipients, func(r Recipient) bool { return r.KeyID != "" })

@@ -8,19 +8,18 @@ const typicalClaims = 4
 // Parse reads an envelope without any key. The result aliases b, which must not
 // change while it is in use.
 //
-// Parse accepts exactly what Seal and Rewrap can write; for everything else it
-// returns an *Error that wraps ErrMalformed, ErrUnsupported or ErrLimit (all of
-// them kms.Corrupt to callers). The order of checks is the order of the bytes:
-// size of the whole → recipients → protected: suite, so that a later suite may
-// lay out the rest as it likes, then salt, commitment, namespace, claims,
-// compression → ciphertext → nothing behind it. At each field: tag → length
-// against the limit → length against what is there → value.
+// Parse accepts exactly what Seal and Rewrap can write; for everything else it returns
+// an *Error that wraps ErrMalformed, ErrUnsupported or ErrLimit (all kms.Corrupt to
+// callers). The order of checks is the order of the bytes: size of the whole →
+// recipients → protected: suite first, so that a later suite may change the layout of
+// the rest, then salt, commitment, namespace, claims, compression → ciphertext → nothing
+// behind it. For each field: tag → length against the limit → length against the bytes
+// left → value.
 //
-// What it allocates is bounded by len(b) and, by the limits, by a few hundred
-// bytes more for each recipient and claim.
+// It allocates at most len(b) and a few hundred bytes for each recipient and claim.
 func Parse(b []byte) (*Envelope, error) {
-	if len(b) > MaxEnvelope {
-		return nil, tooLong(path{name: "envelope"}, uint64(len(b)), MaxEnvelope).during(opParse, 0)
+	if len(b) > maxEnvelope {
+		return nil, tooLong(path{name: "envelope"}, uint64(len(b)), maxEnvelope).during(opParse, 0)
 	}
 	c := cursor{buf: b, end: len(b), message: messageEnvelope, name: path{name: "envelope"}}
 	e := &Envelope{raw: b}
@@ -44,8 +43,8 @@ func Parse(b []byte) (*Envelope, error) {
 	if e.ciphertext, err = c.bytes(envelopeCiphertext, field, maxCiphertext); err != nil {
 		return nil, err
 	}
-	if n := len(e.ciphertext); n < CiphertextOverhead {
-		reason := fmt.Sprintf("%d bytes where nonce and tag take %d", n, CiphertextOverhead)
+	if n := len(e.ciphertext); n < ciphertextOverhead {
+		reason := fmt.Sprintf("%d bytes where nonce and tag take %d", n, ciphertextOverhead)
 		return nil, fault(ErrMalformed, field, reason).during(opParse, start)
 	}
 	if err := c.done(); err != nil {
@@ -88,7 +87,7 @@ func parseRecipient(c cursor, i int) (r Recipient, err error) {
 		}
 		r.KeyID = string(id)
 	}
-	r.WrappedKey, err = c.bytes(recipientWrappedKey, path{list: "recipients", index: i, name: "wrapped_key"}, MaxWrappedKey)
+	r.WrappedKey, err = c.bytes(recipientWrappedKey, path{list: "recipients", index: i, name: "wrapped_key"}, maxWrappedKey)
 	if err != nil {
 		return Recipient{}, err
 	}
@@ -164,7 +163,7 @@ func (e *Envelope) parseClaims(c *cursor) error {
 }
 
 func parseClaim(c cursor, i int) (claim Claim, err error) {
-	claim.Name, err = c.string(claimName, path{list: "claims", index: i, name: "name"}, MaxClaimName)
+	claim.Name, err = c.string(claimName, path{list: "claims", index: i, name: "name"}, maxClaimName)
 	if err != nil {
 		return Claim{}, err
 	}

@@ -2,16 +2,15 @@ package format
 
 import "fmt"
 
-// Recipient is one wrapped copy of the data key. Recipients are outside of what
-// the envelope authenticates, so that a rotation can replace them; the
-// commitment catches one that does not belong.
+// Recipient is one wrapped copy of the data key. The envelope does not authenticate
+// recipients, so that a rotation can replace them; the commitment exposes a wrong one.
 type Recipient struct {
-	// KeyID names the key-encryption key, with "@version" where the KMS tells
-	// it: at most MaxKeyID bytes of printable ASCII without a space. It is empty
-	// where the container of the envelope names the keys, as Temporal's payload
-	// metadata does; either all recipients of an envelope have one or none has.
+	// KeyID names the key-encryption key, with "@version" where the KMS reports it: at
+	// most MaxKeyID bytes of printable ASCII without a space. It is empty if the container
+	// of the envelope names the keys, as Temporal's payload metadata does. Either all
+	// recipients of an envelope have one or none has.
 	KeyID string
-	// WrappedKey is the KMS's own ciphertext of the data key, 1 to MaxWrappedKey
+	// WrappedKey is the KMS's own ciphertext of the data key, 1 to maxWrappedKey
 	// bytes.
 	WrappedKey []byte
 }
@@ -59,8 +58,8 @@ func checkRecipient(recipients []Recipient, i int) *Error {
 	switch {
 	case len(r.WrappedKey) == 0:
 		return fault(ErrMalformed, wrapped, "missing")
-	case len(r.WrappedKey) > MaxWrappedKey:
-		return tooLong(wrapped, uint64(len(r.WrappedKey)), MaxWrappedKey)
+	case len(r.WrappedKey) > maxWrappedKey:
+		return tooLong(wrapped, uint64(len(r.WrappedKey)), maxWrappedKey)
 	}
 	return nil
 }

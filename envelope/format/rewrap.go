@@ -1,9 +1,8 @@
 package format
 
-// Rewrap returns a copy of the envelope b with other recipients: everything
-// behind the recipients stays byte for byte, and so opens under the same data
-// key as before. That the recipients hold that key is for the caller to make
-// sure (Envelope.CommitsTo); one that does not is found out when it is opened.
+// Rewrap returns a copy of the envelope b with other recipients. All bytes behind the
+// recipients stay, so it opens under the same data key. The caller ensures that the
+// recipients hold that key (Envelope.CommitsTo); Open refuses any other.
 //
 // It returns the errors of Parse for b and of ValidateRecipients for recipients.
 func Rewrap(b []byte, recipients []Recipient) ([]byte, error) {

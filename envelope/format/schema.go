@@ -22,8 +22,8 @@ const (
 	claimValue protowire.Number = 2
 )
 
-// message is one of the messages of the schema. It tells a field that is unknown,
-// or of the wrong type, from one that is in the wrong place.
+// message is one of the messages of the schema. It distinguishes fields that are
+// unknown or of the wrong type from fields in the wrong place.
 type message uint8
 
 const (

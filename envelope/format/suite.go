@@ -17,7 +17,7 @@ type Suite uint32
 // random 96-bit nonce seals. It is key committing and FIPS 140 approved.
 const Suite1 Suite = 1
 
-// String returns "HKDF-Expand-SHA256 + AES-256-GCM", or "suite(7)" for what is not known.
+// String returns "HKDF-Expand-SHA256 + AES-256-GCM", or such as "suite(7)" if unknown.
 func (s Suite) String() string {
 	if s == Suite1 {
 		return "HKDF-Expand-SHA256 + AES-256-GCM"
@@ -33,8 +33,8 @@ type payloadCipher struct {
 
 func (c payloadCipher) wipe() { erase.Crypto(c.AEAD, c.block) }
 
-// newAEAD returns AES-256-GCM that makes its own nonces, the only GCM that FIPS
-// 140 mode allows. Call it within erase.Do.
+// newAEAD returns AES-256-GCM that makes its own nonces, the only GCM that FIPS 140
+// mode allows. Call it within erase.Do.
 func newAEAD(payloadKey []byte) (payloadCipher, error) {
 	block, err := aes.NewCipher(payloadKey)
 	if err != nil {
@@ -44,8 +44,8 @@ func newAEAD(payloadKey []byte) (payloadCipher, error) {
 	return payloadCipher{aead, block}, err
 }
 
-// checkDataKey checks the length. A wrong one is the fault of whoever unwrapped
-// it and must not be mistaken for an altered envelope.
+// checkDataKey checks the length. A wrong one is a fault of the caller and must not
+// pass for an altered envelope.
 func checkDataKey(dataKey []byte) *Error {
 	if len(dataKey) != DataKeySize {
 		return fault(ErrDataKey, path{name: "data key"}, fmt.Sprintf("%d bytes where %d are needed", len(dataKey), DataKeySize))
