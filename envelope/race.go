@@ -22,7 +22,7 @@ type race struct {
 	cancel    context.CancelFunc
 	expired   bool // ctx had ended before the race began
 
-	arrivals chan arrival
+	arrivals chan *lookup
 	underWay int       // lookups that have not arrived
 	open     int       // items that are not done
 	slow     []*lookup // lookups that others wait behind, by until
@@ -31,19 +31,16 @@ type race struct {
 // lookup is one KEK called for several items. Each KEK has its own, so that one that
 // hangs does not hold up the items of the others.
 type lookup struct {
-	items   []*opening
-	from    []candidate // one for each item
-	until   time.Time   // then the items fail over
-	arrived bool
-}
-
-type arrival struct {
-	*lookup
-	outcomes []cache.Outcome[*dataKey]
+	items    []*opening
+	from     []candidate               // one for each item
+	outcomes []cache.Outcome[*dataKey] // one for each item, once it has arrived
+	until    time.Time                 // then the items fail over
+	arrived  bool
+	awaited  bool // by other recipients of an item, or a stale data key
 }
 
 func newRace(ctx context.Context, o *Opener) *race {
-	r := &race{opener: o, ctx: ctx, expired: ctx.Err() != nil, arrivals: make(chan arrival)}
+	r := &race{opener: o, ctx: ctx, expired: ctx.Err() != nil, arrivals: make(chan *lookup)}
 	r.lookupCtx, r.cancel = context.WithCancel(ctx)
 	return r
 }
@@ -62,9 +59,9 @@ func (r *race) run(items []*opening) {
 			overdue = timer.C
 		}
 		select {
-		case a := <-r.arrivals:
+		case l := <-r.arrivals:
 			r.underWay--
-			r.start(r.settle(a))
+			r.start(r.settle(l))
 		case <-overdue:
 			l := r.slow[0]
 			r.slow = r.slow[1:]
@@ -77,8 +74,7 @@ func (r *race) run(items []*opening) {
 func (r *race) finish() {
 	r.cancel()
 	for ; r.underWay > 0; r.underWay-- {
-		a := <-r.arrivals
-		for _, o := range a.outcomes {
+		for _, o := range (<-r.arrivals).outcomes {
 			o.Ref.Release()
 		}
 	}
@@ -94,20 +90,11 @@ func (r *race) failoverDelay() time.Duration {
 	return after
 }
 
-// without takes k out of keks.
-func without(keks []kek, k kek) []kek {
-	if i := slices.Index(keks, k); i >= 0 {
-		return slices.Delete(keks, i, i+1)
-	}
-	return keks
-}
-
 // start looks up the next recipient of each item, those of one KEK together.
 func (r *race) start(items []*opening) {
 	delay := r.failoverDelay()
 	var lookups []*lookup
 	byKEK := make(map[kek]*lookup)
-	othersWait := make(map[*lookup]bool)
 	for _, p := range items {
 		c := p.left[0]
 		p.left = p.left[1:]
@@ -118,15 +105,18 @@ func (r *race) start(items []*opening) {
 			lookups = append(lookups, l)
 		}
 		l.items, l.from = append(l.items, p), append(l.from, c)
-		othersWait[l] = othersWait[l] || len(p.left) > 0 || len(p.pending) > 0 || p.stale != nil
+		l.awaited = l.awaited || len(p.left) > 0 || len(p.pending) > 0 || p.stale != nil
 		p.pending = append(p.pending, c.kek)
 	}
 	for _, l := range lookups {
-		if othersWait[l] {
+		if l.awaited {
 			r.slow = append(r.slow, l)
 		}
 		r.underWay++
-		go func() { r.arrivals <- arrival{l, r.opener.lookUp(r.lookupCtx, l)} }()
+		go func() {
+			l.outcomes = r.opener.lookUp(r.lookupCtx, l)
+			r.arrivals <- l
+		}()
 	}
 }
 
@@ -145,17 +135,17 @@ func (o *Opener) lookUp(ctx context.Context, l *lookup) []cache.Outcome[*dataKey
 
 // settle uses what a lookup found, and returns the items that need their next
 // recipient.
-func (r *race) settle(a arrival) []*opening {
+func (r *race) settle(l *lookup) []*opening {
 	var next []*opening
-	a.arrived = true
-	for i, p := range a.items {
+	l.arrived = true
+	for i, p := range l.items {
 		first := p.pending[0].id
-		p.pending = without(p.pending, a.from[i].kek)
+		p.pending = slices.DeleteFunc(p.pending, func(k kek) bool { return k == l.from[i].kek })
 		if p.done {
-			a.outcomes[i].Ref.Release()
+			l.outcomes[i].Ref.Release()
 			continue
 		}
-		r.try(p, a.from[i], a.outcomes[i], first)
+		r.try(p, l.from[i], l.outcomes[i], first)
 		switch {
 		case p.done:
 		case len(p.left) > 0:

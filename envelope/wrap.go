@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/waxseal/waxseal/envelope/format"
@@ -47,32 +47,17 @@ type answer struct {
 	err     error
 }
 
-// pending is the KEKs that a wrap waits for.
-type pending struct {
-	mu     sync.Mutex
-	keyIDs []string
-}
+// pending is the first of the KEKs that a wrap waits for.
+type pending struct{ keyID atomic.Pointer[string] }
 
-func (p *pending) set(keyIDs []string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.keyIDs = slices.Clone(keyIDs)
-}
+func (p *pending) set(keyID string) { p.keyID.Store(&keyID) }
 
-func (p *pending) remove(keyID string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.keyIDs = slices.DeleteFunc(p.keyIDs, func(id string) bool { return id == keyID })
-}
-
-// first returns the first pending KEK, empty if there is none.
+// first returns the ID of that KEK, empty if there is none.
 func (p *pending) first() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.keyIDs) == 0 {
-		return ""
+	if id := p.keyID.Load(); id != nil {
+		return *id
 	}
-	return p.keyIDs[0]
+	return ""
 }
 
 // wrap makes n data keys and wraps them under the KEKs, all KEKs at the same time.
@@ -85,8 +70,8 @@ func (s *Sealer) wrap(n int, ec kms.Context, pending *pending) ([]*sealingKey, e
 	for i := range s.cfg.Keys {
 		s.startWrap(i, keys, ec, answers)
 	}
-	pending.set(s.keyIDs)
-	defer pending.set(nil)
+	pending.set(s.keyIDs[0])
+	defer pending.set("")
 	got, err := s.collect(answers, pending)
 	if err != nil {
 		for _, k := range keys {
@@ -154,7 +139,9 @@ func (s *Sealer) collect(answers <-chan answer, pending *pending) ([]*answer, er
 		case a := <-answers:
 			waiting--
 			got[a.kek] = &a
-			pending.remove(s.keyIDs[a.kek])
+			if i := slices.Index(got, nil); i >= 0 {
+				pending.set(s.keyIDs[i])
+			}
 			grace := primaryGrace
 			switch {
 			case optional && a.kek > 0:
