@@ -1,9 +1,9 @@
-// Command worker is the smallest Temporal worker whose payloads are sealed: an
-// ordinary worker and one plugin.
+// Command worker is the smallest Temporal worker with sealed payloads: an ordinary worker
+// and one plugin.
 //
-// waxseal.yaml, in the folder that it is started in, says which keys seal what;
-// TEMPORAL_ADDRESS and the rest of Temporal's environment configuration say where
-// the server is. docs/worker.md goes through it step by step.
+// waxseal.yaml, in the working directory, says which keys seal what; TEMPORAL_ADDRESS and
+// the rest of Temporal's environment configuration name the server. docs/worker.md explains
+// it step by step.
 package main
 
 import (
@@ -24,7 +24,7 @@ import (
 
 func main() {
 	if err := run(context.Background()); err != nil {
-		// What to do about it is not in the error's text.
+		// The hint is not in the error's text.
 		if e, ok := errors.AsType[interface {
 			error
 			Hint() string

@@ -8,10 +8,10 @@ import (
 	"path/filepath"
 )
 
-// Write puts data into the file at path with mode 0600, whatever the umask and
-// the mode of a file that was there. It is written beside its place and moved
-// there once it is on the disk. A symbolic link is followed. What is there and
-// not a regular file, such as a folder or a device, is refused with ErrIrregular.
+// Write replaces the file at path by one of data with mode 0600, whatever the umask and
+// the mode of the old file. It writes a file in the same folder and renames it once it is
+// on the disk. It follows a symbolic link, and refuses what is no regular file, such as a
+// folder or a device, with ErrIrregular.
 func Write(path string, data []byte) (err error) {
 	target, err := resolve(path)
 	if err != nil {
@@ -36,8 +36,8 @@ func Write(path string, data []byte) (err error) {
 	return nil
 }
 
-// ErrIrregular is in the chain of the error for a path at which there is
-// something that is not a regular file.
+// ErrIrregular is in the chain of the error for a path with something that is not a
+// regular file.
 var ErrIrregular = errors.New("not a regular file")
 
 // resolve follows symbolic links to a file that need not exist.
@@ -55,8 +55,7 @@ func resolve(path string) (string, error) {
 	return "", cause(err)
 }
 
-// cause leaves out the path of an error of the operating system: that of the
-// temporary file would only puzzle.
+// cause removes the path, that of the temporary file, from an error of the operating system.
 func cause(err error) error {
 	var p *fs.PathError
 	var l *os.LinkError

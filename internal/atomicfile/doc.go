@@ -1,5 +1,5 @@
-// Package atomicfile writes a file that is either all there or not there at
-// all, and that nobody else can read.
+// Package atomicfile writes a file that is either complete or absent, and that only its
+// owner can read.
 //
-// The command line calls it for plaintext that a person asked to have in a file.
+// The command line calls it for plaintext that its user wants in a file.
 package atomicfile

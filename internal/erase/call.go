@@ -6,22 +6,21 @@ import "runtime"
 // than HMAC and AES-GCM use.
 const deadStack = 4 << 10
 
-// Call calls f, once, and then clears vector registers (on amd64 and arm64) and the
-// stack that f used, as far as deadStack reaches. If f panics it does so too, and then
-// panics with the same value, as from Call itself. If f ends the goroutine, what is
-// cleared is below the functions that f was in, and theirs is not. Goroutines that f
-// starts are on stacks of their own. f should not need more than deadStack while it
-// holds a key: a stack that grows leaves its old place behind as it was.
+// Call calls f once, and then clears vector registers (on amd64 and arm64) and deadStack
+// bytes of the stack that f used. If f panics, Call clears too and panics with the same
+// value. If f ends the goroutine, Call clears only the stack below the functions that f
+// was in. Goroutines that f starts have stacks of their own. f should not need more than
+// deadStack while it holds a key: a stack that grows leaves its old copy behind.
 //
-// It does not clear what f allocates, nor what a signal that comes while f runs saves
-// of the registers. It is Do for calls that allocate much, or what lives for long, as
-// clients of a KMS do: the runtime keeps account of each allocation in Do until it is
-// freed, and that makes thousands of calls slow, not only this one.
+// It does not clear what f allocates, nor registers that a signal saves while f runs. Use
+// it in place of Do for calls that allocate much, or objects that live long, as clients of
+// a KMS do: the runtime tracks each allocation in Do until it is freed, which slows down
+// thousands of calls.
 //
 //go:noinline
 func Call(f func()) {
-	clearStack(false) // makes the stack grow now, when there is no key on it
-	ends := true      // the goroutine; else what is deferred clears nothing
+	clearStack(false) // the stack grows now, while it holds no key
+	ends := true      // f ends the goroutine; else the deferred call clears nothing
 	defer func() { clearStack(ends) }()
 	panicked := panicOf(f)
 	ends = false
@@ -31,8 +30,8 @@ func Call(f func()) {
 	}
 }
 
-// panicOf calls f and returns what it panicked with, nil if it did not. What Call
-// deferred would run while f is still on the stack, and so clear too little.
+// panicOf calls f and returns what it panicked with, or nil. A deferred function of Call
+// would run while f is still on the stack, and so clear too little.
 //
 //go:noinline
 func panicOf(f func()) (panicked any) {
@@ -41,14 +40,14 @@ func panicOf(f func()) (panicked any) {
 	return nil
 }
 
-// clearStack has room on the stack for deadStack bytes, and clears them if really.
+// clearStack takes deadStack bytes of stack, and clears them if really.
 //
 //go:noinline
 func clearStack(really bool) {
 	if really {
 		var dead [deadStack]byte
 		clear(dead[:])
-		runtime.KeepAlive(&dead) // else the compiler would leave it all out
+		runtime.KeepAlive(&dead) // else the compiler removes it all
 		clearRegisters()
 	}
 }

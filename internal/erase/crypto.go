@@ -9,15 +9,15 @@ import (
 	"unsafe"
 )
 
-// Crypto zeroes what AES ciphers and GCMs of the standard library keep of their
-// keys: key schedules and tables. They have no method for it, and what the garbage
-// collector frees it does not clear. Each object belongs to the caller, was made by
-// crypto/aes or crypto/cipher, and is not used afterwards; of anything else, a nil
-// too, nothing is touched. It is safe for concurrent use with different objects.
+// Crypto zeroes the key schedules and tables in AES ciphers and GCMs of the standard
+// library. They have no method for it, and the garbage collector does not clear what it
+// frees. Each object belongs to the caller, was made by crypto/aes or crypto/cipher, and is
+// not used afterwards; Crypto ignores anything else, and nil. It is safe for concurrent use
+// with different objects.
 //
-// It goes by what the objects look like in the versions of Go that layoutsKnown
-// names, and does nothing in others: what is an array of the object's own today may
-// be a table that all share tomorrow. The package's tests fail then.
+// It relies on the layout of the objects in the versions of Go that layoutsKnown names, and
+// does nothing in others, where an array of one object may have become a table that all
+// share. The package's tests fail then.
 func Crypto(objects ...any) {
 	for _, o := range objects {
 		for _, p := range layouts[reflect.TypeOf(o)] {
@@ -26,8 +26,8 @@ func Crypto(objects ...any) {
 	}
 }
 
-// place is where an object keeps numbers that come from a key: size bytes at an
-// offset, after following the pointers at the offsets hops.
+// place is where an object keeps parts of a key: size bytes at offset at, behind the
+// pointers at the offsets hops.
 type place struct {
 	hops     []uintptr
 	at, size uintptr
@@ -45,11 +45,11 @@ func (p place) clear(object unsafe.Pointer) {
 	}
 }
 
-// layouts has the places of each type of cipher; reflection with each use would
-// cost more than the encryption of a small payload.
-var layouts = learn()
+// layouts holds the places of each type of cipher. Reflection at each use would cost more
+// than encrypting a small payload.
+var layouts = findLayouts()
 
-func learn() map[reflect.Type][]place {
+func findLayouts() map[reflect.Type][]place {
 	if !layoutsKnown {
 		return nil
 	}
@@ -58,13 +58,13 @@ func learn() map[reflect.Type][]place {
 	if err != nil {
 		return nil
 	}
-	learned := []any{block}
+	objects := []any{block}
 	for _, made := range []func(cipher.Block) (cipher.AEAD, error){cipher.NewGCM, cipher.NewGCMWithRandomNonce} {
 		if aead, err := made(block); err == nil { // FIPS 140 mode knows only one of them
-			learned = append(learned, aead)
+			objects = append(objects, aead)
 		}
 	}
-	for _, o := range learned {
+	for _, o := range objects {
 		if p := pointer(reflect.ValueOf(o)); p.Kind() == reflect.Pointer && keepsKeys(p.Type().Elem()) {
 			known[reflect.TypeOf(o)] = places(p.Type().Elem(), nil, 0)
 		}
@@ -72,7 +72,7 @@ func learn() map[reflect.Type][]place {
 	return known
 }
 
-// pointer returns the pointer that an object is, or is a struct of and nothing else.
+// pointer returns an object's pointer: the object itself, or the only field of a struct.
 func pointer(object reflect.Value) reflect.Value {
 	if object.Kind() == reflect.Struct && object.NumField() == 1 {
 		return object.Field(0)
@@ -80,8 +80,8 @@ func pointer(object reflect.Value) reflect.Value {
 	return object
 }
 
-// places returns where a struct, at an offset from where hops lead, and what it
-// points to keep arrays of numbers. Single numbers are sizes.
+// places returns the arrays of numbers in a struct, at an offset behind hops, and in what
+// it points to. Single numbers are sizes.
 func places(t reflect.Type, hops []uintptr, offset uintptr) (out []place) {
 	for f := range t.Fields() {
 		at := offset + f.Offset
@@ -99,7 +99,7 @@ func places(t reflect.Type, hops []uintptr, offset uintptr) (out []place) {
 
 func isNumber(k reflect.Kind) bool { return k >= reflect.Uint8 && k <= reflect.Uint64 }
 
-// keepsKeys reports whether a type is one of those that the ciphers are made of.
+// keepsKeys reports whether a type is a part of the ciphers.
 func keepsKeys(t reflect.Type) bool {
 	return t.Kind() == reflect.Struct && (t.PkgPath() == "crypto/cipher" || strings.HasPrefix(t.PkgPath(), "crypto/internal/fips140/"))
 }

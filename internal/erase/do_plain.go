@@ -2,7 +2,7 @@
 
 package erase
 
-// Runtime says whether the Go runtime erases, in this build, what is used in Do.
+// Runtime says whether this build's runtime erases what Do uses.
 const Runtime = false
 
 // Do is Call in this build.

@@ -2,7 +2,6 @@
 
 package erase
 
-// layoutsKnown says that somebody has looked at what the ciphers are made of in this
-// version of Go (crypto/internal/fips140/aes and its gcm), and that nothing in them
-// is shared with other objects. Add a version after looking.
+// layoutsKnown says that the ciphers of this version of Go (crypto/internal/fips140/aes and
+// its gcm) were read, and share nothing with other objects. Add a version after reading.
 const layoutsKnown = true

@@ -2,6 +2,6 @@
 
 package erase
 
-// clearRegisters does nothing: what uses vector registers here (AES has assembly on
-// ppc64 and s390x) leaves there what it had, until something else needs them.
+// clearRegisters does nothing: where AES uses vector registers (ppc64, s390x), keys stay
+// in them until other code needs them.
 func clearRegisters() {}

@@ -13,16 +13,15 @@ const variable = "WAXSEAL_TEST_MEMORY_ROLE"
 
 // Child is what a role knows of the test that started it.
 type Child struct {
-	// Mask is XORed to secrets before they are told: see Masked.
+	// Mask is XORed to secrets before they leave the child: see Masked.
 	Mask []byte
 
 	in  *bufio.Reader
 	out *json.Encoder
 }
 
-// Run plays the role that this process was started for, if it was, and reports
-// whether: then a TestMain has nothing more to do. A role that returns an error ends
-// the process with it.
+// Run plays the role that this process was started for. It reports false if there is none;
+// otherwise a TestMain has nothing more to do. The error of a role ends the process.
 func Run(roles map[string]func(*Child) error) bool {
 	name := os.Getenv(variable)
 	if name == "" {
@@ -62,8 +61,7 @@ func masked(secret, mask []byte) []byte {
 	return out
 }
 
-// Stop tells the test v, as JSON and with nothing secret in it, and waits until it
-// has looked.
+// Stop sends v, which holds nothing secret, to the test as JSON and waits for GoOn.
 func (c *Child) Stop(v any) error {
 	if err := c.out.Encode(v); err != nil {
 		return err

@@ -25,8 +25,8 @@ type Process struct {
 	out  *json.Decoder
 }
 
-// Start starts this program again in the given role, with more in its environment,
-// "NAME=value" each. It is gone when the test ends.
+// Start starts this program again in the given role, with env, "NAME=value" each, added to
+// its environment. The end of the test kills it.
 func Start(t testing.TB, role string, env ...string) *Process {
 	t.Helper()
 	self, err := os.Executable()
@@ -50,36 +50,36 @@ func Start(t testing.TB, role string, env ...string) *Process {
 		_ = p.cmd.Wait() // killed, unless it has ended: End looks at that
 	})
 	p.in, p.out = in, json.NewDecoder(bufio.NewReader(out))
-	told, err := json.Marshal(Child{Mask: p.mask})
+	child, err := json.Marshal(Child{Mask: p.mask})
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.say(t, string(told))
+	p.send(t, string(child))
 	return p
 }
 
-func (p *Process) say(t testing.TB, line string) {
+func (p *Process) send(t testing.TB, line string) {
 	t.Helper()
 	if _, err := fmt.Fprintln(p.in, line); err != nil {
-		t.Fatalf("talk to the child: %v", err)
+		t.Fatalf("write to the child: %v", err)
 	}
 }
 
-// Await waits for the child to stop and reads into v what it tells.
+// Await waits for the child to stop and reads what it sends into v.
 func (p *Process) Await(t testing.TB, v any) {
 	t.Helper()
 	if err := p.out.Decode(v); err != nil {
-		t.Fatalf("hear from the child: %v", err)
+		t.Fatalf("read from the child: %v", err)
 	}
 }
 
-// GoOn lets a child that has stopped go on.
+// GoOn lets a stopped child continue.
 func (p *Process) GoOn(t testing.TB) {
 	t.Helper()
-	p.say(t, "")
+	p.send(t, "")
 }
 
-// End waits for a child that was told to go on from its last stop.
+// End waits for the end of a child, after GoOn from its last stop.
 func (p *Process) End(t testing.TB) {
 	t.Helper()
 	if err := p.cmd.Wait(); err != nil {
@@ -87,18 +87,17 @@ func (p *Process) End(t testing.TB) {
 	}
 }
 
-// Unmask returns what the child had masked.
+// Unmask returns a secret that the child masked.
 func (p *Process) Unmask(secret []byte) []byte { return masked(secret, p.mask) }
 
-// Scan looks for needles in the memory of the child, all of whose threads stand
-// still meanwhile.
+// Scan looks for needles in the memory of the child while all its threads are stopped.
 func (p *Process) Scan(t testing.TB, needles []Needle) Found {
 	t.Helper()
 	pid := p.cmd.Process.Pid
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = syscall.Kill(pid, syscall.SIGCONT) }() // it ends with the test at the latest
+	defer func() { _ = syscall.Kill(pid, syscall.SIGCONT) }()
 	var status syscall.WaitStatus
 	if _, err := syscall.Wait4(pid, &status, syscall.WUNTRACED, nil); err != nil || !status.Stopped() {
 		t.Fatalf("the child did not stop: status %x, %v", status, err)

@@ -14,18 +14,18 @@ import (
 // key of AES, a vector register. By chance they occur nowhere.
 const Size = 16
 
-// Needle is a secret, and a word for the shape in which it is looked for.
+// Needle is a secret, and a word for its shape.
 type Needle struct {
 	Shape string
-	// Secret is looked for by pieces of Size bytes from its start, each by itself. Its
-	// length is at least Size; a last piece that is shorter is ignored.
+	// Secret is looked for in separate pieces of Size bytes from its start; a shorter last
+	// piece is ignored.
 	Secret []byte
 }
 
 // Found is how many pieces of needles there are in memory, by shape.
 type Found struct {
 	Pieces map[string]int
-	// Bytes is how much memory was looked through.
+	// Bytes is how much memory was searched.
 	Bytes int64
 }
 
@@ -39,8 +39,8 @@ func (f Found) String() string {
 	return strings.Join(shapes, ", ")
 }
 
-// haystack finds many pieces at once: the first two bytes tell for nearly every
-// place that none begins there.
+// haystack finds many pieces at once: at nearly every place the first two bytes rule out
+// all of them.
 type haystack struct {
 	begins [1 << 16]bool
 	shapes map[[Size]byte]string
@@ -71,8 +71,8 @@ func (h *haystack) search(b []byte, found *Found) {
 }
 
 // scan looks for needles, at any offset, in all memory that the process may write:
-// heap, stacks of goroutines and threads, and global variables. What it may only read
-// is from files.
+// heap, stacks of goroutines and threads, and global variables. Read-only memory comes from
+// files.
 func scan(pid int, needles []Needle) (Found, error) {
 	found := Found{Pieces: make(map[string]int)}
 	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
@@ -110,8 +110,8 @@ func scan(pid int, needles []Needle) (Found, error) {
 // memory is a process's memory, and its page table.
 type memory struct{ bytes, pages *os.File }
 
-// touched reports whether any page from at on, for n bytes, was ever written to; the
-// others are zero. Of the gigabytes that runtimes reserve most are not.
+// touched reports whether any page of the n bytes from at was ever written to; others are
+// zero. Most of the gigabytes that runtimes reserve never are.
 func (m memory) touched(at uint64, n int) (bool, error) {
 	const entry, inMemory, swappedOut = 8, 1 << 63, 1 << 62 // proc_pid_pagemap(5)
 	size := os.Getpagesize()

@@ -9,22 +9,21 @@ import (
 )
 
 const (
-	// patience is how long work may take without a word.
-	patience = time.Second
-	// refresh is how often the line is written anew.
+	// showAfter is how long work may take before the line appears.
+	showAfter = time.Second
+	// refresh is how often the line is written.
 	refresh = 100 * time.Millisecond
 )
 
-// Progress tells on a terminal how far a piece of work is, if it takes longer
-// than a second: one line, written over and over and taken away in the end. Its
-// methods may be called concurrently.
+// Progress shows one line on a terminal with the progress of work that takes longer than a
+// second, and removes it at the end. Its methods may be called concurrently.
 type Progress struct {
 	done atomic.Int64
 	stop func()
 }
 
-// StartProgress tells about work of total steps on w, if that is a terminal.
-// what follows the numbers, as in "payloads opened". Stop it.
+// StartProgress shows the progress of total steps on w, if that is a terminal. what
+// follows the numbers, as in "payloads opened". The caller must call Stop.
 func StartProgress(w io.Writer, total int, what string) *Progress {
 	if !Is(w) {
 		return &Progress{stop: func() {}}
@@ -41,7 +40,7 @@ func startProgress(w io.Writer, total int, what string) *Progress {
 	})
 	go func() {
 		defer close(ended)
-		wait := time.NewTimer(patience)
+		wait := time.NewTimer(showAfter)
 		defer wait.Stop()
 		for shown := false; ; shown = true {
 			select {
@@ -59,8 +58,8 @@ func startProgress(w io.Writer, total int, what string) *Progress {
 	return p
 }
 
-// Add tells that n more steps are done.
+// Add counts n more steps as done.
 func (p *Progress) Add(n int) { p.done.Add(int64(n)) }
 
-// Stop takes the line away. It may be called again.
+// Stop removes the line. It may be called again.
 func (p *Progress) Stop() { p.stop() }

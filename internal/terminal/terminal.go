@@ -17,9 +17,9 @@ func Is(stream any) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// Escape returns s with everything that is not printable written as in a Go
-// string: control characters, which terminals obey, and those that change the
-// direction of text or have no width, with which one name can look like another.
+// Escape returns s with all that is not printable written as in a Go string: control
+// characters, which terminals obey, and those that change the direction of text or have no
+// width, which make one name look like another.
 func Escape(s string) string { return escape(s, "") }
 
 // EscapeLines is Escape for a text of several lines.
@@ -41,7 +41,7 @@ func escape(s, keep string) string {
 	return b.String()
 }
 
-// Style colours text, or leaves it alone.
+// Style colours text if it is true.
 type Style bool
 
 // StyleFor returns the Style for a stream: colours on a terminal that can show
@@ -52,16 +52,16 @@ func StyleFor(stream io.Writer, lookup func(string) (string, bool)) Style {
 	return Style(Is(stream) && noColor == "" && kind != "dumb")
 }
 
-// Bold returns s in bold.
+// Bold returns text in bold.
 func (s Style) Bold(text string) string { return s.sgr("1", text) }
 
-// Error returns s as an error stands out.
+// Error returns text in the style of an error.
 func (s Style) Error(text string) string { return s.sgr("1;31", text) }
 
-// Warning returns s as a warning stands out.
+// Warning returns text in the style of a warning.
 func (s Style) Warning(text string) string { return s.sgr("1;33", text) }
 
-// Hint returns s as advice stands out.
+// Hint returns text in the style of a hint.
 func (s Style) Hint(text string) string { return s.sgr("36", text) }
 
 // sgr is ECMA-48's "select graphic rendition".

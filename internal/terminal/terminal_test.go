@@ -118,7 +118,7 @@ func TestProgress(t *testing.T) {
 		var b screen
 		p := startProgress(&b, 7, "payloads opened")
 		p.Add(2)
-		time.Sleep(patience - 1) //nolint:forbidigo // the bubble's clock
+		time.Sleep(showAfter - 1) //nolint:forbidigo // the bubble's clock
 		synctest.Wait()
 		if got := b.take(); got != "" {
 			t.Errorf("too early: %q", got)
