@@ -83,6 +83,8 @@ func newSealers(p *policy.Policy, keys *keyset.Set, opener *envelope.Opener, w *
 	if err != nil {
 		panic("codec: " + err.Error()) //nolint:forbidigo // cannot be: only a size below one is an error
 	}
+	// It fails only for a size below one.
+	s.byRule, _ = simplelru.NewLRU(maxSealers, func(_ sealerID, sealer madeSealer) { s.ending.Go(sealer.Close) })
 	return s
 }
 

@@ -41,7 +41,7 @@ type expander struct {
 // minDecoderMemory is the least limit for the decoder, which counts the window too.
 const minDecoderMemory = 64 << 10
 
-// newExpander returns an expander whose output never exceeds maxPlaintext bytes,
+// newExpander returns an expander with outputs of at most maxPlaintext bytes,
 // whatever the input claims.
 func newExpander(maxPlaintext int) (*expander, error) {
 	dec, err := zstd.NewReader(nil,

@@ -51,10 +51,10 @@ func (*dataKey) MarshalText() ([]byte, error) { return []byte("[redacted]"), nil
 // answer, each part preceded by its length.
 type cacheKey [sha256.Size]byte
 
-func cacheKeyOf(kek kek, blob, associatedData []byte) cacheKey {
+func cacheKeyOf(of kek, blob, associatedData []byte) cacheKey {
 	h := sha256.New()
 	var n [8]byte
-	for _, part := range [...][]byte{[]byte(kek.id), []byte(kek.location), blob, associatedData} {
+	for _, part := range [...][]byte{[]byte(of.id), []byte(of.location), blob, associatedData} {
 		binary.BigEndian.PutUint64(n[:], uint64(len(part)))
 		h.Write(n[:])
 		h.Write(part)

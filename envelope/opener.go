@@ -34,7 +34,7 @@ type OpenerConfig struct {
 	// Keys is required. It returns the KEKs that may be called for each envelope, in
 	// order. Open calls it once, with all envelopes that may need one. Keys must answer
 	// from configuration alone, since a Wanted may be forged. StaticKeys returns one for
-	// programs whose KEKs are the same for all envelopes.
+	// programs with the same KEKs for all envelopes.
 	Keys func(ctx context.Context, wanted []Wanted) []Found
 	// CacheEntries is how many unwrapped data keys are kept; 10,000 if zero.
 	CacheEntries int
@@ -122,11 +122,11 @@ func NewOpener(cfg OpenerConfig) (*Opener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("envelope: new opener: %w", err)
 	}
-	expander, err := newExpander(cfg.MaxPlaintext)
+	x, err := newExpander(cfg.MaxPlaintext)
 	if err != nil {
 		return nil, err
 	}
-	return &Opener{cfg: cfg, expander: expander, cache: c}, nil
+	return &Opener{cfg: cfg, expander: x, cache: c}, nil
 }
 
 func orDefault[T int | time.Duration](v, otherwise T) T {
@@ -154,10 +154,10 @@ func verdict(err error) cache.Verdict {
 }
 
 // remember puts a data key that was just wrapped into the cache.
-func (o *Opener) remember(kek kek, blob []byte, ec kms.Context, key *dataKey) {
+func (o *Opener) remember(of kek, blob []byte, ec kms.Context, key *dataKey) {
 	own := key.clone()
 	own.proven.Store(true)
-	o.cache.Put(cacheKeyOf(kek, blob, ec.AssociatedData()), own).Release()
+	o.cache.Put(cacheKeyOf(of, blob, ec.AssociatedData()), own).Release()
 }
 
 // Close cancels unwraps under way, waits for them, and wipes the cache.
@@ -167,7 +167,7 @@ func (o *Opener) Close() { o.cache.Close() }
 // keys that are not cached together, with one call for each KEK and encryption context.
 //
 // An envelope opens without a KMS if the data key of any recipient is fresh in the
-// cache. Otherwise Open tries the recipients in order, but last those whose KEK is a
+// cache. Otherwise Open tries the recipients in order, but last those with a
 // kms.Availability and not available. It tries the next one when one fails, and also
 // when one has not answered within FailoverAfter. The first that opens the envelope
 // wins. A stale data key serves only if no other recipient has opened the envelope
@@ -178,7 +178,7 @@ func (o *Opener) Close() { o.cache.Close() }
 // envelopes, and a forger must not multiply the calls of a KEK.
 //
 // Classes: Corrupt for an envelope that is malformed, altered or cut short; Denied,
-// with ErrNotConfigured in the chain, for one whose keys are not configured, or the
+// with ErrNotConfigured in the chain, for one under keys that are not configured, or the
 // error of OpenerConfig.Keys; Canceled if ctx ended; otherwise that of a KMS, of
 // several recipients a transient one if there is any.
 func (o *Opener) Open(ctx context.Context, items ...Item) []Opened {
@@ -197,14 +197,14 @@ func (o *Opener) open(ctx context.Context, items []Item, keyOnly bool) []Opened 
 		}
 	}
 	o.findKeys(ctx, parsed)
-	var pending []*opening
+	var rest []*opening
 	for _, p := range parsed {
 		if !p.done && !o.fromCache(p) {
-			pending = append(pending, p)
+			rest = append(rest, p)
 		}
 	}
-	if len(pending) > 0 {
-		newRace(ctx, o).run(pending)
+	if len(rest) > 0 {
+		newRace(ctx, o).run(rest)
 	}
 	return out
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// candidate is one recipient whose KEK is configured.
+// candidate is one recipient with a configured KEK.
 type candidate struct {
 	key  kms.Key
 	kek  kek
@@ -52,12 +52,12 @@ func (p *opening) addCandidates(found Found) {
 			if key.ID() != id {
 				continue
 			}
-			kek := kekOf(key)
-			if slices.ContainsFunc(p.left, func(c candidate) bool { return c.kek == kek }) {
+			of := kekOf(key)
+			if slices.ContainsFunc(p.left, func(c candidate) bool { return c.kek == of }) {
 				continue
 			}
 			blob := bytes.Clone(p.env.Recipients[i].WrappedKey) // an unwrap outlives its caller, and the envelope is the caller's
-			p.left = append(p.left, candidate{key: key, kek: kek, blob: blob, id: cacheKeyOf(kek, blob, ad)})
+			p.left = append(p.left, candidate{key: key, kek: of, blob: blob, id: cacheKeyOf(of, blob, ad)})
 		}
 	}
 	switch {
@@ -93,7 +93,7 @@ func (o *Opener) fromCache(p *opening) bool {
 	return false
 }
 
-// availableFirst moves candidates whose KMS is known to be out behind the others.
+// availableFirst moves candidates of a KMS that is known to be out behind the others.
 func availableFirst(all []candidate) []candidate {
 	if len(all) < 2 {
 		return all

@@ -93,8 +93,8 @@ func (p *pool) take(ctx context.Context, sizes []int) (grant, error) {
 // serveAtOnce serves w without queueing, if it can: past the queue only in an outage.
 func (p *pool) serveAtOnce(w *waiter, now time.Time) bool {
 	p.expire(now)
-	cause, outage := p.duringOutage(now)
-	return (outage || len(p.queue) == 0) && p.serve(w, cause, outage)
+	cause, grace := p.duringOutage(now)
+	return (grace || len(p.queue) == 0) && p.serve(w, cause, grace)
 }
 
 // wait waits for the grant of w, which is in the queue.
@@ -170,11 +170,11 @@ func (p *pool) serve(w *waiter, cause failure, grace bool) bool {
 func (p *pool) expire(now time.Time) { p.target = max(p.target-p.stock.expire(now), 0) }
 
 // serveQueue serves the queue as far as the stock reaches: first come, first served,
-// but in an outage each waiter whose demand fits.
+// but in an outage each waiter that it can.
 func (p *pool) serveQueue() {
 	now := time.Now()
 	p.expire(now)
-	if cause, outage := p.duringOutage(now); outage {
+	if cause, grace := p.duringOutage(now); grace {
 		p.queue = slices.DeleteFunc(p.queue, func(w *waiter) bool { return p.serve(w, cause, true) })
 	}
 	for len(p.queue) > 0 && p.serve(p.queue[0], failure{}, false) {

@@ -184,7 +184,7 @@ func (r *race) try(p *opening, c candidate, got cache.Outcome[*dataKey], first s
 	}
 }
 
-// useStaleOf opens p with the stale data key of c, whose KEK did not answer in the
+// useStaleOf opens p with the stale data key of c if its KEK did not answer in the
 // caller's time, and reports whether it could. To this caller the KEK is unavailable,
 // though its attempts may go on.
 func (r *race) useStaleOf(p *opening, c candidate) bool {

@@ -224,7 +224,7 @@ func (s *Sealer) poolFor(ec kms.Context) (*pool, error) {
 	}
 	p := &pool{
 		stock:      stock{limits: s.cfg.Limits},
-		wrap:       func(n int, pending *pending) ([]*sealingKey, error) { return s.wrap(n, ec, pending) },
+		wrap:       func(n int, first *pending) ([]*sealingKey, error) { return s.wrap(n, ec, first) },
 		background: func(f func()) { s.work.Go(f) },
 	}
 	s.pools.Add(id, p)

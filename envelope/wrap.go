@@ -61,7 +61,7 @@ func (p *pending) first() string {
 }
 
 // wrap makes n data keys and wraps them under the KEKs, all KEKs at the same time.
-func (s *Sealer) wrap(n int, ec kms.Context, pending *pending) ([]*sealingKey, error) {
+func (s *Sealer) wrap(n int, ec kms.Context, first *pending) ([]*sealingKey, error) {
 	keys := make([]*sealingKey, n)
 	for i := range keys {
 		keys[i] = &sealingKey{key: newDataKey()}
@@ -70,9 +70,9 @@ func (s *Sealer) wrap(n int, ec kms.Context, pending *pending) ([]*sealingKey, e
 	for i := range s.cfg.Keys {
 		s.startWrap(i, keys, ec, answers)
 	}
-	pending.set(s.keyIDs[0])
-	defer pending.set("")
-	got, err := s.collect(answers, pending)
+	first.set(s.keyIDs[0])
+	defer first.set("")
+	got, err := s.collect(answers, first)
 	if err != nil {
 		for _, k := range keys {
 			k.key.wipe()
@@ -102,20 +102,20 @@ func (s *Sealer) wrap(n int, ec kms.Context, pending *pending) ([]*sealingKey, e
 // startWrap lets one KEK wrap keys, in a goroutine that Close waits for. The goroutine
 // works on copies: collect may return before it ends, and the pool wipes the keys. It
 // runs to its end even so, since the key's timeout and breaker measure the KMS.
-func (s *Sealer) startWrap(kek int, keys []*sealingKey, ec kms.Context, answers chan<- answer) {
+func (s *Sealer) startWrap(i int, keys []*sealingKey, ec kms.Context, answers chan<- answer) {
 	secret := make([]byte, len(keys)*kms.DataKeySize)
 	plain := make([][]byte, len(keys))
 	erase.Do(func() {
-		for i, k := range keys {
-			plain[i] = secret[i*kms.DataKeySize:][:kms.DataKeySize:kms.DataKeySize]
-			copy(plain[i], k.key.b[:])
+		for n, k := range keys {
+			plain[n] = secret[n*kms.DataKeySize:][:kms.DataKeySize:kms.DataKeySize]
+			copy(plain[n], k.key.b[:])
 		}
 	})
-	key := s.cfg.Keys[kek]
+	key := s.cfg.Keys[i]
 	s.work.Go(func() {
 		ctx, cancel := context.WithTimeout(s.ctx, s.cfg.WrapTimeout)
 		defer cancel()
-		a := answer{kek: kek, err: &kms.Error{Op: "wrap", KeyID: key.ID(), Detail: "the backend ended its goroutine"}}
+		a := answer{kek: i, err: &kms.Error{Op: "wrap", KeyID: key.ID(), Detail: "the backend ended its goroutine"}}
 		defer func() {
 			clear(secret)
 			answers <- a
@@ -129,7 +129,7 @@ func (s *Sealer) startWrap(kek int, keys []*sealingKey, ec kms.Context, answers 
 
 // collect waits for as many answers as it needs. It returns one for each KEK, nil for
 // a missing one.
-func (s *Sealer) collect(answers <-chan answer, pending *pending) ([]*answer, error) {
+func (s *Sealer) collect(answers <-chan answer, first *pending) ([]*answer, error) {
 	got := make([]*answer, len(s.cfg.Keys))
 	optional := s.cfg.Recipients == PrimaryRecipient
 	var failed error // of a KEK that must wrap
@@ -140,7 +140,7 @@ func (s *Sealer) collect(answers <-chan answer, pending *pending) ([]*answer, er
 			waiting--
 			got[a.kek] = &a
 			if i := slices.Index(got, nil); i >= 0 {
-				pending.set(s.keyIDs[i])
+				first.set(s.keyIDs[i])
 			}
 			grace := primaryGrace
 			switch {
@@ -182,11 +182,11 @@ func (s *Sealer) missing(got []*answer) []failure {
 
 // addRecipients adds the recipients of k, the i-th of its batch, in the order of the KEKs.
 func (s *Sealer) addRecipients(k *sealingKey, i int, got []*answer) {
-	for kek, a := range got {
+	for n, a := range got {
 		if a == nil || a.err != nil {
 			continue
 		}
-		versioned := kms.VersionedID(s.keyIDs[kek], a.wrapped[i].Version)
+		versioned := kms.VersionedID(s.keyIDs[n], a.wrapped[i].Version)
 		recipient := format.Recipient{WrappedKey: a.wrapped[i].Blob}
 		if !s.cfg.NamedByContainer {
 			recipient.KeyID = versioned
@@ -197,20 +197,20 @@ func (s *Sealer) addRecipients(k *sealingKey, i int, got []*answer) {
 }
 
 // callWrap calls the KMS and checks that the format can carry its answers.
-func callWrap(ctx context.Context, kek kms.Key, plain [][]byte, ec kms.Context) (wrapped []kms.Wrapped, err error) {
-	defer kms.Recover("wrap", kek.ID(), &err)
-	erase.Call(func() { wrapped, err = kek.Wrap(ctx, plain, ec) })
+func callWrap(ctx context.Context, key kms.Key, plain [][]byte, ec kms.Context) (wrapped []kms.Wrapped, err error) {
+	defer kms.Recover("wrap", key.ID(), &err)
+	erase.Call(func() { wrapped, err = key.Wrap(ctx, plain, ec) })
 	if err != nil {
 		return nil, err
 	}
 	if len(wrapped) != len(plain) {
-		return nil, &kms.Error{Op: "wrap", KeyID: kek.ID(), Detail: fmt.Sprintf("%d wrapped keys for %d data keys", len(wrapped), len(plain))}
+		return nil, &kms.Error{Op: "wrap", KeyID: key.ID(), Detail: fmt.Sprintf("%d wrapped keys for %d data keys", len(wrapped), len(plain))}
 	}
 	for _, w := range wrapped {
-		r := format.Recipient{KeyID: kms.VersionedID(kek.ID(), w.Version), WrappedKey: w.Blob}
+		r := format.Recipient{KeyID: kms.VersionedID(key.ID(), w.Version), WrappedKey: w.Blob}
 		if format.ValidateRecipients([]format.Recipient{r}) != nil || strings.Contains(w.Version, "@") {
 			return nil, &kms.Error{
-				Op: "wrap", KeyID: kek.ID(), Detail: "a wrapped key of a size or version that cannot be recorded",
+				Op: "wrap", KeyID: key.ID(), Detail: "a wrapped key of a size or version that cannot be recorded",
 				Advice: "this is a bug in the backend: please report it",
 			}
 		}

@@ -51,10 +51,10 @@ func derive(dataKey []byte, salt *[SaltSize]byte) (derived, error) {
 // expand is HKDF-Expand-SHA256 (RFC 5869, 2.3) to derivedSize bytes.
 func expand(prk []byte, info string) derived {
 	okm := make(derived, 0, derivedSize)
-	var message [sha256.Size + len(infoLabel) + SaltSize + 1]byte // the block before, info, and a counter
-	defer clear(message[:])
+	var buf [sha256.Size + len(infoLabel) + SaltSize + 1]byte // the block before, info, and a counter
+	defer clear(buf[:])
 	for counter := byte(1); len(okm) < derivedSize; counter++ {
-		m := append(message[:0], okm[max(len(okm)-sha256.Size, 0):]...)
+		m := append(buf[:0], okm[max(len(okm)-sha256.Size, 0):]...)
 		m = append(append(m, info...), counter)
 		mac := hmacSHA256(prk, m)
 		okm = append(okm, mac[:]...)
@@ -65,7 +65,7 @@ func expand(prk []byte, info string) derived {
 
 // hmacSHA256 is HMAC-SHA-256 (RFC 2104, FIPS 198-1) for a key of at most a block and
 // a short message.
-func hmacSHA256(key, message []byte) [sha256.Size]byte {
+func hmacSHA256(key, msg []byte) [sha256.Size]byte {
 	var inner [sha256.BlockSize + sha256.Size + len(infoLabel) + SaltSize + 1]byte
 	var outer [sha256.BlockSize + sha256.Size]byte
 	defer clear(inner[:])
@@ -76,7 +76,7 @@ func hmacSHA256(key, message []byte) [sha256.Size]byte {
 		inner[i] ^= 0x36
 		outer[i] ^= 0x5c
 	}
-	n := copy(inner[sha256.BlockSize:], message)
+	n := copy(inner[sha256.BlockSize:], msg)
 	digest := sha256.Sum256(inner[:sha256.BlockSize+n])
 	copy(outer[sha256.BlockSize:], digest[:])
 	return sha256.Sum256(outer[:])

@@ -58,13 +58,10 @@ func New(ctx context.Context, p *policy.Policy, registry *kms.Registry, o Observ
 		policy: p, registry: registry, observer: o,
 		fixed: make(map[string]*Key), byID: make(map[string][]*Key), names: slices.Sorted(maps.Keys(p.Keys)),
 	}
-	var err1, err2, err3 error
-	k.perURI, err1 = simplelru.NewLRU(maxTemplateKeys, k.evict)
-	k.failed, err2 = simplelru.NewLRU[string, failedOpen](maxTemplateKeys, nil)
-	k.places, err3 = simplelru.NewLRU[string, keyPlace](maxTemplateKeys, nil)
-	if err := errors.Join(err1, err2, err3); err != nil {
-		return nil, fmt.Errorf("keyset: %w", err)
-	}
+	// They fail only for a size below one.
+	k.perURI, _ = simplelru.NewLRU(maxTemplateKeys, k.evict)
+	k.failed, _ = simplelru.NewLRU[string, failedOpen](maxTemplateKeys, nil)
+	k.places, _ = simplelru.NewLRU[string, keyPlace](maxTemplateKeys, nil)
 	k.closing, k.cancel = context.WithCancel(context.Background())
 	problems := k.openFixed(ctx)
 	problems = append(problems, k.duplicateKeys()...)

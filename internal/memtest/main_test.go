@@ -7,7 +7,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if Run(roles) {
+	if Run(testRoles) {
 		return
 	}
 	goleak.VerifyTestMain(m)

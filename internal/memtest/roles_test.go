@@ -9,9 +9,9 @@ import (
 // global is where a secret lies that is on no heap.
 var global [32]byte
 
-// roles are what the children of these tests do. Each makes a secret, tells it
+// testRoles are what the children of these tests do. Each makes a secret, tells it
 // masked, and keeps or clears it.
-var roles = map[string]func(*Child) error{
+var testRoles = map[string]func(*Child) error{
 	"heap": func(c *Child) error {
 		secret := make([]byte, 32)
 		rand.Read(secret)
