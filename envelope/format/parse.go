@@ -23,169 +23,81 @@ func Parse(b []byte) (*Envelope, error) {
 	}
 	c := cursor{buf: b, end: len(b), message: messageEnvelope, name: path{name: "envelope"}}
 	e := &Envelope{raw: b}
-	if err := e.parseRecipients(&c); err != nil {
-		return nil, err
-	}
+	e.parseRecipients(&c)
 	e.body = c.pos
-
-	field := path{name: "protected"}
-	protected, err := c.bytes(envelopeProtected, field, maxProtected)
-	if err != nil {
-		return nil, err
-	}
-	e.protected = protected
-	if err := e.parseProtected(c.in(protected, messageProtected, field)); err != nil {
-		return nil, err
-	}
-
-	start := c.pos
-	field = path{name: "ciphertext"}
-	if e.ciphertext, err = c.bytes(envelopeCiphertext, field, maxCiphertext); err != nil {
-		return nil, err
-	}
+	protected := c.enter(envelopeProtected, messageProtected, path{name: "protected"}, maxProtected)
+	e.protected = b[protected.pos:protected.end:protected.end]
+	e.parseProtected(&protected)
+	c.leave(&protected)
+	start, field := c.pos, path{name: "ciphertext"}
+	e.ciphertext = c.bytes(envelopeCiphertext, field, maxCiphertext)
 	if n := len(e.ciphertext); n < ciphertextOverhead {
-		reason := fmt.Sprintf("%d bytes where nonce and tag take %d", n, ciphertextOverhead)
-		return nil, fault(ErrMalformed, field, reason).during(opParse, start)
+		c.fail(fault(ErrMalformed, field, fmt.Sprintf("%d bytes where nonce and tag take %d", n, ciphertextOverhead)), start)
 	}
-	if err := c.done(); err != nil {
-		return nil, err
+	c.done()
+	if c.err != nil {
+		return nil, c.err
 	}
 	return e, nil
 }
 
-func (e *Envelope) parseRecipients(c *cursor) error {
+func (e *Envelope) parseRecipients(c *cursor) {
 	for c.at(envelopeRecipients) {
 		start, i := c.pos, len(e.Recipients)
-		if bad := checkRecipientCount(i + 1); bad != nil {
-			return bad.during(opParse, start)
+		c.fail(checkRecipientCount(i+1), start)
+		in := c.enter(envelopeRecipients, messageRecipient, path{list: "recipients", index: i}, maxRecipient)
+		var r Recipient
+		if in.at(recipientKeyID) {
+			r.KeyID = string(in.bytes(recipientKeyID, path{list: "recipients", index: i, name: "key_id"}, MaxKeyID))
 		}
-		name := path{list: "recipients", index: i}
-		val, err := c.bytes(envelopeRecipients, name, maxRecipient)
-		if err != nil {
-			return err
-		}
-		r, err := parseRecipient(c.in(val, messageRecipient, name), i)
-		if err != nil {
-			return err
+		r.WrappedKey = in.bytes(recipientWrappedKey, path{list: "recipients", index: i, name: "wrapped_key"}, maxWrappedKey)
+		if c.leave(&in); c.err != nil {
+			return
 		}
 		e.Recipients = append(e.Recipients, r)
-		if bad := checkRecipient(e.Recipients, i); bad != nil {
-			return bad.during(opParse, start)
-		}
+		c.fail(checkRecipient(e.Recipients, i), start)
 	}
 	if len(e.Recipients) == 0 {
-		return c.refuse(envelopeRecipients, path{name: "recipients"})
+		c.refuse(envelopeRecipients, path{name: "recipients"})
 	}
-	return nil
 }
 
-func parseRecipient(c cursor, i int) (r Recipient, err error) {
-	if c.at(recipientKeyID) {
-		id, err := c.bytes(recipientKeyID, path{list: "recipients", index: i, name: "key_id"}, MaxKeyID)
-		if err != nil {
-			return Recipient{}, err
-		}
-		r.KeyID = string(id)
-	}
-	r.WrappedKey, err = c.bytes(recipientWrappedKey, path{list: "recipients", index: i, name: "wrapped_key"}, maxWrappedKey)
-	if err != nil {
-		return Recipient{}, err
-	}
-	return r, c.done()
-}
-
-func (e *Envelope) parseProtected(c cursor) error {
+func (e *Envelope) parseProtected(c *cursor) {
 	c.text, c.base = string(e.protected), c.pos
-	if err := e.parseSuite(&c); err != nil {
-		return err
-	}
-	if err := c.fixed(protectedSalt, path{name: "salt"}, e.Salt[:]); err != nil {
-		return err
-	}
-	if err := c.fixed(protectedCommitment, path{name: "commitment"}, e.Commitment[:]); err != nil {
-		return err
-	}
-	start := c.pos
-	namespace, err := c.string(protectedNamespace, path{name: "namespace"}, MaxNamespace)
-	if err != nil {
-		return err
-	}
-	if bad := checkNamespace(namespace); bad != nil {
-		return bad.during(opParse, start)
-	}
-	e.Header.Namespace = namespace
-	if err := e.parseClaims(&c); err != nil {
-		return err
-	}
-	if err := e.parseCompression(&c); err != nil {
-		return err
-	}
-	return c.done()
-}
-
-func (e *Envelope) parseSuite(c *cursor) error {
 	start, field := c.pos, path{name: "suite"}
-	n, err := c.number(protectedSuite, field)
-	if err != nil {
-		return err
-	}
-	e.Suite = Suite(n)
+	e.Suite = Suite(c.number(protectedSuite, field))
 	if e.Suite != Suite1 {
-		return fault(ErrUnsupported, field, fmt.Sprintf("%d is not known", n)).during(opParse, start)
+		c.fail(fault(ErrUnsupported, field, fmt.Sprintf("%d is not known", uint32(e.Suite))), start)
 	}
-	return nil
+	c.fixed(protectedSalt, path{name: "salt"}, e.Salt[:])
+	c.fixed(protectedCommitment, path{name: "commitment"}, e.Commitment[:])
+	start = c.pos
+	e.Header.Namespace = c.string(protectedNamespace, path{name: "namespace"}, MaxNamespace)
+	c.fail(checkNamespace(e.Header.Namespace), start)
+	e.parseClaims(c)
+	if c.at(protectedCompression) {
+		start = c.pos
+		e.Header.Compression = Compression(c.number(protectedCompression, path{name: "compression"}))
+		c.fail(checkCompression(e.Header.Compression), start)
+	}
 }
 
-func (e *Envelope) parseClaims(c *cursor) error {
+func (e *Envelope) parseClaims(c *cursor) {
 	for c.at(protectedClaims) {
 		start, i := c.pos, len(e.Header.Claims)
-		if bad := checkClaimCount(i + 1); bad != nil {
-			return bad.during(opParse, start)
+		c.fail(checkClaimCount(i+1), start)
+		in := c.enter(protectedClaims, messageClaim, path{list: "claims", index: i}, maxClaim)
+		claim := Claim{
+			Name:  in.string(claimName, path{list: "claims", index: i, name: "name"}, maxClaimName),
+			Value: in.string(claimValue, path{list: "claims", index: i, name: "value"}, MaxClaimValue),
 		}
-		name := path{list: "claims", index: i}
-		val, err := c.bytes(protectedClaims, name, maxClaim)
-		if err != nil {
-			return err
-		}
-		claim, err := parseClaim(c.in(val, messageClaim, name), i)
-		if err != nil {
-			return err
+		if c.leave(&in); c.err != nil {
+			return
 		}
 		if i == 0 {
 			e.Header.Claims = make([]Claim, 0, typicalClaims)
 		}
 		e.Header.Claims = append(e.Header.Claims, claim)
-		if bad := checkClaim(e.Header.Claims, i); bad != nil {
-			return bad.during(opParse, start)
-		}
+		c.fail(checkClaim(e.Header.Claims, i), start)
 	}
-	return nil
-}
-
-func parseClaim(c cursor, i int) (claim Claim, err error) {
-	claim.Name, err = c.string(claimName, path{list: "claims", index: i, name: "name"}, maxClaimName)
-	if err != nil {
-		return Claim{}, err
-	}
-	claim.Value, err = c.string(claimValue, path{list: "claims", index: i, name: "value"}, MaxClaimValue)
-	if err != nil {
-		return Claim{}, err
-	}
-	return claim, c.done()
-}
-
-func (e *Envelope) parseCompression(c *cursor) error {
-	if !c.at(protectedCompression) {
-		return nil
-	}
-	start := c.pos
-	n, err := c.number(protectedCompression, path{name: "compression"})
-	if err != nil {
-		return err
-	}
-	e.Header.Compression = Compression(n)
-	if bad := checkCompression(e.Header.Compression); bad != nil {
-		return bad.during(opParse, start)
-	}
-	return nil
 }
