@@ -120,10 +120,13 @@ func newLedger(key *countedKey, maxPayloads int) *ledger {
 // add notes what one call sealed.
 func (l *ledger) add(t testing.TB, sealed []envelope.Sealed) {
 	t.Helper()
+	numbers, marks := make([]uint32, len(sealed)), make([]mark, len(sealed))
+	for i, s := range sealed {
+		numbers[i], marks[i] = readMark(t, s.Envelope)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, s := range sealed {
-		number, m := readMark(t, s.Envelope)
+	for i, number := range numbers {
 		if n := int(number) + 1 - len(l.counts); n > 0 {
 			l.counts = append(l.counts, make([]int32, n)...)
 		}
@@ -134,7 +137,7 @@ func (l *ledger) add(t testing.TB, sealed []envelope.Sealed) {
 			l.over++
 		case l.maxPayloads == 1: // alone under its data key: nothing to compare with
 		default:
-			l.live[number] = append(l.live[number], m)
+			l.live[number] = append(l.live[number], marks[i])
 			if n == l.maxPayloads {
 				l.compare(number)
 			}
