@@ -33,7 +33,7 @@ func TestRemove(t *testing.T) {
 }
 
 func TestRemoveDuringALoad(t *testing.T) {
-	t.Run("value for those who wait only", func(t *testing.T) {
+	t.Run("value for waiters only", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			k := newKit(t)
 			first := k.ask(t.Context(), "a", k.slow("a", 2*time.Second, nil))
@@ -57,7 +57,7 @@ func TestRemoveDuringALoad(t *testing.T) {
 			later.ref.Release()
 		})
 	})
-	t.Run("nobody waits any more", func(t *testing.T) {
+	t.Run("no waiter is left", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			k := newKit(t)
 			ctx, cancel := context.WithCancel(t.Context())

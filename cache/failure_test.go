@@ -49,7 +49,7 @@ func TestFailedLoads(t *testing.T) {
 		name    string
 		age     time.Duration
 		load    error
-		first   asks  // a Get whose load gives .load
+		first   asks  // a Get with a load that gives .load
 		wiped   int32 // the old value, afterwards
 		again   asks  // the same just before NegativeFor is over
 		succeed asks  // when it is over, and the load succeeds
@@ -215,7 +215,7 @@ func TestPutAndRemoveForgetFailures(t *testing.T) {
 	})
 }
 
-// A failure of a load that asked nobody serves what is stale, and is forgotten.
+// A failure of a load that called no backend serves what is stale, and is forgotten.
 func TestServeStaleOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t, func(c *cache.Config[*secret]) {
@@ -239,7 +239,7 @@ func TestServeStaleOnce(t *testing.T) {
 	})
 }
 
-// Stale serves what may still serve, and asks nobody.
+// Stale serves what may still serve, and loads nothing.
 func TestStale(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t, func(*cache.Config[*secret]) {})

@@ -160,14 +160,14 @@ func TestContextThatHasEnded(t *testing.T) {
 		}
 		synctest.Wait()
 		if k.loads.Load() != 0 {
-			t.Error("a load was started for nobody")
+			t.Error("a load was started without a caller")
 		}
 		advance(time.Second)
 		(<-flying).ref.Release()
 	})
 }
 
-// A caller whose context ends when the outcome is already decided, but
+// A caller with a context that ends when the outcome is decided, but
 // what it replaced is still being wiped, gets the outcome.
 func TestContextEndsWhileTheOldValueIsWiped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -11,9 +11,9 @@ import (
 	"github.com/waxseal/waxseal/kms/kmstest"
 )
 
-// A pool that was put out forgets its data keys when the last in line is gone, also
-// if that one was refused: nothing would come by later to wipe them.
-func TestPutOutWipesWhenTheLastIsRefused(t *testing.T) {
+// An evicted pool wipes its data keys when the last waiter is gone, also if that one was
+// refused: no later event would wipe them.
+func TestEvictWipesWhenTheLastIsRefused(t *testing.T) {
 	for _, class := range kms.Classes() {
 		t.Run(class.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -47,7 +47,7 @@ func TestPutOutWipesWhenTheLastIsRefused(t *testing.T) {
 				<-time.After(time.Minute)
 				synctest.Wait()
 				if _, err := p.take(t.Context(), []int{1}); !errors.Is(err, ErrClosed) {
-					t.Errorf("a pool that was put out: %v", err)
+					t.Errorf("an evicted pool: %v", err)
 				}
 				if n := countWiped(made); len(made) == 0 || n != len(made) {
 					t.Errorf("%d of %d data keys were wiped", n, len(made))

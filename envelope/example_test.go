@@ -72,7 +72,7 @@ func Example() {
 	// "FR14…"
 }
 
-// A recovery key whose KMS is out is left out, and that is told.
+// A recovery key of a KMS that is out is left out, and MissingRecipient reports it.
 func ExampleSealerConfig_recipients() {
 	near, recovery := kmstest.NewFake("near"), kmstest.NewFake("recovery")
 	sealer, err := envelope.NewSealer(envelope.SealerConfig{

@@ -22,7 +22,7 @@ func keyed(keys ...kms.Key) func(*envelope.OpenerConfig) {
 	}
 }
 
-// One of two KEKs dies: nothing is lost, and nobody waits much longer than
+// One of two KEKs dies: nothing is lost, and no caller waits much longer than
 // FailoverAfter.
 func TestOneOfTwoKEKsDies(t *testing.T) {
 	const callers, each = 64, 8
@@ -280,7 +280,7 @@ func TestStaleDataKeyIsTheLastResort(t *testing.T) {
 			wantClass(t, openOne(t, r.opener, item).Err, kms.Disabled)
 		})
 	})
-	t.Run("for a caller who gives up", func(t *testing.T) {
+	t.Run("for a caller that gives up", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t, envelope.SealerConfig{}, "a", "b")
 			item := items(mustSeal(t, r.sealer, claims, "x")...)[0]
@@ -393,7 +393,7 @@ func TestRecipientsOfAnotherEnvelope(t *testing.T) {
 }
 
 // A KMS that hangs takes longer to be found out than callers have: a stale data key
-// serves those whose time is over, and them alone.
+// serves callers with no time left, and only them.
 func TestStaleDataKeyOutlastsAHang(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, envelope.SealerConfig{}, "a")
@@ -407,7 +407,7 @@ func TestStaleDataKeyOutlastsAHang(t *testing.T) {
 		r.keys[0].Always(kmstest.Stall())
 		wantClass(t, open(0).Err, kms.Canceled)
 		if n := r.keys[0].Counts().Unwraps; n != 0 {
-			t.Errorf("%d unwraps for a caller whose time was over", n)
+			t.Errorf("%d unwraps for a caller with no time left", n)
 		}
 		for range 2 { // the second joins the unwrap of the first
 			if got := open(4 * time.Second); got.Err != nil || string(got.Plaintext) != "x" {

@@ -12,10 +12,10 @@ import (
 	"github.com/waxseal/waxseal/kms/kmstest"
 )
 
-// TestNobodyIsForgotten has a KMS hang, fail, refuse and be slow by chance, callers
-// give up, and pools be put out. Whoever seals has an answer in the time of a few
-// wraps, and when all is closed no pool has anyone in line or a data key left.
-func TestNobodyIsForgotten(t *testing.T) {
+// TestNoWaiterIsForgotten makes a KMS hang, fail, refuse and be slow at random, while
+// callers give up and pools are evicted. Every call returns in the time of a few wraps,
+// and after Close no pool has a waiter or a data key left.
+func TestNoWaiterIsForgotten(t *testing.T) {
 	const callers, calls, slowest = 12, 40, 4 * DefaultWrapTimeout
 	for seed := range uint64(24) {
 		synctest.Test(t, func(t *testing.T) {
@@ -45,8 +45,8 @@ func TestNobodyIsForgotten(t *testing.T) {
 				}
 			})
 			pools, seen, served := make(map[*pool]bool), []*sealingKey(nil), 0
-			// look notes what there is, and puts pools out if told.
-			look := func(putOut bool) {
+			// look notes the pools and their keys, and evicts the pools if asked to.
+			look := func(evict bool) {
 				mu.Lock()
 				defer mu.Unlock()
 				seen = append(seen, s.inHand()...)
@@ -55,7 +55,7 @@ func TestNobodyIsForgotten(t *testing.T) {
 				for _, p := range s.pools.Values() {
 					pools[p] = true
 				}
-				if putOut {
+				if evict {
 					s.pools.Purge()
 				}
 			}
@@ -89,7 +89,7 @@ func TestNobodyIsForgotten(t *testing.T) {
 			}
 			for p := range pools {
 				if n := len(p.stock.fresh) + len(p.stock.aged); n > 0 || len(p.queue) > 0 {
-					t.Errorf("seed %d: a pool has %d data keys left, and %d in line", seed, n, len(p.queue))
+					t.Errorf("seed %d: a pool has %d data keys left, and %d waiters", seed, n, len(p.queue))
 				}
 			}
 		})

@@ -21,7 +21,7 @@ const (
 	grace = 10 * time.Minute
 )
 
-// graceRig is a sealer whose data keys can be told apart, and its KMS.
+// graceRig is a sealer whose data keys are distinguishable, and its KMS.
 type graceRig struct {
 	*envelope.Sealer
 	key  *countedKey
@@ -298,8 +298,8 @@ func TestLimitsInGrace(t *testing.T) {
 	}
 }
 
-// A KMS that hangs holds up whoever meets it first, for a second at most and a
-// third of the time the caller has; nobody who comes later in the outage.
+// A KMS that hangs delays the first callers by at most a second and a third of their
+// time, and no later caller in the outage.
 func TestGraceWithoutWaiting(t *testing.T) {
 	for _, tc := range []struct {
 		name  string
@@ -342,7 +342,7 @@ func TestGraceWithoutWaiting(t *testing.T) {
 					if took := time.Since(start); took != tc.first {
 						t.Errorf("the first caller waited %s, want %s", took, tc.first)
 					}
-					pass(time.Second - tc.first) // a wrap that hangs counts for everybody then
+					pass(time.Second - tc.first) // a wrap that hangs is an outage for all callers then
 					for range 60 {
 						start := time.Now()
 						if _, err := r.seal(t); err != nil {
@@ -379,7 +379,7 @@ func TestGraceWithoutWaiting(t *testing.T) {
 }
 
 // A call that needs more data keys than there are in hand fails, and takes none
-// from those who need fewer: in an outage each of them is worth a payload.
+// from calls that need fewer: in an outage each of them is worth a payload.
 func TestLargeCallsLeaveTheHandAlone(t *testing.T) {
 	for _, wait := range []time.Duration{0, age} { // within their age, and in their grace
 		t.Run(wait.String(), func(t *testing.T) {
@@ -427,7 +427,7 @@ func TestLargeCallsLeaveTheHandAlone(t *testing.T) {
 }
 
 // A KMS that answers what is small and fails what is large is not asked for the
-// pool's supply as long as that fails, so those who wait get theirs.
+// pool's supply as long as that fails, so the waiters get theirs.
 func TestNoSupplyWhileWrapsFail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newGraceRig(t, envelope.DataKeyLimits{MaxPayloads: 1})

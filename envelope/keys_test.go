@@ -81,7 +81,7 @@ func TestKeysThatAnswersForAnother(t *testing.T) {
 	}
 }
 
-// A forger who names one KEK in all recipients has it called once.
+// An envelope that names one KEK in all recipients causes one call of it.
 func TestOneKEKInAllRecipients(t *testing.T) {
 	a, b := kmstest.NewFake("a"), kmstest.NewFake("b")
 	sealed := mustSeal(t, newSealer(t, envelope.SealerConfig{}, a, b), claims, "x")[0]

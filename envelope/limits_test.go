@@ -16,7 +16,7 @@ import (
 	"github.com/waxseal/waxseal/kms/kmstest"
 )
 
-// newLimited returns a Sealer whose data keys can be told apart.
+// newLimited returns a Sealer whose data keys are distinguishable.
 func newLimited(t testing.TB, limits envelope.DataKeyLimits) (*envelope.Sealer, *countedKey) {
 	t.Helper()
 	key := newCountedKey()

@@ -58,7 +58,7 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// TestMemoryFIPS is about the module's own HKDF, whose HMACs hold the data key and
+// TestMemoryFIPS is about the module's own HKDF: its HMACs hold the data key and
 // have read the payload key; only the runtime can erase them. The data key itself must
 // be gone as in TestMemory.
 func TestMemoryFIPS(t *testing.T) {

@@ -322,12 +322,12 @@ func (h *holder) fails(ctx context.Context) error {
 		return err
 	}
 	for name, fails := range map[string]func([][]byte, []kms.Wrapped) ([]kms.Wrapped, error){
-		"error":            func([][]byte, []kms.Wrapped) ([]kms.Wrapped, error) { return nil, &kms.Error{Class: kms.Denied} },
-		"panic":            func(dataKeys [][]byte, _ []kms.Wrapped) ([]kms.Wrapped, error) { panic(dataKeys) },
-		"goroutine ends":   func([][]byte, []kms.Wrapped) ([]kms.Wrapped, error) { runtime.Goexit(); return nil, nil },
-		"too few":          func(_ [][]byte, out []kms.Wrapped) ([]kms.Wrapped, error) { return out[:len(out)-1], nil },
-		"not recordable":   func(_ [][]byte, out []kms.Wrapped) ([]kms.Wrapped, error) { out[0].Version = "@"; return out, nil },
-		"answer of nobody": func(_ [][]byte, out []kms.Wrapped) ([]kms.Wrapped, error) { return nil, nil },
+		"error":          func([][]byte, []kms.Wrapped) ([]kms.Wrapped, error) { return nil, &kms.Error{Class: kms.Denied} },
+		"panic":          func(dataKeys [][]byte, _ []kms.Wrapped) ([]kms.Wrapped, error) { panic(dataKeys) },
+		"goroutine ends": func([][]byte, []kms.Wrapped) ([]kms.Wrapped, error) { runtime.Goexit(); return nil, nil },
+		"too few":        func(_ [][]byte, out []kms.Wrapped) ([]kms.Wrapped, error) { return out[:len(out)-1], nil },
+		"not recordable": func(_ [][]byte, out []kms.Wrapped) ([]kms.Wrapped, error) { out[0].Version = "@"; return out, nil },
+		"no answer":      func(_ [][]byte, out []kms.Wrapped) ([]kms.Wrapped, error) { return nil, nil },
 	} {
 		fresh, err := envelope.NewSealer(envelope.SealerConfig{Keys: []kms.Key{h.kek}})
 		if err != nil {
@@ -434,7 +434,7 @@ func (h *holder) signaled(ctx context.Context) error {
 		if err := h.seal(ctx, s, 1, false); err != nil {
 			return err
 		}
-		// For nobody: the runtime asks itself with it to preempt, and has not.
+		// The signal with which the runtime preempts goroutines.
 		signal := func() error { return syscall.Tgkill(syscall.Getpid(), syscall.Gettid(), syscall.SIGURG) }
 		if err := errors.Join(signal(), h.open(ctx, o, h.envelopes[len(h.envelopes)-1:]), signal()); err != nil {
 			return err

@@ -435,7 +435,7 @@ func (k *lateKey) Unwrap(ctx context.Context, wrapped []kms.Wrapped, ec kms.Cont
 	return k.Fake.Unwrap(ctx, wrapped, ec)
 }
 
-// The unwrap goes on without the caller who gave up, and whose bytes are its
+// The unwrap goes on without the caller that gave up and owns the bytes of its
 // own again.
 func TestCallerWhoGaveUpMayReuseTheEnvelope(t *testing.T) {
 	fake := kmstest.NewFake("a")

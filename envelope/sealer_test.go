@@ -149,12 +149,12 @@ func TestWrappedAheadOfNeed(t *testing.T) {
 			t.Errorf("%d of 200 payloads waited for the KMS; the pool should keep it out of the way", slow)
 		}
 		if extra := key.Counts().WrapItems - 200; extra > 64 {
-			t.Errorf("%d data keys wrapped that nobody used", extra)
+			t.Errorf("%d data keys wrapped and never used", extra)
 		}
 	})
 }
 
-// TestBusyCallersDoNotWait: whoever seals one payload after the other soon finds
+// TestBusyCallersDoNotWait: a caller that seals payload after payload soon finds
 // data keys ready, and a KMS that takes many at once is asked eight times at most
 // for a thousand.
 func TestBusyCallersDoNotWait(t *testing.T) {
@@ -184,7 +184,7 @@ func TestBusyCallersDoNotWait(t *testing.T) {
 					t.Errorf("%d requests for %d payloads", requests, n)
 				}
 				if took != n*time.Millisecond {
-					t.Errorf("%d payloads took %s: somebody waited for the KMS", n, took)
+					t.Errorf("%d payloads took %s: a caller waited for the KMS", n, took)
 				}
 			})
 		})
@@ -291,7 +291,7 @@ func TestSealStalledKMS(t *testing.T) {
 			t.Errorf("%v does not wrap the context's error", err)
 		}
 		key.Heal()
-		mustSeal(t, s, claims, "x") // the line behind a caller who gave up moves on
+		mustSeal(t, s, claims, "x") // the queue behind a caller that gave up moves on
 	})
 }
 
@@ -479,7 +479,7 @@ func TestDrainWhileWrapping(t *testing.T) {
 }
 
 // More encryption contexts at once than a Sealer keeps pools for, and a KMS
-// that is slow: each waits for its own wrap, and nobody asks twice.
+// that is slow: each waits for its own wrap, and no call is made twice.
 func TestMoreContextsAtOnceThanPools(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const contexts = 1500

@@ -21,8 +21,8 @@ func (s *Sealer) inHand() (keys []*sealingKey) {
 	return keys
 }
 
-// Data keys that nobody asks for any more are wiped when their time is over, to the
-// nanosecond: within their age they wait, in their grace they wait for an outage.
+// Unused data keys are wiped at the end of their time, to the nanosecond: that of their
+// age, or of their grace.
 func TestSweep(t *testing.T) {
 	for _, tc := range []struct {
 		name   string

@@ -14,10 +14,9 @@ import (
 	"github.com/waxseal/waxseal/kms/kmstest"
 )
 
-// TestNothingIsSealedUnderAWipedKey has all that wipes data keys race with those
-// who seal: age, the end of a grace, refusals, Drain, more contexts than there are
-// pools, and Close. Whatever is sealed opens with the data key that was wrapped, and
-// whoever is refused was refused by the KMS, or by Close.
+// TestNothingIsSealedUnderAWipedKey lets all that wipes data keys race with sealing: age,
+// the end of a grace, refusals, Drain, more contexts than pools, and Close. Each envelope
+// opens with the data key that was wrapped, and each refusal is that of the KMS or of Close.
 func TestNothingIsSealedUnderAWipedKey(t *testing.T) {
 	for _, payloads := range []int{1, 50} {
 		t.Run(fmt.Sprintf("%d payloads", payloads), func(t *testing.T) {

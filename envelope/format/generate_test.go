@@ -43,7 +43,7 @@ type scenario struct {
 	draft func(d *draft)
 	// container is the list of key IDs beside the envelope, if there is one.
 	container *string
-	// rewrapOf names the scenario whose envelope gets the recipients of seal.
+	// rewrapOf names the scenario with the envelope that gets the recipients of seal.
 	rewrapOf string
 }
 

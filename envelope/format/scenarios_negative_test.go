@@ -22,12 +22,12 @@ func over(name, at, comment string, spoil func(d *draft)) scenario {
 	return scenario{name: name, at: at, comment: comment, expect: "limit", draft: spoil}
 }
 
-// is returns a draft whose whole envelope is b.
+// is returns a draft with the envelope b.
 func is(b []byte) func(d *draft) {
 	return func(d *draft) { d.outer = func(_, _, _ []byte) []byte { return b } }
 }
 
-// cut returns a draft whose envelope lacks its last n bytes.
+// cut returns a draft with an envelope that lacks its last n bytes.
 func cut(n int) func(d *draft) {
 	return func(d *draft) {
 		d.outer = func(r, p, c []byte) []byte {
@@ -52,7 +52,7 @@ func claiming(claims ...[]byte) func(d *draft) {
 	return func(d *draft) { d.claims(claims...) }
 }
 
-// layout returns a draft whose parts are put together by f.
+// layout returns a draft with its parts put together by f.
 func layout(f func(recipients, protected, ciphertext []byte) []byte) func(d *draft) {
 	return func(d *draft) { d.outer = f }
 }

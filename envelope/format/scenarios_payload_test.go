@@ -17,7 +17,7 @@ const frame = "\x28\xb5\x2f\xfd\x20\x05\x29\x00\x00hello"
 // skippable is a skippable frame of six bytes.
 const skippable = "\x50\x2a\x4d\x18\x06\x00\x00\x00canary"
 
-// framed returns a scenario whose plaintext is said to be a Zstandard frame.
+// framed returns a scenario with a plaintext declared to be a Zstandard frame.
 func framed(name, expect, comment, plaintext string) scenario {
 	s := one(name, comment, wrapped32, format.Header{Namespace: "default", Compression: format.CompressionZstd}, []byte(plaintext))
 	s.expect = expect

@@ -188,8 +188,8 @@ func TestLargestEnvelope(t *testing.T) {
 	}
 }
 
-// TestOverhead pins what an envelope adds for one AWS-sized recipient whose key
-// the container names. docs/format.md quotes these numbers.
+// TestOverhead pins what an envelope adds for one AWS-sized recipient if the
+// container names its key. docs/format.md quotes these numbers.
 func TestOverhead(t *testing.T) {
 	for _, tt := range []struct {
 		name      string

@@ -7,8 +7,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestScan finds a secret wherever it lies, and does not when it is cleared; by
-// halves, and none that nobody has.
+// TestScan finds a secret in all places, by halves, and neither after it is cleared nor one
+// that the child does not have.
 func TestScan(t *testing.T) {
 	other := make([]byte, 32)
 	rand.Read(other)
