@@ -67,9 +67,8 @@ type Sealer struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup
 
-	mu     sync.Mutex
-	pools  *simplelru.LRU[cacheKey, *pool]
-	closed bool
+	mu    sync.Mutex
+	pools *simplelru.LRU[cacheKey, *pool]
 }
 
 // Sealed is one sealed plaintext.
@@ -199,24 +198,18 @@ func (s *Sealer) take(ctx context.Context, claims Claims, sizes []int) (*pool, g
 			return nil, grant{}, err
 		}
 		got, err := p.take(ctx, sizes)
-		if errors.Is(err, ErrClosed) && !s.isClosed() {
+		if errors.Is(err, ErrClosed) && s.ctx.Err() == nil {
 			continue // the pool was evicted just now
 		}
 		return p, got, err
 	}
 }
 
-func (s *Sealer) isClosed() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.closed
-}
-
 func (s *Sealer) poolFor(ec kms.Context) (*pool, error) {
 	id := cacheKeyOf(kek{}, nil, ec.AssociatedData())
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	if s.ctx.Err() != nil {
 		return nil, &kms.Error{Op: "seal", Detail: "the sealer is closed", Err: ErrClosed}
 	}
 	if p, ok := s.pools.Get(id); ok {
@@ -245,11 +238,6 @@ func (s *Sealer) Drain() {
 // ErrClosed afterwards.
 func (s *Sealer) Close() {
 	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
-		return
-	}
-	s.closed = true
 	s.cancel()
 	for _, p := range s.pools.Values() {
 		p.close()

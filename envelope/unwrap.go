@@ -44,23 +44,14 @@ func unwrapAll(ctx context.Context, missing []cacheKey, jobs map[cacheKey]unwrap
 			wrapped := make([]kms.Wrapped, len(members))
 			for n, i := range members {
 				wrapped[n] = kms.Wrapped{Blob: jobs[missing[i]].blob}
-			}
-			for _, i := range members { // stands if the call below ends the goroutine
+				// It stands if the call below ends the goroutine.
 				out[i].Err = &kms.Error{Op: "unwrap", KeyID: job.key.ID(), Detail: "the backend ended its goroutine"}
 			}
 			results, err := callUnwrap(ctx, job, wrapped)
-			if err == nil && len(results) != len(members) {
-				for _, r := range results {
-					clear(r.DataKey)
-				}
-				err = &kms.Error{Op: "unwrap", KeyID: job.key.ID(), Detail: fmt.Sprintf("%d answers for %d wrapped keys", len(results), len(members))}
-			}
 			for n, i := range members {
-				if err != nil {
-					out[i].Err = noAnswer(ctx, job.key, err, timeout)
-					continue
+				if out[i].Err = err; err == nil {
+					out[i] = takeDataKey(job.key, results[n])
 				}
-				out[i] = takeDataKey(job.key, results[n])
 				out[i].Err = noAnswer(ctx, job.key, out[i].Err, timeout)
 			}
 		})
@@ -69,13 +60,17 @@ func unwrapAll(ctx context.Context, missing []cacheKey, jobs map[cacheKey]unwrap
 	return out
 }
 
-// callUnwrap calls the KMS. A panic of its client library becomes an error: in this
-// goroutine it would end the program and print its value.
+// callUnwrap calls the KMS and returns one answer for each wrapped key, or an error. A
+// panic of its client library becomes an error: in this goroutine it would end the
+// program and print its value.
 func callUnwrap(ctx context.Context, job unwrapJob, wrapped []kms.Wrapped) (out []kms.Unwrapped, err error) {
 	defer kms.Recover("unwrap", job.key.ID(), &err)
 	erase.Call(func() { out, err = job.key.Unwrap(ctx, wrapped, job.ec) })
+	if err == nil && len(out) != len(wrapped) {
+		err = &kms.Error{Op: "unwrap", KeyID: job.key.ID(), Detail: fmt.Sprintf("%d answers for %d wrapped keys", len(out), len(wrapped))}
+	}
 	if err != nil {
-		for _, r := range out { // there should be none
+		for _, r := range out {
 			clear(r.DataKey)
 		}
 		return nil, err
