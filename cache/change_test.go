@@ -288,9 +288,9 @@ func TestCallbacksMayCallTheCache(t *testing.T) {
 			c.Remove("other")
 		}
 		k := newKit(t, func(config *cache.Config[*secret]) {
-			classify := config.Classify
+			inner := config.Classify
 			config.MaxEntries = 2
-			config.Classify = func(err error) cache.Verdict { call("Classify"); return classify(err) }
+			config.Classify = func(err error) cache.Verdict { call("Classify"); return inner(err) }
 			config.Wipe = func(*secret) { call("Wipe") }
 			config.Observer = observer{call}
 		})

@@ -10,7 +10,7 @@ import (
 )
 
 // dataKeys returns a cache with the lifetimes that Waxseal gives to data keys.
-func dataKeys(classify func(error) cache.Verdict) *cache.Cache[string, []byte] {
+func dataKeys(verdict func(error) cache.Verdict) *cache.Cache[string, []byte] {
 	c, err := cache.New[string](cache.Config[[]byte]{
 		MaxEntries:  10_000,
 		Fresh:       5 * time.Minute,
@@ -18,7 +18,7 @@ func dataKeys(classify func(error) cache.Verdict) *cache.Cache[string, []byte] {
 		Jitter:      0.1,
 		NegativeFor: 5 * time.Second,
 		LoadTimeout: 10 * time.Second,
-		Classify:    classify,
+		Classify:    verdict,
 		Wipe:        func(key []byte) { clear(key) },
 	})
 	if err != nil {

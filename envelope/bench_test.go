@@ -9,10 +9,10 @@ import (
 	"github.com/waxseal/waxseal/kms/kmstest"
 )
 
-var sizes = []int{100, 1 << 10, 64 << 10, 1 << 20}
+var benchSizes = []int{100, 1 << 10, 64 << 10, 1 << 20}
 
 func BenchmarkSeal(b *testing.B) {
-	for _, size := range sizes {
+	for _, size := range benchSizes {
 		b.Run(fmt.Sprintf("%dB", size), func(b *testing.B) {
 			s := newSealer(b, envelope.SealerConfig{Limits: envelope.DataKeyLimits{MaxPayloads: 10_000}}, kmstest.NewFake("a"))
 			plaintext := make([]byte, size)
@@ -29,7 +29,7 @@ func BenchmarkSeal(b *testing.B) {
 }
 
 func BenchmarkOpenCached(b *testing.B) {
-	for _, size := range sizes {
+	for _, size := range benchSizes {
 		b.Run(fmt.Sprintf("%dB", size), func(b *testing.B) {
 			r := newRig(b, envelope.SealerConfig{}, "a")
 			item := items(mustSeal(b, r.sealer, claims, string(make([]byte, size)))...)[0]

@@ -42,8 +42,8 @@ func Example() {
 	defer sealer.Close()
 
 	// A file: the claims say what it is, and cannot be exchanged afterwards.
-	claims := envelope.Claims{Namespace: "backups", Others: map[string]string{"file": "2026-11.csv"}}
-	sealed, err := sealer.Seal(ctx, claims, []byte("name,iban\n"))
+	file := envelope.Claims{Namespace: "backups", Others: map[string]string{"file": "2026-11.csv"}}
+	sealed, err := sealer.Seal(ctx, file, []byte("name,iban\n"))
 	if err != nil {
 		log.Fatal(err)
 	}

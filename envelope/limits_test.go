@@ -188,9 +188,9 @@ func TestAgeUnderConcurrency(t *testing.T) {
 							now := time.Now() // as when it was sealed: in here, work takes no time
 							for _, e := range sealed {
 								number, _ := readMark(t, e.Envelope)
-								age := now.Sub(key.madeAt(number))
+								since := now.Sub(key.madeAt(number))
 								mu.Lock()
-								oldest = max(oldest, age)
+								oldest = max(oldest, since)
 								mu.Unlock()
 							}
 						}

@@ -446,24 +446,24 @@ func (h *holder) signaled(ctx context.Context) error {
 }
 
 // blobOf returns the only wrapped data key of an envelope.
-func blobOf(sealed []byte) []byte { return parsed(sealed).Recipients[0].WrappedKey }
+func blobOf(sealed []byte) []byte { return parseSealed(sealed).Recipients[0].WrappedKey }
 
 // infoOf returns what HKDF is given besides the data key.
 func infoOf(sealed []byte) string {
-	salt := parsed(sealed).Salt
+	salt := parseSealed(sealed).Salt
 	return "waxseal/v1" + string(salt[:])
 }
 
 // withBlobOf returns sealed with the wrapped data key of other.
 func withBlobOf(sealed, other []byte) []byte {
-	out, err := format.Rewrap(sealed, parsed(other).Recipients)
+	out, err := format.Rewrap(sealed, parseSealed(other).Recipients)
 	if err != nil {
 		panic(err)
 	}
 	return out
 }
 
-func parsed(sealed []byte) *format.Envelope {
+func parseSealed(sealed []byte) *format.Envelope {
 	env, err := format.Parse(sealed)
 	if err != nil {
 		panic(err)

@@ -12,10 +12,10 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// seals is how many payloads TestNothingIsUsedTwice seals: 10^7, or 10^8 in a
+// sealCount is how many payloads TestNothingIsUsedTwice seals: 10^7, or 10^8 in a
 // soak (WAXSEAL_SOAK=1). The race detector would make that an hour, and sees in
 // the first thousands what it will ever see.
-func seals() int {
+func sealCount() int {
 	switch {
 	case os.Getenv("WAXSEAL_SOAK") == "1":
 		return 100_000_000
@@ -40,7 +40,7 @@ func TestNothingIsUsedTwice(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("%d payloads for each data key", tc.maxPayloads), func(t *testing.T) {
 			const workers, batch = 4, 100
-			calls := seals() / 100 * tc.percent / workers / batch
+			calls := sealCount() / 100 * tc.percent / workers / batch
 			key := newCountedKey()
 			s, err := envelope.NewSealer(envelope.SealerConfig{
 				Keys:   []kms.Key{key},

@@ -88,7 +88,7 @@ func TestErrorText(t *testing.T) {
 			"format: check header: namespace: missing: malformed envelope", "correct the value",
 		},
 		{
-			"long claim", claims(strings.Repeat("n", 65)).Validate(),
+			"long claim", namedClaims(strings.Repeat("n", 65)).Validate(),
 			"format: check header: claims[0].name: 65 bytes where at most 64 are allowed: limit exceeded", "make the value smaller",
 		},
 	} {

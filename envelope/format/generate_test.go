@@ -86,8 +86,8 @@ func newDraft(t *testing.T) *draft {
 }
 
 // claims appends further claims, each given as the fields of a Claim.
-func (d *draft) claims(claims ...[]byte) {
-	for _, c := range claims {
+func (d *draft) claims(all ...[]byte) {
+	for _, c := range all {
 		d.fields = append(d.fields, ld(5, c))
 	}
 }
@@ -141,7 +141,7 @@ func vi(num protowire.Number, n uint64) []byte {
 	return protowire.AppendVarint(protowire.AppendTag(nil, num, protowire.VarintType), n)
 }
 
-func claim(name, value string) []byte {
+func claimOf(name, value string) []byte {
 	return slices.Concat(ld(1, []byte(name)), ld(2, []byte(value)))
 }
 

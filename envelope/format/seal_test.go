@@ -41,7 +41,7 @@ type invalid struct {
 	field      string
 }
 
-func claims(names ...string) format.Header {
+func namedClaims(names ...string) format.Header {
 	h := format.Header{Namespace: "default"}
 	for _, name := range names {
 		h.Claims = append(h.Claims, format.Claim{Name: name, Value: "v"})
@@ -62,13 +62,13 @@ func invalidHeaders() []invalid {
 		{name: "long namespace", header: format.Header{Namespace: strings.Repeat("n", format.MaxNamespace+1)}, want: format.ErrLimit, field: "namespace"},
 		{name: "namespace with a line feed", header: format.Header{Namespace: canary + "\n"}, want: format.ErrMalformed, field: "namespace"},
 		{name: "namespace not UTF-8", header: format.Header{Namespace: canary + "\xff"}, want: format.ErrMalformed, field: "namespace"},
-		{name: "claim without name", header: claims(""), want: format.ErrMalformed, field: "claims[0].name"},
-		{name: "claim with a long name", header: claims(strings.Repeat("n", format.MaxClaimName+1)), want: format.ErrLimit, field: "claims[0].name"},
-		{name: "claim with a NUL in its name", header: claims("\x00" + canary), want: format.ErrMalformed, field: "claims[0].name"},
-		{name: "claim name reserved", header: claims("namespace"), want: format.ErrMalformed, field: "claims[0].name"},
-		{name: "claims out of order", header: claims("b", "a"), want: format.ErrMalformed, field: "claims[1].name"},
-		{name: "claim twice", header: claims("a", "b", "b"), want: format.ErrMalformed, field: "claims[2].name"},
-		{name: "too many claims", header: claims(many...), want: format.ErrLimit, field: "claims"},
+		{name: "claim without name", header: namedClaims(""), want: format.ErrMalformed, field: "claims[0].name"},
+		{name: "claim with a long name", header: namedClaims(strings.Repeat("n", format.MaxClaimName+1)), want: format.ErrLimit, field: "claims[0].name"},
+		{name: "claim with a NUL in its name", header: namedClaims("\x00" + canary), want: format.ErrMalformed, field: "claims[0].name"},
+		{name: "claim name reserved", header: namedClaims("namespace"), want: format.ErrMalformed, field: "claims[0].name"},
+		{name: "claims out of order", header: namedClaims("b", "a"), want: format.ErrMalformed, field: "claims[1].name"},
+		{name: "claim twice", header: namedClaims("a", "b", "b"), want: format.ErrMalformed, field: "claims[2].name"},
+		{name: "too many claims", header: namedClaims(many...), want: format.ErrLimit, field: "claims"},
 		{name: "claim with a long value", header: value(strings.Repeat("v", format.MaxClaimValue+1)), want: format.ErrLimit, field: "claims[0].value"},
 		{name: "claim value with an escape", header: value(canary + "\x1b"), want: format.ErrMalformed, field: "claims[0].value"},
 		{name: "claim value not UTF-8", header: value(canary + "\xc3"), want: format.ErrMalformed, field: "claims[0].value"},
