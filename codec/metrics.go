@@ -111,7 +111,7 @@ func (m *meters) CacheEvicted(r cache.Reason) {
 func metricsHooks(handler client.MetricsHandler) *Hooks {
 	m := &meters{handler: handler, counters: make(map[meter]client.MetricsCounter), timers: make(map[meter]client.MetricsTimer)}
 	for l := range m.lookups {
-		m.lookups[l] = m.tagged(meter{tags: tags{{"outcome", cache.Lookup(l).String()}}}).Counter(metricCacheLookups) //nolint:gosec // 0 to 3
+		m.lookups[l] = m.tagged(meter{tags: tags{{"outcome", cache.Lookup(l).String()}}}).Counter(metricCacheLookups)
 	}
 	return &Hooks{
 		Cache: m,

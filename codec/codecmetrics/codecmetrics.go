@@ -52,7 +52,7 @@ func New(registry *prometheus.Registry) (codec.Hooks, error) {
 	}
 	observed := &cacheMetrics{evictions: evictions}
 	for l := range observed.lookups {
-		observed.lookups[l] = lookups.WithLabelValues(cache.Lookup(l).String()) //nolint:gosec // 0 to 3
+		observed.lookups[l] = lookups.WithLabelValues(cache.Lookup(l).String())
 	}
 	return codec.Hooks{
 		Cache:            observed,
