@@ -212,10 +212,10 @@ resilience: {attempts: 7, breaker: {failures: 4, openFor: 1m}}
 
 func TestPolicyDefaultsAreThoseOfResilience(t *testing.T) {
 	got := policy.Default("fake://a").Keys["default"].Resilience
+	ours := resilience.Config{}.WithDefaults()
 	want := policy.Resilience{
-		Timeout: resilience.DefaultTimeout, Attempts: resilience.DefaultAttempts, RetryBudget: resilience.DefaultRetryBudget,
-		Concurrency: resilience.DefaultConcurrency, Queue: resilience.DefaultQueue,
-		Breaker: policy.Breaker{Failures: resilience.DefaultBreakerFailures, OpenFor: resilience.DefaultBreakerOpenFor},
+		Timeout: ours.Timeout, Attempts: ours.Attempts, RetryBudget: ours.RetryBudget, Concurrency: ours.Concurrency, Queue: ours.Queue,
+		Breaker: policy.Breaker{Failures: ours.BreakerFailures, OpenFor: ours.BreakerOpenFor},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-resilience +policy):\n%s", diff)

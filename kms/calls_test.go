@@ -102,7 +102,7 @@ func vaultService(t testing.TB) service {
 		t.Fatal(err)
 	}
 	return service{
-		name: "vault", key: resilient(t, key), batch: resilience.DefaultMaxBatch,
+		name: "vault", key: resilient(t, key), batch: resilience.Config{}.WithDefaults().MaxBatch,
 		requests:   func() int { return int(requests.Load()) },
 		setLatency: func(d time.Duration) { latency.Store(int64(d)) },
 	}
@@ -115,7 +115,7 @@ func localService(t testing.TB) service {
 	_, key := makeKeyring(t)
 	counted := &countedKey{Key: key}
 	return service{
-		name: "local", key: resilient(t, counted), batch: resilience.DefaultMaxBatch,
+		name: "local", key: resilient(t, counted), batch: resilience.Config{}.WithDefaults().MaxBatch,
 		requests:   func() int { return int(counted.calls.Load()) },
 		setLatency: func(d time.Duration) { counted.latency.Store(int64(d)) },
 	}

@@ -18,9 +18,9 @@ import (
 	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
-// DefaultTimeout bounds one request whose caller set no deadline of its own, the
+// defaultTimeout bounds one request whose caller set no deadline of its own, the
 // time to get credentials included. AWS KMS answers in some 25 ms.
-const DefaultTimeout = 10 * time.Second
+const defaultTimeout = 10 * time.Second
 
 // maxIdleConns is how many connections to AWS KMS stay open between bursts: two
 // calls' worth of parallel requests. With one there would be new ones all the time:
@@ -48,7 +48,7 @@ type Config struct {
 	DualStack bool
 
 	// Timeout bounds each request, on top of the caller's deadline; default
-	// DefaultTimeout.
+	// 10 s.
 	Timeout time.Duration
 	// InsecurePlainHTTP permits an http:// endpoint on another machine, where
 	// every data key can be read on the way. Only where something else encrypts
@@ -77,7 +77,7 @@ func New(ctx context.Context, cfg Config) (*Key, error) {
 		n.region = cfg.Region
 	}
 	if cfg.Timeout == 0 {
-		cfg.Timeout = DefaultTimeout
+		cfg.Timeout = defaultTimeout
 	}
 	loaded, err := cfg.load(ctx, n.region)
 	if err != nil {

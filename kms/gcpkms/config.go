@@ -13,14 +13,14 @@ import (
 )
 
 const (
-	// DefaultEndpoint is where Cloud KMS is reached unless the environment or a
+	// defaultEndpoint is where Cloud KMS is reached unless the environment or a
 	// Config says otherwise.
-	DefaultEndpoint = "cloudkms.googleapis.com:443"
+	defaultEndpoint = "cloudkms.googleapis.com:443"
 
-	// DefaultTimeout bounds one request whose caller set no deadline of its own.
+	// defaultTimeout bounds one request whose caller set no deadline of its own.
 	// Cloud KMS answers in some tens of milliseconds; one that is stuck should not
 	// hold a worker for the 60 s that Google's client waits.
-	DefaultTimeout = 10 * time.Second
+	defaultTimeout = 10 * time.Second
 )
 
 // Config says which key to open and how to reach Cloud KMS. Name is required.
@@ -30,7 +30,7 @@ type Config struct {
 	Name string
 
 	// Endpoint is the "host:port" of another door to Cloud KMS, such as a Private
-	// Service Connect endpoint, or of an emulator; default DefaultEndpoint. It is
+	// Service Connect endpoint, or of an emulator; default cloudkms.googleapis.com:443. It is
 	// not part of what is recorded.
 	Endpoint string
 	// InsecurePlaintext speaks to an emulator: without TLS, and without any
@@ -38,7 +38,7 @@ type Config struct {
 	// loopback address.
 	InsecurePlaintext bool
 
-	// Timeout bounds each request, on top of the caller's deadline; default DefaultTimeout.
+	// Timeout bounds each request, on top of the caller's deadline; default 10 s.
 	Timeout time.Duration
 
 	// ClientOptions are passed on to Google's client, for credentials that are not
@@ -72,14 +72,14 @@ func New(cfg Config) (*Key, error) {
 // what lets go of it.
 func (cfg Config) open(connect func(Config) (*connection, func() error, error)) (*Key, error) {
 	if cfg.Timeout == 0 {
-		cfg.Timeout = DefaultTimeout
+		cfg.Timeout = defaultTimeout
 	}
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
 	k := &Key{id: keyID(cfg.Name), name: cfg.Name, endpoint: cfg.Endpoint, timeout: cfg.Timeout, generation: maxGeneration}
 	if k.endpoint == "" {
-		k.endpoint = DefaultEndpoint
+		k.endpoint = defaultEndpoint
 	}
 	conn, release, err := connect(cfg)
 	if err != nil {

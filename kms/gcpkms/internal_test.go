@@ -55,7 +55,7 @@ func TestVersionOf(t *testing.T) {
 }
 
 func TestReasonByDetails(t *testing.T) {
-	k := &Key{id: "gcpkms://k", name: "projects/p/locations/l/keyRings/r/cryptoKeys/k", endpoint: DefaultEndpoint}
+	k := &Key{id: "gcpkms://k", name: "projects/p/locations/l/keyRings/r/cryptoKeys/k", endpoint: defaultEndpoint}
 	violated := func(kind string) protoadapt.MessageV1 {
 		return &errdetails.PreconditionFailure{Violations: []*errdetails.PreconditionFailure_Violation{{Type: kind}}}
 	}
@@ -201,7 +201,7 @@ func TestTokenRefused(t *testing.T) {
 }
 
 func TestNotKMS(t *testing.T) {
-	k := &Key{endpoint: DefaultEndpoint}
+	k := &Key{endpoint: defaultEndpoint}
 	for said, want := range map[string]kms.Class{
 		"401 (Unauthorized)": kms.Unavailable, "403 (Forbidden)": kms.Unavailable, "302 (Found)": kms.Unavailable,
 		"429 (Too Many Requests)": kms.Throttled, "503 (Service Unavailable)": kms.Unavailable, "": kms.Unavailable, "<b>": kms.Unavailable,

@@ -77,7 +77,7 @@ func TestConformance(t *testing.T) {
 			kmstest.FaultNotTheKMS:     instead(func([]byte) []byte { return []byte("<html>Please log in</html>\n") }),
 			kmstest.FaultAnswerDamaged: instead(func(keyring []byte) []byte { return keyring[:len(keyring)/2] }),
 			kmstest.FaultHugeAnswer: instead(func(keyring []byte) []byte {
-				return append(keyring, bytes.Repeat([]byte(" "), MaxFileSize)...)
+				return append(keyring, bytes.Repeat([]byte(" "), maxFileSize)...)
 			}),
 		},
 		VersionTold: true,

@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// MaxNameSize is the longest key name in bytes, that of a Temporal namespace.
-	MaxNameSize = 255
+	// maxNameSize is the longest key name in bytes, that of a Temporal namespace.
+	maxNameSize = 255
 
 	idBytes = 10 // 80 random bits, 16 characters
 )
@@ -123,8 +123,8 @@ func checkName(name string) error {
 	switch {
 	case name == "":
 		return bad("the key has no name")
-	case len(name) > MaxNameSize:
-		return bad(fmt.Sprintf("the key's name is longer than %d bytes", MaxNameSize))
+	case len(name) > maxNameSize:
+		return bad(fmt.Sprintf("the key's name is longer than %d bytes", maxNameSize))
 	case !letterOrDigit(rune(name[0])):
 		return bad(fmt.Sprintf("the key's name %q does not start with a letter or digit", name))
 	case strings.ContainsFunc(name, func(r rune) bool { return !letterOrDigit(r) && !strings.ContainsRune("._-", r) }):

@@ -19,7 +19,7 @@
 //
 // # The file
 //
-// JSON, mode 0600, at most MaxFileSize bytes:
+// JSON, mode 0600, at most 8 MiB:
 //
 //	{
 //	  "waxsealKeyring": 1,

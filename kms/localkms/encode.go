@@ -9,9 +9,9 @@ import (
 )
 
 const (
-	// MaxFileSize is the largest keyring file in bytes that is read or written:
+	// maxFileSize is the largest keyring file in bytes that is read or written:
 	// room for some 40,000 versions.
-	MaxFileSize = 8 << 20
+	maxFileSize = 8 << 20
 
 	fileFormat = 1
 

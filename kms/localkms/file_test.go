@@ -70,7 +70,7 @@ func TestEncodeNeedsNoMoreRoom(t *testing.T) {
 		v.number, v.state, v.destroyAt = 1<<32-1000+i, Pending, time.Now() // as long as they get
 	}
 	e.primary = 1<<32 - 1
-	c.keys[strings.Repeat("n", MaxNameSize)] = e
+	c.keys[strings.Repeat("n", maxNameSize)] = e
 	size := 128
 	for name, e := range c.keys {
 		size += 128 + len(name) + versionRoom*len(e.versions)
@@ -173,8 +173,8 @@ func TestParseRefuses(t *testing.T) {
 
 func TestCheckName(t *testing.T) {
 	for name, ok := range map[string]bool{
-		"k": true, "payments": true, "Payments-2.eu_west": true, "0": true, strings.Repeat("n", MaxNameSize): true,
-		"": false, strings.Repeat("n", MaxNameSize+1): false, "a b": false, "a/b": false, "a@1": false, "a#b": false, "-x": false, ".": false, "..": false,
+		"k": true, "payments": true, "Payments-2.eu_west": true, "0": true, strings.Repeat("n", maxNameSize): true,
+		"": false, strings.Repeat("n", maxNameSize+1): false, "a b": false, "a/b": false, "a@1": false, "a#b": false, "-x": false, ".": false, "..": false,
 		"é": false, "a\x00": false, "a%41": false, "_a": false,
 	} {
 		err := checkName(name)

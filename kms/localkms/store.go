@@ -53,7 +53,7 @@ func (s *store) load() (*contents, fs.FileInfo, error) {
 }
 
 func (s *store) loadAt(target string) (*contents, fs.FileInfo, error) {
-	data, info, err := s.disk.read(target, MaxFileSize, func(info fs.FileInfo) error {
+	data, info, err := s.disk.read(target, maxFileSize, func(info fs.FileInfo) error {
 		return factsOf(target, info).checkFile()
 	})
 	_, refused := errors.AsType[*kms.Error](err)
@@ -66,8 +66,8 @@ func (s *store) loadAt(target string) (*contents, fs.FileInfo, error) {
 		return nil, nil, fileProblem("read", target, err)
 	}
 	defer clear(data)
-	if len(data) > MaxFileSize {
-		return nil, nil, problem(kms.Unavailable, fmt.Sprintf("%s is larger than %d bytes", target, MaxFileSize), "name a keyring file", nil)
+	if len(data) > maxFileSize {
+		return nil, nil, problem(kms.Unavailable, fmt.Sprintf("%s is larger than %d bytes", target, maxFileSize), "name a keyring file", nil)
 	}
 	c, err := parse(data)
 	if err != nil {
@@ -171,8 +171,8 @@ func (s *store) update(ctx context.Context, create bool, change func(*contents) 
 func (s *store) write(target string, c *contents) error {
 	data := c.encode()
 	defer clear(data)
-	if len(data) > MaxFileSize {
-		return problem(kms.Invalid, fmt.Sprintf("keyring %s would grow beyond %d bytes", target, MaxFileSize), "start another keyring for further keys", nil)
+	if len(data) > maxFileSize {
+		return problem(kms.Invalid, fmt.Sprintf("keyring %s would grow beyond %d bytes", target, maxFileSize), "start another keyring for further keys", nil)
 	}
 	// What could not be read again is not written: the same rules both ways.
 	again, err := parse(data)

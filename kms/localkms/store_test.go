@@ -145,7 +145,7 @@ func TestRefuses(t *testing.T) {
 		}, kms.Unavailable, []string{"a field that is not known", "nothing was changed"}},
 		{"huge file", func(t *testing.T, path string) {
 			writeFile(t, path, nil)
-			check(t, os.Truncate(path, MaxFileSize+1))
+			check(t, os.Truncate(path, maxFileSize+1))
 		}, kms.Unavailable, []string{"larger than 8388608 bytes"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -434,7 +434,7 @@ func TestWriteRefuses(t *testing.T) {
 	wantUntouched(t, filepath.Dir(path), func() {
 		err := s.update(t.Context(), false, func(c *contents) error {
 			e := c.keys["k"]
-			for range MaxFileSize / 100 {
+			for range maxFileSize / 100 {
 				e.add(time.Now())
 			}
 			return nil

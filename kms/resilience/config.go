@@ -8,52 +8,51 @@ import (
 
 // Defaults of Config.
 const (
-	DefaultTimeout         = 2 * time.Second
-	DefaultAttempts        = 3
-	DefaultRetryBudget     = 0.10
-	DefaultConcurrency     = 32
-	DefaultQueue           = 64
-	DefaultBreakerFailures = 5
-	DefaultBreakerOpenFor  = 5 * time.Second
-	DefaultMaxBatch        = 160 // what Vault's backend sends in one request
+	defaultTimeout         = 2 * time.Second
+	defaultAttempts        = 3
+	defaultRetryBudget     = 0.10
+	defaultConcurrency     = 32
+	defaultQueue           = 64
+	defaultBreakerFailures = 5
+	defaultBreakerOpenFor  = 5 * time.Second
+	defaultMaxBatch        = 160 // what Vault's backend sends in one request
 )
 
 // Bounds of Config.
 const (
-	MinTimeout        = 10 * time.Millisecond
-	MaxTimeout        = time.Minute
-	MaxAttempts       = 10
-	MaxConcurrency    = 10_000
-	MaxQueue          = 100_000
-	MaxBreakerOpenFor = time.Hour
-	MaxMaxBatch       = 10_000
+	minTimeout        = 10 * time.Millisecond
+	maxTimeout        = time.Minute
+	maxAttempts       = 10
+	maxConcurrency    = 10_000
+	maxQueue          = 100_000
+	maxBreakerOpenFor = time.Hour
+	maxMaxBatch       = 10_000
 )
 
 // Config says how much is asked of a KMS. The zero value takes all defaults.
 type Config struct {
-	// Timeout bounds one attempt, DefaultTimeout if zero; MinTimeout to MaxTimeout.
-	// Waiting in the queue and between attempts does not count.
+	// Timeout bounds one attempt: 2 s if zero; from 10 ms to a minute. Waiting in the
+	// queue and between attempts does not count.
 	Timeout time.Duration
-	// Attempts is how often the KMS is asked at most, DefaultAttempts if zero; 1
-	// never retries. Up to MaxAttempts.
+	// Attempts is how often the KMS is called at most: 3 if zero; 1 never retries. Up
+	// to 10.
 	Attempts int
-	// RetryBudget is how many retries there may be for each call, all callers of
-	// the key together, DefaultRetryBudget if zero. Up to 1. A burst has ten more,
-	// which come back one a second.
+	// RetryBudget is how many retries there may be for each call, all callers of the
+	// key together: 0.10 if zero. Up to 1. A burst has ten more, which come back one a
+	// second.
 	RetryBudget float64
-	// Concurrency is how many attempts may be under way at one time,
-	// DefaultConcurrency if zero; Queue is how many may wait for their turn,
-	// DefaultQueue if zero. Whoever comes when the queue is full is refused at once.
+	// Concurrency is how many attempts may be under way at one time: 32 if zero, up to
+	// 10,000. Queue is how many may wait for their turn: 64 if zero, up to 100,000. A
+	// call that comes when the queue is full is refused at once.
 	Concurrency, Queue int
-	// BreakerFailures is how many attempts in a row must find the KMS not answering
-	// for it to be left alone, DefaultBreakerFailures if zero; BreakerOpenFor is for
-	// how long, DefaultBreakerOpenFor if zero, up to MaxBreakerOpenFor. Then one
-	// attempt is let through, which decides.
+	// BreakerFailures is how many attempts in a row must find the KMS not answering for
+	// it to be left alone: 5 if zero. BreakerOpenFor is for how long: 5 s if zero, up to
+	// an hour. Then one attempt is let through, which decides.
 	BreakerFailures int
 	BreakerOpenFor  time.Duration
-	// MaxBatch is how many data keys are asked for at once, DefaultMaxBatch if zero;
-	// up to MaxMaxBatch. A call with more is split: each part has attempts, timeouts and
-	// a place in the queue of its own, and parts are under way side by side.
+	// MaxBatch is how many data keys one request carries: 160 if zero, up to 10,000. A
+	// call with more is split: each part has attempts, timeouts and a place in the queue
+	// of its own, and parts are under way side by side.
 	MaxBatch int
 	// Hooks observe, for metrics.
 	Hooks Hooks
@@ -97,16 +96,16 @@ func (r Reason) String() string {
 	return "unknown"
 }
 
-// withDefaults returns c with its zero fields filled in.
-func (c Config) withDefaults() Config {
-	c.Timeout = orDefault(c.Timeout, DefaultTimeout)
-	c.Attempts = orDefault(c.Attempts, DefaultAttempts)
-	c.RetryBudget = orDefault(c.RetryBudget, DefaultRetryBudget)
-	c.Concurrency = orDefault(c.Concurrency, DefaultConcurrency)
-	c.Queue = orDefault(c.Queue, DefaultQueue)
-	c.BreakerFailures = orDefault(c.BreakerFailures, DefaultBreakerFailures)
-	c.BreakerOpenFor = orDefault(c.BreakerOpenFor, DefaultBreakerOpenFor)
-	c.MaxBatch = orDefault(c.MaxBatch, DefaultMaxBatch)
+// WithDefaults returns c with its zero fields filled in.
+func (c Config) WithDefaults() Config {
+	c.Timeout = orDefault(c.Timeout, defaultTimeout)
+	c.Attempts = orDefault(c.Attempts, defaultAttempts)
+	c.RetryBudget = orDefault(c.RetryBudget, defaultRetryBudget)
+	c.Concurrency = orDefault(c.Concurrency, defaultConcurrency)
+	c.Queue = orDefault(c.Queue, defaultQueue)
+	c.BreakerFailures = orDefault(c.BreakerFailures, defaultBreakerFailures)
+	c.BreakerOpenFor = orDefault(c.BreakerOpenFor, defaultBreakerOpenFor)
+	c.MaxBatch = orDefault(c.MaxBatch, defaultMaxBatch)
 	return c
 }
 
@@ -120,7 +119,7 @@ func orDefault[T int | float64 | time.Duration](v, otherwise T) T {
 // Validate returns an error that lists everything wrong with c, zero fields taken
 // as their defaults; nil if nothing is. New calls it.
 func (c Config) Validate() error {
-	c = c.withDefaults()
+	c = c.WithDefaults()
 	var problems []error
 	within := func(ok bool, format string, args ...any) {
 		if !ok {
@@ -130,13 +129,13 @@ func (c Config) Validate() error {
 	number := func(name string, v, most int) {
 		within(v >= 1 && v <= most, "%s is %d, want 1 to %d", name, v, most)
 	}
-	within(c.Timeout >= MinTimeout && c.Timeout <= MaxTimeout, "Timeout is %s, want %s to %s", c.Timeout, MinTimeout, MaxTimeout)
-	number("Attempts", c.Attempts, MaxAttempts)
+	within(c.Timeout >= minTimeout && c.Timeout <= maxTimeout, "Timeout is %s, want %s to %s", c.Timeout, minTimeout, maxTimeout)
+	number("Attempts", c.Attempts, maxAttempts)
 	within(c.RetryBudget > 0 && c.RetryBudget <= 1, "RetryBudget is %g, want more than 0 and up to 1", c.RetryBudget)
-	number("Concurrency", c.Concurrency, MaxConcurrency)
-	number("Queue", c.Queue, MaxQueue)
-	number("BreakerFailures", c.BreakerFailures, MaxConcurrency)
-	within(c.BreakerOpenFor > 0 && c.BreakerOpenFor <= MaxBreakerOpenFor, "BreakerOpenFor is %s, want up to %s", c.BreakerOpenFor, MaxBreakerOpenFor)
-	number("MaxBatch", c.MaxBatch, MaxMaxBatch)
+	number("Concurrency", c.Concurrency, maxConcurrency)
+	number("Queue", c.Queue, maxQueue)
+	number("BreakerFailures", c.BreakerFailures, maxConcurrency)
+	within(c.BreakerOpenFor > 0 && c.BreakerOpenFor <= maxBreakerOpenFor, "BreakerOpenFor is %s, want up to %s", c.BreakerOpenFor, maxBreakerOpenFor)
+	number("MaxBatch", c.MaxBatch, maxMaxBatch)
 	return errors.Join(problems...)
 }

@@ -60,7 +60,7 @@ func New(key kms.Key, cfg Config) (kms.Key, error) {
 	if problems != nil {
 		return nil, fmt.Errorf("resilience: decorate key: %w", problems)
 	}
-	cfg = cfg.withDefaults()
+	cfg = cfg.WithDefaults()
 	k := &Key{
 		behind:   key,
 		cfg:      cfg,

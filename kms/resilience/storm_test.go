@@ -165,7 +165,7 @@ func storm(t *testing.T, rt *rapid.T, w weather, cfg resilience.Config, seed uin
 // allFree checks that as many calls as may be go through side by side again.
 func allFree(t *testing.T, rt *rapid.T, fake *kmstest.Fake, k kms.Key, concurrency int) {
 	fake.Heal()
-	pass(resilience.DefaultBreakerOpenFor)
+	pass(resilience.Config{}.WithDefaults().BreakerOpenFor)
 	if err := wrapOnce(t.Context(), k); err != nil {
 		rt.Errorf("after the storm: %v", err)
 	}

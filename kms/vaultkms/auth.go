@@ -26,16 +26,16 @@ const (
 
 // The variables that say how to log in, where Vault's own tools have none.
 const (
-	EnvAuthMethod      = "VAULT_AUTH_METHOD"
-	EnvAuthMount       = "VAULT_AUTH_MOUNT"
-	EnvAuthNamespace   = "VAULT_AUTH_NAMESPACE"
-	EnvTokenFile       = "VAULT_TOKEN_FILE"
-	EnvRoleID          = "VAULT_ROLE_ID"
-	EnvSecretID        = "VAULT_SECRET_ID"
-	EnvSecretIDFile    = "VAULT_SECRET_ID_FILE"
-	EnvSecretIDWrapped = "VAULT_SECRET_ID_WRAPPED"
-	EnvRole            = "VAULT_ROLE"
-	EnvJWTFile         = "VAULT_JWT_FILE"
+	envAuthMethod      = "VAULT_AUTH_METHOD"
+	envAuthMount       = "VAULT_AUTH_MOUNT"
+	envAuthNamespace   = "VAULT_AUTH_NAMESPACE"
+	envTokenFile       = "VAULT_TOKEN_FILE"
+	envRoleID          = "VAULT_ROLE_ID"
+	envSecretID        = "VAULT_SECRET_ID"
+	envSecretIDFile    = "VAULT_SECRET_ID_FILE"
+	envSecretIDWrapped = "VAULT_SECRET_ID_WRAPPED"
+	envRole            = "VAULT_ROLE"
+	envJWTFile         = "VAULT_JWT_FILE"
 )
 
 // serviceAccountToken is where Kubernetes puts a pod's token.
@@ -84,10 +84,10 @@ type Auth struct {
 // fill completes a from the environment. viaAgent says that there may be no token.
 func (a Auth) fill(keyNamespace string, viaAgent bool) Auth {
 	var token, appRole, jwt Auth // what the environment has for each method
-	token.Token, token.TokenFile = Token(os.Getenv(vault.EnvVaultToken)), os.Getenv(EnvTokenFile)
-	appRole.RoleID, appRole.SecretID, appRole.SecretIDFile = os.Getenv(EnvRoleID), Token(os.Getenv(EnvSecretID)), os.Getenv(EnvSecretIDFile)
-	appRole.SecretIDWrapped, _ = strconv.ParseBool(os.Getenv(EnvSecretIDWrapped)) // check reports what it cannot read
-	jwt.Role, jwt.JWTFile = os.Getenv(EnvRole), or(os.Getenv(EnvJWTFile), serviceAccountToken)
+	token.Token, token.TokenFile = Token(os.Getenv(vault.EnvVaultToken)), os.Getenv(envTokenFile)
+	appRole.RoleID, appRole.SecretID, appRole.SecretIDFile = os.Getenv(envRoleID), Token(os.Getenv(envSecretID)), os.Getenv(envSecretIDFile)
+	appRole.SecretIDWrapped, _ = strconv.ParseBool(os.Getenv(envSecretIDWrapped)) // check reports what it cannot read
+	jwt.Role, jwt.JWTFile = os.Getenv(envRole), or(os.Getenv(envJWTFile), serviceAccountToken)
 
 	switch {
 	case a.Method != "":
@@ -95,8 +95,8 @@ func (a Auth) fill(keyNamespace string, viaAgent bool) Auth {
 		a.Method = AuthToken
 	case a.RoleID != "":
 		a.Method = AuthAppRole
-	case os.Getenv(EnvAuthMethod) != "":
-		a.Method = AuthMethod(os.Getenv(EnvAuthMethod))
+	case os.Getenv(envAuthMethod) != "":
+		a.Method = AuthMethod(os.Getenv(envAuthMethod))
 	case viaAgent && token.Token == "", token.Token != "", token.TokenFile != "", appRole.RoleID == "":
 		a.Method = AuthToken
 	default:
@@ -118,9 +118,9 @@ func (a Auth) fill(keyNamespace string, viaAgent bool) Auth {
 		a.Role, a.JWTFile = or(a.Role, jwt.Role), or(a.JWTFile, jwt.JWTFile)
 	}
 	if a.Method != AuthToken {
-		a.Mount = strings.Trim(or(a.Mount, os.Getenv(EnvAuthMount), string(a.Method)), "/")
+		a.Mount = strings.Trim(or(a.Mount, os.Getenv(envAuthMount), string(a.Method)), "/")
 	}
-	a.Namespace = namespacePath(or(a.Namespace, os.Getenv(EnvAuthNamespace), keyNamespace, "root"))
+	a.Namespace = namespacePath(or(a.Namespace, os.Getenv(envAuthNamespace), keyNamespace, "root"))
 	return a
 }
 
@@ -145,10 +145,10 @@ func namespacePath(namespace string) string {
 // check tells bad what is wrong with a, which is filled in.
 func (a Auth) check(viaAgent bool, bad func(problem, hint string)) {
 	if a.Namespace != "" && !validPath(a.Namespace) {
-		bad("the namespace to log in to has characters that no Vault namespace has", "correct "+EnvAuthNamespace)
+		bad("the namespace to log in to has characters that no Vault namespace has", "correct "+envAuthNamespace)
 	}
 	if a.Method != AuthToken && !validPath(a.Mount) {
-		bad("the mount of the login has characters that do not belong in a path", "correct "+EnvAuthMount)
+		bad("the mount of the login has characters that do not belong in a path", "correct "+envAuthMount)
 	}
 	const one = "give what one method needs, and leave the other methods' out"
 	foreign := func(name string, given bool, methods ...AuthMethod) {
@@ -166,7 +166,7 @@ func (a Auth) check(viaAgent bool, bad func(problem, hint string)) {
 	case AuthToken:
 		a.checkToken(viaAgent, bad)
 	case AuthAppRole:
-		const set = "set " + EnvRoleID + ", and " + EnvSecretID + " or " + EnvSecretIDFile
+		const set = "set " + envRoleID + ", and " + envSecretID + " or " + envSecretIDFile
 		if a.RoleID == "" {
 			bad("there is no role ID", set)
 		}
@@ -176,9 +176,9 @@ func (a Auth) check(viaAgent bool, bad func(problem, hint string)) {
 		if a.SecretIDWrapped && a.SecretID == "" && a.SecretIDFile == "" {
 			bad("there is no wrapped secret ID", set)
 		}
-		if text := os.Getenv(EnvSecretIDWrapped); text != "" {
+		if text := os.Getenv(envSecretIDWrapped); text != "" {
 			if _, err := strconv.ParseBool(text); err != nil {
-				bad(EnvSecretIDWrapped+" is neither true nor false", "set "+EnvSecretIDWrapped+"=true, or leave it out")
+				bad(envSecretIDWrapped+" is neither true nor false", "set "+envSecretIDWrapped+"=true, or leave it out")
 			}
 		}
 		if !a.SecretID.valid() {
@@ -186,10 +186,10 @@ func (a Auth) check(viaAgent bool, bad func(problem, hint string)) {
 		}
 	case AuthKubernetes, AuthJWT:
 		if a.Role == "" {
-			bad("there is no role to log in as", "set "+EnvRole+", or ?"+paramRole+"= in the key URI")
+			bad("there is no role to log in as", "set "+envRole+", or ?"+paramRole+"= in the key URI")
 		}
 	default:
-		bad("the login method is none that we know", "set "+EnvAuthMethod+" to token, approle, kubernetes or jwt")
+		bad("the login method is none that we know", "set "+envAuthMethod+" to token, approle, kubernetes or jwt")
 	}
 }
 
@@ -203,8 +203,8 @@ func (a Auth) checkToken(viaAgent bool, bad func(problem, hint string)) {
 		bad("the token holds a space, a line break or other characters that no token has",
 			"set VAULT_TOKEN to the token alone, without a trailing line break")
 	case a.Token != "" && a.TokenFile != "":
-		bad("there are both a token and a file for one", "set VAULT_TOKEN or "+EnvTokenFile)
+		bad("there are both a token and a file for one", "set VAULT_TOKEN or "+envTokenFile)
 	case a.Token == "" && a.TokenFile == "" && !viaAgent:
-		bad(noToken, "set VAULT_TOKEN, "+EnvTokenFile+" or "+EnvAuthMethod+", or VAULT_AGENT_ADDR where a Vault agent adds its own")
+		bad(noToken, "set VAULT_TOKEN, "+envTokenFile+" or "+envAuthMethod+", or VAULT_AGENT_ADDR where a Vault agent adds its own")
 	}
 }

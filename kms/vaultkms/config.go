@@ -14,10 +14,10 @@ import (
 )
 
 const (
-	// DefaultTimeout bounds one request whose caller set no deadline of its own.
+	// defaultTimeout bounds one request whose caller set no deadline of its own.
 	// Vault answers in milliseconds; one that is stuck should not hold a worker
 	// for the 60 s that Vault's own client waits.
-	DefaultTimeout = 10 * time.Second
+	defaultTimeout = 10 * time.Second
 
 	// maxIdleConns is how many connections to Vault stay open between bursts, as
 	// many as calls run at once by default. Vault's client keeps GOMAXPROCS+1,
@@ -48,7 +48,7 @@ type Config struct {
 	Auth Auth
 
 	// Timeout bounds each request, on top of the caller's deadline; default
-	// VAULT_CLIENT_TIMEOUT, then DefaultTimeout.
+	// VAULT_CLIENT_TIMEOUT, then 10 s.
 	Timeout time.Duration
 	// InsecurePlainHTTP permits http:// to another machine, where the token and
 	// every data key can be read on the way. Only where something else encrypts
@@ -93,7 +93,7 @@ func newKey(cfg Config, connect func(settings, *vault.Config) (*client, func(), 
 	}
 	cfg.Namespace = cfg.vaultNamespace()
 	if cfg.Timeout == 0 {
-		cfg.Timeout = DefaultTimeout
+		cfg.Timeout = defaultTimeout
 		if os.Getenv(vault.EnvVaultClientTimeout) != "" {
 			cfg.Timeout = conf.Timeout
 		}

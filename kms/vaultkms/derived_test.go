@@ -94,14 +94,25 @@ func TestDeclaredDerived(t *testing.T) {
 	}
 }
 
-func mustDerived(t testing.TB, cfg vaultkms.Config) *vaultkms.DerivedKey {
+// derivedKey is what a key has that was made with NewDerived.
+type derivedKey interface {
+	kms.Key
+	kms.Closer
+	kms.Rewrapper
+	kms.Rotator
+	kms.Retirer
+	kms.Prober
+}
+
+func mustDerived(t testing.TB, cfg vaultkms.Config) derivedKey {
 	t.Helper()
 	key, err := vaultkms.NewDerived(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = key.Close() })
-	return key
+	derived := key.(derivedKey)
+	t.Cleanup(func() { _ = derived.Close() })
+	return derived
 }
 
 // The data key stays in Vault: one request, and nothing of it in the answer.

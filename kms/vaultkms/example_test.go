@@ -100,16 +100,18 @@ func ExampleNewDerived() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer key.Close()
+	defer key.(kms.Closer).Close()
 	wrapped, err := key.Wrap(ctx, [][]byte{make([]byte, kms.DataKeySize)}, ec)
 	if err != nil {
 		log.Fatal(err)
 	}
-	version, err := key.Rotate(ctx)
+	rotator, _ := kms.As[kms.Rotator](key)
+	version, err := rotator.Rotate(ctx)
 	if err != nil {
 		log.Fatal(err)
 	}
-	rewrapped, err := key.Rewrap(ctx, key, wrapped, ec)
+	rewrapper, _ := kms.As[kms.Rewrapper](key)
+	rewrapped, err := rewrapper.Rewrap(ctx, key, wrapped, ec)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -373,7 +373,7 @@ func (c *client) askLogin(ctx context.Context, req request, advice string) (*ans
 	case http.StatusNotFound, http.StatusMethodNotAllowed:
 		why = refusal{
 			Class: kms.Denied, Detail: "there is no such login at " + req.path + ", or no such Vault namespace",
-			Advice: "check " + EnvAuthMount + " and " + EnvAuthNamespace + ", or mount the auth method there",
+			Advice: "check " + envAuthMount + " and " + envAuthNamespace + ", or mount the auth method there",
 		}
 	}
 	if strings.Contains(message, "past the max TTL") { // with a status of 500

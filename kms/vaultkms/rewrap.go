@@ -6,17 +6,17 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// DerivedKey is a Key that was made with derived=true, and is declared to be: a
+// rewrapper is a Key that was made with derived=true, and is declared to be: a
 // kms.Rewrapper. Vault rewraps what is bound by a derivation context; its rewrap
 // (Vault 1.21, OpenBao 2.4) takes no associated data, by which other keys bind,
 // so those have to be unwrapped and wrapped again.
-type DerivedKey struct{ *Key }
+type rewrapper struct{ *Key }
 
-var _ kms.Rewrapper = (*DerivedKey)(nil)
+var _ kms.Rewrapper = (*rewrapper)(nil)
 
-// NewDerived returns the key that cfg names, as New does. Its Wrap and Rewrap
-// refuse, with class Invalid, a key that is not derived.
-func NewDerived(cfg Config) (*DerivedKey, error) {
+// NewDerived returns the key that cfg names, as New does, which is also a
+// kms.Rewrapper. Its Wrap and Rewrap refuse, with class Invalid, a key that is not derived.
+func NewDerived(cfg Config) (kms.Key, error) {
 	key, err := New(cfg)
 	if err != nil {
 		return nil, err
@@ -25,20 +25,20 @@ func NewDerived(cfg Config) (*DerivedKey, error) {
 }
 
 // declareDerived is for a Key that nobody has used yet.
-func (k *Key) declareDerived() *DerivedKey {
+func (k *Key) declareDerived() *rewrapper {
 	k.declared = true
 	k.derived.Store(true)
-	return &DerivedKey{k}
+	return &rewrapper{k}
 }
 
 // RewrapsFrom implements kms.Rewrapper: a key rewraps from itself.
-func (k *DerivedKey) RewrapsFrom(source kms.Key) bool {
+func (k *rewrapper) RewrapsFrom(source kms.Key) bool {
 	return source != nil && source.ID() == k.id
 }
 
 // Rewrap implements kms.Rewrapper: one request for up to 160 wrapped data keys,
 // and up to four requests at a time for more. The data keys stay in Vault.
-func (k *DerivedKey) Rewrap(ctx context.Context, source kms.Key, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Rewrapped, error) {
+func (k *rewrapper) Rewrap(ctx context.Context, source kms.Key, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Rewrapped, error) {
 	if !k.RewrapsFrom(source) {
 		return nil, k.fail(opRewrap, refusal{
 			Detail: "Vault rewraps only what the key itself wrapped",
@@ -58,7 +58,7 @@ func (k *DerivedKey) Rewrap(ctx context.Context, source kms.Key, wrapped []kms.W
 }
 
 // rewrapped is the outcome that one item of an answer tells.
-func (k *DerivedKey) rewrapped(r *reply, item result) kms.Rewrapped {
+func (k *rewrapper) rewrapped(r *reply, item result) kms.Rewrapped {
 	if item.Error != "" {
 		return kms.Rewrapped{Err: k.refusedItem(opRewrap, r, item.Error)}
 	}

@@ -35,7 +35,7 @@ const (
 // where mount may have several segments and the last one is the key's name. METHOD
 // is an AuthMethod; ROLE is a role of Kubernetes' or JWT's, or an AppRole's role
 // ID. Everything else, secrets above all, comes from the environment, as New and
-// Auth document. With derived=true the key is a DerivedKey, else a Key.
+// Auth document. With derived=true the key is a kms.Rewrapper, too.
 //
 // Each key has connections and a login of its own; NewBackend returns one whose
 // keys share them.
