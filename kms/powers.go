@@ -12,8 +12,8 @@ import (
 // key's current version by itself: the data key never leaves the KMS.
 // Implementations are safe for concurrent use and change nothing in the KMS.
 type Rewrapper interface {
-	// RewrapsFrom reports whether Rewrap can take what source wrapped. It asks
-	// nobody. Every Rewrapper rewraps from itself.
+	// RewrapsFrom reports whether Rewrap can take what source wrapped. It calls no
+	// KMS. Every Rewrapper rewraps from itself.
 	RewrapsFrom(source Key) bool
 
 	// Rewrap wraps each data key that source wrapped under ec anew, under this
@@ -136,10 +136,10 @@ type Report struct {
 	Warnings []string
 }
 
-// Availability is implemented by decorators that remember that a KMS has not
-// been answering: whoever has another key to turn to turns to that one first.
+// Availability is implemented by decorators that remember that a KMS has not been
+// answering: a caller that has several keys tries the others first.
 type Availability interface {
-	// Available reports whether it is worth asking the KMS now. It asks nobody,
+	// Available reports whether it is worth calling the KMS now. It calls no KMS,
 	// and may be wrong either way by the time a call is made.
 	Available() bool
 }

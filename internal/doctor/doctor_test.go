@@ -259,15 +259,15 @@ func TestExamine(t *testing.T) {
 		},
 		{
 			"unwraps to another data key", Worker, func(s *stub) { s.other = true }, false,
-			except("fail unwraps: it unwrapped to another data key than the one that was wrapped [internal]", untested), Fail,
+			except("fail unwraps: internal: it unwrapped to another data key than the one that was wrapped [internal]", untested), Fail,
 		},
 		{
 			"answers too much", Worker, func(s *stub) { s.extra = true }, false,
-			except("fail wraps: it answered with something else than one wrapped data key [internal]", nothing, untested, noCalls), Fail,
+			except("fail wraps: internal: it answered with something else than one wrapped data key [internal]", nothing, untested, noCalls), Fail,
 		},
 		{
 			"answers too little", Worker, func(s *stub) { s.ScriptUnwrap(kmstest.Fault{Drop: true}) }, false,
-			except("fail unwraps: it answered with something else than one data key [internal]", untested), Fail,
+			except("fail unwraps: internal: it answered with something else than one data key [internal]", untested), Fail,
 		},
 		{
 			"context not enforced", Worker, func(s *stub) { s.unbound = true }, false,
@@ -373,7 +373,7 @@ func TestOpenFails(t *testing.T) {
 		err  error
 		want string
 	}{
-		{"typo", &kms.Error{Op: "parse key URI", Detail: "it is empty", Advice: "x"}, "fail opens: it is empty [internal]\n"},
+		{"typo", &kms.Error{Class: kms.Invalid, Op: "parse key URI", Detail: "it is empty", Advice: "x"}, "fail opens: invalid: it is empty [invalid]\n"},
 		{"denied", &kms.Error{Class: kms.Denied, Detail: "no right", Advice: "x"}, "fail opens: denied: no right [denied]\n"},
 		{"no detail", &kms.Error{Class: kms.NotFound, Advice: "x"}, "fail opens: not found [not found]\n"},
 		{"of another package", errors.New("canary"), "fail opens: a *errors.errorString [internal]\nhint \"\"\n"},

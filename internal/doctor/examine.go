@@ -112,7 +112,7 @@ func (e *examination) open(ctx context.Context) bool {
 
 func (e *examination) close() {
 	if c, ok := e.kek.(kms.Closer); ok {
-		_ = c.Close() // nobody could act on the error
+		_ = c.Close() // its error changes no result
 	}
 }
 

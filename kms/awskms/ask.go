@@ -31,7 +31,7 @@ func ask[In, Out any](ctx context.Context, k *Key, op, action string, send sende
 	}
 	if errors.Is(askCtx.Err(), context.DeadlineExceeded) {
 		// The other connections may lead to where no answer comes from either, and
-		// those that were on their way to being made have nobody who waits for them.
+		// those that were on their way to being made have no request that waits for them.
 		k.transport.CloseIdleConnections()
 	}
 	failed := k.failed(ctx, askCtx, op, action, err)

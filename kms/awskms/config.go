@@ -62,7 +62,7 @@ type Config struct {
 // the key ARN, which is used and recorded from then on, wherever the alias moves;
 // a key that cannot do the job (asymmetric, for signatures or MACs, owned by an
 // AWS service) is refused with class Invalid. A key that is disabled or pending
-// deletion is opened, and its use gives Disabled until somebody enables it.
+// deletion is opened, and its use gives Disabled until it is enabled.
 //
 // For a key ARN the answer is a courtesy: where DescribeKey is denied, or AWS KMS
 // cannot be asked right now, New goes on without. For an alias or a key ID it is
@@ -128,11 +128,11 @@ func New(ctx context.Context, cfg Config) (*Key, error) {
 
 // load reads the environment and the shared configuration files.
 func (cfg Config) load(ctx context.Context, region string) (aws.Config, error) {
-	// The timeout is for those who give credentials: all callers share one request to
+	// The timeout is for the services that give credentials: all callers share one request to
 	// them, which no caller's context ends.
 	client := awshttp.NewBuildableClient().WithTimeout(cfg.Timeout).WithTransportOptions(func(t *http.Transport) {
 		t.MaxIdleConnsPerHost = maxIdleConns
-		t.DisableCompression = true // an inflater would hold data keys that nobody wipes
+		t.DisableCompression = true // an inflater would hold data keys that are never wiped
 	})
 	options := []func(*config.LoadOptions) error{
 		config.WithHTTPClient(client),
@@ -217,7 +217,7 @@ const (
 // those of the request itself.
 type namedCredentials struct{ aws.CredentialsProvider }
 
-// errNoProvider means that the configuration leaves nobody to ask for credentials.
+// errNoProvider means that the configuration names no source of credentials.
 var errNoProvider = errors.New("awskms: no provider")
 
 // credentialsError means that there is nothing to sign a request with.

@@ -93,7 +93,7 @@ func withoutDescribing(failed *kms.Error) bool {
 	}
 	var none *credentialsError
 	if errors.As(failed, &none) && ofCredentials(none.cause).Detail == noCredentials(failed.Class).Detail {
-		return false // most likely nobody thought of them
+		return false // most likely they were forgotten
 	}
 	return failed.Class.Transient()
 }

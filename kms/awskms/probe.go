@@ -273,7 +273,7 @@ func (k *Key) identity(ctx context.Context) (who, account string, expires time.T
 	return fallbackIdentity(credentials), "", expires
 }
 
-// fallbackIdentity names credentials without asking anybody. An access key ID is
+// fallbackIdentity names credentials without a request. An access key ID is
 // no secret, and its end tells two of them apart.
 func fallbackIdentity(c aws.Credentials) string {
 	source, _, _ := strings.Cut(c.Source, ":") // what follows is the path of a file

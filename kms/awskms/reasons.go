@@ -190,8 +190,8 @@ func expiredCredentials() refusal {
 
 // ofCredentials says why there is nothing to sign with. That is a refusal only where
 // the service that gives credentials says so, with an error code of its own and the
-// status of a refusal, and where there is nobody to ask. Everything else passes: a
-// service that is down or not reached, a page of somebody else's, a file that is not
+// status of a refusal, and where no service is configured. Everything else passes: a
+// service that is down or not reached, a page of another server, a file that is not
 // there for the moment.
 func ofCredentials(cause error) refusal {
 	var operation *smithy.OperationError

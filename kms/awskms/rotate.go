@@ -58,7 +58,7 @@ func (k *Key) Rotate(ctx context.Context) (kms.Version, error) {
 	return now, nil
 }
 
-// lookFirst is advice for those who do not know whether a rotation happened.
+// lookFirst is advice for an operator who does not know whether a rotation happened.
 const lookFirst = "list the versions before you rotate again, for AWS KMS permits only 25 rotations"
 
 // rotated waits until the key has other material than before.

@@ -87,5 +87,5 @@ func (t *transport) send(r *http.Request, body *driver.Body) (*http.Response, er
 	}
 }
 
-// CloseIdleConnections closes the connections that nobody uses.
+// CloseIdleConnections closes the connections that no request uses.
 func (t *transport) CloseIdleConnections() { t.client.CloseIdleConnections() }

@@ -35,7 +35,7 @@ var (
 
 // tokenRefused reports whether what Google's library said is that a token service
 // refused our credentials. Everything else may pass: a service that fails or is not
-// reached, a page of somebody else's, a file that is not there for the moment.
+// reached, a page of another server, a file that is not there for the moment.
 func tokenRefused(said string) bool {
 	if m := tokenStatus.FindStringSubmatch(said); m != nil {
 		refused := m[2][0] == '4' && m[2] != "429" && m[2] != "408"

@@ -54,7 +54,7 @@ func (b *Backend) Open(ctx context.Context, uri *url.URL) (kms.Key, error) {
 	return f, nil
 }
 
-// Fake returns the Fake with the ID "fake://name", or nil if nobody made it.
+// Fake returns the Fake with the ID "fake://name", or nil if it was not made.
 func (b *Backend) Fake(name string) *Fake {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -329,8 +329,8 @@ func checkDestroyKey(t testing.TB, h Harness) {
 	mustUnwrap(t, key, []kms.Wrapped{wrapped}, testContext(), [][]byte{dataKey})
 }
 
-// checkDestroyEnabled: whoever destroys has switched off before, and so seen
-// whether anything missed the version.
+// checkDestroyEnabled: a version is switched off before it is destroyed, which shows
+// whether anything still needs it.
 func checkDestroyEnabled(t testing.TB, h Harness) {
 	key, dataKeys, old, current, id := twoVersions(t, h)
 	_, err := powerOf[kms.Retirer](t, key).Destroy(t.Context(), id, 0)

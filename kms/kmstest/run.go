@@ -71,7 +71,7 @@ func Run(t *testing.T, h Harness) {
 	}
 }
 
-// subtestsChosen reports whether somebody asked for some subtests only, with
+// subtestsChosen reports whether the command line chooses some subtests, with
 // -run Test/case or -skip.
 func subtestsChosen() bool {
 	run, skip := flag.Lookup("test.run"), flag.Lookup("test.skip")

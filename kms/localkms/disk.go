@@ -23,7 +23,7 @@ func (d disk) step(name string) error {
 }
 
 // read returns the file's first bytes, at most limit+1 of them, and what the
-// file is. Trust is decided on the open file, so that nobody can exchange it in
+// file is. Trust is decided on the open file, so that it cannot be exchanged in
 // between.
 func (d disk) read(path string, limit int64, trusted func(fs.FileInfo) error) ([]byte, fs.FileInfo, error) {
 	if err := d.step("open"); err != nil {

@@ -15,7 +15,7 @@ import (
 )
 
 // lockTimeout is how long a change waits for its turn. A change takes
-// milliseconds; whoever holds the lock for longer is stopped or hangs.
+// milliseconds; a process that holds the lock for longer is stopped or hangs.
 const lockTimeout = 10 * time.Second
 
 // store is a keyring file on the disk. It holds nothing but the path, and is

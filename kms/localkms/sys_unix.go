@@ -26,7 +26,7 @@ func ownerOf(info fs.FileInfo) int {
 	return -1
 }
 
-// tryLock takes the file's lock, or reports that somebody else has it. The lock
+// tryLock takes the file's lock, or reports that another process has it. The lock
 // ends when the file is closed, or its process ends.
 func tryLock(f *os.File) (locked bool, err error) {
 	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)

@@ -75,7 +75,7 @@ func stateOf(s circuitbreaker.State) State {
 	}
 }
 
-// refused describes why the breaker lets nobody through.
+// refused describes why the breaker lets no call through.
 type refused struct {
 	in    time.Duration // until a trial is due; 0 if one is under way
 	cause error         // the last failure

@@ -43,7 +43,7 @@ type send func(ctx context.Context, explain func(error) error) outcome
 // else the last attempt's outcome stands.
 //
 // The order of checks, for every attempt: the caller's context, the breaker, a
-// place among those who may ask at one time, the breaker again (it may have opened
+// place in the bulkhead, the breaker again (it may have opened
 // meanwhile). Before another attempt: the class, the number of attempts, the time
 // left, the breaker, the budget. The budget is last, so that nothing is taken out of it
 // in vain.
@@ -56,7 +56,7 @@ func (k *Key) call(ctx context.Context, op string, send send) error {
 		case err != nil:
 			return err
 		case attempt == 1:
-			k.budget.earn() // not by calls that asked nobody
+			k.budget.earn() // only by calls that reached the KMS
 		}
 		switch {
 		case o.err != nil && kms.ClassOf(o.err) == kms.Canceled:
@@ -113,7 +113,7 @@ func (k *Key) attempt(ctx context.Context, op string, send send) (outcome, error
 	return o, nil
 }
 
-// enter takes a place among those who may ask at one time, and waits for it.
+// enter takes a place in the bulkhead, and waits for it.
 func (k *Key) enter(ctx context.Context, op string) error {
 	if k.bulkhead.TryAcquirePermit() {
 		return nil

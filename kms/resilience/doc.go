@@ -1,4 +1,4 @@
-// Package resilience stands between a kms.Key and those who call it, and deals
+// Package resilience stands between a kms.Key and its callers, and deals
 // with a KMS that is slow, throttling, flaky or gone: each attempt has a timeout,
 // what a little time may cure is tried again within the caller's deadline, retries
 // have a budget, calls at one time have a limit, and a KMS that does not answer

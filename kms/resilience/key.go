@@ -98,7 +98,7 @@ func (k *Key) Decorated() kms.Key { return k.behind }
 // while the one attempt that decides about that is under way.
 func (k *Key) Available() bool { return k.breaker.check() == nil }
 
-// Close implements kms.Closer: nobody waits for another attempt any longer, and
+// Close implements kms.Closer: waits for another attempt end, and
 // the key behind is closed. Closing again does nothing and returns the same.
 func (k *Key) Close() error { return k.close() }
 

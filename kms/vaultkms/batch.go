@@ -81,7 +81,7 @@ func (c ciphertexts[T]) batch(ctx context.Context, blobs [][]byte) ([]T, error) 
 	switch {
 	case len(results) > 0 && !derived && wantsContext(results[0].Error):
 		a.wipe()
-		k.derived.Store(true) // for somebody who may not read the key, the way to find out
+		k.derived.Store(true) // the way to find out for a token that may not read the key
 		return c.batch(ctx, blobs)
 	case len(results) == 0 && r.status >= http.StatusMultipleChoices:
 		refused, blame := k.refused(c.op, r, a)

@@ -33,12 +33,12 @@ type Key struct {
 	closing sync.Once
 
 	// derived says that the key is derived from a context for each use; declared,
-	// that somebody said so beforehand.
+	// that the configuration says so.
 	derived  atomic.Bool
 	declared bool
 
 	verified atomic.Bool
-	gate     chan struct{} // held by whoever verifies
+	gate     chan struct{} // held while a call verifies
 }
 
 var (

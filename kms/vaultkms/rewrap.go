@@ -24,7 +24,7 @@ func NewDerived(cfg Config) (kms.Key, error) {
 	return key.declareDerived(), nil
 }
 
-// declareDerived is for a Key that nobody has used yet.
+// declareDerived is for a Key that was not used yet.
 func (k *Key) declareDerived() *rewrapper {
 	k.declared = true
 	k.derived.Store(true)

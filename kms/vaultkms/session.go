@@ -26,7 +26,7 @@ type settings struct {
 func connect(s settings, conf *vault.Config) (*client, error) {
 	if transport, ok := conf.HttpClient.Transport.(*http.Transport); ok {
 		transport.MaxIdleConnsPerHost = maxIdleConns
-		transport.DisableCompression = true // an inflater would hold data keys that nobody wipes
+		transport.DisableCompression = true // an inflater would hold data keys that are never wiped
 	}
 	api, err := vault.NewClient(conf)
 	if err != nil {

@@ -80,7 +80,7 @@ func (k *Key) wrapBatch(ctx context.Context, op string, dataKeys [][]byte, by bi
 
 // explain makes the most of a Wrap that failed. Vault says "permission denied"
 // for a key that is gone, because creating it would take another permission:
-// whoever may read the key learns the difference.
+// a token that may read the key tells the two apart.
 func (k *Key) explain(ctx context.Context, err error) error {
 	if kms.ClassOf(err) == kms.Denied {
 		if _, _, readErr := k.readType(ctx, opWrap); readErr != nil && kms.ClassOf(readErr) == kms.NotFound {

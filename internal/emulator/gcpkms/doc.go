@@ -9,8 +9,8 @@
 // are those that Google documents; what the server does not do, such as signing,
 // answers UNIMPLEMENTED.
 //
-// It asks nobody who they are, until SignIn and Grant give somebody an access token
-// and roles; Deny takes a permission from everybody. What goes wrong comes on
+// It authenticates no caller until SignIn and Grant give one an access token and
+// roles; Deny takes a permission from all callers. What goes wrong comes on
 // command: Inject has requests wait, stall, fail with any status and details, and
 // has answers be wrong, cut short, damaged, enormous or never finished; SetLatency
 // is for benchmarks; DropConnections, SetDown and AnswerInstead are about the way to
