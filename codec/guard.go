@@ -48,8 +48,8 @@ type guard struct {
 	via *hold.Connection
 	// parent is the client's own data converter; nil for the SDK's.
 	parent converter.DataConverter
-	// storage says that the client offloads payloads to external storage.
-	storage bool
+	// drivers are the names of the client's drivers of external storage; nil if it has none.
+	drivers map[string]bool
 }
 
 // unary implements grpc.UnaryClientInterceptor.
@@ -79,6 +79,12 @@ func (g *guard) unary(ctx context.Context, method string, req, reply any, cc *gr
 	if in, ok := reply.(proto.Message); ok {
 		if err := sameUpdate(out, in); err != nil {
 			return err
+		}
+		if page, ok := in.(*workflowservice.GetWorkflowExecutionHistoryResponse); ok {
+			unpackHistory(page)
+		}
+		if err := g.withholdReferences(g.namespaceOf(out), in); err != nil {
+			return onTheWire(err)
 		}
 		if err := g.openTasks(ctx, out, in, send); err != nil {
 			return err

@@ -20,7 +20,7 @@ const (
 
 // whyPlain says why one payload may leave in plaintext; empty if it may not.
 func (g *guard) whyPlain(p *commonpb.Payload) string {
-	if g.storage && sealed.IsStorageReference(p) && len(p.GetExternalPayloads()) > 0 {
+	if g.drivers != nil && sealed.IsStorageReference(p) && len(p.GetExternalPayloads()) > 0 {
 		return plainReferences
 	}
 	return ""

@@ -51,7 +51,6 @@ func (g *guard) openTasks(ctx context.Context, req, reply proto.Message, send ho
 		}
 	case *workflowservice.GetWorkflowExecutionHistoryResponse:
 		if r, ok := req.(*workflowservice.GetWorkflowExecutionHistoryRequest); ok {
-			unpackHistory(in)
 			return g.openPage(ctx, r, in)
 		}
 	}

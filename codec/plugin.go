@@ -87,7 +87,7 @@ func (p *Plugin) ConfigureClient(_ context.Context, o client.PluginConfigureClie
 		namespace = client.DefaultNamespace
 	}
 	via := new(hold.Connection)
-	g := &guard{codec: p.codec, namespace: namespace, via: via, parent: opts.DataConverter, storage: len(opts.ExternalStorage.Drivers) > 0}
+	g := &guard{codec: p.codec, namespace: namespace, via: via, parent: opts.DataConverter, drivers: driverNames(opts.ExternalStorage)}
 	opts.ExternalStorage = sealedStorage(p.codec, namespace, opts.ExternalStorage)
 	opts.DataConverter = wrapConverter(p.codec, site{namespace: namespace, via: via}, opts.DataConverter, p.options...)
 	opts.FailureConverter = NewFailureConverter(opts.DataConverter)

@@ -3,8 +3,11 @@ package codec
 import (
 	commonpb "go.temporal.io/api/common/v1"
 	"go.temporal.io/sdk/converter"
+	"google.golang.org/protobuf/proto"
 
+	"github.com/waxseal/waxseal/codec/internal/failure"
 	"github.com/waxseal/waxseal/codec/internal/sealed"
+	"github.com/waxseal/waxseal/internal/payloadwalk"
 )
 
 // sealedStorage returns external storage in which the SDK keeps nothing but sealed
@@ -71,4 +74,31 @@ func (d *sealedDriver) Retrieve(ctx converter.StorageDriverRetrieveContext, clai
 		}
 	}
 	return payloads, nil
+}
+
+// driverNames returns the names of the drivers; nil if there are none.
+func driverNames(s converter.ExternalStorage) (names map[string]bool) {
+	for _, d := range s.Drivers {
+		if names == nil {
+			names = make(map[string]bool, len(s.Drivers))
+		}
+		names[d.Name()] = true
+	}
+	return names
+}
+
+// withholdReferences replaces, in place, references that name no driver of the client,
+// where the namespace requires payloads to be sealed. The SDK's error quotes the name, which
+// the server may have made up: the program would read it, and seal it in the text of a failure.
+func (g *guard) withholdReferences(namespace string, in proto.Message) error {
+	if g.drivers == nil || !g.codec.policy().RequiresSealed(namespace) {
+		return nil
+	}
+	return payloadwalk.EditEach(in, func(_ proto.Message, p *commonpb.Payload) error {
+		if driver, ok := sealed.StorageDriver(p); ok && !g.drivers[driver] {
+			proto.Reset(p)
+			proto.Merge(p, failure.WithheldPayload())
+		}
+		return nil
+	})
 }

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	commonpb "go.temporal.io/api/common/v1"
+	enumspb "go.temporal.io/api/enums/v1"
+	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
@@ -191,6 +193,39 @@ func TestPlaintextFromExternalStorage(t *testing.T) {
 			}
 			if refused && (kms.ClassOf(err) != kms.Denied || !strings.Contains(err.Error(), "a payload in external storage is not sealed") || strings.Contains(err.Error(), "CANARY")) {
 				t.Errorf("refused with %v", err)
+			}
+		})
+	}
+}
+
+// The SDK quotes the driver that a reference names, which the server may have made up.
+func TestReferenceToAnotherDriver(t *testing.T) {
+	for name, p := range map[string]*commonpb.Payload{
+		"another driver":   storageReference(`{"driverName":"CANARY","claimData":{"n":"0"}}`),
+		"no JSON":          storageReference(`CANARY`),
+		"of an older SDK":  {Metadata: map[string][]byte{"encoding": []byte("json/external-storage-reference")}, Data: []byte(`{"driver_name":"CANARY"}`)},
+		"older, no object": {Metadata: map[string][]byte{"encoding": []byte("json/external-storage-reference")}, Data: []byte(`"CANARY"`)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, _ := newCodec(t, `{keys: {a: {uri: "fake://a"}}, seal: [{match: {namespace: "*"}, keys: [a], requireSealed: true}]}`)
+			r, b := startRecorder(t), &blobs{name: "blobs", all: []*commonpb.Payload{encode(t, c, "headers", payload(t, "x"))[0]}}
+			result := func(p *commonpb.Payload) {
+				r.history = &historypb.History{Events: []*historypb.HistoryEvent{{EventId: 1, EventType: enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED, Attributes: &historypb.HistoryEvent_WorkflowExecutionCompletedEventAttributes{
+					WorkflowExecutionCompletedEventAttributes: &historypb.WorkflowExecutionCompletedEventAttributes{Result: &commonpb.Payloads{Payloads: []*commonpb.Payload{p}}},
+				}}}}
+			}
+			cl := dial(t, c, r, func(o *client.Options) {
+				o.ExternalStorage = converter.ExternalStorage{Drivers: []converter.StorageDriver{b}}
+			})
+			var got string
+			result(p)
+			err := cl.GetWorkflow(t.Context(), "w", "run").Get(t.Context(), &got)
+			if kms.ClassOf(err) != kms.Denied || strings.Contains(err.Error(), "CANARY") || got != "" {
+				t.Errorf("read %q, %v", got, err)
+			}
+			result(storageReference(`{"driverName":"blobs","claimData":{"n":"0"}}`))
+			if err := cl.GetWorkflow(t.Context(), "w", "run").Get(t.Context(), &got); err != nil || got != "x" {
+				t.Errorf("a reference of our own: %q, %v", got, err)
 			}
 		})
 	}

@@ -79,16 +79,16 @@ func WithholdPlaintext(f *failurepb.Failure, isSealed func(*commonpb.Payload) bo
 	return payloadwalk.Each(f, func(_ proto.Message, p *commonpb.Payload) error {
 		if p != nil && !isSealed(p) {
 			proto.Reset(p)
-			proto.Merge(p, withheldPayload())
+			proto.Merge(p, WithheldPayload())
 		}
 		return nil
 	})
 }
 
-// withheldPayload stands in for a payload of a failure that is not sealed. It is
+// WithheldPayload stands in for a payload that is not sealed. It is
 // plaintext itself: on the way in it is refused when it is opened, on the way out it is
 // sealed.
-func withheldPayload() *commonpb.Payload {
+func WithheldPayload() *commonpb.Payload {
 	return &commonpb.Payload{
 		Metadata: map[string][]byte{converter.MetadataEncoding: []byte(converter.MetadataEncodingJSON)},
 		Data:     []byte(`"` + WithheldPlaintext + `"`),

@@ -435,6 +435,10 @@ func (l *lane) shoot(ctx context.Context, n int64, to target) bool {
 	got := to.scene.deliver(ctx, l, response, token)
 	a.ended(to.scene.method+": "+got.method, time.Since(began))
 	l.disarm()
+	l.late.Store(nil)
+	if got.method == silent {
+		l.late.Store(to.scene)
+	}
 	began = time.Now()
 	l.giveTask(proto.CloneOf(l.honest), "honest-"+token, "honest-"+token)
 	for after := (answer{}); after.token != "honest-"+token; {

@@ -52,6 +52,9 @@ type lane struct {
 	honestScene int
 
 	current atomic.Pointer[shot]
+	// late is the scene of the shot before if it had no answer in time: the worker may
+	// handle its task still.
+	late    atomic.Pointer[scene]
 	answers chan answer // what the worker says of the task that is under way
 	limit   time.Duration
 
@@ -209,7 +212,11 @@ func binds(where, canary string) bool {
 // strays reports whether a secret of a scene has no business in the exchange under way.
 func (l *lane) strays(n int) bool {
 	s := l.current.Load()
-	return s != nil && n != s.scene.n && n != s.scene.with && n != l.honestScene
+	if s == nil || n == s.scene.n || n == s.scene.with || n == l.honestScene {
+		return false
+	}
+	late := l.late.Load()
+	return late == nil || n != late.n && n != late.with
 }
 
 func numberOf(canary string) (n int) {

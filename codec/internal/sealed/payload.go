@@ -1,6 +1,7 @@
 package sealed
 
 import (
+	"encoding/json"
 	"strings"
 
 	commonpb "go.temporal.io/api/common/v1"
@@ -85,15 +86,31 @@ func New(envelope []byte, keyIDs []string) *commonpb.Payload {
 // it points to was sealed before it was stored. Metadata alone proves nothing:
 // the SDK's converters read JSON of any message type under it.
 func IsStorageReference(p *commonpb.Payload) bool {
+	driver, ok := StorageDriver(p)
+	return ok && (driver != "" || encodingOf(p) == encodingStorageRefLegacy) // no converter reads the latter
+}
+
+// StorageDriver returns the name of the driver that the SDK looks for if it takes p for
+// a storage reference, by the metadata of p alone; empty if p names none.
+func StorageDriver(p *commonpb.Payload) (name string, ok bool) {
 	switch encodingOf(p) {
 	case encodingProtoJSON:
-		if string(p.GetMetadata()[metadataMessageType]) != storageReferenceType {
-			return false
-		}
 		var ref sdkpb.ExternalStorageReference
-		return protojson.Unmarshal(p.GetData(), &ref) == nil && ref.GetDriverName() != ""
-	case encodingStorageRefLegacy: // no converter reads it
-		return true
+		if string(p.GetMetadata()[metadataMessageType]) != storageReferenceType {
+			return "", false
+		}
+		if protojson.Unmarshal(p.GetData(), &ref) != nil {
+			return "", true
+		}
+		return ref.GetDriverName(), true
+	case encodingStorageRefLegacy:
+		var ref struct {
+			DriverName string `json:"driver_name"`
+		}
+		if json.Unmarshal(p.GetData(), &ref) != nil {
+			return "", true
+		}
+		return ref.DriverName, true
 	}
-	return false
+	return "", false
 }
