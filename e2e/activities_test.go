@@ -347,7 +347,7 @@ func stopInTheDark(t *testing.T, w *ward) {
 	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("stopping took %v", took)
 	}
-	d2, err := w.bare.DescribeWorkflowExecution(t.Context(), run.GetID(), run.GetRunID())
+	d2, err := describe(t.Context(), w.bare, run.GetID(), run.GetRunID())
 	if err != nil || len(d2.GetPendingActivities()) != 1 || d2.GetPendingActivities()[0].GetAttempt() != 2 {
 		t.Errorf("pending: %v, %v", d2.GetPendingActivities(), err)
 	}

@@ -39,7 +39,7 @@ func (a *arm) drivePending(ctx context.Context) error {
 		return err
 	}
 	if err := eventually(ctx, "both activities are pending", func() (bool, error) {
-		d, err := a.orders.DescribeWorkflowExecution(ctx, "Pending", "")
+		d, err := describe(ctx, a.orders, "Pending", "")
 		if err != nil {
 			return false, err
 		}
@@ -66,7 +66,7 @@ func (a *arm) driveCancellation(ctx context.Context) error {
 		return err
 	}
 	if err := eventually(ctx, "the activity beats", func() (bool, error) {
-		d, err := a.orders.DescribeWorkflowExecution(ctx, "Canceled", "")
+		d, err := describe(ctx, a.orders, "Canceled", "")
 		return err == nil && len(d.GetPendingActivities()) == 1 && d.GetPendingActivities()[0].GetHeartbeatDetails() != nil, err
 	}); err != nil {
 		return err
@@ -158,7 +158,7 @@ func (a *arm) requestCancel(ctx context.Context, run client.WorkflowRun) error {
 		return err
 	}
 	return eventually(ctx, "the activity shall be canceled", func() (bool, error) {
-		d, err := a.orders.DescribeWorkflowExecution(ctx, run.GetID(), "")
+		d, err := describe(ctx, a.orders, run.GetID(), "")
 		return err == nil && len(d.GetPendingActivities()) == 1 &&
 			d.GetPendingActivities()[0].GetState() == enumspb.PENDING_ACTIVITY_STATE_CANCEL_REQUESTED, err
 	})

@@ -113,7 +113,7 @@ func (a *arm) driveNexus(ctx context.Context) error {
 	return errors.Join(
 		ended[*temporal.NexusOperationError](a, run, "nexus-handler-failure"),
 		eventually(ctx, "the Nexus operation has failed and is tried again", func() (bool, error) {
-			d, err := a.orders.DescribeWorkflowExecution(ctx, "NexusPending", "")
+			d, err := describe(ctx, a.orders, "NexusPending", "")
 			return err == nil && len(d.GetPendingNexusOperations()) == 1 && d.GetPendingNexusOperations()[0].GetLastAttemptFailure() != nil, err
 		}),
 	)

@@ -92,7 +92,7 @@ func (b *bench) start(t *testing.T, name string, args ...any) client.WorkflowRun
 func (b *bench) pending(t *testing.T, id, what string, is func(*workflowpb.PendingActivityInfo) bool) (out *workflowpb.PendingActivityInfo) {
 	t.Helper()
 	if err := eventually(t.Context(), what, func() (bool, error) {
-		d, err := b.bare.DescribeWorkflowExecution(t.Context(), id, "")
+		d, err := describe(t.Context(), b.bare, id, "")
 		if err != nil || len(d.GetPendingActivities()) != 1 {
 			return false, err
 		}

@@ -221,7 +221,7 @@ func (h *holding) events(ctx context.Context, run client.WorkflowRun, kind enums
 
 func (h *holding) status(t *testing.T, run client.WorkflowRun) enumspb.WorkflowExecutionStatus {
 	t.Helper()
-	d, err := h.bare.DescribeWorkflowExecution(t.Context(), run.GetID(), run.GetRunID())
+	d, err := describe(t.Context(), h.bare, run.GetID(), run.GetRunID())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -280,7 +280,7 @@ func TestReplayInAnOutage(t *testing.T) {
 func (h *holding) waitHeld(t *testing.T, run client.WorkflowRun, class kms.Class) {
 	t.Helper()
 	if err := eventually(t.Context(), "a workflow task was held", func() (bool, error) {
-		d, err := h.bare.DescribeWorkflowExecution(t.Context(), run.GetID(), run.GetRunID())
+		d, err := describe(t.Context(), h.bare, run.GetID(), run.GetRunID())
 		return h.backend.Fake("a").Counts().FailedUnwraps > 0 && d.GetPendingWorkflowTask().GetAttempt() > 2 && len(h.told.of(run.GetRunID())) > 0, err
 	}); err != nil {
 		t.Fatal(err)

@@ -212,7 +212,7 @@ func (il *ills) run(t *named, p place) {
 			t.Errorf("%v", err)
 		}
 	}
-	if d, err := il.bare.DescribeWorkflowExecution(t.Context(), run.GetID(), run.GetRunID()); err != nil || d.GetWorkflowExecutionInfo().GetStatus() != enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING {
+	if d, err := describe(t.Context(), il.bare, run.GetID(), run.GetRunID()); err != nil || d.GetWorkflowExecutionInfo().GetStatus() != enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING {
 		t.Errorf("the workflow is %v, %v", d.GetWorkflowExecutionInfo().GetStatus(), err)
 	}
 	met()
@@ -314,7 +314,7 @@ func (il *ills) noPlaintext(t *named, p place, run client.WorkflowRun) {
 			t.Errorf("%s is in plaintext in %s", p.name, text)
 		}
 	}
-	d, err := il.bare.DescribeWorkflowExecution(t.Context(), run.GetID(), run.GetRunID())
+	d, err := describe(t.Context(), il.bare, run.GetID(), run.GetRunID())
 	if err != nil || strings.Contains(prototext.Format(d), "CANARY") {
 		t.Errorf("%s is in plaintext in %v, %v", p.name, d, err)
 	}

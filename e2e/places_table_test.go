@@ -322,7 +322,7 @@ func messagePlaces() []place {
 // activityPlaces are those in activities, whose workflows run where all is well.
 func activityPlaces() []place {
 	tried := func(ctx context.Context, il *ills, id string) (bool, error) {
-		d, err := il.bare.DescribeWorkflowExecution(ctx, id, "")
+		d, err := describe(ctx, il.bare, id, "")
 		if err != nil || len(d.GetPendingActivities()) == 0 {
 			return false, err
 		}

@@ -81,7 +81,7 @@ func TestResumesSoon(t *testing.T) {
 				t.Fatal(err)
 			}
 			if err := eventually(t.Context(), "it was held for long", func() (bool, error) {
-				d, err := h.bare.DescribeWorkflowExecution(t.Context(), run.GetID(), run.GetRunID())
+				d, err := describe(t.Context(), h.bare, run.GetID(), run.GetRunID())
 				return time.Since(start) > 20*time.Second && d.GetPendingWorkflowTask().GetAttempt() >= 4, err
 			}); err != nil {
 				t.Fatal(err)
@@ -161,7 +161,7 @@ func TestMemoOfAStart(t *testing.T) {
 		t.Error("the workflow is started")
 	}
 	notFound := new(serviceerror.NotFound)
-	if d, err := h.bare.DescribeWorkflowExecution(t.Context(), "memo", ""); !errors.As(err, &notFound) {
+	if d, err := describe(t.Context(), h.bare, "memo", ""); !errors.As(err, &notFound) {
 		t.Errorf("the server has %v, %v", d, err)
 	}
 }

@@ -248,7 +248,7 @@ func (r *rollout) awaitEvent(t *testing.T, id string, kind enumspb.EventType, n 
 func (r *rollout) awaitStatus(t *testing.T, cl client.Client, id string, want enumspb.WorkflowExecutionStatus) {
 	t.Helper()
 	if err := eventually(t.Context(), fmt.Sprintf("%s is %v", id, want), func() (bool, error) {
-		d, err := cl.DescribeWorkflowExecution(t.Context(), id, "")
+		d, err := describe(t.Context(), cl, id, "")
 		return d.GetWorkflowExecutionInfo().GetStatus() == want, err
 	}); err != nil {
 		t.Fatal(err)
@@ -339,7 +339,7 @@ func TestRollout(t *testing.T) {
 		if err == nil {
 			err = answer.Get(&told)
 		}
-		d, err2 := oldClient.DescribeWorkflowExecution(t.Context(), "beats", "")
+		d, err2 := describe(t.Context(), oldClient, "beats", "")
 		return slices.Contains(told, "first") && len(d.GetPendingActivities()) == 1 && d.GetPendingActivities()[0].GetHeartbeatDetails() != nil, errors.Join(err, err2)
 	}); err != nil {
 		t.Fatal(err)

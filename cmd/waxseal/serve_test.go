@@ -21,7 +21,9 @@ func (idle) Encode(context.Context, codec.EncodeOptions, []*commonpb.Payload) ([
 	return nil, nil
 }
 
-func (idle) Decode(context.Context, codec.DecodeOptions, []*commonpb.Payload) []codec.Decoded { return nil }
+func (idle) Decode(context.Context, codec.DecodeOptions, []*commonpb.Payload) []codec.Decoded {
+	return nil
+}
 
 // The server ends if its admin listener fails, and the other way round.
 func TestServeEndsWithEitherListener(t *testing.T) {

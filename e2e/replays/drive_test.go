@@ -173,7 +173,7 @@ func (r *recorder) canceled(ctx context.Context, namespace string) error {
 		return err
 	}
 	if err := eventually(ctx, "the activity beats", func() (bool, error) {
-		d, err := c.DescribeWorkflowExecution(ctx, "canceled", "")
+		d, err := describe(ctx, c, "canceled", "")
 		return err == nil && len(d.GetPendingActivities()) == 1 && d.GetPendingActivities()[0].GetHeartbeatDetails() != nil, err
 	}); err != nil {
 		return err
@@ -291,7 +291,7 @@ func (r *recorder) migrated(ctx context.Context, t *testing.T) error {
 		return err
 	}
 	if err := errors.Join(untouched.Get(ctx, nil), eventually(ctx, "the workflow waits for its signal", func() (bool, error) {
-		h, err := r.plain.DescribeWorkflowExecution(ctx, run.GetID(), "")
+		h, err := describe(ctx, r.plain, run.GetID(), "")
 		return err == nil && len(h.GetPendingActivities()) == 0 && h.GetPendingWorkflowTask() == nil && h.GetWorkflowExecutionInfo().GetHistoryLength() >= beforeGo, err
 	})); err != nil {
 		return err
@@ -323,4 +323,13 @@ func eventually(ctx context.Context, what string, holds func() (bool, error)) er
 		case <-tick.C:
 		}
 	}
+}
+
+// describe returns what the server says of a workflow.
+func describe(ctx context.Context, c client.Client, id, run string) (*workflowservice.DescribeWorkflowExecutionResponse, error) {
+	d, err := c.DescribeWorkflow(ctx, id, run)
+	if err != nil {
+		return nil, err
+	}
+	return d.RawResponse, nil
 }

@@ -16,6 +16,7 @@ import (
 	enumspb "go.temporal.io/api/enums/v1"
 	nexuspb "go.temporal.io/api/nexus/v1"
 	"go.temporal.io/api/operatorservice/v1"
+	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/temporalnexus"
@@ -129,7 +130,7 @@ func TestTemporalFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	again := StartTemporal(t, o)
-	d, err := dial(t, again.HostPort, "default").DescribeWorkflowExecution(ctx, "w", run.GetRunID())
+	d, err := describe(ctx, dial(t, again.HostPort, "default"), "w", run.GetRunID())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -271,4 +272,13 @@ func atoi(t *testing.T, s string) int {
 		t.Fatal(err)
 	}
 	return n
+}
+
+// describe returns what the server says of a workflow.
+func describe(ctx context.Context, c client.Client, id, run string) (*workflowservice.DescribeWorkflowExecutionResponse, error) {
+	d, err := c.DescribeWorkflow(ctx, id, run)
+	if err != nil {
+		return nil, err
+	}
+	return d.RawResponse, nil
 }
