@@ -159,10 +159,10 @@ func plainRows() []row {
 			},
 		},
 		{
-			what: "IDs: workflow, child, activity, update, schedule, standalone activity and Nexus operation", why: "the server finds, deduplicates and shows things by them",
+			what: "IDs: workflow, child, activity, update, schedule, event group, standalone activity and Nexus operation", why: "the server finds, deduplicates and shows things by them",
 			check: "use random or hashed IDs, no e-mail addresses or account numbers",
 			kinds: []string{
-				"workflow-id", "child-workflow-id", "activity-id", "update-id", "schedule-id", "standalone-activity-id", "standalone-nexus-id",
+				"workflow-id", "child-workflow-id", "activity-id", "update-id", "schedule-id", "event-group-id", "standalone-activity-id", "standalone-nexus-id",
 			},
 		},
 		{

@@ -80,7 +80,7 @@ func (s *script) handlers(ctx workflow.Context) error {
 func (s *script) activities(ctx workflow.Context) error {
 	options := workflow.ActivityOptions{
 		StartToCloseTimeout: time.Minute, ActivityID: s.c("activity-id"), Summary: s.c("activity-summary"),
-		EventGroups: []workflow.EventGroup{workflow.NewEventGroupWithOptions("group", workflow.EventGroupOptions{Label: s.c("event-group-label")})},
+		EventGroups: []workflow.EventGroup{workflow.NewEventGroupWithOptions(s.c("event-group-id"), workflow.EventGroupOptions{Label: s.c("event-group-label")})},
 		Priority:    temporal.Priority{FairnessKey: s.c("fairness-key")},
 		RetryPolicy: &temporal.RetryPolicy{NonRetryableErrorTypes: []string{s.c("non-retryable-error-type")}},
 	}

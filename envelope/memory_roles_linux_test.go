@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -103,7 +104,9 @@ func inMemory(role func(*holder, context.Context) error) func(*memtest.Child) er
 // whether it is still to be found.
 func (h *holder) look(inHand func(blob []byte) bool) error {
 	runtime.GC()
-	told := holding{Blobs: h.kek.blobs, Envelopes: h.envelopes}
+	h.kek.mu.Lock() // a pool may be wrapping in the background
+	told := holding{Blobs: slices.Clone(h.kek.blobs), Envelopes: h.envelopes}
+	h.kek.mu.Unlock()
 	for _, b := range told.Blobs {
 		told.InHand = append(told.InHand, inHand(b))
 	}
