@@ -90,12 +90,15 @@ func (p faultPromise) checkFault(t testing.TB, h Harness) {
 
 	heal := once(h.Faults[p.fault](t, key))
 	defer heal()
-	ctx, cancel := context.WithTimeout(t.Context(), callLimit)
-	defer cancel()
+	limited := func(check func(ctx context.Context)) {
+		ctx, cancel := context.WithTimeout(t.Context(), callLimit)
+		defer cancel()
+		check(ctx)
+	}
 	for _, k := range []kms.Key{key, unused} {
 		for _, n := range []int{1, len(dataKeys)} {
-			p.checkWrap(t, ctx, h, k, dataKeys[:n])
-			p.checkUnwrap(t, ctx, h, k, wrapped[:n], dataKeys[:n])
+			limited(func(ctx context.Context) { p.checkWrap(t, ctx, h, k, dataKeys[:n]) })
+			limited(func(ctx context.Context) { p.checkUnwrap(t, ctx, h, k, wrapped[:n], dataKeys[:n]) })
 		}
 	}
 	heal()

@@ -1,6 +1,7 @@
 package hostile
 
 import (
+	"os"
 	"runtime"
 	"testing"
 
@@ -13,7 +14,9 @@ func TestMain(m *testing.M) {
 	// unfinished are to be evicted soon.
 	worker.SetStickyWorkflowCacheSize(200)
 	// The lanes would take all processors from the packages that go test runs beside this
-	// one, some of which look at time and memory.
-	runtime.GOMAXPROCS(max(1, runtime.NumCPU()/2))
+	// one, some of which look at time and memory. A soak runs nothing beside it.
+	if os.Getenv("WAXSEAL_SOAK") == "" {
+		runtime.GOMAXPROCS(max(1, runtime.NumCPU()/2))
+	}
 	goleak.VerifyTestMain(m)
 }
