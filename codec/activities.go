@@ -88,9 +88,9 @@ func (a *activities) cancellation(ctx context.Context, err error) error {
 }
 
 // final reports whether the server will not try an activity again after err. Local
-// activities are reported by their workflow, whose task is held if need be; and who
-// has waited for a KMS in vain need not do so twice. As in the SDK, what err wraps does
-// not count.
+// activities are reported by their workflow, whose task is held if need be; and
+// an activity that has waited for a KMS in vain need not wait twice. As in the SDK, what
+// err wraps does not count.
 func final(info activity.Info, err error) bool {
 	if info.IsLocalActivity || errors.Is(err, activity.ErrResultPending) || kms.ClassOf(err).Transient() {
 		return false
@@ -145,9 +145,9 @@ type (
 	openable struct{ ctx context.Context }
 )
 
-// attended reports whether an activityOut stands by in an activity: not the client that
+// hasHeartbeatInterceptor reports whether an activityOut stands by in an activity: not the client that
 // a converter is of decides that, but the worker, which may be another client's.
-func attended(ctx context.Context) (met bool) {
+func hasHeartbeatInterceptor(ctx context.Context) (met bool) {
 	activity.HasHeartbeatDetails(context.WithValue(ctx, standsBy{}, &met))
 	return met
 }
@@ -218,7 +218,7 @@ func heartbeat(values []any) (*commonpb.Payloads, bool) {
 	return repeated.payloads, ok
 }
 
-// heartbeatDetails gives the details of a heartbeat to our own, who need no values.
+// heartbeatDetails gives the details of a heartbeat to our own types, which hold no values.
 func (d *dataConverter) heartbeatDetails(payloads *commonpb.Payloads, valuePtrs []any) (ours bool, err error) {
 	if len(valuePtrs) != 1 {
 		return false, nil

@@ -209,7 +209,7 @@ func (c *Codec) timedOut(ctx context.Context, op string, err error) error {
 	if late := kms.Late(ctx); late != nil && kms.ClassOf(err) == kms.Canceled {
 		var keyID string
 		if e, ok := errors.AsType[*kms.Error](err); ok {
-			keyID = e.KeyID // who was waited for
+			keyID = e.KeyID // the key of the KMS that did not answer
 		}
 		return kms.NoAnswer(op, keyID, late.Limit, err)
 	}

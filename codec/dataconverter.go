@@ -64,8 +64,8 @@ func NewDataConverter(c *Codec, namespace string, parent converter.DataConverter
 
 // newReplayConverter returns the data converter of a workflow replayer. It opens
 // envelopes on their own namespaces, because the SDK replays under a made-up
-// one, and encodes without sealing: a replayer sends nothing, and whoever may
-// read a history need not be allowed to wrap keys.
+// one, and encodes without sealing: a replayer sends nothing, and a program that
+// may read a history need not be allowed to wrap keys.
 func newReplayConverter(c *Codec, parent converter.DataConverter, options ...ConverterOption) converter.DataConverter {
 	return wrapConverter(c, site{replay: true}, parent, options...)
 }

@@ -11,9 +11,9 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// fromOutside returns what a request says that an activity failed with, if a program
-// says it that is not the activity's worker: client.CompleteActivity. A worker
-// says of which version it is, in all places but one, in which it expects to fail.
+// fromOutside returns the failure of an activity in a request of a program that is not the
+// activity's worker (client.CompleteActivity). A worker states its version, except in one
+// place, where it expects the request to fail.
 func fromOutside(req proto.Message) *failurepb.Failure {
 	switch r := req.(type) {
 	case *workflowservice.RespondActivityTaskFailedByIdRequest:
@@ -26,15 +26,14 @@ func fromOutside(req proto.Message) *failurepb.Failure {
 	return nil
 }
 
-// sayAgain refuses what an activity failed with, if some of it was withheld because
-// a KMS is out for the time being, and who says it can say it again. The failure
-// converter could only have panicked. A worker cannot: its activity would be
-// left to its timeout.
-func sayAgain(method string, req proto.Message) error {
+// refuseWithheld refuses the failure of an activity that a program outside the worker
+// reports, if a part of it was withheld because the KMS is unavailable: that program can
+// report it again later. A worker cannot, and its activity would time out.
+func refuseWithheld(method string, req proto.Message) error {
 	for link := fromOutside(req); link != nil; link = link.GetCause() {
 		if err := failure.Withheld(link); err != nil && kms.ClassOf(err).Transient() {
 			// The SDK would send it again as it is.
-			return status.Errorf(codes.FailedPrecondition, "waxseal: refused to send %s: its failure could not be sealed (%s); say it again when the KMS answers", method, kms.ClassOf(err))
+			return status.Errorf(codes.FailedPrecondition, "waxseal: refused to send %s: its failure could not be sealed (%s); retry when the KMS is available", method, kms.ClassOf(err))
 		}
 	}
 	return nil

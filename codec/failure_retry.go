@@ -11,8 +11,8 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// callError is the error of a Codec whose KMS was asked, or was to be. It is there to
-// be told from the errors of programs that use package kms themselves.
+// callError is an error of a Codec's call to a KMS. Its type distinguishes it from errors of
+// programs that use package kms themselves.
 type callError struct {
 	op  string
 	err error

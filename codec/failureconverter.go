@@ -76,8 +76,8 @@ func (f *failureConverter) ErrorToFailure(err error) *failurepb.Failure {
 }
 
 // detailsConverter seals the details of errors. The SDK panics where that fails,
-// with the error: in whoever completes an activity, or in a worker that then says
-// nothing of a failure. So it returns none in place of those that cannot be sealed.
+// with the error: in the program that completes an activity, or in a worker, which then
+// reports no failure. So it returns no details in place of those that cannot be sealed.
 // A value that cannot be converted is a mistake of the program and still panics.
 type detailsConverter struct {
 	converter.DataConverter

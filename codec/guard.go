@@ -35,7 +35,7 @@ import (
 // whatever the rule says now, except those of activity tasks (see headerOpener).
 //
 // So does it with what a workflow or a schedule carries over from before it had
-// the plugin (see carried), and with failures, whose messages and stack traces
+// the plugin (see resent), and with failures, whose messages and stack traces
 // count as payloads (see plainText); the messages of failed queries are bare
 // strings (see sealQueryFailures). No other text is looked at.
 //
@@ -184,14 +184,14 @@ func (g *guard) check(method, namespace string, req proto.Message) error {
 				return nil
 			}
 			if !listed {
-				over, listed = carried(req), true
+				over, listed = resent(req), true
 			}
 			if p != nil && g.seals(namespace, over, parent) {
 				toSeal = true
 				return nil
 			}
 			if slices.Contains(over, parent) {
-				return carriedRefusal(method, parent)
+				return resentRefusal(method, parent)
 			}
 			return refusal(method, parent, p)
 		},
@@ -210,7 +210,7 @@ func (g *guard) check(method, namespace string, req proto.Message) error {
 	case err == nil && toSeal:
 		return errToSeal
 	case err == nil:
-		return sayAgain(method, req)
+		return refuseWithheld(method, req)
 	}
 	return err
 }

@@ -18,8 +18,8 @@ import (
 
 // An activity task that the guard withheld because its headers do not open would be
 // lost until its timeout: the server has handed it out. And a poller that waits for
-// one KMS polls for nobody else. So the guard hands the task on as it is, and
-// headerOpener opens its headers where there is an activity's context to wait with.
+// one KMS polls for no other task. So the guard passes the task on as it is, and
+// headerOpener opens its headers, with the activity's context to wait with.
 
 // openAnswer opens the sealed headers in an answer, in place, except those of
 // activity tasks, and of workflow tasks, which are open (see openTask). The reader

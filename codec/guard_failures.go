@@ -103,8 +103,8 @@ func (g *guard) isPlainNexus(f *nexuspb.Failure) bool {
 }
 
 // sealNexusFailure is sealFailure for a Nexus failure. One that holds no
-// Temporal failure stays as it is, to be refused: there is no telling who reads
-// it, and how.
+// Temporal failure stays as it is, to be refused: which program
+// reads it, and how, is not known.
 func (g *guard) sealNexusFailure(ctx context.Context, namespace string, f *nexuspb.Failure) error {
 	for link := f; link != nil; link = link.GetCause() {
 		inner, ok := unpack(link)

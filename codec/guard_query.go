@@ -25,7 +25,7 @@ import (
 // failure that its failure converter made (RespondQueryTaskCompleted) or instead
 // of it (a query answered together with a workflow task). The guard puts such
 // messages into sealed failures, which the server passes on, and gives the
-// message back to whoever asked.
+// message back to the client that asked.
 
 // queryFailureTimeout bounds the sealing of the messages in one answer. Data
 // keys are wrapped ahead, so that it is rarely needed at all.

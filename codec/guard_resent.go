@@ -25,9 +25,9 @@ import (
 // It refuses them where the namespace requires payloads to be sealed: nothing shows that
 // they are old. The server could make them up, and hand the envelopes out as an input.
 
-// carried returns the messages in a request whose payloads may be what the
+// resent returns the messages in a request whose payloads may be what the
 // server sent before, sent back.
-func carried(req proto.Message) (in []proto.Message) {
+func resent(req proto.Message) (in []proto.Message) {
 	switch r := req.(type) {
 	case *workflowservice.RespondWorkflowTaskCompletedRequest:
 		for _, command := range r.GetCommands() {
@@ -48,15 +48,15 @@ func carried(req proto.Message) (in []proto.Message) {
 
 // seals reports whether the guard is to seal the payloads that stand right in
 // parent, instead of refusing them.
-func (g *guard) seals(namespace string, carried []proto.Message, parent proto.Message) bool {
+func (g *guard) seals(namespace string, resent []proto.Message, parent proto.Message) bool {
 	if _, header := parent.(*commonpb.Header); header {
 		return g.codec.sealsHeaders(namespace)
 	}
-	return slices.Contains(carried, parent) && !g.codec.policy().RequiresSealed(namespace)
+	return slices.Contains(resent, parent) && !g.codec.policy().RequiresSealed(namespace)
 }
 
-// carriedRefusal refuses to seal what is sent back in plaintext.
-func carriedRefusal(method string, parent proto.Message) error {
+// resentRefusal refuses to seal what is sent back in plaintext.
+func resentRefusal(method string, parent proto.Message) error {
 	what := "a payload in " + string(parent.ProtoReflect().Descriptor().Name()) + ", which may be what the server sent, is not sealed, and the namespace requires it to be (requireSealed)"
 	return refuseToSend(method, kms.Denied, what, "set it anew in the program that sends it, or turn requireSealed off while plaintext from before the migration is still around")
 }
@@ -64,7 +64,7 @@ func carriedRefusal(method string, parent proto.Message) error {
 // sealRest seals, in place and together, what others left in plaintext and the
 // guard is there for: headers, failures, and what is carried over.
 func (g *guard) sealRest(ctx context.Context, method, namespace string, req proto.Message) error {
-	over := carried(req)
+	over := resent(req)
 	err := payloadwalk.Walker{
 		Edit: true,
 		Payload: func(parent proto.Message, p *commonpb.Payload) error {
@@ -82,7 +82,7 @@ func (g *guard) sealRest(ctx context.Context, method, namespace string, req prot
 	return nil
 }
 
-// sealInPlace seals payloads that are nobody else's.
+// sealInPlace seals payloads of a message that the guard owns.
 func (g *guard) sealInPlace(ctx context.Context, namespace string, payloads ...*commonpb.Payload) error {
 	if len(payloads) == 0 {
 		return nil

@@ -62,7 +62,7 @@ func (c *Codec) patience(s site) *patience {
 	info := activity.GetInfo(s.ctx)
 	if timeout := info.HeartbeatTimeout; timeout > 0 && !info.IsLocalActivity {
 		p.step = min(p.step, timeout/beatsPerTimeout)
-		if p.alive = attended(s.ctx); !p.alive {
+		if p.alive = hasHeartbeatInterceptor(s.ctx); !p.alive {
 			p.until = earlier(p.until, now.Add(timeout/2))
 		}
 	}

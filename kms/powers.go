@@ -109,8 +109,8 @@ type Version struct {
 	DestroyAt time.Time
 }
 
-// Prober is implemented by keys that can tell about themselves and the way to
-// their KMS, for people who look for what is wrong.
+// Prober is implemented by keys that can report on themselves and the way to their
+// KMS, for diagnosis.
 type Prober interface {
 	// Probe asks the KMS about the key and about us. What may not be asked, for
 	// lack of a right that sealing and opening do not need, is left empty in the

@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	// askAgain is how long somebody waits whose call was not accepted.
+	// askAgain is how long a customer waits after a call that was not accepted.
 	askAgain = time.Second
 	// askFor bounds one try.
 	askFor = 10 * time.Second
@@ -123,7 +123,7 @@ func (l *lane) customer(ctx context.Context, began time.Time, o order) {
 		err = until(due, func(ctx context.Context) error {
 			err := from.signal(ctx, l.namespace, id, number)
 			if absent(err) {
-				return nil // it has failed: nobody is there to be told
+				return nil // it has failed, and takes no signals
 			}
 			if err == nil {
 				l.signals.Add(1)

@@ -59,7 +59,7 @@ type Lane struct {
 	Failed    int `json:"failed"`   // failed, timed out or terminated
 	Open      int `json:"open"`     // not ended when time was up
 	NotStart  int `json:"notStart"` // never accepted by the server
-	Untold    int `json:"untold"`   // nobody looked, since the run was ended
+	Untold    int `json:"untold"`   // not examined, since the run was ended
 	Signals   int `json:"signals"`  // accepted by the server
 	Unsealed  int `json:"unsealed"` // tries to start or to signal that failed at the caller, and were made again
 	InFlight  int `json:"inFlight"` // workflows in flight when the KMS came back
@@ -109,7 +109,7 @@ type Spread struct {
 	P50  Seconds `json:"p50"`
 	P99  Seconds `json:"p99"`
 	Max  Seconds `json:"max"`
-	Last string  `json:"last,omitempty"` // who took longest
+	Last string  `json:"last,omitempty"` // the workflow that took longest
 }
 
 // took is how long one workflow took.

@@ -1,5 +1,5 @@
-// Package doctor examines keys: whether their KMS can be reached, who we are to
-// it, whether it wraps and unwraps, whether it enforces the encryption context,
+// Package doctor examines keys: whether their KMS can be reached, which identity
+// it sees, whether it wraps and unwraps, whether it enforces the encryption context,
 // and how long all that takes.
 //
 // The command line calls it. It asks a KMS only what a worker or a codec server

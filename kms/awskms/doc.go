@@ -9,7 +9,7 @@
 //
 // A Key is also a kms.Rewrapper (ReEncrypt: no data key comes here), a kms.Rotator
 // (RotateKeyOnDemand, ListKeyRotations, and what disables, enables, deletes and
-// restores the whole key) and a kms.Prober (DescribeKey, and STS for who we are).
+// restores the whole key) and a kms.Prober (DescribeKey, and STS for our identity).
 //
 // The package never lets a ciphertext choose the key that opens it, never creates
 // a key, never changes one but through kms.Rotator, never sends a data key over an

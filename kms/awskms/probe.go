@@ -23,8 +23,8 @@ import (
 )
 
 const (
-	// identityTimeout bounds the question to STS who we are, which may be out of
-	// reach where AWS KMS is not.
+	// identityTimeout bounds the request to STS for our identity. STS may be out of reach
+	// where AWS KMS is not.
 	identityTimeout = 3 * time.Second
 	// rotationsPermitted is how often AWS KMS rotates a key on demand, and
 	// rotationsMany from when on an operator should know.
@@ -248,7 +248,7 @@ func skew(answer http.Header, sent, received time.Time) (time.Duration, bool) {
 // maxIdentity is longer than any ARN of IAM's.
 const maxIdentity = 2048
 
-// callerForm is what STS calls somebody.
+// callerForm is the form of an identity of STS.
 var callerForm = regexp.MustCompile(`^arn:aws[a-z-]*:(iam|sts)::[0-9]{12}:[A-Za-z0-9_/:.@=+,-]+$`)
 
 // identity returns whom AWS takes us for, that one's account, and when the

@@ -24,7 +24,7 @@ func (k *Key) reason(op, action, code string, status int) refusal {
 	switch r.Class {
 	case kms.NotFound, kms.Disabled, kms.Corrupt:
 		// Data keys are forgotten for these. AWS KMS says them with status 400 only:
-		// another one is a stranger's on the way, whose JSON has a code as well.
+		// any other is from something on the way that is not AWS KMS, with a code in its JSON too.
 		if status != http.StatusBadRequest {
 			return notKMS()
 		}

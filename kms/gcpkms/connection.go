@@ -70,7 +70,7 @@ func (cfg Config) dial(connections int) (made *connection, err error) {
 			options = append(options, option.WithGRPCConnectionPool(connections))
 		}
 		if len(cfg.ClientOptions) == 0 {
-			// Google's client looks for them by itself, and keeps to itself whose they are.
+			// Google's client would find them too, but does not return the identity.
 			creds, err := credentials.DetectDefault(&credentials.DetectOptions{Scopes: gcp.DefaultAuthScopes(), Logger: quiet})
 			if err != nil {
 				return nil, err

@@ -70,8 +70,8 @@ func impersonatedAccount(url string) string {
 	return account
 }
 
-// resolve returns the identity as text, and asks the metadata server for a moment
-// if that is who knows.
+// resolve returns the identity as text. If only the metadata server knows it, resolve asks
+// that server, for a moment.
 func (i identity) resolve(ctx context.Context) string {
 	if !i.machine {
 		return i.text

@@ -25,9 +25,9 @@ const dateGrain = time.Second
 
 // Probe implements kms.Prober: GetCryptoKey, and ListCryptoKeyVersions for the
 // warnings. Workers and codec servers need neither; without cloudkms.cryptoKeys.get
-// and cryptoKeyVersions.list (roles/cloudkms.viewer) the report is shorter. Who may
-// not describe the key is found able or not to use it by a Decrypt of what is no
-// ciphertext or, failing that, an Encrypt of nothing.
+// and cryptoKeyVersions.list (roles/cloudkms.viewer) the report is shorter. Without
+// the right to describe the key, a Decrypt of what is no ciphertext shows whether it can be
+// used or, failing that, an Encrypt of nothing.
 //
 // Identity is what the credentials say of themselves, empty for those that were
 // passed as ClientOptions; Google's client renews tokens, so there is no Expires.
@@ -74,8 +74,8 @@ func (k *Key) noneEnabled(key *kmspb.CryptoKey) refusal {
 	return k.inState(key.Primary.State)
 }
 
-// canBeUsed asks with the permissions to use the key, for who has no others. The
-// request and what is wrong with it are no secrets.
+// canBeUsed calls the KMS with the permissions to use the key, for an identity that has no
+// others. The request and what is wrong with it are no secrets.
 func (k *Key) canBeUsed(ctx context.Context) error {
 	nothing := []byte{0}
 	_, _, err := admin(ctx, k, opProbe, permDecrypt, k.conn.client.Decrypt, &kmspb.DecryptRequest{Name: k.name, Ciphertext: nothing})

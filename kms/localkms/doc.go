@@ -1,5 +1,5 @@
 // Package localkms keeps key-encryption keys in a file: the KMS for
-// development, for tests and for an installation of one machine. Whoever reads
+// development, for tests and for an installation of one machine. A program that reads
 // the file can open everything that was sealed under it, so it promises less
 // than a real KMS does, and everything that it can about the file itself.
 //
@@ -12,8 +12,8 @@
 // wraps, so that asking for a key by name never grows the file (in a template,
 // put {namespace} into the name and not into the path). What is recorded in envelopes
 // is the keyring's own ID and the name, "local://k5ptxzjqm2dcv7wr/payments",
-// never the path: a keyring may be moved. Keyring is the same file for those who
-// look after it: list, create, rotate, disable, enable, destroy, restore. A Key
+// never the path: a keyring may be moved. Keyring is the same file for its
+// administrators: list, create, rotate, disable, enable, destroy, restore. A Key
 // does the same for itself, as a kms.Rotator and kms.Retirer; it is a kms.Rewrapper, which takes
 // from every other local key, and a kms.Prober.
 //
@@ -39,8 +39,8 @@
 // lower-case base32 (RFC 4648). Versions ascend; primary is the one that wraps;
 // material is an AES-256 key in base64. A version in the state "pending
 // destruction" has a destroyAt before its material, a time like created. When it
-// has come nothing opens with the version; the next change of the keyring, whoever
-// makes it, leaves the version there as "destroyed", without material. Copies of
+// has come nothing opens with the version; the next change of the keyring, by
+// any program, leaves the version there as "destroyed", without material. Copies of
 // the file, and what a disk keeps of deleted ones, are beyond this package. What the parser does not know, it
 // refuses, and whatever this package would not write back the same: so a rewrite
 // loses nothing, and a file that is not understood is never written to.

@@ -11,7 +11,7 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// Keyring is a keyring file, for those who look after it. It keeps nothing in
+// Keyring is a keyring file, for its administrators. It keeps nothing in
 // memory: each call reads the file. It is safe for concurrent use, also by
 // several processes. Errors are *kms.Error with a hint; their classes are listed
 // in the package comment.

@@ -12,7 +12,7 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// oldVersion is the age from which on the primary is called old. Nobody counts
+// oldVersion is the age from which on the primary is called old. Nothing counts
 // what a version wraps, and it should not be more than 2^32 data keys (SP
 // 800-38D, 8.3): at a hundred a second that takes 16 months.
 const oldVersion = 365 * 24 * time.Hour

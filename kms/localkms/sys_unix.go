@@ -18,7 +18,7 @@ const openFlags = syscall.O_NOFOLLOW | syscall.O_NONBLOCK
 
 func effectiveUser() int { return os.Geteuid() }
 
-// ownerOf returns the user who owns the file, -1 if that is not told.
+// ownerOf returns the user ID of the owner of the file, -1 if it is not known.
 func ownerOf(info fs.FileInfo) int {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		return int(st.Uid)

@@ -13,7 +13,7 @@ type facts struct {
 	path string
 	mode fs.FileMode
 	uid  int // its owner
-	euid int // who we are
+	euid int // of this process
 }
 
 func factsOf(path string, info fs.FileInfo) facts {

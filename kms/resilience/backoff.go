@@ -18,7 +18,7 @@ const (
 	// maxBackoff is where doubling ends.
 	maxBackoff = 2 * time.Second
 	// maxRetryAfter is the longest that a KMS may tell a caller without a deadline
-	// to wait. Who is told to wait for longer gets the error at once.
+	// to wait. A caller that would wait longer gets the error at once.
 	maxRetryAfter = 10 * time.Second
 )
 

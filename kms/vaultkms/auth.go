@@ -193,8 +193,8 @@ func (a Auth) check(viaAgent bool, bad func(problem, hint string)) {
 	}
 }
 
-// noToken is the problem of whoever did not log in: like every other lack of
-// rights it is Denied, where it is the only one.
+// noToken is the problem of a process that has not logged in: like every other lack of
+// rights it is Denied, if it is the only problem.
 const noToken = "there is no token"
 
 func (a Auth) checkToken(viaAgent bool, bad func(problem, hint string)) {

@@ -17,8 +17,8 @@ const (
 	renewFrom, renewTo = 0.6, 0.7
 
 	// Failed logins are remembered, so that a burst of calls does not hammer the
-	// login endpoint: briefly where the next try may succeed, longer where somebody
-	// has to mend something first.
+	// login endpoint: briefly where the next try may succeed, longer where an
+	// operator has to correct something first.
 	rememberTransient = time.Second
 	rememberFinal     = 5 * time.Second
 
@@ -59,27 +59,27 @@ type lease struct {
 type loginMethod interface {
 	// logIn returns a new token, or the one that was given to us.
 	logIn(ctx context.Context) (lease, error)
-	// given reports whether the token comes from outside: there is no getting
-	// another one then, unless whoever gave it gives another.
+	// given reports whether the token comes from outside: then only its
+	// source can replace it.
 	given() bool
 	// changed reports whether logIn would give another token than last time without
-	// asking anybody. It looks now and then, or at once.
+	// a request. It looks now and then, or at once.
 	changed(atOnce bool) bool
 }
 
 // login keeps a token valid for any number of callers: it logs in when the first
 // of them needs a token, renews ahead of the end, and logs in again where a token
-// cannot be renewed. One request at a time goes out for all who wait. What runs
+// cannot be renewed. One request at a time goes out for all callers that wait. What runs
 // in the background is a timer, and a goroutine while a request is under way;
 // close ends both.
 //
 // Fail modes:
 //
-//   - No token, and a login fails: its error is everybody's, and is remembered.
+//   - No token, and a login fails: all callers get its error, and it is remembered.
 //   - A renewal fails for now: the token serves on until its end, and is tried again.
 //   - A renewal is refused, or gives less time than half the first lease (its
 //     maximum is near): a login replaces the token.
-//   - Vault refuses the token: one login for all who were refused, and each sends
+//   - Vault refuses the token: one login for all callers that were refused, and each sends
 //     its request once more.
 type login struct {
 	method loginMethod
@@ -145,7 +145,7 @@ func (l *login) lookAfter() {
 	}
 	if !l.used {
 		l.used = true
-		if l.timer == nil { // it was let lie while nobody used it
+		if l.timer == nil { // no renewal was scheduled while it was unused
 			l.schedule()
 		}
 	}
@@ -158,7 +158,7 @@ func (l *login) replace(ctx context.Context, refused Token, sure bool) (Token, e
 	l.mu.Lock()
 	young := time.Since(l.since)
 	switch {
-	case l.current.token != refused: // somebody has replaced it, or is about to
+	case l.current.token != refused: // another caller has replaced it, or is about to
 		l.mu.Unlock()
 		return l.token(ctx)
 	case l.method.given() && !l.method.changed(true),
@@ -243,7 +243,7 @@ func (l *login) start(anew bool) {
 			l.current, l.failure, l.until = lease{}, errClosed, time.Now().Add(time.Hour)
 		case err != nil:
 			l.failed(err, loggedIn)
-		case !loggedIn && l.current.token != old.token: // refused meanwhile: whoever waits logs in
+		case !loggedIn && l.current.token != old.token: // refused meanwhile: a waiting caller logs in
 		default:
 			l.took(got, loggedIn)
 		}
@@ -260,7 +260,7 @@ func (l *login) refresh(ctx context.Context, old lease, first time.Duration, ane
 			got, err = l.renew(ctx, old.token)
 			nearEnd := err == nil && got.ttl > 0 && got.ttl <= first/2
 			if l.method.given() {
-				got.renewable = got.renewable && !nearEnd // to renew it ever more often helps nobody
+				got.renewable = got.renewable && !nearEnd // to renew it ever more often is of no use
 				return got, false, err
 			}
 			if err == nil && !nearEnd || err != nil && kms.ClassOf(err).Transient() {
@@ -273,7 +273,7 @@ func (l *login) refresh(ctx context.Context, old lease, first time.Duration, ane
 }
 
 // lookedUp completes a lease that was given to us. A token that may not look
-// itself up is taken as one that nobody renews.
+// itself up counts as one that is not renewed.
 func (l *login) lookedUp(ctx context.Context, old lease) (lease, bool, error) {
 	got, err := l.look(ctx, old.token)
 	if err != nil {
@@ -353,7 +353,7 @@ func (l *login) arm(wait time.Duration) {
 		if l.closed || l.flight != nil || l.current.token == "" {
 			return
 		}
-		// A token that cannot be renewed, and that nobody used since it was got, is left
+		// A token that cannot be renewed, and that was not used since it was got, is left
 		// to end: an idle process goes quiet. One that can is kept, for what to log in
 		// with may be used up by now: a secret ID for one login, a JWT of this morning.
 		if l.used || l.current.renewable || l.method.given() {

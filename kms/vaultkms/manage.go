@@ -169,7 +169,7 @@ func (k *Key) find(ctx context.Context, op, version, instead string) (facts keyF
 	return facts, n, nil
 }
 
-// keyFacts is what Vault tells who may read a key. No key material is in it.
+// keyFacts is what Vault returns to a token that may read a key. No key material is in it.
 type keyFacts struct {
 	Type            string          `json:"type"`
 	Derived         bool            `json:"derived"`

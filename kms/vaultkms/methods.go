@@ -54,7 +54,7 @@ func (g givenToken) logIn(context.Context) (lease, error) {
 func (givenToken) given() bool       { return true }
 func (givenToken) changed(bool) bool { return false }
 
-// tokenFile is a token in a file that somebody else writes, such as a Vault agent.
+// tokenFile is a token in a file that another program writes, such as a Vault agent.
 type tokenFile struct {
 	path string
 
@@ -107,7 +107,7 @@ func (f *tokenFile) changed(atOnce bool) bool {
 
 // readSecretFile reads a file that holds one secret, and white space at its end.
 // One that cannot be read, or holds something else, is Unavailable and nothing
-// worse: who writes it may be about to, and it is no word of Vault's.
+// worse: its writer may be about to complete it, and Vault has not refused anything.
 func readSecretFile(what, path string) (Token, error) {
 	fail := func(detail string, err error) error {
 		return &kms.Error{
@@ -169,8 +169,8 @@ func (r *appRole) logIn(ctx context.Context) (lease, error) {
 }
 
 // unwrap returns the secret ID that a wrapping token stands for. The token must be
-// for a secret ID of our auth mount: somebody who swapped it could have us log in
-// as a role of his.
+// for a secret ID of our auth mount: an attacker that swapped it could have us log
+// in as another role.
 func (r *appRole) unwrap(ctx context.Context, wrapped Token) (Token, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

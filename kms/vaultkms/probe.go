@@ -13,7 +13,7 @@ import (
 
 const opProbe = "probe"
 
-// soon is how near the end of a token that nobody renews is worth a warning.
+// soon is how near the end of a token that is not renewed is worth a warning.
 const soon = 24 * time.Hour
 
 var _ kms.Prober = (*Key)(nil)

@@ -99,8 +99,8 @@ func WithheldPayload() *commonpb.Payload {
 const Encoded = "Encoded failure"
 
 // Unsealable stands in for a message that could not be sealed because of err. It
-// is plaintext, so of err it tells the class alone: without that, someone whose
-// token expired would see failed workflows and nothing that says why.
+// is plaintext, so of err it tells the class alone: without that, an
+// operator with an expired token would see failed workflows and no reason.
 func Unsealable(err error) string {
 	return "waxseal: the failure's message could not be sealed (" + kms.ClassOf(err).String() +
 		") and was withheld; waxseal encode, with this worker's policy file and credentials, tells why"

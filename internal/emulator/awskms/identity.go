@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Identity is somebody who sends signed requests.
+// Identity signs requests.
 type Identity struct {
 	AccessKeyID     string
 	SecretAccessKey string

@@ -40,7 +40,7 @@ type Config struct {
 	Address string
 }
 
-// Server is AWS KMS, and the part of STS that tells who one is, in some Regions: an
+// Server is AWS KMS, and the part of STS that returns the identity, in some Regions: an
 // http.Handler that listens on loopback. It is safe for concurrent use.
 type Server struct {
 	regions []string

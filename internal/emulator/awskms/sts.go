@@ -7,7 +7,7 @@ import (
 	"net/url"
 )
 
-// STS, the service that tells who one is, speaks AWS's query protocol: a form in,
+// STS, the service that returns the identity, speaks AWS's query protocol: a form in,
 // XML out, and error codes of its own.
 
 func stsService() *service {

@@ -119,7 +119,7 @@ func asOperator(ctx context.Context) context.Context {
 	return context.WithValue(ctx, callerKey{}, caller{operator: true})
 }
 
-// authenticate finds out who makes a call, if anybody is signed in.
+// authenticate returns the identity of a call, if it has one.
 func (s *Server) authenticate(ctx context.Context) (context.Context, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -86,7 +86,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		l.mu.Unlock()
 		switch {
 		case down:
-			_ = c.Close() // nobody is to read from it
+			_ = c.Close() // it must not be read
 		case instead != nil:
 			instead.take(tracked)
 		default:

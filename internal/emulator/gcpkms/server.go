@@ -100,7 +100,7 @@ func (s *Server) TellTime(ahead time.Duration) {
 	s.tellsTime, s.ahead = true, ahead
 }
 
-// intercept counts a call, finds out who makes it, and has its fault befall it.
+// intercept counts a call, authenticates it, and applies its fault.
 func (s *Server) intercept(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	method := info.FullMethod[strings.LastIndexByte(info.FullMethod, '/')+1:]
 	s.mu.Lock()
