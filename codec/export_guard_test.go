@@ -42,3 +42,6 @@ func EachHeader(msg proto.Message, f func(*commonpb.Payload)) error {
 		return nil
 	})
 }
+
+// DropNexusContexts is what the guard does to each response.
+func DropNexusContexts(msg proto.Message) error { return new(nexusContexts).drop(msg) }

@@ -50,6 +50,7 @@ type guard struct {
 	parent converter.DataConverter
 	// drivers are the names of the client's drivers of external storage; nil if it has none.
 	drivers map[string]bool
+	nexus   nexusContexts
 }
 
 // unary implements grpc.UnaryClientInterceptor.
@@ -82,6 +83,9 @@ func (g *guard) unary(ctx context.Context, method string, req, reply any, cc *gr
 		}
 		if page, ok := in.(*workflowservice.GetWorkflowExecutionHistoryResponse); ok {
 			unpackHistory(page)
+		}
+		if err := g.nexus.drop(in); err != nil {
+			return onTheWire(err)
 		}
 		if err := g.withholdReferences(g.namespaceOf(out), in); err != nil {
 			return onTheWire(err)

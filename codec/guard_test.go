@@ -11,6 +11,7 @@ import (
 
 	commonpb "go.temporal.io/api/common/v1"
 	historypb "go.temporal.io/api/history/v1"
+	nexuspb "go.temporal.io/api/nexus/v1"
 	_ "go.temporal.io/api/operatorservice/v1" // its requests are walked
 	protocolpb "go.temporal.io/api/protocol/v1"
 	"go.temporal.io/api/proxy"
@@ -36,6 +37,7 @@ import (
 // recorder is a gRPC server that keeps every request and answers with what it
 // was told to, or with an empty reply.
 type recorder struct {
+	nexus *nexuspb.PropagatedSerializationContext // with which histories are answered
 	workflowservice.UnimplementedWorkflowServiceServer
 	addr string
 
@@ -85,7 +87,7 @@ func (r *recorder) SignalWorkflowExecution(context.Context, *workflowservice.Sig
 }
 
 func (r *recorder) GetWorkflowExecutionHistory(context.Context, *workflowservice.GetWorkflowExecutionHistoryRequest) (*workflowservice.GetWorkflowExecutionHistoryResponse, error) {
-	return &workflowservice.GetWorkflowExecutionHistoryResponse{History: r.history}, nil
+	return &workflowservice.GetWorkflowExecutionHistoryResponse{History: r.history, PropagatedNexusSerializationContext: r.nexus}, nil
 }
 
 func (r *recorder) PollWorkflowTaskQueue(context.Context, *workflowservice.PollWorkflowTaskQueueRequest) (*workflowservice.PollWorkflowTaskQueueResponse, error) {

@@ -9,6 +9,7 @@ import (
 	enumspb "go.temporal.io/api/enums/v1"
 	failurepb "go.temporal.io/api/failure/v1"
 	historypb "go.temporal.io/api/history/v1"
+	nexuspb "go.temporal.io/api/nexus/v1"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -61,6 +62,9 @@ var mutations = []mutation{
 	{"sealed for another workflow", onPayloads, func(m *means, p place) bool {
 		return m.replace(p, m.any(m.stored, func(s sealedAt) bool { return s.workflow != m.workflow }))
 	}},
+	{"sealed for another workflow, and marked as an operation's", onPayloads, func(m *means, p place) bool {
+		return m.mark() && m.replace(p, m.any(m.stored, func(s sealedAt) bool { return s.workflow != m.workflow }))
+	}},
 	{"sealed for another place", onPayloads, func(m *means, p place) bool {
 		return m.replace(p, m.any(m.stored, func(s sealedAt) bool { return s.workflow == m.workflow && s.path != p.path }))
 	}},
@@ -109,6 +113,17 @@ var mutations = []mutation{
 }
 
 func (m mutation) fits(p place) bool { return slices.Contains(m.kinds, p.kind) }
+
+// mark says in the response that a Nexus handler started what it is about. With the context
+// of an operation nothing is known of a payload's workflow.
+func (m *means) mark() bool {
+	r := m.response.ProtoReflect()
+	f := r.Descriptor().Fields().ByName("propagated_nexus_serialization_context")
+	if f != nil {
+		r.Set(f, protoreflect.ValueOfMessage((&nexuspb.PropagatedSerializationContext{Endpoint: "endpoint", Service: "service", Operation: "operation"}).ProtoReflect()))
+	}
+	return f != nil
+}
 
 // plaintext is a value as an honest program without Waxseal would send it.
 func (m *means) plaintext() *commonpb.Payload {
