@@ -41,13 +41,14 @@ servers: ## install or build what the tests run against, once
 	@$(INSTALL) all
 
 # Each module is compiled before its tests run (-exec true runs none of them): a compiler
-# beside them takes the processors from tests that wait for a server.
+# beside them takes the processors from tests that wait for a server. The packages of e2e run
+# one after the other for the same reason: each starts servers of its own.
 test: servers ## run all tests of all modules; installs and builds what they need
 	@set -uo pipefail; log=$$(mktemp); trap 'rm -f "$$log"' EXIT; failed=; began=$$SECONDS; \
 	for m in $(MODULES); do \
 	  printf '\n== %s: go test ./...\n' "$$m"; \
 	  (cd "$$m" && go test -exec true ./... >/dev/null 2>&1); \
-	  (cd "$$m" && $(GOTEST) $(TESTFLAGS) ./...) 2>&1 | tee -a "$$log" || failed="$$failed $$m"; \
+	  (cd "$$m" && $(GOTEST) $$(case "$$m" in e2e) echo -p 1;; esac) $(TESTFLAGS) ./...) 2>&1 | tee -a "$$log" || failed="$$failed $$m"; \
 	done; \
 	printf '\n== Summary: %d packages passed, %d failed, in %d s\n' \
 	  "$$(grep -c '^ok  *	' "$$log")" "$$(grep -c '^FAIL	' "$$log")" $$((SECONDS - began)); \
