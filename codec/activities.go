@@ -87,10 +87,9 @@ func (a *activities) cancellation(ctx context.Context, err error) error {
 	return failures.FailureToError(failure)
 }
 
-// final reports whether the server will not try an activity again after err. Local
-// activities are reported by their workflow, whose task is held if need be; and
-// an activity that has waited for a KMS in vain need not wait twice. As in the SDK, what
-// err wraps does not count.
+// final reports whether the server will not try an activity again after err. The workflow
+// reports a local activity, and its task is held if need be. An activity that has waited for
+// a KMS in vain does not wait twice. As in the SDK, what err wraps does not count.
 func final(info activity.Info, err error) bool {
 	if info.IsLocalActivity || errors.Is(err, activity.ErrResultPending) || kms.ClassOf(err).Transient() {
 		return false

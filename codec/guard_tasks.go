@@ -167,7 +167,7 @@ func (g *guard) answer(ctx context.Context, req proto.Message, refused error, se
 		g.codec.tasks.Fail(t, why)
 		return nil, status.Error(codes.FailedPrecondition, why.Error())
 	case refused != nil:
-		return nil, refused // a program that is no worker of ours, or an activity's request
+		return nil, refused // a request of another program, or of an activity
 	case completes != nil && !known:
 		namespace := g.namespaceOf(req)
 		t = &hold.Task{Via: g.via.Root(), Facts: policy.Facts{Namespace: namespace}, Attempt: 1, Report: hold.ReportTask(context.WithoutCancel(ctx), namespace, r.GetTaskToken(), req, send)}

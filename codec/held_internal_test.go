@@ -34,7 +34,7 @@ func taskIn(token string, reports chan<- string) *hold.Task {
 	}
 }
 
-// fakeKEK is a KEK whose availability a test sets, and what probing it does.
+// fakeKEK is a KEK with an availability and a probe that a test sets.
 type fakeKEK struct {
 	state  atomic.Uint32
 	answer func(context.Context)
@@ -115,7 +115,7 @@ func TestRefusedIsKept(t *testing.T) {
 		time.Sleep(500 * time.Millisecond) //nolint:forbidigo // likewise
 		synctest.Wait()
 		if len(told) != 1 || !strings.Contains(<-told, "fake://a") {
-			t.Error("it was not let go, or nobody was told why")
+			t.Error("it was not released, or the report gives no reason")
 		}
 	})
 }

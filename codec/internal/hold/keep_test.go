@@ -17,7 +17,7 @@ import (
 	"github.com/waxseal/waxseal/policy"
 )
 
-// fakeKEK is a KEK whose availability a test sets, and what probing it does.
+// fakeKEK is a KEK with an availability and a probe that a test sets.
 type fakeKEK struct {
 	state  atomic.Uint32
 	asked  atomic.Int32
