@@ -1,3 +1,12 @@
+// Package codec puts envelope encryption into Temporal's Go SDK: a
+// PayloadCodec that knows its serialization context, a DataConverter, a
+// FailureConverter, and a client plugin whose wire guard refuses to send what
+// is not sealed.
+//
+// Workers and clients call it through the SDK, the codec server through
+// Encode and Decode. It asks package policy which keys seal a payload and
+// calls package envelope to do it; it holds no keys of its own. It never
+// returns plaintext in place of an error and never mutates its inputs.
 package codec
 
 import (
@@ -10,6 +19,7 @@ import (
 
 	commonpb "go.temporal.io/api/common/v1"
 
+	"github.com/waxseal/waxseal/codec/internal/guard"
 	"github.com/waxseal/waxseal/codec/internal/hold"
 	"github.com/waxseal/waxseal/envelope"
 	"github.com/waxseal/waxseal/kms"
@@ -64,7 +74,7 @@ type Codec struct {
 	activityWait time.Duration // negative if activities do not wait
 	waits        *hold.Waits
 	tasks        *hold.Tasks
-	changes      *changes
+	changes      *guard.Changes
 	watchers     *watchers
 	opener       *envelope.Opener
 
@@ -104,7 +114,7 @@ func New(ctx context.Context, cfg Config) (*Codec, error) {
 	if cfg.ActivityWait == 0 {
 		cfg.ActivityWait = DefaultActivityWait
 	}
-	named, err := newChanges(cfg.RetiredChanges)
+	named, err := guard.NewChanges(cfg.RetiredChanges)
 	if err != nil {
 		return nil, fmt.Errorf("codec: new: %w", err)
 	}
@@ -112,7 +122,7 @@ func New(ctx context.Context, cfg Config) (*Codec, error) {
 		registry: cfg.Registry, callTimeout: cfg.CallTimeout, activityWait: cfg.ActivityWait,
 		waits: hold.NewWaits(cfg.WorkflowWait), tasks: hold.NewTasks(), changes: named, watchers: &watchers{config: cfg.Hooks},
 	}
-	c.tasks.KEKsOf = c.keksOf
+	c.tasks.Waits, c.tasks.Holds, c.tasks.KEKsOf = c.waits, c.holds, c.keksOf
 	c.opener, err = envelope.NewOpener(envelope.OpenerConfig{
 		Keys: c.find, CacheEntries: cfg.CacheEntries, Fresh: cfg.Fresh, Stale: cfg.Stale, Observer: c.watchers,
 		UnwrapTimeout: kmsTimeout(cfg.Policy, envelope.DefaultUnwrapTimeout),

@@ -3,8 +3,10 @@ package codec
 import (
 	"context"
 	"fmt"
+	"time"
 
 	commonpb "go.temporal.io/api/common/v1"
+	"go.temporal.io/sdk/converter"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/waxseal/waxseal/codec/internal/sealed"
@@ -12,6 +14,21 @@ import (
 	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/policy"
 )
+
+// Decoded is the outcome of opening one payload.
+type Decoded struct {
+	// Payload is the original payload, or the input itself where it was not
+	// sealed or could not be opened (then Err says why).
+	Payload *commonpb.Payload
+	// Sealed says that the input was an envelope (of ours, or of a legacy format).
+	Sealed bool
+	// Namespace is the claim sealed in the envelope; empty if there was none to read.
+	Namespace string
+	// KeyIDs are the KEKs that the envelope names, with versions, in recipient order.
+	KeyIDs []string
+	// Err is why Payload could not be opened. kms.ClassOf tells its Class.
+	Err error
+}
 
 // NamespaceError refuses an envelope that was sealed for another namespace.
 type NamespaceError struct {
@@ -109,3 +126,150 @@ func (s *snapshot) accept(known, sealed string) error {
 	e := &NamespaceError{Known: known, Sealed: sealed}
 	return &kms.Error{Class: kms.Denied, Op: "open payload", Detail: e.Error(), Advice: e.Hint(), Err: e}
 }
+
+// passThrough says whether a payload that is not sealed may pass as it is to a reader in
+// a namespace. A reference into external storage may not pass where plaintext is refused:
+// the SDK resolves references before it opens payloads, so one that comes here has no
+// blob behind it that this reader could open, and may be forged.
+func (s *snapshot) passThrough(namespace string, p *commonpb.Payload) error {
+	if p == nil {
+		return &kms.Error{Op: "open payload", Detail: "the payload is null", Advice: "pass a payload with metadata and data, or leave it out"}
+	}
+	switch {
+	case !s.policy.RequiresSealed(namespace):
+		return nil
+	case sealed.IsStorageReference(p):
+		return sealed.Required("open payload", "the payload is a reference into external storage, which is not sealed",
+			"configure the client's external storage, which replaces references by the payloads they name; without it they are not opened")
+	}
+	return sealed.Required("open payload", "the payload is not sealed",
+		"if plaintext from before the migration is still around, turn requireSealed off until it is gone")
+}
+
+// warm puts the data keys of sealed payloads into the cache. It returns one error for each.
+// No plaintext is made. A payload that names no keys is passed over.
+func (c *Codec) warm(ctx context.Context, namespace string, payloads []*commonpb.Payload) []error {
+	s, ctx := c.use(ctx)
+	defer s.leave()
+	errs := make([]error, len(payloads))
+	var items []envelope.Item
+	var index []int
+	for i, p := range payloads {
+		if ids := sealed.KeyIDs(p); ids != nil {
+			items, index = append(items, envelope.Item{
+				Envelope: p.GetData(), KeyIDs: ids, Reader: namespace,
+				Accept: func(claims envelope.Claims) error { return s.accept(namespace, claims.Namespace) },
+			}), append(index, i)
+		}
+	}
+	for n, err := range c.opener.Warm(ctx, items...) {
+		if err != nil {
+			errs[index[n]] = c.timedOut(ctx, "open payload ahead of a workflow task", err)
+		}
+	}
+	return errs
+}
+
+// place is what a reader knows, of itself, of where a payload stands. It is compared with
+// the claims of the envelope, if the reader's rules bind them. docs/adr/013 has the
+// places and the exceptions.
+type place struct{ workflowID, activityType fact }
+
+// fact is a value that may be known; a known one may be empty: a workflow's own payloads
+// are no activity's.
+type fact struct {
+	value string
+	known bool
+}
+
+// place returns what the SDK says of where a payload stands. Without a serialization
+// context nothing is known: what runs may convert payloads of others.
+func (s site) place() place {
+	if s.unbound {
+		return place{}
+	}
+	switch sc := s.serialization.(type) {
+	case converter.WorkflowSerializationContext:
+		return place{workflowID: fact{sc.WorkflowID, sc.WorkflowID != ""}, activityType: fact{"", true}}
+	case converter.ActivitySerializationContext:
+		return place{workflowID: fact{sc.WorkflowID, true}, activityType: fact{sc.ActivityType, sc.ActivityType != ""}}
+	}
+	return place{}
+}
+
+// certain returns what is known without what a caller merely left out: a program that
+// completes an activity from outside need not say of which workflow it is.
+func (p place) certain() place {
+	p.workflowID.known = p.workflowID.value != ""
+	return p
+}
+
+// bound refuses an envelope that was sealed for another place than a reader's, as far as
+// the rules of the reader's namespace bind its claims. A claim that the envelope does not
+// hold is not compared: it was sealed before bind, or where the value was not known.
+func (s *snapshot) bound(namespace string, at place, claims envelope.Claims) error {
+	for _, b := range [...]struct {
+		claim string
+		known fact
+		same  func(claimed, known string) bool
+	}{
+		{claimWorkflowID, at.workflowID, sameWorkflow},
+		{claimActivityType, at.activityType, func(claimed, known string) bool { return claimed == known }},
+	} {
+		claimed, ok := claims.Others[b.claim]
+		if !ok || !b.known.known || b.same(claimed, escaped(b.known.value)) || !s.policy.Binds(namespace, b.claim) {
+			continue
+		}
+		e := &BindError{Claim: b.claim, Known: b.known.value, Sealed: claimed}
+		return &kms.Error{Class: kms.Denied, Op: "open payload", Detail: e.Error(), Advice: e.Hint(), Err: e}
+	}
+	return nil
+}
+
+// sameWorkflow reports whether a workflow may read what was sealed for a workflow ID. A
+// server appends a time to the ID of each workflow that a schedule starts: the schedule's
+// input was sealed for the ID without it, and the last result for one with another time.
+func sameWorkflow(claimed, known string) bool {
+	return claimed == known || withoutTime(claimed) == withoutTime(known)
+}
+
+// withoutTime returns a workflow ID without the time that a server appended to it.
+func withoutTime(id string) string {
+	const appended = "-2006-01-02T15:04:05Z"
+	at := len(id) - len(appended)
+	if at <= 0 {
+		return id
+	}
+	if _, err := time.Parse(appended, id[at:]); err != nil {
+		return id
+	}
+	return id[:at]
+}
+
+// BindError refuses an envelope that was sealed for another place of the namespace than
+// the one that it is read in.
+type BindError struct {
+	// Claim is the name of the claim that differs.
+	Claim string
+	// Known is the reader's own value, empty if the payload is no activity's or no
+	// workflow's. Sealed is the one in the envelope.
+	Known, Sealed string
+}
+
+// Error implements error. Claims are readable without a key.
+func (e *BindError) Error() string {
+	if e.Known == "" {
+		return fmt.Sprintf("codec: sealed for %s %q, and read where there is none", e.Claim, e.Sealed)
+	}
+	return fmt.Sprintf("codec: sealed for %s %q, not for %q", e.Claim, e.Sealed, e.Known)
+}
+
+// Hint says what to check.
+func (e *BindError) Hint() string {
+	return fmt.Sprintf("the server, or a program that copies sealed payloads, moved it; if that is meant to be, take %s out of bind: in the rules of the namespace", e.Claim)
+}
+
+// inFailure is the serialization context with which failures are converted. The SDK
+// passes a failure on as it is, from activities, children and other workflows to the
+// caller of a caller: what it holds was sealed in any of these places.
+type inFailure struct{ converter.SerializationContext }

@@ -7,31 +7,34 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/waxseal/waxseal/codec/internal/guard"
+	"github.com/waxseal/waxseal/codec/internal/hold"
 	"github.com/waxseal/waxseal/internal/payloadwalk"
 )
 
-// Outgoing is what the guard of a client in a namespace sends for a request.
-func Outgoing(ctx context.Context, c *Codec, namespace, method string, req proto.Message) (proto.Message, error) {
-	return (&guard{codec: c, namespace: namespace}).outgoing(ctx, method, req)
-}
-
 // Guard is a guard of a client, without the client.
-type Guard struct{ g *guard }
+type Guard struct{ g *guard.Guard }
 
 // NewGuard returns one of a client in a namespace.
 func NewGuard(c *Codec, namespace string) *Guard {
-	return &Guard{&guard{codec: c, namespace: namespace}}
+	return &Guard{c.guard(namespace, new(hold.Connection), nil)}
 }
 
 // Unary is a call that goes past the guard to invoke.
 func (g *Guard) Unary(ctx context.Context, method string, req, reply proto.Message, invoke func(ctx context.Context, method string, req, reply any) error) error {
-	return g.g.unary(ctx, method, req, reply, nil, func(ctx context.Context, method string, req, reply any, _ *grpc.ClientConn, _ ...grpc.CallOption) error {
+	return g.g.Unary(ctx, method, req, reply, nil, func(ctx context.Context, method string, req, reply any, _ *grpc.ClientConn, _ ...grpc.CallOption) error {
 		return invoke(ctx, method, req, reply)
 	})
 }
 
-// ReasonsForPlain are those of guard_plain.go.
-func ReasonsForPlain() []string { return []string{plainAttributes, plainReferences} }
+// Outgoing is what the guard of a client in a namespace sends for a request.
+func Outgoing(ctx context.Context, c *Codec, namespace, method string, req proto.Message) (sent proto.Message, err error) {
+	err = NewGuard(c, namespace).Unary(ctx, "/service/"+method, req, nil, func(_ context.Context, _ string, req, _ any) error {
+		sent, _ = req.(proto.Message)
+		return nil
+	})
+	return sent, err
+}
 
 // EachHeader calls f for the payloads of all headers in a message.
 func EachHeader(msg proto.Message, f func(*commonpb.Payload)) error {
@@ -42,6 +45,3 @@ func EachHeader(msg proto.Message, f func(*commonpb.Payload)) error {
 		return nil
 	})
 }
-
-// DropNexusContexts is what the guard does to each response.
-func DropNexusContexts(msg proto.Message) error { return new(nexusContexts).drop(msg) }

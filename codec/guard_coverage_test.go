@@ -3,7 +3,6 @@ package codec_test
 import (
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -290,18 +289,5 @@ func TestANewFieldIsNoticed(t *testing.T) {
 	found = problems(t, c, []protoreflect.ServiceDescriptor{file.Services().Get(0)}, dynamic, list)
 	if want := "new.v1.Request.new_bytes: the guard " + staysPlain + ", listed as: " + guardRefuses; !slices.Contains(found, want) {
 		t.Errorf("not noticed: %s", want)
-	}
-}
-
-// The reasons for what may stay plain are told to users.
-func TestReasonsAreDocumented(t *testing.T) {
-	doc, err := os.ReadFile("../docs/what-is-encrypted.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, why := range codec.ReasonsForPlain() {
-		if !strings.Contains(string(doc), why) {
-			t.Errorf("docs/what-is-encrypted.md does not say %q", why)
-		}
 	}
 }

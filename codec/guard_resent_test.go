@@ -68,7 +68,7 @@ func TestWhatAWorkflowCarriesOverIsSealed(t *testing.T) {
 		}
 	})
 	t.Run("results are the data converter's", func(t *testing.T) {
-		err := codec.CheckOutgoing(&workflowservice.RespondWorkflowTaskCompletedRequest{Commands: []*commandpb.Command{
+		_, err := codec.Outgoing(t.Context(), c, "n", "Method", &workflowservice.RespondWorkflowTaskCompletedRequest{Commands: []*commandpb.Command{
 			{Attributes: &commandpb.Command_CompleteWorkflowExecutionCommandAttributes{CompleteWorkflowExecutionCommandAttributes: &commandpb.CompleteWorkflowExecutionCommandAttributes{Result: payloads(plain)}}},
 		}})
 		if err == nil {

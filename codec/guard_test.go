@@ -2,6 +2,7 @@ package codec_test
 
 import (
 	"context"
+	"errors"
 	"net"
 	"slices"
 	"strings"
@@ -364,9 +365,10 @@ func TestGuardOnlyReadsWhatItChecks(t *testing.T) {
 	wg.Wait()
 }
 
-// Whatever request has room for a payload, in whatever place, is refused with a
-// plaintext one there.
+// A request with a plaintext payload, in whatever place that has room for one, is refused or
+// sealed.
 func TestGuardSeesEveryPlaceOfEveryRequest(t *testing.T) {
+	c, _ := newCodec(t, onePolicy)
 	places := 0
 	for _, name := range []protoreflect.FullName{"temporal.api.workflowservice.v1.WorkflowService", "temporal.api.operatorservice.v1.OperatorService"} {
 		service, err := protoregistry.GlobalFiles.FindDescriptorByName(name)
@@ -386,7 +388,7 @@ func TestGuardSeesEveryPlaceOfEveryRequest(t *testing.T) {
 				places++
 				req := request.New()
 				put(t, req, path, payload(t, "CANARY"))
-				if err := codec.CheckOutgoing(req.Interface()); err == nil || strings.Contains(err.Error(), "CANARY") {
+				if err := leaves(t, c, req.Interface()); err != nil {
 					t.Errorf("%s with a payload at %v: %v", req.Descriptor().Name(), path, err)
 				}
 			})
@@ -405,17 +407,34 @@ func TestGuardSeesEveryPlaceOfEveryRequest(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if codec.CheckOutgoing(&workflowservice.RespondWorkflowTaskCompletedRequest{Messages: []*protocolpb.Message{{Body: wrapped}}}) == nil {
+		if _, err := codec.Outgoing(t.Context(), c, "n", "Method", &workflowservice.RespondWorkflowTaskCompletedRequest{Messages: []*protocolpb.Message{{Body: wrapped}}}); err == nil {
 			t.Errorf("%s in an Any passes", name)
 		}
 	}
 	unknown := &workflowservice.RespondWorkflowTaskCompletedRequest{Messages: []*protocolpb.Message{{Body: &anypb.Any{TypeUrl: "type.googleapis.com/not.Known", Value: []byte("CANARY")}}}}
-	if err := codec.CheckOutgoing(unknown); err == nil || !strings.Contains(err.Error(), "not known here") || strings.Contains(err.Error(), "CANARY") {
+	if _, err := codec.Outgoing(t.Context(), c, "n", "Method", unknown); err == nil || !strings.Contains(err.Error(), "not known here") || strings.Contains(err.Error(), "CANARY") {
 		t.Errorf("a message of an unknown type: %v", err)
 	}
-	if err := codec.CheckOutgoing(&workflowservice.SignalWorkflowExecutionRequest{Input: &commonpb.Payloads{Payloads: []*commonpb.Payload{nil}}}); err == nil {
+	if _, err := codec.Outgoing(t.Context(), c, "n", "Method", &workflowservice.SignalWorkflowExecutionRequest{Input: &commonpb.Payloads{Payloads: []*commonpb.Payload{nil}}}); err == nil {
 		t.Error("a null payload passes")
 	}
+}
+
+// leaves returns an error if plaintext of a request leaves, or stands in the refusal.
+func leaves(t *testing.T, c *codec.Codec, req proto.Message) error {
+	t.Helper()
+	sent, err := codec.Outgoing(t.Context(), c, "n", "Method", req)
+	if err != nil {
+		if strings.Contains(err.Error(), "CANARY") {
+			return err
+		}
+		return nil
+	}
+	encoded, err := proto.Marshal(sent)
+	if err == nil && strings.Contains(string(encoded), "CANARY") {
+		err = errors.New("it leaves")
+	}
+	return err
 }
 
 // eachPlace calls f with the path to every payload that a message has room for,

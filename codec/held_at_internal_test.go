@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/converter"
 
 	"github.com/waxseal/waxseal/codec/internal/hold"
@@ -100,7 +101,10 @@ func testNobodysConversion(t *testing.T, of site) {
 		if _, fails := errors.AsType[*converter.WorkflowTaskFailureError](converts.hold(&kms.Error{Class: kms.Unavailable})); !fails {
 			t.Error("the SDK is not to fail its task")
 		}
-		c.tasks.Answer(nil, []byte("answered"))
+		answer := hold.Sending{Namespace: "n", Request: &workflowservice.RespondWorkflowTaskFailedRequest{TaskToken: []byte("answered")}}
+		if _, err := c.tasks.BeforeSending(t.Context(), answer); err != nil {
+			t.Error(err)
+		}
 		time.Sleep(time.Minute) //nolint:forbidigo // the clock is the test's
 		synctest.Wait()
 		mu.Lock()

@@ -5,9 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/testsuite"
-	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/waxseal/waxseal/codec"
@@ -15,25 +12,12 @@ import (
 	"github.com/waxseal/waxseal/kms/kmstest"
 )
 
-// TestQueriesGetErrors: a panic in a query leaves its asker without an answer.
+// A panic in the handler of a query would leave the query without an answer.
 func TestQueriesGetErrors(t *testing.T) {
 	for _, with := range []string{"SetQueryHandler", "SetQueryHandlerWithOptions"} {
 		t.Run(with, func(t *testing.T) {
 			c, backend := newCodec(t, onePolicy)
-			dc := codec.NewDataConverter(c, testNamespace, nil)
-			var o worker.Options
-			p := codec.NewPlugin(c)
-			if err := p.ConfigureClient(t.Context(), client.PluginConfigureClientOptions{ClientOptions: new(client.Options)}); err != nil {
-				t.Fatal(err)
-			}
-			if err := p.ConfigureWorker(t.Context(), worker.PluginConfigureWorkerOptions{WorkerOptions: &o}); err != nil {
-				t.Fatal(err)
-			}
-			var suite testsuite.WorkflowTestSuite
-			env := suite.NewTestWorkflowEnvironment()
-			env.SetWorkerOptions(o)
-			env.SetDataConverter(dc)
-			env.SetFailureConverter(codec.NewFailureConverter(dc))
+			env := pluginEnvironment(t, codec.NewPlugin(c))
 			env.RegisterWorkflowWithOptions(func(ctx workflow.Context) error {
 				handler := func(s string) (string, error) { return s + ", CANARY", nil }
 				if with == "SetQueryHandler" {

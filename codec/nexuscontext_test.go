@@ -1,6 +1,7 @@
 package codec_test
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -49,6 +50,7 @@ func marked(t *testing.T) (with, without *workflowservice.PollWorkflowTaskQueueR
 
 // The server marks what a Nexus handler started: it would choose the rule that seals.
 func TestNexusContextsAreDropped(t *testing.T) {
+	c, _ := newCodec(t, onePolicy)
 	withTask, withoutTask := marked(t)
 	for name, tc := range map[string]struct{ with, without proto.Message }{
 		"workflow task":      {withTask, withoutTask},
@@ -58,7 +60,8 @@ func TestNexusContextsAreDropped(t *testing.T) {
 		"with no such field": {&workflowservice.GetSystemInfoResponse{ServerVersion: "1"}, &workflowservice.GetSystemInfoResponse{ServerVersion: "1"}},
 	} {
 		got := proto.Clone(tc.with)
-		if err := codec.DropNexusContexts(got); err != nil || !proto.Equal(got, tc.without) || strings.Contains(prototext.Format(got), "MARK") {
+		err := codec.NewGuard(c, "n").Unary(t.Context(), "/s/Method", &workflowservice.GetSystemInfoRequest{}, got, func(context.Context, string, any, any) error { return nil })
+		if err != nil || !proto.Equal(got, tc.without) || strings.Contains(prototext.Format(got), "MARK") {
 			t.Errorf("%s: %v, %v", name, got, err)
 		}
 	}

@@ -6,14 +6,18 @@ import (
 	"slices"
 	"sync/atomic"
 
+	commonpb "go.temporal.io/api/common/v1"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/waxseal/waxseal/codec/internal/guard"
 	"github.com/waxseal/waxseal/codec/internal/hold"
+	"github.com/waxseal/waxseal/policy"
 )
 
 // Plugin makes a Temporal client, its workers and workflow replayers seal and
@@ -87,20 +91,20 @@ func (p *Plugin) ConfigureClient(_ context.Context, o client.PluginConfigureClie
 		namespace = client.DefaultNamespace
 	}
 	via := new(hold.Connection)
-	g := &guard{codec: p.codec, namespace: namespace, via: via, parent: opts.DataConverter, drivers: driverNames(opts.ExternalStorage)}
-	opts.ExternalStorage = sealedStorage(p.codec, namespace, opts.ExternalStorage)
+	g := p.codec.guard(namespace, via, opts.DataConverter)
+	g.Drivers = guard.DriverNames(opts.ExternalStorage)
+	opts.ExternalStorage = guard.SealedStorage(g.Codec, namespace, opts.ExternalStorage)
 	opts.DataConverter = wrapConverter(p.codec, site{namespace: namespace, via: via}, opts.DataConverter, p.options...)
 	opts.FailureConverter = NewFailureConverter(opts.DataConverter)
 	// First: next to the SDK, so that other interceptors see nothing of what it passes on.
 	opts.Interceptors = append([]interceptor.ClientInterceptor{
-		&codeMarker{},
-		&changeNamer{changes: p.codec.changes},
+		&workflows{changes: p.codec.changes},
 		&activities{codec: p.codec, namespace: namespace, failures: opts.FailureConverter},
 	}, opts.Interceptors...)
 	opts.ContextPropagators = append([]workflow.ContextPropagator{&headerOpener{codec: p.codec, namespace: namespace, via: via}}, opts.ContextPropagators...)
 	p.codec.reportTo(opts.MetricsHandler)
 	// Innermost: nothing that the SDK or another interceptor adds comes after it.
-	opts.ConnectionOptions.DialOptions = append(slices.Clip(opts.ConnectionOptions.DialOptions), grpc.WithChainUnaryInterceptor(g.unary))
+	opts.ConnectionOptions.DialOptions = append(slices.Clip(opts.ConnectionOptions.DialOptions), grpc.WithChainUnaryInterceptor(g.Unary))
 	p.clients.Store(true)
 	return nil
 }
@@ -120,8 +124,7 @@ var ErrWorkerPlugin error = &optionsError{
 	hint: "move codec.NewPlugin to client.Options.Plugins of the client that the worker is made with; its workers have it from there",
 }
 
-// ConfigureWorker implements worker.Plugin: queries get errors where workflow code
-// is held. It fails with ErrWorkerPlugin, and worker.New panics with that, unless the
+// ConfigureWorker implements worker.Plugin. It fails with ErrWorkerPlugin, and worker.New panics with that, unless the
 // plugin configured the worker's client. The SDK passes no client. But it calls
 // the plugins of the client's options, each of which configured that client, and those
 // of the worker's options, and this one is not to be among the latter.
@@ -129,7 +132,6 @@ func (p *Plugin) ConfigureWorker(_ context.Context, o worker.PluginConfigureWork
 	if listed(o.WorkerOptions.Plugins) > 0 || !p.clients.Load() {
 		return ErrWorkerPlugin
 	}
-	o.WorkerOptions.Interceptors = append(slices.Clip(o.WorkerOptions.Interceptors), &hold.QueryInterceptor{})
 	return nil
 }
 
@@ -160,7 +162,9 @@ func (p *Plugin) NewClient(ctx context.Context, o client.PluginNewClientOptions,
 	if o.FromExisting == nil {
 		return next(ctx, o)
 	}
-	existing, ok := guarded(ctx, o.FromExisting.WorkflowService())
+	probe, cancel := context.WithTimeout(ctx, DefaultCallTimeout)
+	defer cancel()
+	existing, ok := guard.Guards(probe, o.FromExisting.WorkflowService())
 	if !ok {
 		return ErrUnguarded
 	}
@@ -183,7 +187,7 @@ func (p *Plugin) ConfigureWorkflowReplayer(_ context.Context, o worker.PluginCon
 	}
 	opts.DataConverter = newReplayConverter(p.codec, opts.DataConverter, p.options...)
 	opts.FailureConverter = NewFailureConverter(opts.DataConverter)
-	opts.Interceptors = append([]interceptor.WorkerInterceptor{&codeMarker{}}, opts.Interceptors...)
+	opts.Interceptors = append([]interceptor.WorkerInterceptor{&workflows{changes: p.codec.changes}}, opts.Interceptors...)
 	return nil
 }
 
@@ -192,9 +196,53 @@ func (p *Plugin) ConfigureWorkflowReplayer(_ context.Context, o worker.PluginCon
 func (p *Plugin) ReplayWorkflow(ctx context.Context, o worker.PluginReplayWorkflowOptions, next func(context.Context, worker.PluginReplayWorkflowOptions) error) error {
 	if o.History != nil {
 		o.History = proto.CloneOf(o.History)
-		if err := p.codec.openHeaders(ctx, "", o.History, false); err != nil {
+		if err := guard.OpenHeaders(ctx, forGuard{codec: p.codec}, "", o.History); err != nil {
 			return err
 		}
 	}
 	return next(ctx, o)
+}
+
+// guard returns the guard of a client. parent is the client's own data converter.
+func (c *Codec) guard(namespace string, via *hold.Connection, parent converter.DataConverter) *guard.Guard {
+	return &guard.Guard{Codec: forGuard{c, parent}, Namespace: namespace, Via: via, Tasks: c.tasks, Changes: c.changes}
+}
+
+// forGuard is a Codec, and a client's own data converter, as its guard uses them.
+type forGuard struct {
+	codec  *Codec
+	parent converter.DataConverter
+}
+
+var _ guard.Codec = forGuard{}
+
+// Policy implements guard.Codec.
+func (f forGuard) Policy() *policy.Policy { return f.codec.policy() }
+
+// Seal implements guard.Codec.
+func (f forGuard) Seal(ctx context.Context, namespace string, payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
+	return f.codec.Encode(ctx, EncodeOptions{Namespace: namespace}, payloads)
+}
+
+// Open implements guard.Codec.
+func (f forGuard) Open(ctx context.Context, namespace string, payloads []*commonpb.Payload) ([]*commonpb.Payload, []error) {
+	opened, errs := make([]*commonpb.Payload, len(payloads)), make([]error, len(payloads))
+	for i, d := range f.codec.Decode(ctx, DecodeOptions{Namespace: namespace}, payloads) {
+		opened[i], errs[i] = d.Payload, d.Err
+	}
+	return opened, errs
+}
+
+// Warm implements guard.Codec.
+func (f forGuard) Warm(ctx context.Context, namespace string, payloads []*commonpb.Payload) []error {
+	return f.codec.warm(ctx, namespace, payloads)
+}
+
+// Converter implements guard.Codec.
+func (f forGuard) Converter(ctx context.Context, namespace string) converter.DataConverter {
+	dc := NewDataConverter(f.codec, namespace, f.parent)
+	if aware, ok := dc.(workflow.ContextAware); ok {
+		return aware.WithContext(ctx)
+	}
+	return dc
 }

@@ -78,11 +78,6 @@ type sealers struct {
 
 func newSealers(p *policy.Policy, keys *keyset.Set, opener *envelope.Opener, w *watchers) *sealers {
 	s := &sealers{policy: p, keys: keys, opener: opener, watchers: w}
-	var err error
-	s.byRule, err = simplelru.NewLRU(maxSealers, func(_ sealerID, sealer madeSealer) { s.ending.Go(sealer.Close) })
-	if err != nil {
-		panic("codec: " + err.Error()) //nolint:forbidigo // cannot be: only a size below one is an error
-	}
 	// It fails only for a size below one.
 	s.byRule, _ = simplelru.NewLRU(maxSealers, func(_ sealerID, sealer madeSealer) { s.ending.Go(sealer.Close) })
 	return s

@@ -2,6 +2,7 @@ package payloadwalk
 
 import (
 	"errors"
+	"slices"
 
 	commonpb "go.temporal.io/api/common/v1"
 	failurepb "go.temporal.io/api/failure/v1"
@@ -12,23 +13,17 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
-// Walker walks a message. Without Edit it only reads: the visitor of
-// go.temporal.io/api/proxy writes back what it visits, which races with a
-// caller that sends one header in two requests, and it looks inside a payload
-// that is marked as the SDK's own instead of passing it on.
-type Walker struct {
-	// Payload is called for each payload and the message that it stands in, except
-	// for payloads that WhyPlain excuses.
-	Payload func(parent proto.Message, p *commonpb.Payload) error
-	// Failure, if set, is called for each failure instead of for its payloads.
-	// NexusFailure is the same for failures of Nexus.
-	Failure      func(parent proto.Message, f *failurepb.Failure) error
-	NexusFailure func(parent proto.Message, f *nexuspb.Failure) error
-	// Event, if set, is called for each event of a history instead of for its payloads.
-	Event func(e *historypb.HistoryEvent) error
-	// Edit says that the functions change their arguments in place. The caller owns the
-	// message then.
-	Edit bool
+// Visitor has the functions that a walk calls. Each may be nil. An error ends the walk.
+type Visitor struct {
+	// Payload is called for each payload, except for those that WhyPlain excuses.
+	Payload func(at *At, p *commonpb.Payload) error
+	// Message is called for each message that payloads are not all there is to:
+	// *failure.Failure and *nexus.Failure (each link, before its payloads and its cause),
+	// *common.SearchAttributes and *nexus.PropagatedSerializationContext.
+	Message func(at *At, m proto.Message) error
+	// Opaque is called for a message that cannot be looked into. If it is nil, the walk
+	// ends with ErrOpaque.
+	Opaque func(at *At) error
 }
 
 // ErrOpaque is in the chain of the error for a message of an unknown type: an Any, or a
@@ -38,104 +33,160 @@ var ErrOpaque = errors.New("payloadwalk: a message of an unknown type")
 // Each calls f for each payload in msg and the message that it stands in, and stops at
 // the first error.
 func Each(msg proto.Message, f func(parent proto.Message, p *commonpb.Payload) error) error {
-	return Walker{Payload: f}.Walk(msg)
+	return Walk(msg, Visitor{Payload: func(at *At, p *commonpb.Payload) error { return f(at.Parent(), p) }})
 }
 
-// EditEach is Each for an f that changes payloads in place.
-func EditEach(msg proto.Message, f func(parent proto.Message, p *commonpb.Payload) error) error {
-	return Walker{Payload: f, Edit: true}.Walk(msg)
+// Walk calls the functions of v for what stands in msg. It reads only: the visitor of
+// go.temporal.io/api/proxy writes back what it visits, which races with a caller that
+// sends one header in two requests, and it looks inside a payload that is marked as the
+// SDK's own instead of passing it on.
+func Walk(msg proto.Message, v Visitor) error {
+	w := walk{Visitor: v, at: At{parent: msg}}
+	return w.visit(msg.ProtoReflect())
 }
 
-// Walk walks the fields of msg, and stops at the first error.
-func (w Walker) Walk(msg proto.Message) error {
-	var failed error
-	visit := func(child protoreflect.Message) bool {
-		failed = w.visit(msg, child)
-		return failed == nil
+// At is where a walk stands. It is valid during the call that it is passed to.
+type At struct {
+	path    Place
+	parent  proto.Message
+	event   *historypb.HistoryEvent
+	failure *failurepb.Failure
+}
+
+// Parent returns the message that the one at hand stands in. A list of payloads and an Any
+// do not count: their own parent says what they hold.
+func (at *At) Parent() proto.Message { return at.parent }
+
+// Event returns the event of a history around it, nil if there is none.
+func (at *At) Event() *historypb.HistoryEvent { return at.event }
+
+// Failure returns the outermost link of the failure around it, which may be the message
+// at hand; nil if there is none.
+func (at *At) Failure() *failurepb.Failure { return at.failure }
+
+// Field returns the name of the field of the walked message that it stands in.
+func (at *At) Field() protoreflect.Name {
+	if len(at.path) == 0 {
+		return ""
 	}
-	msg.ProtoReflect().Range(func(field protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+	return at.path[0].field.Name()
+}
+
+// Place returns the place, to be edited later.
+func (at *At) Place() Place { return slices.Clone(at.path) }
+
+// walk is a walk under way.
+type walk struct {
+	Visitor
+
+	at At
+}
+
+// fields walks the fields of a message.
+func (w *walk) fields(m protoreflect.Message) (err error) {
+	parent := m.Interface()
+	for _, f := range reaching(m.Descriptor()) {
+		if !m.Has(f) {
+			continue
+		}
+		v := m.Get(f)
 		switch {
-		case field.IsMap():
-			if field.MapValue().Message() == nil {
-				return true
-			}
-			v.Map().Range(func(_ protoreflect.MapKey, v protoreflect.Value) bool { return visit(v.Message()) })
-		case field.Message() == nil:
-		case field.IsList():
-			for i := 0; i < v.List().Len() && failed == nil; i++ {
-				visit(v.List().Get(i).Message())
+		case f.IsMap():
+			v.Map().Range(func(key protoreflect.MapKey, v protoreflect.Value) bool {
+				err = w.step(parent, step{field: f, key: key}, v.Message())
+				return err == nil
+			})
+		case f.IsList():
+			for i := 0; i < v.List().Len() && err == nil; i++ {
+				err = w.step(parent, step{field: f, index: i}, v.List().Get(i).Message())
 			}
 		default:
-			visit(v.Message())
+			err = w.step(parent, step{field: f}, v.Message())
 		}
-		return failed == nil
-	})
-	return failed
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// visit walks a message that stands in parent.
-func (w Walker) visit(parent proto.Message, child protoreflect.Message) error {
+// step visits a message one step below, in parent.
+func (w *walk) step(parent proto.Message, s step, m protoreflect.Message) error {
+	w.at.parent, w.at.path = parent, append(w.at.path, s)
+	err := w.visit(m)
+	w.at.path = w.at.path[:len(w.at.path)-1]
+	return err
+}
+
+// visit walks a message.
+func (w *walk) visit(child protoreflect.Message) error {
 	switch m := child.Interface().(type) {
 	case *commonpb.Payload:
-		return w.Payload(parent, m)
-	case *commonpb.Payloads: // a list: its own parent says what the payloads are
-		for _, p := range m.GetPayloads() {
-			if err := w.Payload(parent, p); err != nil {
+		return w.payload(m)
+	case *commonpb.Payloads:
+		for i, p := range m.GetPayloads() {
+			w.at.path = append(w.at.path, step{field: payloadsField, index: i})
+			err := w.payload(p)
+			w.at.path = w.at.path[:len(w.at.path)-1]
+			if err != nil {
 				return err
 			}
 		}
 		return nil
 	case *failurepb.Failure:
-		if w.Failure != nil {
-			return w.Failure(parent, m)
-		}
-		return w.Walk(m)
-	case *nexuspb.Failure:
-		if w.NexusFailure != nil {
-			return w.NexusFailure(parent, m)
-		}
-		return w.Walk(m)
+		return w.failure(child, m)
+	case *nexuspb.Failure, *commonpb.SearchAttributes, *nexuspb.PropagatedSerializationContext:
+		return w.message(child, m)
 	case *historypb.HistoryEvent:
-		if w.Event != nil {
-			return w.Event(m)
-		}
-		return w.Walk(m)
+		w.at.event = m
+		defer func() { w.at.event = nil }()
+		return w.fields(child)
 	case *anypb.Any:
-		return w.any(parent, m)
-	default:
-		if WhyPlain(m) != "" {
-			return nil
+		inner, err := m.UnmarshalNew()
+		if err != nil {
+			return w.opaque(err)
 		}
-		if opaque(child.Descriptor().FullName()) {
-			return ErrOpaque
-		}
-		return w.Walk(m)
+		return w.step(w.at.parent, step{inner: inner}, inner.ProtoReflect())
 	}
+	if interesting(child.Descriptor().FullName()) {
+		return w.opaque(nil)
+	}
+	return w.fields(child)
 }
 
-func (w Walker) any(parent proto.Message, m *anypb.Any) error {
-	inner, err := m.UnmarshalNew()
-	switch {
-	case err != nil && w.Edit: // an unknown type has nothing to edit
+func (w *walk) payload(p *commonpb.Payload) error {
+	if w.Payload == nil {
 		return nil
-	case err != nil:
-		return errors.Join(ErrOpaque, err)
 	}
-	if err := w.visit(parent, inner.ProtoReflect()); err != nil || !w.Edit {
-		return err
-	}
-	return m.MarshalFrom(inner)
+	return w.Payload(&w.at, p)
 }
 
-// opaque reports whether a message that is not of the Go type of its name is refused: a
-// dynamic message of such a type would pass as one without payloads.
-func opaque(name protoreflect.FullName) bool {
-	switch name {
-	case "temporal.api.common.v1.Payload", "temporal.api.common.v1.Payloads",
-		"temporal.api.failure.v1.Failure", "temporal.api.nexus.v1.Failure", "google.protobuf.Any":
-		return true
+func (w *walk) failure(child protoreflect.Message, m *failurepb.Failure) error {
+	if w.at.failure == nil {
+		w.at.failure = m
+		defer func() { w.at.failure = nil }()
 	}
-	return false
+	return w.message(child, m)
+}
+
+// message calls Message, and walks the fields.
+func (w *walk) message(child protoreflect.Message, m proto.Message) error {
+	if w.Message != nil {
+		if err := w.Message(&w.at, m); err != nil {
+			return err
+		}
+	}
+	if WhyPlain(m) != "" {
+		return nil
+	}
+	return w.fields(child)
+}
+
+func (w *walk) opaque(why error) error {
+	if w.Opaque == nil {
+		return errors.Join(ErrOpaque, why)
+	}
+	return w.Opaque(&w.at)
 }
 
 // PlainAttributes is why search attributes are in plaintext.

@@ -14,6 +14,7 @@ import (
 	updatepb "go.temporal.io/api/update/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/dynamicpb"
 	"google.golang.org/protobuf/types/known/anypb"
 )
@@ -79,44 +80,123 @@ func TestEachDoesNotChange(t *testing.T) {
 	}
 }
 
-func TestEditEach(t *testing.T) {
+// A place that a walk found leads to the same message in a clone, through a map, a list, a
+// failure and an Any.
+func TestPlacesAreEditedInAClone(t *testing.T) {
 	msg := everything(t)
-	if err := EditEach(msg, func(_ proto.Message, p *commonpb.Payload) error {
-		p.Data = []byte(strings.ToUpper(string(p.GetData())))
+	before := proto.Clone(msg)
+	var places []Place
+	if err := Walk(msg, Visitor{Payload: func(at *At, _ *commonpb.Payload) error {
+		places = append(places, at.Place())
 		return nil
-	}); err != nil {
+	}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := Each(msg, func(_ proto.Message, p *commonpb.Payload) error {
+	clone := proto.Clone(msg)
+	edit := Edit(clone)
+	for _, place := range places {
+		p, _ := edit.At(place).(*commonpb.Payload)
+		p.Data = []byte(strings.ToUpper(string(p.GetData())))
+	}
+	if err := edit.Done(); err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	if err := Each(clone, func(_ proto.Message, p *commonpb.Payload) error {
+		found++
 		if s := string(p.GetData()); s != strings.ToUpper(s) {
 			t.Errorf("%q is not edited", s)
 		}
 		return nil
-	}); err != nil {
-		t.Fatal(err)
+	}); err != nil || found != len(places) {
+		t.Fatalf("%d of %d payloads, %v", found, len(places), err)
+	}
+	if !proto.Equal(msg, before) {
+		t.Error("the message that was walked changed")
 	}
 }
 
-func TestFailuresAndEventsInsteadOfTheirPayloads(t *testing.T) {
-	var failures, events int
-	plain := func(_ proto.Message, p *commonpb.Payload) error {
-		if strings.Contains(string(p.GetData()), "failure") || strings.Contains(string(p.GetData()), "cause") {
-			t.Errorf("called for %q", p.GetData())
+// An Any in an Any is written back from the inside out.
+func TestPlacesInAnAnyInAnAny(t *testing.T) {
+	msg := &protocolpb.Message{Body: packed(t, &protocolpb.Message{Body: packed(t, &updatepb.Input{Args: payloads("a", "b")})})}
+	edit := Edit(msg)
+	if err := Walk(msg, Visitor{Payload: func(at *At, p *commonpb.Payload) error {
+		if string(p.GetData()) == "b" {
+			edit.At(at.Place()).(*commonpb.Payload).Data = []byte("edited") //nolint:forcetypeassert // it is one
 		}
 		return nil
+	}}); err != nil {
+		t.Fatal(err)
 	}
-	err := Walker{Payload: plain, Failure: func(proto.Message, *failurepb.Failure) error { failures++; return nil }}.Walk(everything(t))
-	if err != nil || failures != 1 {
-		t.Errorf("%d failures, %v", failures, err)
+	if err := edit.Done(); err != nil {
+		t.Fatal(err)
 	}
-	err = Walker{Payload: plain, Event: func(*historypb.HistoryEvent) error { events++; return nil }}.Walk(everything(t))
-	if err != nil || events != 2 {
-		t.Errorf("%d events, %v", events, err)
+	var got []string
+	_ = Each(msg, func(_ proto.Message, p *commonpb.Payload) error { got = append(got, string(p.GetData())); return nil })
+	if !slices.Equal(got, []string{"a", "edited"}) {
+		t.Errorf("got %q", got)
 	}
-	nexus := 0
-	req := &workflowservice.RespondNexusTaskFailedRequest{Error: &nexuspb.HandlerError{Failure: &nexuspb.Failure{Message: "m"}}} //nolint:staticcheck // deprecated, and in use
-	if err := (Walker{Payload: plain, NexusFailure: func(proto.Message, *nexuspb.Failure) error { nexus++; return nil }}).Walk(req); err != nil || nexus != 1 {
-		t.Errorf("%d failures of Nexus, %v", nexus, err)
+}
+
+func TestClear(t *testing.T) {
+	msg := &historypb.History{Events: []*historypb.HistoryEvent{{}, {Attributes: &historypb.HistoryEvent_ActivityTaskFailedEventAttributes{
+		ActivityTaskFailedEventAttributes: &historypb.ActivityTaskFailedEventAttributes{Failure: &failurepb.Failure{Message: "m"}},
+	}}}}
+	edit := Edit(msg)
+	if err := Walk(msg, Visitor{Message: func(at *At, _ proto.Message) error { edit.Clear(at.Place()); return nil }}); err != nil {
+		t.Fatal(err)
+	}
+	if msg.GetEvents()[1].GetActivityTaskFailedEventAttributes().GetFailure() != nil {
+		t.Error("it is not cleared")
+	}
+}
+
+// A visitor learns where it is.
+func TestWhereAWalkStands(t *testing.T) {
+	msg := everything(t)
+	var events, inFailure, links []string
+	err := Walk(msg, Visitor{
+		Payload: func(at *At, p *commonpb.Payload) error {
+			data := string(p.GetData())
+			if at.Event() != nil {
+				events = append(events, data)
+			}
+			if at.Failure() != nil {
+				inFailure = append(inFailure, data)
+			}
+			if want := protoreflect.Name("history"); (at.Event() != nil) != (at.Field() == want) {
+				t.Errorf("%q stands in %s", data, at.Field())
+			}
+			return nil
+		},
+		Message: func(at *At, m proto.Message) error {
+			if f, ok := m.(*failurepb.Failure); ok {
+				links = append(links, string(f.GetEncodedAttributes().GetData()))
+				if string(at.Failure().GetEncodedAttributes().GetData()) != "in a failure" {
+					t.Error("the outermost link is another one")
+				}
+			}
+			return nil
+		},
+	})
+	slices.Sort(inFailure)
+	if err != nil || len(events) != 4 || !slices.Equal(inFailure, []string{"in a cause", "in a failure"}) || !slices.Equal(links, []string{"in a failure", "in a cause"}) {
+		t.Errorf("in events: %q, in failures: %q, links: %q, %v", events, inFailure, links, err)
+	}
+}
+
+// The messages that payloads are not all there is to.
+func TestMessages(t *testing.T) {
+	for name, msg := range map[string]proto.Message{
+		"search attributes":   &workflowservice.StartWorkflowExecutionRequest{SearchAttributes: new(commonpb.SearchAttributes)},
+		"a failure of Nexus":  &workflowservice.RespondNexusTaskFailedRequest{Error: &nexuspb.HandlerError{Failure: &nexuspb.Failure{Message: "m"}}}, //nolint:staticcheck // deprecated, and in use
+		"a failure":           &workflowservice.RespondActivityTaskFailedRequest{Failure: new(failurepb.Failure)},
+		"a failure by itself": new(failurepb.Failure),
+	} {
+		found := 0
+		if err := Walk(msg, Visitor{Message: func(*At, proto.Message) error { found++; return nil }}); err != nil || found != 1 {
+			t.Errorf("%s: %d, %v", name, found, err)
+		}
 	}
 }
 
@@ -137,8 +217,9 @@ func TestUnknownTypes(t *testing.T) {
 	if err := Each(unknown, none); !errors.Is(err, ErrOpaque) {
 		t.Errorf("an Any of an unknown type: %v", err)
 	}
-	if err := EditEach(unknown, none); err != nil {
-		t.Errorf("there is nothing to edit in it: %v", err)
+	calls := 0
+	if err := Walk(unknown, Visitor{Opaque: func(*At) error { calls++; return nil }}); err != nil || calls != 1 {
+		t.Errorf("%d calls, %v", calls, err)
 	}
 	// A dynamic message has the name of a payload and not its Go type.
 	dynamic := dynamicpb.NewMessage((&commonpb.Payloads{}).ProtoReflect().Descriptor())

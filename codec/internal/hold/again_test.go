@@ -109,8 +109,8 @@ func TestToldByBoth(t *testing.T) {
 		return nil
 	}
 	for name, tell := range map[string]func(error) error{
-		"task":  ReportTask(t.Context(), "n", []byte("t"), &workflowservice.PollWorkflowTaskQueueRequest{}, send),
-		"query": ReportQuery(t.Context(), "n", &workflowservice.PollWorkflowTaskQueueResponse{TaskToken: []byte("t")}, send),
+		"task":  reportTask(t.Context(), "n", []byte("t"), &workflowservice.PollWorkflowTaskQueueRequest{}, send),
+		"query": reportQuery(t.Context(), "n", &workflowservice.PollWorkflowTaskQueueResponse{TaskToken: []byte("t")}, send),
 	} {
 		var wg sync.WaitGroup
 		for _, why := range []string{"one", "two"} {

@@ -23,7 +23,7 @@ func TestConnectionsShareNothing(t *testing.T) {
 	first, second := of(one), of(two)
 	for _, t := range []*Task{first, second} {
 		ts.Begin(t)
-		ts.Remember(ByPage, []byte("page"), t)
+		ts.remember(byPage, []byte("page"), t)
 	}
 	if !ts.IsOpen(first) {
 		t.Fatal("a task of another cluster ended it")
@@ -40,10 +40,10 @@ func TestConnectionsShareNothing(t *testing.T) {
 			}
 		}
 	}
-	for _, kind := range []string{ByTask, ByPage} {
-		token := map[string][]byte{ByTask: []byte("token"), ByPage: []byte("page")}[kind]
+	for _, kind := range []string{byTask, byPage} {
+		token := map[string][]byte{byTask: []byte("token"), byPage: []byte("page")}[kind]
 		for via, want := range map[*Connection]*Task{one: first, two: second} {
-			if got, ok := ts.Recall(via, kind, token); !ok || got != want {
+			if got, ok := ts.recall(via, kind, token); !ok || got != want {
 				t.Errorf("%s: another's", kind)
 			}
 		}
@@ -52,7 +52,7 @@ func TestConnectionsShareNothing(t *testing.T) {
 	if final, _ := ts.Reason(first); !final {
 		t.Error("another cluster's task lets it be completed")
 	}
-	ts.Answer(two, []byte("token"))
+	ts.answer(two, []byte("token"))
 	if !ts.IsOpen(first) || ts.IsOpen(second) {
 		t.Error("the answer went to another cluster's task")
 	}

@@ -234,7 +234,7 @@ func TestTimeouts(t *testing.T) {
 			if tc.paged {
 				in.NextPageToken = []byte("more")
 			}
-			if timeout, base := TimeoutsOf(in); timeout != tc.timeout || base != tc.base {
+			if timeout, base := timeoutsOf(in); timeout != tc.timeout || base != tc.base {
 				t.Errorf("%v and %v, want %v and %v", timeout, base, tc.timeout, tc.base)
 			}
 		})

@@ -8,10 +8,10 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// ReportTask returns the Report of a workflow task. The failure's message is plaintext
+// reportTask returns the Report of a workflow task. The failure's message is plaintext
 // (see PlainReason): it names the key and the class, and nothing of a payload. from is the
 // request that the task came with the response to; it names the worker.
-func ReportTask(ctx context.Context, namespace string, token []byte, from proto.Message, send Send) func(error) error {
+func reportTask(ctx context.Context, namespace string, token []byte, from proto.Message, send Send) func(error) error {
 	out := &workflowservice.RespondWorkflowTaskFailedRequest{
 		Namespace: namespace, TaskToken: token, Cause: enumspb.WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE,
 	}
@@ -25,13 +25,13 @@ func ReportTask(ctx context.Context, namespace string, token []byte, from proto.
 	}
 	return func(why error) error {
 		out := proto.CloneOf(out)
-		out.Failure = PlainFailure(why)
+		out.Failure = plainFailure(why)
 		return sendTo(ctx, workflowservice.WorkflowService_RespondWorkflowTaskFailed_FullMethodName, out, new(workflowservice.RespondWorkflowTaskFailedResponse), send)
 	}
 }
 
-// ReportQuery returns the Report of a query task: it answers the query with an error.
-func ReportQuery(ctx context.Context, namespace string, in *workflowservice.PollWorkflowTaskQueueResponse, send Send) func(error) error {
+// reportQuery returns the Report of a query task: it answers the query with an error.
+func reportQuery(ctx context.Context, namespace string, in *workflowservice.PollWorkflowTaskQueueResponse, send Send) func(error) error {
 	out := &workflowservice.RespondQueryTaskCompletedRequest{
 		Namespace: namespace, TaskToken: in.GetTaskToken(), CompletedType: enumspb.QUERY_RESULT_TYPE_FAILED, PollerGroupId: in.GetPollerGroupId(),
 	}

@@ -46,6 +46,10 @@ type Task struct {
 // a word, which then time out after up to ten minutes. Tasks reports those. It is safe for
 // concurrent use.
 type Tasks struct {
+	// Waits bounds how long each task waits for KMSs.
+	Waits *Waits
+	// Holds reports whether err is to hold the workflow of these facts.
+	Holds func(facts policy.Facts, err error) bool
 	// KEKsOf returns what a task waits for that met err; nil if that is not known.
 	KEKsOf func(facts policy.Facts, err error) []KEK
 
@@ -80,14 +84,14 @@ func NewTasks() *Tasks {
 	return ts
 }
 
-// The kinds of tokens that Remember and Recall keep apart.
+// The kinds of tokens that remember and recall keep apart.
 const (
-	ByTask = "task "
-	ByPage = "page "
+	byTask = "task "
+	byPage = "page "
 )
 
-// Remember notes the task of a token.
-func (ts *Tasks) Remember(kind string, token []byte, t *Task) {
+// remember notes the task of a token.
+func (ts *Tasks) remember(kind string, token []byte, t *Task) {
 	if len(token) == 0 {
 		return
 	}
@@ -96,8 +100,8 @@ func (ts *Tasks) Remember(kind string, token []byte, t *Task) {
 	ts.known.Add(newTokenKey(t.Via, kind, token), t)
 }
 
-// Recall returns the task of a token.
-func (ts *Tasks) Recall(via *Connection, kind string, token []byte) (*Task, bool) {
+// recall returns the task of a token.
+func (ts *Tasks) recall(via *Connection, kind string, token []byte) (*Task, bool) {
 	if len(token) == 0 {
 		return nil, false
 	}
@@ -109,7 +113,7 @@ func (ts *Tasks) Recall(via *Connection, kind string, token []byte) (*Task, bool
 // Begin is called when the SDK receives a task. A workflow has one workflow task at a
 // time: the one before it is over, and its failure is no longer reported.
 func (ts *Tasks) Begin(t *Task) {
-	ts.Remember(ByTask, t.Token, t)
+	ts.remember(byTask, t.Token, t)
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	open := []*Task{t}
@@ -146,9 +150,9 @@ func (ts *Tasks) forget(t *Task) {
 	ts.open.Add(t.key(), open)
 }
 
-// Answer is called when the SDK answers a task.
-func (ts *Tasks) Answer(via *Connection, token []byte) {
-	if t, ok := ts.Recall(via, ByTask, token); ok {
+// answer is called when the SDK answers a task.
+func (ts *Tasks) answer(via *Connection, token []byte) {
+	if t, ok := ts.recall(via, byTask, token); ok {
 		ts.mu.Lock()
 		defer ts.mu.Unlock()
 		ts.forget(t)

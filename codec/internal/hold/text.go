@@ -8,8 +8,8 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// PlainFailure returns the failure of a task, in plaintext.
-func PlainFailure(why error) *failurepb.Failure {
+// plainFailure returns the failure of a task, in plaintext.
+func plainFailure(why error) *failurepb.Failure {
 	return &failurepb.Failure{
 		Message: PlainReason(why), Source: "GoSDK",
 		FailureInfo: &failurepb.Failure_ApplicationFailureInfo{ApplicationFailureInfo: &failurepb.ApplicationFailureInfo{Type: "HeldError"}},

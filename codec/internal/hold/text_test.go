@@ -37,7 +37,7 @@ func TestTheGuardQuotesNothing(t *testing.T) {
 		"a status":                      {status.Error(codes.Unavailable, "CANARY"), []string{"internal", "withheld"}},
 		"an error of no text, of class": {&kms.Error{Class: kms.Denied, Op: "seal"}, []string{"kms: seal: denied"}},
 	} {
-		for _, text := range []string{PlainFailure(tc.why).GetMessage(), toldOfQuery(t, tc.why)} {
+		for _, text := range []string{plainFailure(tc.why).GetMessage(), toldOfQuery(t, tc.why)} {
 			if strings.Contains(text, "CANARY") || strings.Contains(text, "4711") || strings.Contains(text, "unable to decode") {
 				t.Errorf("%s: %s", name, text)
 			}
@@ -52,7 +52,7 @@ func TestTheGuardQuotesNothing(t *testing.T) {
 
 // The type of the failure is what people and tools look for.
 func TestTypeOfAPlainFailure(t *testing.T) {
-	if got := PlainFailure(errors.New("x")).GetApplicationFailureInfo().GetType(); got != "HeldError" {
+	if got := plainFailure(errors.New("x")).GetApplicationFailureInfo().GetType(); got != "HeldError" {
 		t.Errorf("the type is %q", got)
 	}
 }
@@ -63,7 +63,7 @@ func toldOfQuery(t *testing.T, why error) (text string) {
 		text = req.(*workflowservice.RespondQueryTaskCompletedRequest).GetErrorMessage()
 		return nil
 	}
-	if err := ReportQuery(t.Context(), "n", &workflowservice.PollWorkflowTaskQueueResponse{TaskToken: []byte("t")}, send)(why); err != nil {
+	if err := reportQuery(t.Context(), "n", &workflowservice.PollWorkflowTaskQueueResponse{TaskToken: []byte("t")}, send)(why); err != nil {
 		t.Fatal(err)
 	}
 	return text

@@ -35,10 +35,10 @@ func (t *Task) Patience() time.Duration {
 	return max(min(t.Base, time.Until(t.Until))-reportMargin, 0)
 }
 
-// TimeoutsOf returns the timeout of a task, and that of its first attempt: the server
+// timeoutsOf returns the timeout of a task, and that of its first attempt: the server
 // gives later attempts more time. The event that states it is on the last page of a
 // history. For a history of several pages the result is the least that it may be.
-func TimeoutsOf(in *workflowservice.PollWorkflowTaskQueueResponse) (timeout, base time.Duration) {
+func timeoutsOf(in *workflowservice.PollWorkflowTaskQueueResponse) (timeout, base time.Duration) {
 	paged := len(in.GetNextPageToken()) > 0
 	for _, e := range slices.Backward(in.GetHistory().GetEvents()) {
 		switch a := e.GetAttributes().(type) {

@@ -1,21 +1,18 @@
-package codec
+package guard
 
 import (
 	commonpb "go.temporal.io/api/common/v1"
 	"go.temporal.io/sdk/converter"
-	"google.golang.org/protobuf/proto"
 
-	"github.com/waxseal/waxseal/codec/internal/failure"
 	"github.com/waxseal/waxseal/codec/internal/sealed"
-	"github.com/waxseal/waxseal/internal/payloadwalk"
 )
 
-// sealedStorage returns external storage in which the SDK keeps nothing but sealed
+// SealedStorage returns external storage in which the SDK keeps nothing but sealed
 // payloads. The SDK stores a payload before the guard sees it. A payload that is not
 // sealed, such as a header of a context propagator, therefore stays in the request, where
 // the guard seals or refuses it. Where the namespace requires payloads to be sealed, a
 // driver returns no others: the server names what is retrieved.
-func sealedStorage(c *Codec, namespace string, s converter.ExternalStorage) converter.ExternalStorage {
+func SealedStorage(c Codec, namespace string, s converter.ExternalStorage) converter.ExternalStorage {
 	if len(s.Drivers) == 0 || len(s.Drivers) > 1 && s.DriverSelector == nil {
 		return s // none, or options that the SDK refuses
 	}
@@ -57,27 +54,27 @@ func (s *sealedSelector) SelectDriver(ctx converter.StorageDriverSelectContext, 
 // sealed.
 type sealedDriver struct {
 	converter.StorageDriver
-	codec     *Codec
+	codec     Codec
 	namespace string
 }
 
 // Retrieve implements converter.StorageDriver.
 func (d *sealedDriver) Retrieve(ctx converter.StorageDriverRetrieveContext, claims []converter.StorageDriverClaim) ([]*commonpb.Payload, error) {
 	payloads, err := d.StorageDriver.Retrieve(ctx, claims)
-	if err != nil || !d.codec.policy().RequiresSealed(d.namespace) {
+	if err != nil || !d.codec.Policy().RequiresSealed(d.namespace) {
 		return payloads, err
 	}
 	for _, p := range payloads {
 		if !sealed.WellFormed(p) {
-			return nil, plaintextError("open payload", "a payload in external storage is not sealed",
+			return nil, sealed.Required("open payload", "a payload in external storage is not sealed",
 				"look for what stores payloads without this plugin; if it is from before the migration, turn requireSealed off until it is gone")
 		}
 	}
 	return payloads, nil
 }
 
-// driverNames returns the names of the drivers; nil if there are none.
-func driverNames(s converter.ExternalStorage) (names map[string]bool) {
+// DriverNames returns the names of the drivers; nil if there are none.
+func DriverNames(s converter.ExternalStorage) (names map[string]bool) {
 	for _, d := range s.Drivers {
 		if names == nil {
 			names = make(map[string]bool, len(s.Drivers))
@@ -85,20 +82,4 @@ func driverNames(s converter.ExternalStorage) (names map[string]bool) {
 		names[d.Name()] = true
 	}
 	return names
-}
-
-// withholdReferences replaces, in place, references that name no driver of the client,
-// where the namespace requires payloads to be sealed. The SDK's error quotes the name, which
-// the server may have made up: the program would read it, and seal it in the text of a failure.
-func (g *guard) withholdReferences(namespace string, in proto.Message) error {
-	if g.drivers == nil || !g.codec.policy().RequiresSealed(namespace) {
-		return nil
-	}
-	return payloadwalk.EditEach(in, func(_ proto.Message, p *commonpb.Payload) error {
-		if driver, ok := sealed.StorageDriver(p); ok && !g.drivers[driver] {
-			proto.Reset(p)
-			proto.Merge(p, failure.WithheldPayload())
-		}
-		return nil
-	})
 }

@@ -8,7 +8,6 @@ import (
 	commonpb "go.temporal.io/api/common/v1"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/converter"
-	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/waxseal/waxseal/codec/internal/hold"
@@ -83,7 +82,7 @@ func (d *dataConverter) refusesMissing() bool {
 func (d *dataConverter) readsResult() bool {
 	s := d.codec.site
 	if s.workflow != nil {
-		return !hold.InQuery(s.workflow) && s.workflow.Value(inSignal{}) == nil &&
+		return !inQueryHandler(s.workflow) && s.workflow.Value(inSignal{}) == nil &&
 			(!d.marked || s.workflow.Value(inCode{}) != nil)
 	}
 	_, ofActivity := s.serialization.(converter.ActivitySerializationContext) // as a client describes it
@@ -108,49 +107,31 @@ func valueless(valuePtr any) bool {
 	return t != nil && t.Kind() == reflect.Struct && t.NumField() == 0
 }
 
-type (
-	// inCode marks the contexts of workflow code and of handlers of updates. The SDK
-	// reads a workflow's input with a context that is not marked.
-	inCode struct{}
-	// inSignal marks the contexts of the channels of signals.
-	inSignal struct{}
-)
+// The SDK's sessions (workflow.CreateSession) learn their task queue from a signal, and schedule
+// activities there: what the signal has as its Taskqueue leaves in plaintext. The server may put
+// anything that was sealed for the namespace into that signal.
 
-// codeMarker marks contexts. Next to the SDK it is around all other interceptors, which
-// may read results too.
-type codeMarker struct {
-	interceptor.InterceptorBase
-}
-
-// InterceptWorkflow implements interceptor.WorkerInterceptor.
-func (*codeMarker) InterceptWorkflow(_ workflow.Context, next interceptor.WorkflowInboundInterceptor) interceptor.WorkflowInboundInterceptor {
-	return &codeInbound{interceptor.WorkflowInboundInterceptorBase{Next: next}}
-}
-
-type codeInbound struct {
-	interceptor.WorkflowInboundInterceptorBase
-}
-
-func (i *codeInbound) Init(outbound interceptor.WorkflowOutboundInterceptor) error {
-	return i.Next.Init(&codeOutbound{interceptor.WorkflowOutboundInterceptorBase{Next: outbound}})
-}
-
-func (i *codeInbound) ExecuteWorkflow(ctx workflow.Context, in *interceptor.ExecuteWorkflowInput) (any, error) {
-	return i.Next.ExecuteWorkflow(workflow.WithValue(ctx, inCode{}, true), in)
-}
-
-func (i *codeInbound) ExecuteUpdate(ctx workflow.Context, in *interceptor.UpdateInput) (any, error) {
-	return i.Next.ExecuteUpdate(workflow.WithValue(ctx, inCode{}, true), in)
-}
-
-type codeOutbound struct {
-	interceptor.WorkflowOutboundInterceptorBase
-}
-
-func (o *codeOutbound) GetSignalChannel(ctx workflow.Context, name string) workflow.ReceiveChannel {
-	return o.Next.GetSignalChannel(workflow.WithValue(ctx, inSignal{}, true), name)
-}
-
-func (o *codeOutbound) GetSignalChannelWithOptions(ctx workflow.Context, name string, options workflow.SignalChannelOptions) workflow.ReceiveChannel {
-	return o.Next.GetSignalChannelWithOptions(workflow.WithValue(ctx, inSignal{}, true), name, options)
+// checkSession returns an error of Class Corrupt unless the SDK itself made what it just read as the
+// answer to a new session. Its task queue is made of its other two fields; no value of a program is.
+func checkSession(values []any) error {
+	for _, v := range values {
+		t := reflect.TypeOf(v)
+		if t == nil || t.Kind() != reflect.Pointer || t.Elem().Name() != "sessionCreationResponse" || t.Elem().PkgPath() != "go.temporal.io/sdk/internal" {
+			continue
+		}
+		field := func(name string) string {
+			f := reflect.ValueOf(v).Elem().FieldByName(name)
+			if f.Kind() != reflect.String {
+				return ""
+			}
+			return f.String()
+		}
+		if field("Taskqueue") != field("ResourceID")+"@"+field("HostName") {
+			return &kms.Error{
+				Class: kms.Corrupt, Op: "read the task queue of a session", Detail: "the signal does not hold what the SDK writes there",
+				Advice: "the history was altered: compare the signal's sender with the worker that made the session",
+			}
+		}
+	}
+	return nil
 }

@@ -1,4 +1,4 @@
-package codec
+package guard
 
 import (
 	"encoding/json"
@@ -14,18 +14,29 @@ import (
 
 	"github.com/waxseal/waxseal/codec/internal/hold"
 	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/policy"
 )
 
-func changesNamed(t *testing.T, retired ...string) *changes {
+func changesNamed(t *testing.T, retired ...string) *Changes {
 	t.Helper()
-	c, err := newChanges(retired)
+	c, err := NewChanges(retired)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.name("new-fees", versions{-1, 2})
-	c.name("new-fees", versions{0, 3})
-	c.name("a-1", versions{1, 1})
+	c.Name("new-fees", -1, 2)
+	c.Name("new-fees", 0, 3)
+	c.Name("a-1", 1, 1)
 	return c
+}
+
+// plainCodec is a Codec of a policy that demands nothing, and seals nothing.
+type plainCodec struct{ Codec }
+
+func (plainCodec) Policy() *policy.Policy { return policy.Default("fake://a") }
+
+func guardNaming(t *testing.T) *Guard {
+	t.Helper()
+	return &Guard{Codec: plainCodec{}, Namespace: "n", Changes: changesNamed(t)}
 }
 
 func TestOnlyNamedChangesAreKnown(t *testing.T) {
@@ -44,7 +55,7 @@ func TestOnlyNamedChangesAreKnown(t *testing.T) {
 
 func TestRetiredChangesHaveTheFormOfTheAttribute(t *testing.T) {
 	for _, entry := range []string{"", "new-fees", "-1", "new-fees-", "new-fees-one"} {
-		_, err := newChanges([]string{"ok-1", entry})
+		_, err := NewChanges([]string{"ok-1", entry})
 		if kms.ClassOf(err) != kms.Internal || hold.HintOf(err) == "" || !strings.Contains(fmt.Sprint(err), "RetiredChanges") {
 			t.Errorf("%q: %v, hint %q", entry, err, hold.HintOf(err))
 		}
@@ -58,7 +69,7 @@ func TestChangesAreBounded(t *testing.T) {
 	for n := range 4 {
 		wg.Go(func() {
 			for i := n; i < maxChanges; i += 4 {
-				c.name(fmt.Sprint("step-", i), versions{1, 1})
+				c.Name(fmt.Sprint("step-", i), 1, 1)
 				c.knows("step-0-1")
 			}
 		})
@@ -85,7 +96,7 @@ func upsertOf(a *commonpb.SearchAttributes) *commandpb.Command {
 }
 
 func TestTheAttributeIsReadStrictly(t *testing.T) {
-	g := &guard{codec: &Codec{changes: changesNamed(t)}, namespace: "n"}
+	g := guardNaming(t)
 	with := func(change func(*commonpb.Payload)) *commonpb.SearchAttributes {
 		a := attributesOf(`["new-fees-1"]`)
 		change(a.GetIndexedFields()[changeAttribute])
@@ -116,14 +127,14 @@ func TestTheAttributeIsReadStrictly(t *testing.T) {
 		"fields that are not known":  {with(func(p *commonpb.Payload) { p.ProtoReflect().SetUnknown([]byte("\xfa\x3e\x06CANARY")) }), false},
 		"attributes without changes": {&commonpb.SearchAttributes{IndexedFields: map[string]*commonpb.Payload{"Other": {Data: []byte("1")}}}, true},
 	} {
-		err := g.checkChanges(&workflowservice.RespondWorkflowTaskCompletedRequest{Commands: []*commandpb.Command{{}, upsertOf(tc.attributes)}})
+		_, _, err := g.outgoing(t.Context(), "Method", "n", &workflowservice.RespondWorkflowTaskCompletedRequest{Commands: []*commandpb.Command{{}, upsertOf(tc.attributes)}})
 		if (err == nil) != tc.leaves {
 			t.Errorf("%s: %v", name, err)
 		}
 		if err == nil {
 			continue
 		}
-		if wire, ok := err.(*wireError); !ok || kms.ClassOf(wire.why) != kms.Denied || hold.HintOf(wire.why) == "" || strings.Contains(err.Error()+hold.HintOf(wire.why), "CANARY") || strings.Contains(err.Error(), "4711") { //nolint:errorlint // it is not wrapped
+		if kms.ClassOf(err) != kms.Denied || hold.HintOf(err) == "" || strings.Contains(err.Error()+hold.HintOf(err), "CANARY") || strings.Contains(err.Error(), "4711") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -131,31 +142,41 @@ func TestTheAttributeIsReadStrictly(t *testing.T) {
 
 // What a child or the next run would inherit is left out, and the request of the caller stays.
 func TestForeignChangesAreNotInherited(t *testing.T) {
-	g := &guard{codec: &Codec{changes: changesNamed(t)}, namespace: "n"}
+	g := guardNaming(t)
 	commands := func(data string) []*commandpb.Command {
 		return []*commandpb.Command{
 			{Attributes: &commandpb.Command_StartChildWorkflowExecutionCommandAttributes{StartChildWorkflowExecutionCommandAttributes: &commandpb.StartChildWorkflowExecutionCommandAttributes{SearchAttributes: attributesOf(data)}}},
 			{Attributes: &commandpb.Command_ContinueAsNewWorkflowExecutionCommandAttributes{ContinueAsNewWorkflowExecutionCommandAttributes: &commandpb.ContinueAsNewWorkflowExecutionCommandAttributes{SearchAttributes: attributesOf(data)}}},
 		}
 	}
+	sent := func(req proto.Message) proto.Message {
+		out, _, err := g.outgoing(t.Context(), "Method", "n", req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
 	named := &workflowservice.RespondWorkflowTaskCompletedRequest{Commands: commands(`["new-fees-1"]`)}
-	if got := g.withoutForeignChanges(named); got != proto.Message(named) {
+	if sent(named) != proto.Message(named) {
 		t.Error("a request was changed that names no foreign change")
 	}
 	foreign := &workflowservice.RespondWorkflowTaskCompletedRequest{Commands: commands(`["CANARY-1"]`)}
 	before := proto.CloneOf(foreign)
-	got, _ := g.withoutForeignChanges(foreign).(*workflowservice.RespondWorkflowTaskCompletedRequest)
+	got, _ := sent(foreign).(*workflowservice.RespondWorkflowTaskCompletedRequest)
 	if !proto.Equal(foreign, before) {
 		t.Error("the caller's request was changed")
 	}
 	for _, command := range got.GetCommands() {
-		left := inherited(command)
-		if text, _ := json.Marshal(left); strings.Contains(string(text), changeAttribute) || len(left) != 1 {
+		left := command.GetContinueAsNewWorkflowExecutionCommandAttributes().GetSearchAttributes()
+		if child := command.GetStartChildWorkflowExecutionCommandAttributes(); child != nil {
+			left = child.GetSearchAttributes()
+		}
+		if text, _ := json.Marshal(left.GetIndexedFields()); strings.Contains(string(text), changeAttribute) || len(left.GetIndexedFields()) != 1 {
 			t.Errorf("left: %s", text)
 		}
 	}
 	other := &workflowservice.StartWorkflowExecutionRequest{SearchAttributes: attributesOf(`["CANARY-1"]`)}
-	if got := g.withoutForeignChanges(other); got != proto.Message(other) || g.checkChanges(other) != nil {
+	if sent(other) != proto.Message(other) {
 		t.Error("a client's own search attributes are its own")
 	}
 }

@@ -1,4 +1,4 @@
-package codec
+package guard
 
 import (
 	failurepb "go.temporal.io/api/failure/v1"

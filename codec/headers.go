@@ -5,7 +5,6 @@ import (
 	"time"
 
 	commonpb "go.temporal.io/api/common/v1"
-	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/workflow"
 	"google.golang.org/protobuf/proto"
@@ -20,19 +19,6 @@ import (
 // lost until its timeout: the server has handed it out. And a poller that waits for
 // one KMS polls for no other task. So the guard passes the task on as it is, and
 // headerOpener opens its headers, with the activity's context to wait with.
-
-// openAnswer opens the sealed headers in an answer, in place, except those of
-// activity tasks, and of workflow tasks, which are open (see openTask). The reader
-// is the client that asked: it names its namespace in the request, also where clients of
-// several namespaces share the connection.
-func (g *guard) openAnswer(ctx context.Context, req, in proto.Message) error {
-	switch in.(type) {
-	case *workflowservice.PollActivityTaskQueueResponse, *workflowservice.PollWorkflowTaskQueueResponse,
-		*workflowservice.RespondWorkflowTaskCompletedResponse, *workflowservice.StartWorkflowExecutionResponse:
-		return nil
-	}
-	return onTheWire(g.codec.openHeaders(ctx, g.namespaceOf(req), in, false))
-}
 
 // headerOpener opens an activity's headers before other propagators and interceptors
 // see them. It waits as the activity's conversions do.
@@ -76,7 +62,7 @@ func (h *headerOpener) Extract(ctx context.Context, reader workflow.HeaderReader
 		case sealed.Claims(p):
 			headers = append(headers, p)
 		case strict:
-			return plaintextError("open header of activity", "a header is not sealed",
+			return sealed.Required("open header of activity", "a header is not sealed",
 				"look for what writes it without this plugin; if it is from before the migration, turn requireSealed off until it is gone")
 		}
 		return nil

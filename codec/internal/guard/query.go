@@ -1,4 +1,4 @@
-package codec
+package guard
 
 import (
 	"context"
@@ -12,7 +12,6 @@ import (
 	querypb "go.temporal.io/api/query/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/converter"
-	"go.temporal.io/sdk/workflow"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -34,7 +33,7 @@ const queryFailureTimeout = time.Second
 // sealQueryFailures returns req, or a copy in which the messages of failed
 // queries are sealed. A message that cannot be sealed soon is withheld: the
 // answer to a query must not wait for a KMS.
-func (g *guard) sealQueryFailures(ctx context.Context, namespace string, req proto.Message) proto.Message {
+func (g *Guard) sealQueryFailures(ctx context.Context, namespace string, req proto.Message) proto.Message {
 	ctx, cancel := context.WithTimeout(ctx, queryFailureTimeout)
 	defer cancel()
 	switch r := req.(type) {
@@ -65,21 +64,21 @@ func (g *guard) sealQueryFailures(ctx context.Context, namespace string, req pro
 
 // queryFailure returns a failure whose message is sealed: the one that the SDK
 // made, if its failure converter is ours, or a new one.
-func (g *guard) queryFailure(ctx context.Context, namespace, message string, made *failurepb.Failure) *failurepb.Failure {
+func (g *Guard) queryFailure(ctx context.Context, namespace, message string, made *failurepb.Failure) *failurepb.Failure {
 	if made.GetEncodedAttributes() == nil {
 		made = &failurepb.Failure{
 			Message: message, Source: "GoSDK",
 			FailureInfo: &failurepb.Failure_ApplicationFailureInfo{ApplicationFailureInfo: &failurepb.ApplicationFailureInfo{}},
 		}
 	}
-	failure.ChainOf(made).SealOrWithhold(g.converter(ctx, namespace), 0)
+	failure.ChainOf(made).SealOrWithhold(g.Codec.Converter(ctx, namespace), 0)
 	return made
 }
 
 // openQueryFailure returns err with the message of a query's sealed failure, if
 // it is one and can be opened. Where the namespace requires payloads to be sealed it
 // returns no text of a failed query that is not.
-func (g *guard) openQueryFailure(ctx context.Context, req any, err error) error {
+func (g *Guard) openQueryFailure(ctx context.Context, req any, err error) error {
 	r, ok := req.(*workflowservice.QueryWorkflowRequest)
 	if !ok {
 		return err
@@ -91,7 +90,7 @@ func (g *guard) openQueryFailure(ctx context.Context, req any, err error) error 
 			continue
 		}
 		p := st.Proto()
-		if g.codec.policy().RequiresSealed(g.namespaceOf(r)) {
+		if g.Codec.Policy().RequiresSealed(g.namespaceOf(r)) {
 			var withheld error
 			if p.Message, p.Details[i], withheld = withholdQuery(failed); withheld != nil {
 				return onTheWire(withheld)
@@ -102,7 +101,7 @@ func (g *guard) openQueryFailure(ctx context.Context, req any, err error) error 
 			return err
 		}
 		opened := proto.CloneOf(failed.GetFailure())
-		converter.DecodeCommonFailureAttributes(g.converter(ctx, g.namespaceOf(r)), opened)
+		converter.DecodeCommonFailureAttributes(g.Codec.Converter(ctx, g.namespaceOf(r)), opened)
 		p.Message = opened.GetMessage()
 		return status.ErrorProto(p)
 	}
@@ -122,13 +121,4 @@ func withholdQuery(failed *errordetails.QueryFailedFailure) (message string, det
 		return failure.WithheldPlaintext, detail, nil
 	}
 	return failed.GetFailure().GetMessage(), detail, nil
-}
-
-// converter returns our data converter for a namespace, bounded by ctx.
-func (g *guard) converter(ctx context.Context, namespace string) converter.DataConverter {
-	dc := NewDataConverter(g.codec, namespace, g.parent)
-	if aware, ok := dc.(workflow.ContextAware); ok {
-		return aware.WithContext(ctx)
-	}
-	return dc
 }

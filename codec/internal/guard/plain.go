@@ -1,4 +1,4 @@
-package codec
+package guard
 
 import (
 	commonpb "go.temporal.io/api/common/v1"
@@ -10,7 +10,7 @@ import (
 // This file is the list of all payloads that a guard lets leave in plaintext.
 // docs/what-is-encrypted.md gives users the same reasons. Whatever is not named
 // here is refused unless it is sealed. Of the one search attribute that the SDK
-// fills from payloads only what the program names leaves (see checkChanges).
+// fills from payloads only what the program names leaves (see changes.go).
 
 // Why payloads may stay plain.
 const (
@@ -19,14 +19,14 @@ const (
 )
 
 // whyPlain says why one payload may leave in plaintext; empty if it may not.
-func (g *guard) whyPlain(p *commonpb.Payload) string {
-	if g.drivers != nil && sealed.IsStorageReference(p) && len(p.GetExternalPayloads()) > 0 {
+func (g *Guard) whyPlain(p *commonpb.Payload) string {
+	if g.Drivers != nil && sealed.IsStorageReference(p) && len(p.GetExternalPayloads()) > 0 {
 		return plainReferences
 	}
 	return ""
 }
 
 // mayLeave reports whether a payload may leave as it is.
-func (g *guard) mayLeave(p *commonpb.Payload) bool {
+func (g *Guard) mayLeave(p *commonpb.Payload) bool {
 	return sealed.WellFormed(p) || g.whyPlain(p) != ""
 }

@@ -1,0 +1,20 @@
+package guard
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+// Users read the reasons for what may stay plain.
+func TestReasonsAreDocumented(t *testing.T) {
+	doc, err := os.ReadFile("../../../docs/what-is-encrypted.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, why := range []string{plainAttributes, plainReferences} {
+		if !strings.Contains(string(doc), why) {
+			t.Errorf("docs/what-is-encrypted.md does not say %q", why)
+		}
+	}
+}

@@ -1,0 +1,52 @@
+package guard
+
+import (
+	"context"
+	"errors"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/waxseal/waxseal/kms"
+)
+
+// onTheWire gives an error of ours the gRPC code that makes the SDK try again if, and only
+// if, that may help.
+func onTheWire(err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, has := status.FromError(err); has {
+		return err
+	}
+	code := codes.FailedPrecondition
+	switch class := kms.ClassOf(err); {
+	case class.Transient():
+		code = codes.Unavailable
+	case class == kms.Canceled && errors.Is(err, context.DeadlineExceeded):
+		code = codes.DeadlineExceeded
+	case class == kms.Canceled:
+		code = codes.Canceled
+	}
+	return &wireError{status: status.New(code, err.Error()), cause: err}
+}
+
+// wireError is an error of ours as gRPC has it. Its cause is for us alone: the SDK goes by
+// the code.
+type wireError struct {
+	status *status.Status
+	cause  error
+}
+
+func (e *wireError) Error() string { return e.status.Err().Error() }
+
+// GRPCStatus is what package status reads.
+func (e *wireError) GRPCStatus() *status.Status { return e.status }
+
+func (e *wireError) Unwrap() error { return e.cause }
+
+// refuseToSend returns the error for a request that is not sent, which the SDK does not retry.
+// Its text is all that a caller has of it: class and hint are in there.
+func refuseToSend(method string, class kms.Class, detail, hint string) error {
+	return status.Errorf(codes.InvalidArgument, "waxseal: refused to send %s: %s: %s (%s)", method, class, detail, hint)
+}
