@@ -129,27 +129,15 @@ type activityOut struct {
 }
 
 type (
-	// stillAlive marks the context of a heartbeat that only tells that the activity is alive.
-	stillAlive struct{}
 	// heartbeatOf is where the context of a heartbeat has its activityOut, for the
 	// data converter to tell it how the details were sealed.
 	heartbeatOf struct{}
 	// sealedDetails go through the data converter as they are, in both directions.
 	sealedDetails struct{ payloads *commonpb.Payloads }
-	// standsBy is where the context of a question for details has a bool, for an
-	// activityOut to set.
-	standsBy struct{}
 	// openable has the data converter open details with the context and throw them away:
 	// their data keys are in the cache then.
 	openable struct{ ctx context.Context }
 )
-
-// hasHeartbeatInterceptor reports whether an activityOut stands by in an activity: not the client that
-// a converter is of decides that, but the worker, which may be another client's.
-func hasHeartbeatInterceptor(ctx context.Context) (met bool) {
-	activity.HasHeartbeatDetails(context.WithValue(ctx, standsBy{}, &met))
-	return met
-}
 
 // HasHeartbeatDetails implements interceptor.ActivityOutboundInterceptor.
 func (out *activityOut) HasHeartbeatDetails(ctx context.Context) bool {
@@ -215,32 +203,4 @@ func heartbeat(values []any) (*commonpb.Payloads, bool) {
 	}
 	repeated, ok := values[0].(sealedDetails)
 	return repeated.payloads, ok
-}
-
-// heartbeatDetails gives the details of a heartbeat to our own types, which hold no values.
-func (d *dataConverter) heartbeatDetails(payloads *commonpb.Payloads, valuePtrs []any) (ours bool, err error) {
-	if len(valuePtrs) != 1 {
-		return false, nil
-	}
-	switch v := valuePtrs[0].(type) {
-	case *sealedDetails:
-		v.payloads = payloads
-		return true, nil
-	case *openable:
-		c := d.codec
-		c.site.ctx = v.ctx
-		_, err := c.Decode(payloads.GetPayloads())
-		return true, err
-	}
-	return false, nil
-}
-
-// tellHeartbeat tells the heartbeat that is being sealed, if one is, how it was.
-func (d *dataConverter) tellHeartbeat(sealed *commonpb.Payloads) {
-	if d.codec.site.ctx == nil {
-		return
-	}
-	if out, ok := d.codec.site.ctx.Value(heartbeatOf{}).(*activityOut); ok {
-		out.told(sealed)
-	}
 }

@@ -144,3 +144,17 @@ func (p *patience) gaveUp(why string, last error) error {
 	}
 	return fmt.Errorf("codec: waited %s, and %s: %w", waited, why, last)
 }
+
+type (
+	// stillAlive marks the context of a heartbeat that only shows that the activity is alive.
+	stillAlive struct{}
+	// standsBy is the key of a bool in a context, which an activityOut sets.
+	standsBy struct{}
+)
+
+// hasHeartbeatInterceptor reports whether an activityOut stands by in an activity. The worker
+// decides that, which may be another client's than the converter.
+func hasHeartbeatInterceptor(ctx context.Context) (met bool) {
+	activity.HasHeartbeatDetails(context.WithValue(ctx, standsBy{}, &met))
+	return met
+}

@@ -17,8 +17,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	commonpb "go.temporal.io/api/common/v1"
-
 	"github.com/waxseal/waxseal/codec/internal/guard"
 	"github.com/waxseal/waxseal/codec/internal/hold"
 	"github.com/waxseal/waxseal/envelope"
@@ -161,48 +159,6 @@ func (c *Codec) Close() {
 	c.retired.Wait()
 	c.opener.Close()
 	s.keys.Close()
-}
-
-// EncodeOptions say for what a call seals.
-type EncodeOptions struct {
-	// Namespace is the one that payloads are sealed for; required.
-	Namespace string
-	// Room is DecodeOptions.Room, for payloads that are sealed already: Encode opens them.
-	Room func(size int) bool
-}
-
-// DecodeOptions say for what a call opens.
-type DecodeOptions struct {
-	// Namespace is the reader's. Envelopes of another one are refused unless its rule accepts
-	// them. If it is empty, each envelope's own namespace decides.
-	Namespace string
-	// Accept, if set, authorizes the opening of an envelope by its claims. It is called after
-	// the checks of the policy, and before a KMS is called and anything is decrypted. Its error
-	// becomes Decoded.Err.
-	Accept func(envelope.Claims) error
-	// Room, if set, is called before a payload is decrypted, with the bytes that its plaintext
-	// takes; if it returns false the payload fails with envelope.ErrNoRoom, of Class Internal.
-	Room func(size int) bool
-}
-
-// Encode seals payloads, in order; all or nothing. A payload that is sealed already, and
-// is opened to prove it, is returned unchanged. Inputs are not mutated.
-//
-// It takes any number of payloads. Each takes about 1 KiB of memory besides three times
-// its size, and can cost a wrap by each KMS key of its rule. A program that seals what
-// others send bounds their number, as package httpapi does.
-//
-// Classes of errors: Denied if no rule of the policy matches; Internal for a
-// nil payload or a missing namespace; otherwise the KMS's.
-func (c *Codec) Encode(ctx context.Context, opts EncodeOptions, payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
-	return c.encodeAt(ctx, policy.Facts{Namespace: opts.Namespace}, place{}, opts.Room, payloads)
-}
-
-// Decode opens payloads: one Decoded for each, in order, each with an error of
-// its own. What is not sealed passes through, unless the namespace's rule says
-// requireSealed.
-func (c *Codec) Decode(ctx context.Context, opts DecodeOptions, payloads []*commonpb.Payload) []Decoded {
-	return c.open(ctx, policy.Facts{Namespace: opts.Namespace}, place{}, opts, payloads)
 }
 
 // withDeadline bounds a call whose caller did not.

@@ -6,6 +6,7 @@ import (
 	commonpb "go.temporal.io/api/common/v1"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/waxseal/waxseal/codec/internal/failure"
@@ -20,7 +21,7 @@ type dataConverter struct {
 	// missing says whether reading more values than there are payloads is an error; nil
 	// leaves it to the policy.
 	missing *bool
-	// marked says that a codeMarker marks the contexts of workflow code.
+	// marked says that an interceptor marks the contexts of workflow code (workflow.go).
 	marked bool
 }
 
@@ -254,16 +255,6 @@ func (d *dataConverter) WithContext(ctx context.Context) converter.DataConverter
 	return &c
 }
 
-// requirement asks a data converter of this package, which the SDK may have wrapped,
-// whether its namespace refuses plaintext.
-type requirement struct{ sealed bool }
-
-// requiresSealed reports whether a data converter refuses plaintext.
-func requiresSealed(dc converter.DataConverter) bool {
-	var r requirement
-	return dc.FromPayloads(&commonpb.Payloads{}, &r) == nil && r.sealed
-}
-
 // answerRequirement fills in a requirement.
 func (d *dataConverter) answerRequirement(valuePtrs []any) bool {
 	if len(valuePtrs) != 1 {
@@ -281,4 +272,44 @@ func (d *dataConverter) answerRequirement(valuePtrs []any) bool {
 func (d *dataConverter) requiresSealed() bool {
 	s := d.codec.site
 	return !s.replay && d.codec.codec.policy().RequiresSealed(s.namespace)
+}
+
+// retryable returns what an error must be where the input of a Nexus operation does not
+// open for now. The SDK opens it without a context to wait with, and says of any other
+// error that the request was bad: the operation would fail for good, and with it
+// mostly the workflow that called it. This one has the server try again.
+func (d *dataConverter) retryable(err error) error {
+	s := d.codec.site
+	if _, nexus := s.serialization.(converter.NexusSerializationContext); !nexus || s.workflow != nil || s.ctx != nil || !d.codec.codec.holds(s.owner(), err) {
+		return err
+	}
+	return temporal.NewApplicationErrorWithOptions("waxseal: the operation's input cannot be opened for now", "HeldError", temporal.ApplicationErrorOptions{Cause: err})
+}
+
+// heartbeatDetails gives the details of a heartbeat to our own types, which hold no values.
+func (d *dataConverter) heartbeatDetails(payloads *commonpb.Payloads, valuePtrs []any) (ours bool, err error) {
+	if len(valuePtrs) != 1 {
+		return false, nil
+	}
+	switch v := valuePtrs[0].(type) {
+	case *sealedDetails:
+		v.payloads = payloads
+		return true, nil
+	case *openable:
+		c := d.codec
+		c.site.ctx = v.ctx
+		_, err := c.Decode(payloads.GetPayloads())
+		return true, err
+	}
+	return false, nil
+}
+
+// tellHeartbeat tells the heartbeat that is being sealed, if one is, how it was.
+func (d *dataConverter) tellHeartbeat(sealed *commonpb.Payloads) {
+	if d.codec.site.ctx == nil {
+		return
+	}
+	if out, ok := d.codec.site.ctx.Value(heartbeatOf{}).(*activityOut); ok {
+		out.told(sealed)
+	}
 }

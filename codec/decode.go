@@ -30,6 +30,27 @@ type Decoded struct {
 	Err error
 }
 
+// DecodeOptions say for what a call opens.
+type DecodeOptions struct {
+	// Namespace is the reader's. Envelopes of another one are refused unless its rule accepts
+	// them. If it is empty, each envelope's own namespace decides.
+	Namespace string
+	// Accept, if set, authorizes the opening of an envelope by its claims. It is called after
+	// the checks of the policy, and before a KMS is called and anything is decrypted. Its error
+	// becomes Decoded.Err.
+	Accept func(envelope.Claims) error
+	// Room, if set, is called before a payload is decrypted, with the bytes that its plaintext
+	// takes; if it returns false the payload fails with envelope.ErrNoRoom, of Class Internal.
+	Room func(size int) bool
+}
+
+// Decode opens payloads: one Decoded for each, in order, each with an error of
+// its own. What is not sealed passes through, unless the namespace's rule says
+// requireSealed.
+func (c *Codec) Decode(ctx context.Context, opts DecodeOptions, payloads []*commonpb.Payload) []Decoded {
+	return c.open(ctx, policy.Facts{Namespace: opts.Namespace}, place{}, opts, payloads)
+}
+
 // NamespaceError refuses an envelope that was sealed for another namespace.
 type NamespaceError struct {
 	// Known is the namespace in which the envelope was to be opened, Sealed the
@@ -74,7 +95,7 @@ func (c *Codec) open(ctx context.Context, facts policy.Facts, at place, opts Dec
 		out[i].Sealed, out[i].KeyIDs = true, sealed.KeyIDs(p)
 		if out[i].KeyIDs == nil {
 			out[i].Err = &kms.Error{
-				Class: kms.Corrupt, Op: "open payload", Detail: "its metadata does not name the keys in " + MetadataKeyIDs + " as the format demands",
+				Class: kms.Corrupt, Op: "open payload", Detail: "its metadata does not name the keys in " + sealed.MetadataKeyIDs + " as the format demands",
 				Advice: "the payload was altered or cut short; fetch it again from where it is stored",
 			}
 			continue

@@ -18,6 +18,27 @@ import (
 	"github.com/waxseal/waxseal/policy"
 )
 
+// EncodeOptions say for what a call seals.
+type EncodeOptions struct {
+	// Namespace is the one that payloads are sealed for; required.
+	Namespace string
+	// Room is DecodeOptions.Room, for payloads that are sealed already: Encode opens them.
+	Room func(size int) bool
+}
+
+// Encode seals payloads, in order; all or nothing. A payload that is sealed already, and
+// is opened to prove it, is returned unchanged. Inputs are not mutated.
+//
+// It takes any number of payloads. Each takes about 1 KiB of memory besides three times
+// its size, and can cost a wrap by each KMS key of its rule. A program that seals what
+// others send bounds their number, as package httpapi does.
+//
+// Classes of errors: Denied if no rule of the policy matches; Internal for a
+// nil payload or a missing namespace; otherwise the KMS's.
+func (c *Codec) Encode(ctx context.Context, opts EncodeOptions, payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
+	return c.encodeAt(ctx, policy.Facts{Namespace: opts.Namespace}, place{}, opts.Room, payloads)
+}
+
 // encode seals payloads under the rule that facts choose.
 func (c *Codec) encode(ctx context.Context, facts policy.Facts, payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
 	return c.encodeAt(ctx, facts, place{}, nil, payloads)

@@ -193,3 +193,13 @@ func retrySoon(failure *failurepb.Failure, err error) {
 		info.NextRetryDelay = durationpb.New(retryAfter)
 	}
 }
+
+// requirement asks a data converter of this package, which the SDK may have wrapped,
+// whether its namespace refuses plaintext.
+type requirement struct{ sealed bool }
+
+// requiresSealed reports whether a data converter refuses plaintext.
+func requiresSealed(dc converter.DataConverter) bool {
+	var r requirement
+	return dc.FromPayloads(&commonpb.Payloads{}, &r) == nil && r.sealed
+}

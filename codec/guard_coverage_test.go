@@ -23,7 +23,7 @@ const (
 	guardRefuses = "refuses"             // everywhere
 	guardSeals   = "seals"               // everywhere
 	guardEither  = "seals or refuses"    // by the request, or by what it holds
-	staysPlain   = "lets it pass"        // guard_plain.go says why
+	staysPlain   = "lets it pass"        // codec/internal/guard/plain.go says why
 	opaqueBytes  = "does not look at it" // a time zone, and bytes that only servers fill
 )
 
