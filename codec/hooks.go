@@ -1,8 +1,11 @@
 package codec
 
 import (
+	"sync"
 	"sync/atomic"
 	"time"
+
+	"go.temporal.io/sdk/client"
 
 	"github.com/waxseal/waxseal/cache"
 	"github.com/waxseal/waxseal/internal/keyset"
@@ -119,4 +122,130 @@ func (w *watchers) Breaker(key string, from, to resilience.State) {
 			h.Breaker(key, from, to)
 		}
 	})
+}
+
+// The metrics that a plugin reports to the client's MetricsHandler.
+// docs/worker.md lists them, and a test compares.
+const (
+	metricMissingRecipients = "waxseal_missing_recipients"
+	metricSealedInGrace     = "waxseal_sealed_in_grace"
+	metricKMSCalls          = "waxseal_kms_calls"
+	metricKMSLatency        = "waxseal_kms_latency"
+	metricKMSRetries        = "waxseal_kms_retries"
+	metricKMSRejected       = "waxseal_kms_rejected"
+	metricBreakerOpened     = "waxseal_kms_breaker_opened"
+	metricCacheLookups      = "waxseal_cache_lookups"
+	metricCacheEvictions    = "waxseal_cache_evictions"
+)
+
+// classOK is the class of a call in which nothing failed.
+const classOK = "ok"
+
+// classOf is the class of an error as a tag.
+func classOf(err error) string {
+	if err == nil {
+		return classOK
+	}
+	return kms.ClassOf(err).String()
+}
+
+// reportTo makes the metrics of the Codec go to handler too, unless they go to the
+// handler of another client already: what it counts is the process's, and would
+// be counted twice.
+func (c *Codec) reportTo(handler client.MetricsHandler) {
+	if handler == nil || handler == client.MetricsNopHandler || c.watchers.client.Load() != nil {
+		return
+	}
+	c.watchers.client.CompareAndSwap(nil, metricsHooks(handler))
+}
+
+// tags are the tags of one counter: at most three pairs.
+type tags [3]struct{ name, value string }
+
+// meters are the counters of a handler by their tags. There are as many as there
+// are keys in the policy times operations and classes.
+type meters struct {
+	handler client.MetricsHandler
+	lookups [cache.Negative + 1]client.MetricsCounter // by cache.Lookup
+
+	mu       sync.Mutex
+	counters map[meter]client.MetricsCounter
+	timers   map[meter]client.MetricsTimer
+}
+
+type meter struct {
+	name string
+	tags tags
+}
+
+func (m *meters) tagged(of meter) client.MetricsHandler {
+	pairs := make(map[string]string, len(of.tags))
+	for _, t := range of.tags {
+		if t.name != "" {
+			pairs[t.name] = t.value
+		}
+	}
+	return m.handler.WithTags(pairs)
+}
+
+func (m *meters) count(name string, n int, t tags) {
+	of := meter{name, t}
+	m.mu.Lock()
+	c, ok := m.counters[of]
+	if !ok {
+		c = m.tagged(of).Counter(name)
+		m.counters[of] = c
+	}
+	m.mu.Unlock()
+	c.Inc(int64(n))
+}
+
+func (m *meters) record(name string, took time.Duration, t tags) {
+	of := meter{name, t}
+	m.mu.Lock()
+	timer, ok := m.timers[of]
+	if !ok {
+		timer = m.tagged(of).Timer(name)
+		m.timers[of] = timer
+	}
+	m.mu.Unlock()
+	timer.Record(took)
+}
+
+// CacheLookup implements cache.Observer.
+func (m *meters) CacheLookup(l cache.Lookup) { m.lookups[l].Inc(1) }
+
+// CacheEvicted implements cache.Observer.
+func (m *meters) CacheEvicted(r cache.Reason) {
+	m.count(metricCacheEvictions, 1, tags{{"reason", r.String()}})
+}
+
+// metricsHooks returns hooks that report to handler.
+func metricsHooks(handler client.MetricsHandler) *Hooks {
+	m := &meters{handler: handler, counters: make(map[meter]client.MetricsCounter), timers: make(map[meter]client.MetricsTimer)}
+	for l := range m.lookups {
+		m.lookups[l] = m.tagged(meter{tags: tags{{"outcome", cache.Lookup(l).String()}}}).Counter(metricCacheLookups)
+	}
+	return &Hooks{
+		Cache: m,
+		MissingRecipient: func(key string, class kms.Class, n int) {
+			m.count(metricMissingRecipients, n, tags{{"key", key}, {"class", class.String()}})
+		},
+		SealedInGrace: func(key string, class kms.Class, n int) {
+			m.count(metricSealedInGrace, n, tags{{"key", key}, {"class", class.String()}})
+		},
+		KMSCall: func(key, op string, err error, took time.Duration) {
+			m.count(metricKMSCalls, 1, tags{{"key", key}, {"op", op}, {"class", classOf(err)}})
+			m.record(metricKMSLatency, took, tags{{"key", key}, {"op", op}})
+		},
+		KMSRetry: func(key, op string) { m.count(metricKMSRetries, 1, tags{{"key", key}, {"op", op}}) },
+		KMSRejected: func(key, op string, why resilience.Reason) {
+			m.count(metricKMSRejected, 1, tags{{"key", key}, {"op", op}, {"reason", why.String()}})
+		},
+		Breaker: func(key string, from, to resilience.State) {
+			if from == resilience.Closed && to == resilience.Open {
+				m.count(metricBreakerOpened, 1, tags{{"key", key}})
+			}
+		},
+	}
 }
