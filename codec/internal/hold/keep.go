@@ -2,6 +2,7 @@ package hold
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/waxseal/waxseal/internal/keyset"
@@ -15,6 +16,11 @@ type KEK interface {
 	Availability() keyset.Availability
 	// Probe calls the KMS, so that the breaker learns whether it answers.
 	Probe(ctx context.Context)
+}
+
+// leftAlone reports whether breakers leave all KEKs alone. It is false if there are none.
+func leftAlone(keks []KEK) bool {
+	return len(keks) > 0 && !slices.ContainsFunc(keks, func(k KEK) bool { return k.Availability() == keyset.Up })
 }
 
 // keep reports whether a task that is due is held for longer: breakers leave all of its

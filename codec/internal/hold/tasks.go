@@ -200,6 +200,9 @@ func (ts *Tasks) Hold(t *Task, why error, after time.Duration, final bool) {
 	if t.answered || ts.closed {
 		return
 	}
+	if leftAlone(t.keks) {
+		after = min(after, recheck) // and then keep holds it until one of them is up
+	}
 	due := time.Now().Add(after)
 	if timer, ok := ts.due[t]; ok {
 		if due.Before(t.due) {
