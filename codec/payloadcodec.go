@@ -95,9 +95,6 @@ func (p *payloadCodec) WithSerializationContext(sc converter.SerializationContex
 }
 
 const (
-	// MetadataEncoding is the metadata key under which every Temporal payload names its
-	// encoding.
-	MetadataEncoding = converter.MetadataEncoding
 	// MetadataKeyIDs is the metadata key under which a sealed payload names its
 	// KEKs: URIs in recipient order, separated by one space, each followed by
 	// "@version" where the KMS states the version.

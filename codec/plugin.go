@@ -2,7 +2,6 @@ package codec
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"sync/atomic"
 
@@ -17,6 +16,7 @@ import (
 
 	"github.com/waxseal/waxseal/codec/internal/guard"
 	"github.com/waxseal/waxseal/codec/internal/hold"
+	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/policy"
 )
 
@@ -64,7 +64,7 @@ const pluginName = "github.com/waxseal/waxseal/codec"
 // Name implements client.Plugin and worker.Plugin.
 func (*Plugin) Name() string { return pluginName }
 
-// optionsError refuses options of a client or a worker. Its Class is Internal.
+// optionsError refuses options of a client or a worker. Its Class is Invalid.
 type optionsError struct{ text, hint string }
 
 // Error implements error.
@@ -73,9 +73,17 @@ func (e *optionsError) Error() string { return "codec: " + e.text }
 // Hint says what to do next.
 func (e *optionsError) Hint() string { return e.hint }
 
+// Unwrap gives the error its Class.
+func (e *optionsError) Unwrap() error {
+	return &kms.Error{Class: kms.Invalid, Op: "configure", Detail: e.text, Advice: e.hint}
+}
+
 // ErrFailureConverterSet is returned by client.Dial when the options carry a
-// failure converter of their own, which would send messages unsealed.
-var ErrFailureConverterSet = errors.New("codec: the options already have a FailureConverter, which would send error messages in plaintext: remove it, Waxseal sets its own")
+// failure converter of their own, which would send messages unsealed. Its Class is Invalid.
+var ErrFailureConverterSet error = &optionsError{
+	text: "the options already have a FailureConverter, which would send error messages in plaintext",
+	hint: "remove it: codec.NewPlugin sets its own",
+}
 
 // ConfigureClient implements client.Plugin.
 func (p *Plugin) ConfigureClient(_ context.Context, o client.PluginConfigureClientOptions) error {
@@ -110,7 +118,8 @@ func (p *Plugin) ConfigureClient(_ context.Context, o client.PluginConfigureClie
 }
 
 // ErrPluginTwice is returned by client.Dial, and by the constructor of a replayer, when
-// the options list the plugin twice: only one can be next to the SDK and the wire.
+// the options list the plugin twice: only one can be next to the SDK and the wire. Its
+// Class is Invalid.
 var ErrPluginTwice error = &optionsError{
 	text: "the options list the Waxseal plugin twice",
 	hint: "list one codec.NewPlugin, for the codec that is to seal and open here",
@@ -118,7 +127,7 @@ var ErrPluginTwice error = &optionsError{
 
 // ErrWorkerPlugin is what worker.New panics with when worker.Options.Plugins lists
 // the plugin. It has no effect on the client there, and the client converts, sends
-// and receives whatever the worker does.
+// and receives whatever the worker does. Its Class is Invalid.
 var ErrWorkerPlugin error = &optionsError{
 	text: "worker.Options.Plugins lists the Waxseal plugin, which seals nothing there",
 	hint: "move codec.NewPlugin to client.Options.Plugins of the client that the worker is made with; its workers have it from there",
@@ -154,8 +163,11 @@ func (p *Plugin) StopWorker(ctx context.Context, o worker.PluginStopWorkerOption
 
 // ErrUnguarded is returned by client.NewClientFromExistingWithContext when the existing client was
 // dialed without this plugin: the new one would share its connection, and so
-// have no wire guard.
-var ErrUnguarded = errors.New("codec: the existing client was dialed without the Waxseal plugin, so nothing guards its connection: dial that one with codec.NewPlugin too")
+// have no wire guard. Its Class is Invalid.
+var ErrUnguarded error = &optionsError{
+	text: "the existing client was dialed without the Waxseal plugin, so nothing guards its connection",
+	hint: "dial that one with codec.NewPlugin too",
+}
 
 // NewClient implements client.Plugin.
 func (p *Plugin) NewClient(ctx context.Context, o client.PluginNewClientOptions, next func(context.Context, client.PluginNewClientOptions) error) error {

@@ -95,12 +95,12 @@ func TestReplayerTakesThePluginAlone(t *testing.T) {
 }
 
 func TestRefusedOptionsSayWhatToDo(t *testing.T) {
-	for _, err := range []error{codec.ErrWorkerPlugin, codec.ErrPluginTwice} {
+	for _, err := range []error{codec.ErrWorkerPlugin, codec.ErrPluginTwice, codec.ErrFailureConverterSet, codec.ErrUnguarded} {
 		var hinted interface{ Hint() string }
 		if !errors.As(fmt.Errorf("dial: %w", err), &hinted) || !strings.Contains(hinted.Hint(), "codec.NewPlugin") {
 			t.Errorf("%v: no hint", err)
 		}
-		if kms.ClassOf(err) != kms.Internal || !strings.HasPrefix(err.Error(), "codec: ") {
+		if kms.ClassOf(err) != kms.Invalid || !strings.HasPrefix(err.Error(), "codec: ") {
 			t.Errorf("%v: %v", err, kms.ClassOf(err))
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 
 	commonpb "go.temporal.io/api/common/v1"
+	"go.temporal.io/sdk/converter"
 
 	"github.com/waxseal/waxseal/codec"
 	"github.com/waxseal/waxseal/envelope/format"
@@ -97,7 +98,7 @@ func bareEnvelope(trimmed, text []byte) []byte {
 
 func payloadOf(p *commonpb.Payload) Payload {
 	if !codec.ClaimsSealed(p) {
-		return Payload{Encoding: string(p.GetMetadata()[codec.MetadataEncoding])}
+		return Payload{Encoding: string(p.GetMetadata()[converter.MetadataEncoding])}
 	}
 	names, err := format.SplitKeyIDs(string(p.GetMetadata()[codec.MetadataKeyIDs]))
 	if err != nil {
