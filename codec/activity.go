@@ -16,10 +16,10 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// The data converter learns an activity's context where inputs are opened and results
-// and heartbeats are sealed, and waits there (see patience). activities is there for
-// the rest: heartbeats during a wait, the details of the last heartbeat, and an error
-// that the activity ends with.
+// activities is the plugin's interceptor for activities. The data converter waits for KMSs
+// where it opens inputs and seals results and heartbeats (see patience). The interceptor does
+// the rest: heartbeats during a wait, the details of the last heartbeat, and the error that an
+// activity returns.
 type activities struct {
 	interceptor.InterceptorBase
 	codec     *Codec
@@ -42,13 +42,14 @@ func (in *activityIn) Init(outbound interceptor.ActivityOutboundInterceptor) err
 	return in.Next.Init(&activityOut{ActivityOutboundInterceptorBase: interceptor.ActivityOutboundInterceptorBase{Next: outbound}})
 }
 
-// ExecuteActivity implements interceptor.ActivityInboundInterceptor. A task that names
-// another namespace than the client's is refused, also if it has nothing to open: the
-// activity may pass that namespace on. An error that is
-// the activity's last word waits until something can be sealed: the failure converter
-// has no context to wait with, and would withhold its message for good. A result beside
-// an error goes nowhere, and yet the SDK would have it sealed, and return the
-// converter's error instead of the activity's if it cannot be.
+// ExecuteActivity implements interceptor.ActivityInboundInterceptor. It refuses a task that
+// names another namespace than the client's, even with nothing to open: the activity may pass
+// that namespace on. It drops a result beside an error: the server never gets it, but the SDK
+// would seal it, and return a sealing error in place of the activity's.
+//
+// If the server will not retry after the error, ExecuteActivity waits until something can be
+// sealed. The failure converter has no context to wait with: it would withhold the message for
+// good.
 func (in *activityIn) ExecuteActivity(ctx context.Context, input *interceptor.ExecuteActivityInput) (any, error) {
 	if stated := activity.GetInfo(ctx).Namespace; stated != "" && stated != in.of.namespace {
 		return nil, taskOfAnother("run activity", in.of.namespace, stated)
@@ -67,9 +68,9 @@ func (in *activityIn) ExecuteActivity(ctx context.Context, input *interceptor.Ex
 	return nil, in.of.cancellation(ctx, err)
 }
 
-// cancellation returns an error of an activity, without the details of a cancellation
-// if they cannot be sealed: the SDK seals them past the failure converter and panics
-// where that fails, and the server would hear that the activity failed.
+// cancellation returns err, without the details of a cancellation if they cannot be sealed. The
+// SDK seals these details without the failure converter and panics if that fails. The server
+// would then record a failed activity, not a canceled one.
 func (a *activities) cancellation(ctx context.Context, err error) error {
 	canceled, ok := errors.AsType[*temporal.CanceledError](err)
 	if !ok || !canceled.HasDetails() {
@@ -87,9 +88,10 @@ func (a *activities) cancellation(ctx context.Context, err error) error {
 	return failures.FailureToError(failure)
 }
 
-// final reports whether the server will not try an activity again after err. The workflow
-// reports a local activity, and its task is held if need be. An activity that has waited for
-// a KMS in vain does not wait twice. As in the SDK, what err wraps does not count.
+// final reports whether the server will not retry an activity after err. A local activity is
+// never final: its workflow reports it, and the workflow's task is held if necessary. Nor is an
+// activity that has already waited for a KMS: it must not wait twice. Like the SDK, final
+// ignores what err wraps.
 func final(info activity.Info, err error) bool {
 	if info.IsLocalActivity || errors.Is(err, activity.ErrResultPending) || kms.ClassOf(err).Transient() {
 		return false
@@ -105,7 +107,7 @@ func final(info activity.Info, err error) bool {
 	return retry.MaximumAttempts > 0 && info.Attempt >= retry.MaximumAttempts || slices.Contains(retry.NonRetryableErrorTypes, typeOf(err))
 }
 
-// typeOf returns what the server hears of as the type of an error.
+// typeOf returns the error type that the SDK reports to the server.
 func typeOf(err error) string {
 	if app, ok := err.(*temporal.ApplicationError); ok { //nolint:errorlint // as in final
 		return app.Type()
@@ -117,25 +119,26 @@ func typeOf(err error) string {
 	return t.Name()
 }
 
-// activityOut sends heartbeats that repeat the last details as they were sealed: one
-// without would have the server forget them, and sealing them again needs the KMS.
+// activityOut sends heartbeats during a wait. They repeat the last details as they were sealed:
+// without details the server would forget them, and sealing them again needs the KMS.
 type activityOut struct {
 	interceptor.ActivityOutboundInterceptorBase
 
-	// mu is held while a repetition is sent, so that it cannot overtake what it repeats.
+	// mu is held while a repetition is sent, so that it cannot overtake the heartbeat it
+	// repeats.
 	mu    sync.Mutex
-	known bool               // what the server has; before, the last attempt's count
+	known bool               // whether last is what the server has; if not, the last attempt's details count
 	last  *commonpb.Payloads // nil if there are none
 }
 
 type (
-	// heartbeatOf is where the context of a heartbeat has its activityOut, for the
-	// data converter to tell it how the details were sealed.
+	// heartbeatOf is the context key of a heartbeat's activityOut. The data converter notes the
+	// sealed details there.
 	heartbeatOf struct{}
-	// sealedDetails go through the data converter as they are, in both directions.
+	// sealedDetails pass through the data converter unchanged, in both directions.
 	sealedDetails struct{ payloads *commonpb.Payloads }
-	// openable has the data converter open details with the context and throw them away:
-	// their data keys are in the cache then.
+	// openable makes the data converter open details with ctx and discard them. Their data keys
+	// are in the cache afterwards.
 	openable struct{ ctx context.Context }
 )
 
@@ -155,13 +158,13 @@ func (out *activityOut) RecordHeartbeat(ctx context.Context, details ...any) {
 		return
 	}
 	if len(details) == 0 || len(details) == 1 && details[0] == nil {
-		out.told(nil)
+		out.note(nil)
 	}
 	out.Next.RecordHeartbeat(context.WithValue(ctx, heartbeatOf{}, out), details...)
 }
 
-// told says what the server is about to be told.
-func (out *activityOut) told(details *commonpb.Payloads) {
+// note records the details that the server is about to receive.
+func (out *activityOut) note(details *commonpb.Payloads) {
 	out.mu.Lock()
 	defer out.mu.Unlock()
 	out.known, out.last = true, details
@@ -173,7 +176,7 @@ func (out *activityOut) repeat(ctx context.Context) {
 	if !out.known && out.Next.HasHeartbeatDetails(ctx) {
 		var kept sealedDetails
 		if out.Next.GetHeartbeatDetails(ctx, &kept) != nil || kept.payloads == nil {
-			return // another data converter than ours
+			return // the data converter is not ours
 		}
 		out.last = kept.payloads
 	}
@@ -185,8 +188,8 @@ func (out *activityOut) repeat(ctx context.Context) {
 	out.Next.RecordHeartbeat(ctx, sealedDetails{out.last})
 }
 
-// GetHeartbeatDetails implements interceptor.ActivityOutboundInterceptor. The SDK opens
-// them without a context, so they are opened with one first.
+// GetHeartbeatDetails implements interceptor.ActivityOutboundInterceptor. The SDK opens details
+// without a context, so GetHeartbeatDetails opens them with a context first.
 func (out *activityOut) GetHeartbeatDetails(ctx context.Context, d ...any) error {
 	if out.Next.HasHeartbeatDetails(ctx) {
 		if err := out.Next.GetHeartbeatDetails(ctx, &openable{ctx}); err != nil {
@@ -196,7 +199,7 @@ func (out *activityOut) GetHeartbeatDetails(ctx context.Context, d ...any) error
 	return out.Next.GetHeartbeatDetails(ctx, d...)
 }
 
-// heartbeat returns the payloads of a heartbeat that repeats another one.
+// heartbeat returns the payloads of a heartbeat that repeats an earlier one.
 func heartbeat(values []any) (*commonpb.Payloads, bool) {
 	if len(values) != 1 {
 		return nil, false

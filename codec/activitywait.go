@@ -12,36 +12,35 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// DefaultActivityWait is how long a conversion in an activity waits for KMSs: as
-// long as data keys that are at hand outlive an outage. It is mostly the
-// activity's own deadline that ends a wait.
+// DefaultActivityWait is how long a conversion in an activity waits for KMSs: as long as cached
+// data keys outlive an outage. In most cases the activity's own deadline ends the wait.
 const DefaultActivityWait = envelope.DefaultStale
 
 const (
-	// minPause and maxPause are between two tries. They are short, so that an activity
-	// goes on soon after its KMS does: what was asked for in vain is asked for again
-	// after 5 s at the earliest, by cache and breaker, and until then tries cost nothing.
+	// minPause and maxPause bound the pause between two tries. They are short, so that an
+	// activity continues soon after its KMS recovers. Cache and breaker call a KMS again 5 s
+	// after a failed call at the earliest, and until then tries cost nothing.
 	minPause = 500 * time.Millisecond
 	maxPause = 1500 * time.Millisecond
-	// maxMargin is what is left of an activity's time to report why it failed; where
-	// there is little, a tenth is. The server would know no more than that it timed out.
+	// maxMargin is the time reserved at the end of an activity to report why it failed. A short
+	// activity reserves a tenth. Without a report the server records only a timeout.
 	maxMargin = 5 * time.Second
-	// beatsPerTimeout is how often a wait tells the server at least that the activity
-	// is alive: a try and a pause take one such part of the heartbeat timeout each. The
-	// SDK sends one heartbeat in four fifths of it, with the last that it was told.
+	// beatsPerTimeout is how many heartbeats a wait sends at least per heartbeat timeout: a try
+	// and a pause each take one such part of it. The SDK sends one heartbeat in four fifths of
+	// the timeout, with the latest details.
 	beatsPerTimeout = 4
 )
 
-// patience is how a conversion in an activity waits for a KMS. An error there fails
-// the attempt, and with the last one the activity and mostly its workflow; and one
-// that is sealing a result loses what the activity did. docs/adr/010 has the reasons.
+// patience is how a conversion in an activity waits for a KMS. An error would fail the attempt;
+// the last attempt fails the activity, and usually its workflow. An error from sealing the
+// result would lose what the activity did. docs/adr/010 has the reasons.
 type patience struct {
 	ctx   context.Context
 	start time.Time
 	until time.Time       // when to give up
 	step  time.Duration   // bounds one try, and one pause
 	stop  <-chan struct{} // closed when the worker stops
-	alive bool            // whether to tell the server that the activity is alive
+	alive bool            // whether to send heartbeats during the wait
 }
 
 // patient reports whether conversions at a site wait for KMSs in place.
@@ -76,8 +75,8 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
-// patiently converts, again and again while it fails for a reason that would hold up
-// workflow code, until it is time to give up.
+// patiently converts, and retries until it is time to give up while the error is one that would
+// hold workflow code.
 func (c *Codec) patiently(s site, convert func(ctx context.Context) error) error {
 	p := c.patience(s)
 	var last error
@@ -95,7 +94,7 @@ func (c *Codec) patiently(s site, convert func(ctx context.Context) error) error
 			activity.GetLogger(s.ctx).Warn("waxseal: the activity waits for a KMS, and goes on when it answers", "error", err)
 		}
 		if last == nil || !cut {
-			last = err // that a try took too long tells less than what the KMS said before
+			last = err // the KMS's earlier error says more than a timeout of ours
 		}
 		if why := p.pause(); why != "" {
 			return p.gaveUp(why, last)
@@ -103,8 +102,8 @@ func (c *Codec) patiently(s site, convert func(ctx context.Context) error) error
 	}
 }
 
-// try converts once. What is given up for taking long goes on in cache and pool, and
-// the next try finds it there.
+// try converts once. When it gives up because the conversion takes long, the KMS call continues
+// in cache or pool, and the next try finds its result there.
 func (p *patience) try(convert func(ctx context.Context) error) (cut bool, err error) {
 	after := max(min(p.step, time.Until(p.until)), time.Millisecond)
 	ctx, cancel := kms.WithLimit(p.ctx, after)
@@ -113,7 +112,7 @@ func (p *patience) try(convert func(ctx context.Context) error) (cut bool, err e
 	return ctx.Err() != nil, err
 }
 
-// pause waits before the next try, or says why there is none.
+// pause waits before the next try, or returns why there is none.
 func (p *patience) pause() (why string) {
 	if p.alive {
 		activity.RecordHeartbeat(context.WithValue(p.ctx, stillAlive{}, true))
@@ -135,8 +134,8 @@ func (p *patience) pause() (why string) {
 	}
 }
 
-// gaveUp adds to what failed last why it was the last try. If the activity was
-// canceled that is in the chain, for the SDK to report it as that.
+// gaveUp adds the reason for giving up to the last error. If the activity was canceled, the
+// cancellation is in the chain, so that the SDK reports it as such.
 func (p *patience) gaveUp(why string, last error) error {
 	waited := time.Since(p.start).Round(100 * time.Millisecond)
 	if ended := p.ctx.Err(); ended != nil {
@@ -152,8 +151,8 @@ type (
 	standsBy struct{}
 )
 
-// hasHeartbeatInterceptor reports whether an activityOut stands by in an activity. The worker
-// decides that, which may be another client's than the converter.
+// hasHeartbeatInterceptor reports whether an activity has an activityOut. The worker decides
+// that, and the worker's client may be another one than the converter's.
 func hasHeartbeatInterceptor(ctx context.Context) (met bool) {
 	activity.HasHeartbeatDetails(context.WithValue(ctx, standsBy{}, &met))
 	return met

@@ -15,48 +15,46 @@ import (
 	"github.com/waxseal/waxseal/policy"
 )
 
-// DefaultCallTimeout bounds one Encode or Decode whose caller set no deadline.
-// A Temporal workflow task has 10 s in all.
+// DefaultCallTimeout bounds an Encode or Decode if the context of the call has no deadline. A
+// Temporal workflow task has 10 s in all.
 const DefaultCallTimeout = 5 * time.Second
 
-// DefaultWorkflowWait is how long one workflow task waits for KMSs in all. A task has
-// 10 s unless told otherwise, and one that times out is tried again without a reason.
+// DefaultWorkflowWait is how long one workflow task waits for KMSs in all. A task has 10 s by
+// default. The server retries one that times out, and records no reason.
 const DefaultWorkflowWait = hold.DefaultWorkflowWait
 
 // Config is what a Codec is made of. Policy and Registry are required.
 type Config struct {
 	Policy   *policy.Policy
 	Registry *kms.Registry
-	// CallTimeout bounds a call whose caller set no deadline, DefaultCallTimeout if zero.
+	// CallTimeout bounds a call if its context has no deadline; DefaultCallTimeout if zero.
 	CallTimeout time.Duration
-	// WorkflowWait bounds how long one workflow task waits for KMSs in all, before it
-	// is failed so that the server tries it again; DefaultWorkflowWait if zero. It
-	// must stay well below the task timeout, which is 10 s by default.
+	// WorkflowWait bounds how long one workflow task waits for KMSs in all. Then the worker
+	// fails the task, so that the server retries it. DefaultWorkflowWait if zero. It must stay
+	// well below the task timeout, which is 10 s by default.
 	WorkflowWait time.Duration
-	// ActivityWait bounds how long a conversion in an activity waits for KMSs, trying
-	// again, instead of failing the attempt; DefaultActivityWait if zero, no wait if
-	// negative. What is left of the activity's own timeout bounds it too, and a worker
-	// that stops ends it. The activity keeps its slot meanwhile, and tells the
-	// server that it is alive if it has a heartbeat timeout.
+	// ActivityWait bounds how long a conversion in an activity waits for KMSs and retries,
+	// instead of failing the attempt. DefaultActivityWait if zero, no wait if negative. The
+	// activity's own timeout also bounds it, and the wait ends when the worker stops. The
+	// activity keeps its slot meanwhile, and sends heartbeats if it has a heartbeat timeout.
 	ActivityWait time.Duration
 	// CacheEntries, Fresh and Stale configure the data-key cache; see
 	// envelope.OpenerConfig for the meaning of zero.
 	CacheEntries int
 	Fresh, Stale time.Duration
 	// RetiredChanges are changes that workflow code no longer passes to workflow.GetVersion
-	// while open workflows still have them in their histories, each as the search attribute
-	// TemporalChangeVersion has it: "<change ID>-<version>", such as "new-fees-1". A worker
-	// sends no others in plaintext but those that its code names. One of another form is an
-	// error of Class Internal.
+	// while open workflows still have them in their histories. Each has the form of the search
+	// attribute TemporalChangeVersion: "<change ID>-<version>", such as "new-fees-1". In
+	// plaintext, a worker sends only these changes and those that its code names. An entry of
+	// another form is an error of Class Internal.
 	RetiredChanges []string
 	// Hooks observe what the Codec does, for metrics. NewPlugin reports to the
 	// client's MetricsHandler without them.
 	Hooks Hooks
 }
 
-// Codec seals and opens Temporal payloads as a policy says. It is safe for
-// concurrent use; one Codec serves all clients and workers of a process. Close
-// it to wipe the data keys it holds.
+// Codec seals and opens Temporal payloads according to a policy. It is safe for concurrent use:
+// one Codec serves all clients and workers of a process. Close wipes its data keys.
 type Codec struct {
 	registry     *kms.Registry
 	callTimeout  time.Duration
@@ -74,8 +72,8 @@ type Codec struct {
 	closed bool
 }
 
-// Open returns a Codec for the policy file, with the backends in registry. See
-// New for the errors; those about the file tell line and column.
+// Open returns a Codec for the policy file, with the backends in registry. It returns the
+// errors of New. An error about the file states line and column.
 func Open(ctx context.Context, file string, registry *kms.Registry) (*Codec, error) {
 	p, err := policy.Load(file)
 	if err != nil {
@@ -84,9 +82,8 @@ func Open(ctx context.Context, file string, registry *kms.Registry) (*Codec, err
 	return New(ctx, Config{Policy: p, Registry: registry})
 }
 
-// New returns a Codec. It opens every configured key that is not a template, so
-// a key URI that cannot be understood is found out now; it asks no KMS to wrap
-// or unwrap.
+// New returns a Codec. It opens every configured key that is not a template, so that an invalid
+// key URI fails here. It calls no KMS to wrap or unwrap.
 func New(ctx context.Context, cfg Config) (*Codec, error) {
 	if cfg.Policy == nil || cfg.Registry == nil {
 		return nil, errors.New("codec: new: Policy and Registry are required")
@@ -128,9 +125,9 @@ func New(ctx context.Context, cfg Config) (*Codec, error) {
 	return c, nil
 }
 
-// kmsTimeout is how long KMSs have for a wrap or an unwrap with all its attempts:
-// usual, but always enough for one attempt to run into its own timeout. Otherwise the
-// key's breaker would never hear that its KMS hangs.
+// kmsTimeout returns how long KMSs have for a wrap or an unwrap with all its attempts: usual,
+// but always enough for one attempt to reach its own timeout. Otherwise the key's breaker would
+// never learn that its KMS hangs.
 func kmsTimeout(p *policy.Policy, usual time.Duration) time.Duration {
 	for _, key := range p.Keys {
 		usual = max(usual, key.Resilience.Timeout*3/2)
@@ -138,8 +135,8 @@ func kmsTimeout(p *policy.Policy, usual time.Duration) time.Duration {
 	return usual
 }
 
-// Close waits for calls to the KMS that are under way, wipes data keys and
-// releases the KMS connections. Calls made afterwards fail.
+// Close waits for KMS calls under way, wipes data keys and releases the KMS connections. Later
+// calls fail.
 func (c *Codec) Close() {
 	c.tasks.Close()
 	c.mu.Lock()
@@ -152,7 +149,7 @@ func (c *Codec) Close() {
 	s.keys.Close()
 }
 
-// withDeadline bounds a call whose caller did not.
+// withDeadline bounds a call if ctx has no deadline.
 func (c *Codec) withDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
 	if _, ok := ctx.Deadline(); ok {
 		return context.WithCancel(ctx)
@@ -160,8 +157,8 @@ func (c *Codec) withDeadline(ctx context.Context) (context.Context, context.Canc
 	return kms.WithLimit(ctx, c.callTimeout)
 }
 
-// timedOut turns the end of our own deadline, which no caller set, into what
-// it means: the KMS was too slow.
+// timedOut converts the end of our own deadline, which the caller did not set, into its
+// meaning: the KMS was too slow.
 func (c *Codec) timedOut(ctx context.Context, op string, err error) error {
 	if late := kms.Late(ctx); late != nil && kms.ClassOf(err) == kms.Canceled {
 		var keyID string

@@ -12,14 +12,13 @@ import (
 	"github.com/waxseal/waxseal/codec/internal/failure"
 )
 
-// dataConverter converts with parent and seals the outcome. Unlike the SDK's
-// CodecDataConverter it learns workflow and activity contexts, and returns no
-// plaintext beside an error.
+// dataConverter converts with parent and seals the result. Unlike the SDK's CodecDataConverter
+// it receives workflow and activity contexts, and returns no plaintext beside an error.
 type dataConverter struct {
 	parent converter.DataConverter
 	codec  payloadCodec
-	// missing says whether reading more values than there are payloads is an error; nil
-	// leaves it to the policy.
+	// missing says whether reading more values than there are payloads is an error; if nil, the
+	// policy decides.
 	missing *bool
 	// marked says that an interceptor marks the contexts of workflow code (workflow.go).
 	marked bool
@@ -31,42 +30,40 @@ var (
 	_ workflow.ContextAware                           = (*dataConverter)(nil)
 )
 
-// NewDataConverter returns a data converter that converts values with parent
-// (the SDK's default if nil) and seals what comes out. namespace is that of the
-// client it is for, and required: the converter opens what that namespace may open,
-// whatever the server states. It seals for the namespace that the program addresses,
-// which a serialization context names: that of a child workflow, for instance. In an
-// activity whose task names another namespace it fails with a *TaskNamespaceError, of
-// Class Denied. The SDK's test environment runs in namespace "default-test-namespace".
+// NewDataConverter returns a data converter that converts values with parent (the SDK's default
+// if nil) and seals the result. namespace is the client's, and required. The converter opens
+// what that namespace may open, whatever the server states. It seals for the namespace that the
+// program addresses, which a serialization context names: a child workflow's, for instance. In
+// an activity it fails with a *TaskNamespaceError, of Class Denied, if the task names another
+// namespace. The SDK's test environment runs in namespace "default-test-namespace".
 //
-// The converter is wrapped so that KMS calls do not trip the SDK's deadlock
-// detector: do not wrap it in another converter that hides this. It does not see
-// headers, nor what the SDK sends when a conversion fails: NewPlugin does.
+// The converter is wrapped so that KMS calls do not trip the SDK's deadlock detector: do not
+// wrap it in another converter that hides this. It does not see headers, nor the payloads that
+// the SDK sends when a conversion fails: NewPlugin does.
 //
-// In workflow code an Unavailable or Throttled KMS, and with holdWorkflows one that
-// refuses, makes it panic after Config.WorkflowWait at most, with a *HeldError inside a
-// converter.WorkflowTaskFailureError. With it the SDK fails the workflow task, which the
-// server retries, under each WorkflowPanicPolicy. A returned error would reach the
-// workflow code in places, or be dropped (see sdk_assumptions_test.go).
+// In workflow code it panics if a KMS is Unavailable or Throttled, after Config.WorkflowWait at
+// most; with holdWorkflows also if a KMS refuses. The panic value is a
+// converter.WorkflowTaskFailureError around a *HeldError: with it the SDK fails the workflow
+// task under each WorkflowPanicPolicy, and the server retries the task. A returned error would
+// reach the workflow code in some places, and be dropped in others (see
+// sdk_assumptions_test.go).
 //
-// In activities, local ones too, conversions that fail for such a reason wait in
-// place and try again, for Config.ActivityWait at most: an error would fail the
-// attempt, and lose the result of one that did its work. With this converter alone
-// they wait for half of the heartbeat timeout, if there is one: NewPlugin sends heartbeats
-// meanwhile.
+// In activities, local ones too, conversions that fail for such a reason wait and retry, for
+// Config.ActivityWait at most: an error would fail the attempt, and lose the result of an
+// activity that did its work. With this converter alone they wait for half of the heartbeat
+// timeout, if there is one: NewPlugin sends heartbeats meanwhile.
 //
-// Reading more values than there are payloads is an error where the policy says
-// requireSealed for the namespace, or as RefuseMissingArguments says. With this
-// converter alone a workflow's only argument, if it is missing, passes for a nil result:
-// NewPlugin's converter distinguishes them.
+// Reading more values than there are payloads is an error where the policy says requireSealed
+// for the namespace, or as RefuseMissingArguments says. Without NewPlugin, a workflow's only
+// argument, if it is missing, is read as a nil result: the plugin distinguishes the two.
 func NewDataConverter(c *Codec, namespace string, parent converter.DataConverter, options ...ConverterOption) converter.DataConverter {
 	return wrapConverter(c, site{namespace: namespace}, parent, options...)
 }
 
-// newReplayConverter returns the data converter of a workflow replayer. It opens
-// envelopes on their own namespaces, because the SDK replays under a made-up
-// one, and encodes without sealing: a replayer sends nothing, and a program that
-// may read a history need not be allowed to wrap keys.
+// newReplayConverter returns the data converter of a workflow replayer. It opens envelopes for
+// their own namespaces, because the SDK replays under a made-up one. It encodes without
+// sealing: a replayer sends nothing, and a program that reads a history may lack the permission
+// to wrap keys.
 func newReplayConverter(c *Codec, parent converter.DataConverter, options ...ConverterOption) converter.DataConverter {
 	return wrapConverter(c, site{replay: true}, parent, options...)
 }
@@ -91,7 +88,7 @@ func (d *dataConverter) hold(err error) error {
 	case err == nil:
 		return nil
 	case !d.codec.codec.holdTasks(s, err):
-		return s.tell(err)
+		return s.noteAttempts(err)
 	case s.workflow != nil:
 		panic(failTask(&HeldError{Err: err})) //nolint:forbidigo // the SDK turns it into the failure of the task
 	}
@@ -135,13 +132,13 @@ func (d *dataConverter) ToPayloads(values ...any) (*commonpb.Payloads, error) {
 		return nil, err
 	}
 	out := &commonpb.Payloads{Payloads: sealed}
-	d.tellHeartbeat(out)
+	d.noteHeartbeat(out)
 	return out, nil
 }
 
-// FromPayload implements converter.DataConverter. The SDK converts values of memos, summaries
-// and details so, and the input of a Nexus operation. A child's memo and summary are
-// sealed for the parent that starts it, so what rules bind is not compared.
+// FromPayload implements converter.DataConverter. The SDK uses it for the values of memos,
+// summaries and details, and for the input of a Nexus operation. A child's memo and summary are
+// sealed for the parent that starts it, so FromPayload does not compare bound claims.
 func (d *dataConverter) FromPayload(payload *commonpb.Payload, valuePtr any) error {
 	if payload == nil {
 		return d.noInput(valuePtr)
@@ -183,10 +180,9 @@ func (d *dataConverter) FromPayloads(payloads *commonpb.Payloads, valuePtrs ...a
 	return checkSession(valuePtrs)
 }
 
-// ToString implements converter.DataConverter. What FromPayload would not read, an
-// envelope of a namespace that the rule does not accept above all, stands as the
-// error that FromPayload would return. Where no namespace is known there is none
-// that could be foreign.
+// ToString implements converter.DataConverter. Where FromPayload would return an error, such as
+// for an envelope of a namespace that the rule does not accept, ToString returns the text of
+// that error. Where the converter has no namespace, no envelope is foreign.
 func (d *dataConverter) ToString(payload *commonpb.Payload) string {
 	opened, err := d.anywhere().decode([]*commonpb.Payload{payload})
 	if err != nil {
@@ -195,14 +191,14 @@ func (d *dataConverter) ToString(payload *commonpb.Payload) string {
 	return d.parent.ToString(opened[0])
 }
 
-// ToStrings implements converter.DataConverter. Each payload that cannot be
-// opened stands as its own error.
+// ToStrings implements converter.DataConverter. A payload that cannot be opened is replaced by
+// the text of its error.
 func (d *dataConverter) ToStrings(payloads *commonpb.Payloads) []string {
 	if payloads == nil {
 		return nil
 	}
 	out := make([]string, len(payloads.GetPayloads()))
-	if opened, err := d.anywhere().codec.Decode(payloads.GetPayloads()); err == nil { // in one go, as a rule
+	if opened, err := d.anywhere().codec.Decode(payloads.GetPayloads()); err == nil { // usually all in one call
 		for i, p := range opened {
 			out[i] = d.parent.ToString(p)
 		}
@@ -214,7 +210,7 @@ func (d *dataConverter) ToStrings(payloads *commonpb.Payloads) []string {
 	return out
 }
 
-// anywhere returns the converter for payloads that may have been sealed in another place.
+// anywhere returns the converter for payloads that may have been sealed for another place.
 func (d *dataConverter) anywhere() *dataConverter {
 	c := *d
 	c.codec.site.unbound = true
@@ -267,17 +263,17 @@ func (d *dataConverter) answerRequirement(valuePtrs []any) bool {
 	return ok
 }
 
-// requiresSealed reports whether the converter's namespace refuses plaintext. A replayer has
-// a made-up namespace, and the program's own history.
+// requiresSealed reports whether the converter's namespace refuses plaintext. A replayer does
+// not: it has a made-up namespace, and reads the program's own history.
 func (d *dataConverter) requiresSealed() bool {
 	s := d.codec.site
 	return !s.replay && d.codec.codec.policy().RequiresSealed(s.namespace)
 }
 
-// retryable returns what an error must be where the input of a Nexus operation does not
-// open for now. The SDK opens it without a context to wait with, and says of any other
-// error that the request was bad: the operation would fail for good, and with it
-// mostly the workflow that called it. This one has the server try again.
+// retryable returns the error for the input of a Nexus operation that cannot be opened for now.
+// The SDK opens it without a context to wait with, and reports any other error as a bad
+// request: the operation would fail permanently, and usually the workflow that called it. With
+// this error the server retries.
 func (d *dataConverter) retryable(err error) error {
 	s := d.codec.site
 	if _, nexus := s.serialization.(converter.NexusSerializationContext); !nexus || s.workflow != nil || s.ctx != nil || !d.codec.codec.holds(s.owner(), err) {
@@ -286,7 +282,7 @@ func (d *dataConverter) retryable(err error) error {
 	return temporal.NewApplicationErrorWithOptions("waxseal: the operation's input cannot be opened for now", "HeldError", temporal.ApplicationErrorOptions{Cause: err})
 }
 
-// heartbeatDetails gives the details of a heartbeat to our own types, which hold no values.
+// heartbeatDetails opens the details of a heartbeat for our own types, which hold no values.
 func (d *dataConverter) heartbeatDetails(payloads *commonpb.Payloads, valuePtrs []any) (ours bool, err error) {
 	if len(valuePtrs) != 1 {
 		return false, nil
@@ -304,12 +300,13 @@ func (d *dataConverter) heartbeatDetails(payloads *commonpb.Payloads, valuePtrs 
 	return false, nil
 }
 
-// tellHeartbeat tells the heartbeat that is being sealed, if one is, how it was.
-func (d *dataConverter) tellHeartbeat(sealed *commonpb.Payloads) {
+// noteHeartbeat notes the sealed details in the heartbeat that is being sealed, if there is
+// one.
+func (d *dataConverter) noteHeartbeat(sealed *commonpb.Payloads) {
 	if d.codec.site.ctx == nil {
 		return
 	}
 	if out, ok := d.codec.site.ctx.Value(heartbeatOf{}).(*activityOut); ok {
-		out.told(sealed)
+		out.note(sealed)
 	}
 }

@@ -17,23 +17,23 @@ import (
 
 // Decoded is the outcome of opening one payload.
 type Decoded struct {
-	// Payload is the original payload, or the input itself where it was not
-	// sealed or could not be opened (then Err says why).
+	// Payload is the original payload. It is the input itself if that was not sealed or could
+	// not be opened (Err says why).
 	Payload *commonpb.Payload
-	// Sealed says that the input was an envelope (of ours, or of a legacy format).
+	// Sealed says that the input was an envelope, of ours or of a legacy format.
 	Sealed bool
-	// Namespace is the claim sealed in the envelope; empty if there was none to read.
+	// Namespace is the namespace claim of the envelope; empty if none could be read.
 	Namespace string
 	// KeyIDs are the KEKs that the envelope names, with versions, in recipient order.
 	KeyIDs []string
-	// Err is why Payload could not be opened. kms.ClassOf tells its Class.
+	// Err is why Payload could not be opened; kms.ClassOf returns its Class.
 	Err error
 }
 
-// DecodeOptions say for what a call opens.
+// DecodeOptions describe the reader of a call.
 type DecodeOptions struct {
-	// Namespace is the reader's. Envelopes of another one are refused unless its rule accepts
-	// them. If it is empty, each envelope's own namespace decides.
+	// Namespace is the reader's. Envelopes of another namespace are refused unless the reader's
+	// rule accepts them. If it is empty, each envelope is opened for its own namespace.
 	Namespace string
 	// Accept, if set, authorizes the opening of an envelope by its claims. It is called after
 	// the checks of the policy, and before a KMS is called and anything is decrypted. Its error
@@ -44,17 +44,16 @@ type DecodeOptions struct {
 	Room func(size int) bool
 }
 
-// Decode opens payloads: one Decoded for each, in order, each with an error of
-// its own. What is not sealed passes through, unless the namespace's rule says
-// requireSealed.
+// Decode opens payloads. It returns one Decoded for each, in order, each with its own error.
+// Payloads that are not sealed pass through, unless the namespace's rule says requireSealed.
 func (c *Codec) Decode(ctx context.Context, opts DecodeOptions, payloads []*commonpb.Payload) []Decoded {
 	return c.open(ctx, policy.Facts{Namespace: opts.Namespace}, place{}, opts, payloads)
 }
 
 // NamespaceError refuses an envelope that was sealed for another namespace.
 type NamespaceError struct {
-	// Known is the namespace in which the envelope was to be opened, Sealed the
-	// one that it claims.
+	// Known is the namespace in which the envelope was to be opened. Sealed is the namespace
+	// that it claims.
 	Known, Sealed string
 }
 
@@ -68,18 +67,17 @@ func (e *NamespaceError) Hint() string {
 	return fmt.Sprintf("if namespace %q may read payloads of %q (Nexus, cross-namespace children), add %q to accept: in its rule", e.Known, e.Sealed, e.Sealed)
 }
 
-// decode opens what is sealed among payloads, wherever in the namespace they stand.
+// decode opens the sealed ones of payloads, without comparing the place that they are in.
 func (c *Codec) decode(ctx context.Context, facts policy.Facts, payloads []*commonpb.Payload) []Decoded {
 	return c.decodeAt(ctx, facts, place{}, payloads)
 }
 
-// decodeAt opens what is sealed among payloads that stand at a place.
+// decodeAt opens the sealed ones of payloads at a place.
 func (c *Codec) decodeAt(ctx context.Context, facts policy.Facts, at place, payloads []*commonpb.Payload) []Decoded {
 	return c.open(ctx, facts, at, DecodeOptions{}, payloads)
 }
 
-// open opens what is sealed among payloads that stand at a place, with the Accept and
-// the Room of opts.
+// open opens the sealed ones of payloads at a place, with the Accept and the Room of opts.
 func (c *Codec) open(ctx context.Context, facts policy.Facts, at place, opts DecodeOptions, payloads []*commonpb.Payload) []Decoded {
 	s, ctx := c.use(ctx)
 	defer s.leave()
@@ -138,8 +136,8 @@ func (c *Codec) open(ctx context.Context, facts policy.Facts, at place, opts Dec
 	return out
 }
 
-// accept says whether an envelope that claims one namespace may be opened in
-// another. Where none is known, the envelope's own decides.
+// accept returns an error unless an envelope that claims one namespace may be opened in
+// another. If the reader's namespace is not known, the envelope may be opened.
 func (s *snapshot) accept(known, sealed string) error {
 	if known == "" || s.policy.Accepts(known, sealed) {
 		return nil
@@ -148,10 +146,10 @@ func (s *snapshot) accept(known, sealed string) error {
 	return &kms.Error{Class: kms.Denied, Op: "open payload", Detail: e.Error(), Advice: e.Hint(), Err: e}
 }
 
-// passThrough says whether a payload that is not sealed may pass as it is to a reader in
-// a namespace. A reference into external storage may not pass where plaintext is refused:
-// the SDK resolves references before it opens payloads, so one that comes here has no
-// blob behind it that this reader could open, and may be forged.
+// passThrough returns an error unless a payload that is not sealed may pass unchanged to a
+// reader in a namespace. A reference into external storage may not pass where plaintext is
+// refused. The SDK resolves references before it opens payloads, so a reference that gets here
+// has no blob that this reader could open, and may be forged.
 func (s *snapshot) passThrough(namespace string, p *commonpb.Payload) error {
 	if p == nil {
 		return &kms.Error{Op: "open payload", Detail: "the payload is null", Advice: "pass a payload with metadata and data, or leave it out"}
@@ -167,8 +165,8 @@ func (s *snapshot) passThrough(namespace string, p *commonpb.Payload) error {
 		"if plaintext from before the migration is still around, turn requireSealed off until it is gone")
 }
 
-// warm puts the data keys of sealed payloads into the cache. It returns one error for each.
-// No plaintext is made. A payload that names no keys is passed over.
+// warm puts the data keys of sealed payloads into the cache and returns one error for each
+// payload. It decrypts no payload, and skips those that name no keys.
 func (c *Codec) warm(ctx context.Context, namespace string, payloads []*commonpb.Payload) []error {
 	s, ctx := c.use(ctx)
 	defer s.leave()
@@ -191,20 +189,20 @@ func (c *Codec) warm(ctx context.Context, namespace string, payloads []*commonpb
 	return errs
 }
 
-// place is what a reader knows, of itself, of where a payload stands. It is compared with
-// the claims of the envelope, if the reader's rules bind them. docs/adr/013 has the
-// places and the exceptions.
+// place is what a reader knows about where a payload belongs, from its own side. It is compared
+// with the claims of the envelope, if the reader's rules bind them. docs/adr/013 has the places
+// and the exceptions.
 type place struct{ workflowID, activityType fact }
 
-// fact is a value that may be known; a known one may be empty: a workflow's own payloads
-// are no activity's.
+// fact is a value that may be known. A known one may be empty: a workflow's own payloads belong
+// to no activity.
 type fact struct {
 	value string
 	known bool
 }
 
-// place returns what the SDK says of where a payload stands. Without a serialization
-// context nothing is known: what runs may convert payloads of others.
+// place returns what the SDK's serialization context says about where a payload belongs.
+// Without one nothing is known: the code that runs may convert payloads of others.
 func (s site) place() place {
 	if s.unbound {
 		return place{}
@@ -218,16 +216,16 @@ func (s site) place() place {
 	return place{}
 }
 
-// certain returns what is known without what a caller merely left out: a program that
-// completes an activity from outside need not say of which workflow it is.
+// certain returns p without a workflow ID that the caller may have left out: a program that
+// completes an activity from outside need not pass one.
 func (p place) certain() place {
 	p.workflowID.known = p.workflowID.value != ""
 	return p
 }
 
-// bound refuses an envelope that was sealed for another place than a reader's, as far as
-// the rules of the reader's namespace bind its claims. A claim that the envelope does not
-// hold is not compared: it was sealed before bind, or where the value was not known.
+// bound refuses an envelope that was sealed for another place than the reader's, as far as the
+// rules of the reader's namespace bind its claims. It does not compare a claim that the
+// envelope lacks: the envelope was sealed before bind was set, or the value was not known.
 func (s *snapshot) bound(namespace string, at place, claims envelope.Claims) error {
 	for _, b := range [...]struct {
 		claim string
@@ -247,14 +245,14 @@ func (s *snapshot) bound(namespace string, at place, claims envelope.Claims) err
 	return nil
 }
 
-// sameWorkflow reports whether a workflow may read what was sealed for a workflow ID. A
-// server appends a time to the ID of each workflow that a schedule starts: the schedule's
-// input was sealed for the ID without it, and the last result for one with another time.
+// sameWorkflow reports whether a workflow may read what was sealed for a workflow ID. The
+// server appends a time to the ID of each workflow that a schedule starts. The schedule's input
+// was sealed for the ID without the time, and the last result for the ID with another time.
 func sameWorkflow(claimed, known string) bool {
 	return claimed == known || withoutTime(claimed) == withoutTime(known)
 }
 
-// withoutTime returns a workflow ID without the time that a server appended to it.
+// withoutTime returns a workflow ID without the time that the server appended.
 func withoutTime(id string) string {
 	const appended = "-2006-01-02T15:04:05Z"
 	at := len(id) - len(appended)
@@ -267,13 +265,13 @@ func withoutTime(id string) string {
 	return id[:at]
 }
 
-// BindError refuses an envelope that was sealed for another place of the namespace than
-// the one that it is read in.
+// BindError refuses an envelope that was sealed for another place of the namespace than the one
+// it is read in.
 type BindError struct {
 	// Claim is the name of the claim that differs.
 	Claim string
-	// Known is the reader's own value, empty if the payload is no activity's or no
-	// workflow's. Sealed is the one in the envelope.
+	// Known is the reader's own value, empty if the payload belongs to no activity or no
+	// workflow. Sealed is the value in the envelope.
 	Known, Sealed string
 }
 
@@ -290,7 +288,7 @@ func (e *BindError) Hint() string {
 	return fmt.Sprintf("the server, or a program that copies sealed payloads, moved it; if that is meant to be, take %s out of bind: in the rules of the namespace", e.Claim)
 }
 
-// inFailure is the serialization context with which failures are converted. The SDK
-// passes a failure on as it is, from activities, children and other workflows to the
-// caller of a caller: what it holds was sealed in any of these places.
+// inFailure is the serialization context with which failures are converted. The SDK passes a
+// failure on unchanged, from activities, children and other workflows through any number of
+// callers. So its payloads may have been sealed in any of these places.
 type inFailure struct{ converter.SerializationContext }

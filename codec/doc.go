@@ -3,8 +3,7 @@
 // FailureConverter, and a client plugin whose wire guard refuses to send what
 // is not sealed.
 //
-// Workers and clients call it through the SDK, the codec server through
-// Encode and Decode. It asks package policy which keys seal a payload and
-// calls package envelope to do it; it holds no keys of its own. It never
-// returns plaintext in place of an error and never mutates its inputs.
+// Workers and clients call it through the SDK. The codec server calls Encode and Decode.
+// Package policy decides which keys seal a payload, and package envelope seals it: this package
+// holds no keys. It never returns plaintext in place of an error and never mutates its inputs.
 package codec

@@ -18,23 +18,23 @@ import (
 	"github.com/waxseal/waxseal/policy"
 )
 
-// EncodeOptions say for what a call seals.
+// EncodeOptions describe what a call seals.
 type EncodeOptions struct {
-	// Namespace is the one that payloads are sealed for; required.
+	// Namespace is the namespace that payloads are sealed for; required.
 	Namespace string
 	// Room is DecodeOptions.Room, for payloads that are sealed already: Encode opens them.
 	Room func(size int) bool
 }
 
-// Encode seals payloads, in order; all or nothing. A payload that is sealed already, and
-// is opened to prove it, is returned unchanged. Inputs are not mutated.
+// Encode seals payloads, in order, all or none. It returns a payload that is already sealed
+// unchanged, after opening it as proof. It does not mutate its inputs.
 //
-// It takes any number of payloads. Each takes about 1 KiB of memory besides three times
-// its size, and can cost a wrap by each KMS key of its rule. A program that seals what
-// others send bounds their number, as package httpapi does.
+// It takes any number of payloads. Each takes about 1 KiB of memory besides three times its
+// size, and can cost a wrap by each KMS key of its rule. A program that seals for others limits
+// their number, as package httpapi does.
 //
-// Classes of errors: Denied if no rule of the policy matches; Internal for a
-// nil payload or a missing namespace; otherwise the KMS's.
+// Classes of errors: Denied if no rule of the policy matches; Internal for a nil payload or a
+// missing namespace; otherwise the KMS's.
 func (c *Codec) Encode(ctx context.Context, opts EncodeOptions, payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
 	return c.encodeAt(ctx, policy.Facts{Namespace: opts.Namespace}, place{}, opts.Room, payloads)
 }
@@ -44,8 +44,8 @@ func (c *Codec) encode(ctx context.Context, facts policy.Facts, payloads []*comm
 	return c.encodeAt(ctx, facts, place{}, nil, payloads)
 }
 
-// encodeAt seals payloads for a place. room is DecodeOptions.Room, for those that are
-// sealed already.
+// encodeAt seals payloads for a place. room is DecodeOptions.Room, for payloads that are
+// already sealed.
 func (c *Codec) encodeAt(ctx context.Context, facts policy.Facts, at place, room func(int) bool, payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
 	if len(payloads) == 0 {
 		return payloads, nil
@@ -102,12 +102,11 @@ func (c *Codec) encodeAt(ctx context.Context, facts policy.Facts, at place, room
 	return out, nil
 }
 
-// keepSealed puts into out the payloads that are sealed already. Each is opened
-// to prove it: what merely says so, holds more than the envelope, or was sealed
-// for a namespace, a place or under a key that is not ours, is left to be sealed like
-// any other bytes: its reader could not open it as it is. If the proof
-// cannot be had now, that is an error: guessing either way could leak or could
-// seal twice.
+// keepSealed copies the payloads that are already sealed to out. It opens each as proof. It
+// leaves a payload to be sealed as ordinary bytes if the envelope is invalid, if the payload
+// holds more than the envelope, or if it was sealed for another namespace, another place or a
+// key that is not ours: its reader could not open it. If the proof fails for now, keepSealed
+// returns an error: guessing could leak the payload, or seal it twice.
 func (c *Codec) keepSealed(ctx context.Context, facts policy.Facts, at place, room func(int) bool, payloads, out []*commonpb.Payload) error {
 	var claiming []*commonpb.Payload
 	var index []int
@@ -140,9 +139,9 @@ func notOurs(err error) bool {
 	return kms.ClassOf(err) == kms.Corrupt || errors.Is(err, envelope.ErrNotConfigured) || foreign || moved
 }
 
-// claimsFor records the namespace and the facts that the rule names, where they
-// are known. Its errors are Denied: the policy demands a claim that no envelope
-// can hold.
+// claimsFor returns the claims for a rule: the namespace, and the facts that the rule names, as
+// far as they are known. Its errors are Denied: the policy requires a claim that an envelope
+// cannot hold.
 func claimsFor(rule *policy.Rule, facts policy.Facts) (envelope.Claims, error) {
 	claims := envelope.Claims{Namespace: facts.Namespace}
 	if err := (format.Header{Namespace: facts.Namespace}).Validate(); err != nil {
@@ -155,7 +154,7 @@ func claimsFor(rule *policy.Rule, facts policy.Facts) (envelope.Claims, error) {
 	}
 	for _, name := range rule.Claims {
 		fact := claimFact(name, facts)
-		if fact == "" { // not known here: an envelope holds no empty claim
+		if fact == "" { // not known here; an envelope holds no empty claim
 			continue
 		}
 		value, err := claimValue(fact)
@@ -176,8 +175,7 @@ const (
 	claimActivityType = "activityType"
 )
 
-// claimFact returns the fact that a claim of this name records; empty if it is
-// not known.
+// claimFact returns the fact for the claim of this name; empty if it is not known.
 func claimFact(name string, facts policy.Facts) string {
 	switch name {
 	case claimWorkflowID:
@@ -192,15 +190,14 @@ func claimFact(name string, facts policy.Facts) string {
 	return ""
 }
 
-// claimValue returns the claim that records a fact. Temporal takes any bytes as a
-// workflow ID, and a claim is text without control characters; so the bytes of
-// what a claim cannot hold, or should not show, are written as %XX, and % as %25.
-// All other text stands as it is. Different facts give different claims: reading
-// %XX as a byte is the inverse.
+// claimValue returns the claim that records a fact. A Temporal workflow ID is any bytes, but a
+// claim is text without control characters. So bytes that a claim cannot hold, or should not
+// show, are written as %XX, and % as %25. All other text is unchanged. Decoding %XX gives the
+// fact back, so different facts give different claims.
 //
-// The characters are fixed here and in docs/policy.md, and do not follow Unicode's
-// tables, which grow: two versions must give one claim for one fact, because
-// claims are compared. The error, for what is then too long for a claim, is Denied.
+// The set of characters is fixed here and in docs/policy.md. It does not follow Unicode's
+// tables, which grow: claims are compared, so two versions must give one claim for one fact.
+// The error is Denied: the result is too long for a claim.
 func claimValue(fact string) (string, error) {
 	value := escaped(fact)
 	if len(value) > format.MaxClaimValue {
@@ -213,7 +210,7 @@ func claimValue(fact string) (string, error) {
 	return value, nil
 }
 
-// escaped returns a fact as a claim of any length holds it.
+// escaped returns a fact as text for a claim, of any length.
 func escaped(fact string) string {
 	if utf8.ValidString(fact) && !strings.ContainsFunc(fact, inEscape) {
 		return fact
@@ -236,7 +233,7 @@ func escaped(fact string) string {
 // inEscape reports whether a claim holds the bytes of r as %XX.
 func inEscape(r rune) bool {
 	switch {
-	case r == '%': // so that %XX is never text of the fact's own
+	case r == '%': // so that %XX in a claim is never text of the fact itself
 		return true
 	case r < 0x20, r >= 0x7f && r <= 0x9f: // control characters
 		return true

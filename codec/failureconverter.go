@@ -17,30 +17,29 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// NewFailureConverter returns a failure converter that seals the message and
-// the stack trace of every error, and its details, with dc, which must be a
-// converter of this package.
+// NewFailureConverter returns a failure converter that seals the message, the stack trace and
+// the details of every error with dc, which must be a converter of this package.
 //
-// The server keeps a failure of an activity that is to be tried again only up to
-// 4 KiB; of a larger one it drops what is sealed. So what an activity fails with
-// is cut to that, unless it is not retryable: stack traces first, from the
-// innermost outwards, then messages in the middle; and a link whose message the one
-// around it repeats, as with fmt.Errorf, says nothing where each byte of its
-// envelope counts. Details are never cut; where they, or links that all say something
-// else, leave no room, nothing is cut, and a pending activity then shows nothing of
-// it. Elsewhere messages are
-// whole, and stack traces have at most 1,536 bytes.
+// While an activity can be retried, the server keeps at most 4 KiB of its failure. It drops the
+// sealed parts of a larger one. So the converter shortens the failure of an activity, unless it
+// is not retryable. First it cuts stack traces, starting with the innermost cause. Then it cuts
+// messages of causes in the middle of the chain. A link that repeats the message of the link
+// around it, as with fmt.Errorf, may lose its text, because each envelope costs space. The
+// converter never cuts details. If details, or links with different texts, leave no room, it
+// cuts nothing, and the pending activity shows nothing of the failure. Elsewhere messages are
+// complete, and stack traces have at most 1,536 bytes.
 //
-// If sealing fails, the failure is sent with a fixed message in place of its own,
-// and without details; the message tells the kms.Class of the error that sealing
-// met. Type, retryability and cause chain stay, nothing else that is readable leaves.
+// If sealing fails, the converter sends the failure with a fixed message and without details.
+// The message states the kms.Class of the sealing error. Type, retryability and cause chain
+// stay; no other readable part leaves.
 //
-// A failure that does not open becomes an error whose message says why. Where the
-// namespace of dc requires payloads to be sealed, messages, stack traces and details that
-// are not are withheld, the texts excepted that a server has for timeouts and limits. If an
-// activity that may be tried any number of times fails because a KMS is
-// unavailable or throttles, and not with a delay of its own, it is to be tried
-// again after 4 s, whatever its retry policy says by then.
+// A failure that does not open becomes an error with a message that says why. Where the
+// namespace of dc requires payloads to be sealed, the converter withholds plaintext messages,
+// stack traces and details, except for the server's own texts for timeouts and limits.
+//
+// An activity with unlimited attempts that fails because a KMS is unavailable or throttles is
+// retried after 4 s, whatever its retry policy says, unless the program's error sets its own
+// delay.
 func NewFailureConverter(dc converter.DataConverter) converter.FailureConverter {
 	return &failureConverter{dc: dc, inner: temporal.NewDefaultFailureConverter(temporal.DefaultFailureConverterOptions{DataConverter: dc})}
 }
@@ -48,8 +47,8 @@ func NewFailureConverter(dc converter.DataConverter) converter.FailureConverter 
 type failureConverter struct {
 	dc    converter.DataConverter
 	inner converter.FailureConverter // opens
-	// activity says that what it converts is what an activity failed with, which
-	// the server may keep until the activity is tried again.
+	// activity says that it converts failures of activities, which the server may keep until
+	// the activity is retried.
 	activity bool
 }
 
@@ -78,10 +77,10 @@ func (f *failureConverter) ErrorToFailure(err error) *failurepb.Failure {
 	return out
 }
 
-// detailsConverter seals the details of errors. The SDK panics where that fails,
-// with the error: in the program that completes an activity, or in a worker, which then
-// reports no failure. So it returns no details in place of those that cannot be sealed.
-// A value that cannot be converted is a mistake of the program and still panics.
+// detailsConverter seals the details of errors. If sealing fails, the SDK panics with the
+// error: in the program that completes an activity, or in a worker, which then reports no
+// failure. So detailsConverter returns no details instead. A value that cannot be converted is
+// a mistake of the program and still panics.
 type detailsConverter struct {
 	converter.DataConverter
 	withheld error // why details could not be sealed
@@ -90,7 +89,7 @@ type detailsConverter struct {
 // ToPayloads implements converter.DataConverter.
 func (d *detailsConverter) ToPayloads(values ...any) (*commonpb.Payloads, error) {
 	if d.withheld != nil {
-		return nil, nil // the rest would wait for the same KMS, to no end
+		return nil, nil // the rest would wait in vain for the same KMS
 	}
 	out, err := d.DataConverter.ToPayloads(values...)
 	_, call := errors.AsType[*callError](err)
@@ -102,10 +101,9 @@ func (d *detailsConverter) ToPayloads(values ...any) (*commonpb.Payloads, error)
 	return out, err
 }
 
-// FailureToError implements converter.FailureConverter. The SDK's own
-// conversion opens messages in place and keeps the failure with the error, to
-// send it again: it gets a copy, so that a failure converted twice is not kept
-// with its message in plaintext.
+// FailureToError implements converter.FailureConverter. The SDK's own conversion opens messages
+// in place and keeps the failure with the error, to send it again. It gets a copy, so that a
+// failure that is converted twice is not kept with its message in plaintext.
 func (f *failureConverter) FailureToError(in *failurepb.Failure) error {
 	if in == nil {
 		return nil
@@ -120,8 +118,8 @@ func (f *failureConverter) FailureToError(in *failurepb.Failure) error {
 	return f.inner.FailureToError(in)
 }
 
-// explain says in place of the messages that do not open why they do not. Sealed
-// ones stay with the failure, which is what is sent again.
+// explain replaces the messages that do not open by the reason. The sealed ones stay with the
+// failure, which is sent again.
 func (f *failureConverter) explain(in *failurepb.Failure) {
 	var links []*failurepb.Failure
 	var all commonpb.Payloads
@@ -131,7 +129,7 @@ func (f *failureConverter) explain(in *failurepb.Failure) {
 			links, all.Payloads, values = append(links, link), append(all.Payloads, link.GetEncodedAttributes()), append(values, new(failure.Text))
 		}
 	}
-	if len(links) == 0 || f.dc.FromPayloads(&all, values...) == nil { // in one go, as a rule
+	if len(links) == 0 || f.dc.FromPayloads(&all, values...) == nil { // usually all in one call
 		return
 	}
 	for _, link := range links {
@@ -156,7 +154,7 @@ func (f *failureConverter) WithSerializationContext(sc converter.SerializationCo
 type callError struct {
 	op  string
 	err error
-	// unlimited says that the activity that met it is tried as often as need be.
+	// unlimited says that the activity that met it has unlimited attempts.
 	unlimited bool
 }
 
@@ -164,8 +162,9 @@ func (e *callError) Error() string { return "codec: " + e.op + ": " + e.err.Erro
 
 func (e *callError) Unwrap() error { return e.err }
 
-// tell has an error of the Codec know where it was met.
-func (s site) tell(err error) error {
+// noteAttempts notes in an error of the Codec whether the activity that met it has unlimited
+// attempts.
+func (s site) noteAttempts(err error) error {
 	if e, ok := errors.AsType[*callError](err); ok && s.ctx != nil && activity.IsActivity(s.ctx) {
 		policy := activity.GetInfo(s.ctx).RetryPolicy
 		e.unlimited = policy == nil || policy.MaximumAttempts == 0
@@ -173,17 +172,15 @@ func (s site) tell(err error) error {
 	return err
 }
 
-// retryAfter is after how long an activity is tried again that failed because a KMS
-// was out: a policy that doubles its interval with each try has long come to its
-// maximum, 100 s by default, when the KMS is back. What was asked for in vain is asked
-// for again after 5 s at the earliest, by cache and breaker; so an activity goes on
-// 9 s after its KMS does, at the latest.
+// retryAfter is the delay before an activity is retried that failed because of a KMS outage. A
+// policy that doubles its interval reaches its maximum, 100 s by default, long before the KMS
+// is back. Cache and breaker call a KMS again 5 s after a failed call at the earliest. So an
+// activity continues at most 9 s after its KMS recovers.
 const retryAfter = 4 * time.Second
 
-// retrySoon sets retryAfter in what an activity failed with. The server takes it in
-// place of the interval of the retry policy, its maximum included. Where the policy
-// bounds the attempts, its own intervals stay: at this pace they would be used up
-// long before the outage is over.
+// retrySoon sets retryAfter in the failure of an activity. The server uses it instead of the
+// interval of the retry policy and its maximum. Where the policy limits the attempts, its own
+// intervals stay: at this pace the attempts would run out long before the outage ends.
 func retrySoon(failure *failurepb.Failure, err error) {
 	info := failure.GetApplicationFailureInfo()
 	if info == nil || info.GetNonRetryable() || info.GetNextRetryDelay() != nil {
@@ -194,8 +191,8 @@ func retrySoon(failure *failurepb.Failure, err error) {
 	}
 }
 
-// requirement asks a data converter of this package, which the SDK may have wrapped,
-// whether its namespace refuses plaintext.
+// requirement is a value that a data converter of this package, which the SDK may have wrapped,
+// fills in: whether its namespace refuses plaintext.
 type requirement struct{ sealed bool }
 
 // requiresSealed reports whether a data converter refuses plaintext.

@@ -15,17 +15,17 @@ import (
 	"github.com/waxseal/waxseal/policy"
 )
 
-// An activity task that the guard withheld because its headers do not open would be
-// lost until its timeout: the server has handed it out. And a poller that waits for
-// one KMS polls for no other task. So the guard passes the task on as it is, and
-// headerOpener opens its headers, with the activity's context to wait with.
+// If the guard withheld an activity task because its headers do not open, the task would be
+// lost until its timeout: the server has handed it out. And a poller that waits for one KMS
+// polls for no other task. So the guard passes the task on unchanged, and headerOpener opens
+// its headers, with the activity's context to wait with.
 
-// headerOpener opens an activity's headers before other propagators and interceptors
-// see them. It waits as the activity's conversions do.
+// headerOpener opens an activity's headers before other propagators and interceptors see them.
+// It waits for KMSs as the activity's conversions do.
 type headerOpener struct {
 	codec     *Codec
 	namespace string
-	via       *hold.Connection // that of the client's data converter, too
+	via       *hold.Connection // the connection of the client, also in its data converter
 }
 
 var _ workflow.ContextPropagator = (*headerOpener)(nil)
@@ -36,20 +36,20 @@ func (*headerOpener) Inject(context.Context, workflow.HeaderWriter) error { retu
 // InjectFromWorkflow implements workflow.ContextPropagator.
 func (*headerOpener) InjectFromWorkflow(workflow.Context, workflow.HeaderWriter) error { return nil }
 
-// ExtractToWorkflow implements workflow.ContextPropagator: workflow tasks whose
-// headers do not open are held by the guard.
+// ExtractToWorkflow implements workflow.ContextPropagator: the guard holds workflow tasks that
+// have headers that do not open.
 func (*headerOpener) ExtractToWorkflow(ctx workflow.Context, _ workflow.HeaderReader) (workflow.Context, error) {
 	return ctx, nil
 }
 
-// Extract implements workflow.ContextPropagator. It panics with what keeps a header
-// from being opened for now: that fails the attempt, where the SDK would report no
-// error returned here, and leave the attempt to its timeout. Of a local activity, which
-// has a sealed header if its workflow's did not open, it is the error that is reported.
+// Extract implements workflow.ContextPropagator. It panics if a header cannot be opened for
+// now: a panic fails the attempt. The SDK would not report a returned error, and leave the
+// attempt to its timeout. In a local activity it returns the error, which the SDK reports
+// there. A local activity has a sealed header if its workflow's header did not open.
 //
-// Where the namespace requires payloads to be sealed, a header that is not, or that does
-// not open, fails the attempt likewise. Those of a local activity are plaintext, which
-// the propagators of its workflow wrote in this process.
+// Where the namespace requires payloads to be sealed, a header that is plaintext or does not
+// open also fails the attempt. The plaintext headers of a local activity are allowed: the
+// propagators of its workflow wrote them in this process.
 func (h *headerOpener) Extract(ctx context.Context, reader workflow.HeaderReader) (context.Context, error) {
 	if !activity.IsActivity(ctx) {
 		return ctx, nil
@@ -76,7 +76,7 @@ func (h *headerOpener) Extract(ctx context.Context, reader workflow.HeaderReader
 	return ctx, err
 }
 
-// openUntil is open, within an activity's deadline if it has one.
+// openUntil is open, within an activity's deadline if there is one.
 func (h *headerOpener) openUntil(ctx context.Context, deadline time.Time, headers []*commonpb.Payload, all bool) error {
 	if !deadline.IsZero() {
 		var cancel context.CancelFunc
@@ -86,8 +86,8 @@ func (h *headerOpener) openUntil(ctx context.Context, deadline time.Time, header
 	return h.open(site{namespace: h.namespace, ctx: ctx}, headers, all)
 }
 
-// open opens header payloads in place, all together. What will never open here stays
-// as it is, unless all are to open: its reader reports it (see openHeaders).
+// open opens header payloads in place, all together. A header that will never open here stays
+// unchanged, unless all is set: its reader reports it (see openHeaders).
 func (h *headerOpener) open(at site, headers []*commonpb.Payload, all bool) error {
 	return h.codec.at(at, func(ctx context.Context) error {
 		decoded := h.codec.decode(ctx, policy.Facts{Namespace: h.namespace}, headers)

@@ -14,9 +14,9 @@ import (
 	"github.com/waxseal/waxseal/policy"
 )
 
-// failTask returns err in the form with which the SDK fails a workflow task, where it honours
-// that: see converter.WorkflowTaskFailureError. The SDK honours it only from a
-// CodecDataConverter of its own, so one is needed to make it. The text stays that of err.
+// failTask returns err in the form with which the SDK fails a workflow task, where the SDK
+// honours it: see converter.WorkflowTaskFailureError. The SDK honours it only from its own
+// CodecDataConverter, so failTask uses one to make it. The text stays that of err.
 func failTask(err error) error {
 	_, failed := converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), failing{err}).ToPayload(nil)
 	return failed
@@ -33,18 +33,17 @@ func (f failing) Encode([]*commonpb.Payload) ([]*commonpb.Payload, error) {
 // Decode implements converter.PayloadCodec.
 func (f failing) Decode(p []*commonpb.Payload) ([]*commonpb.Payload, error) { return f.Encode(p) }
 
-// HeldError is what a workflow task is failed with, so that the server tries it
-// again: while the KMS is unavailable or throttling, and where the rule says
-// holdWorkflows also while it denies a key, has it disabled or does not find it; and
-// while workflow code reads more values than there are, if that is refused. Its field Err
-// is the failure, and kms.ClassOf returns its Class.
+// HeldError fails a workflow task, so that the server retries it: while the KMS is unavailable
+// or throttles; where the rule says holdWorkflows, also while it denies a key, has it disabled
+// or does not find it; and while workflow code reads more values than there are, if that is
+// refused. Its field Err is the failure, and kms.ClassOf returns its Class.
 type HeldError = hold.Error
 
-// holds reports whether err is to hold up the workflow of these facts. What the
-// policy refuses, and not a KMS, is no matter of waiting.
+// holds reports whether err holds the workflow of these facts. A refusal by the policy, and not
+// by a KMS, does not: waiting does not help.
 func (c *Codec) holds(facts policy.Facts, err error) bool {
 	switch kms.ClassOf(err) {
-	case kms.Unavailable, kms.Throttled, kms.Invalid: // a setting is corrected; a workflow that failed stays so
+	case kms.Unavailable, kms.Throttled, kms.Invalid: // a setting can be corrected; a failed workflow stays failed
 		return true
 	case kms.Denied, kms.NotFound, kms.Disabled:
 		if refusedHere(err) {
@@ -59,8 +58,7 @@ func (c *Codec) holds(facts policy.Facts, err error) bool {
 	return false
 }
 
-// refusedHere reports whether it is this process that refuses, and not a KMS: waiting
-// does not help.
+// refusedHere reports whether this process refuses, and not a KMS.
 func refusedHere(err error) bool {
 	_, foreign := errors.AsType[*NamespaceError](err)
 	_, task := errors.AsType[*TaskNamespaceError](err)
@@ -70,10 +68,11 @@ func refusedHere(err error) bool {
 }
 
 // holdTasks schedules the failure of the workflow tasks that met a conversion error, unless the
-// SDK answers them first, and reports whether the SDK must fail its task because of err. It
-// schedules them because the SDK reports the failure of a first attempt only, drops some errors
-// outside workflow code, and completes the task as if nothing had happened, which must not be if
-// the error holds the workflow. docs/what-holds-a-workflow.md lists the places, sdk_assumptions_test.go tests them.
+// SDK answers them first. It reports whether the SDK must fail its task because of err.
+//
+// It schedules them because the SDK reports only the failure of a first attempt. It drops some
+// errors outside workflow code and completes the task, which it must not if the error holds the
+// workflow. docs/what-holds-a-workflow.md lists the places, sdk_assumptions_test.go tests them.
 func (c *Codec) holdTasks(s site, err error) (fail bool) {
 	inCode := s.workflow != nil
 	if inCode && inQueryHandler(s.workflow) || !inCode && (s.ctx != nil || s.replay) {
@@ -86,8 +85,8 @@ func (c *Codec) holdTasks(s site, err error) (fail bool) {
 		facts = policy.Facts{Namespace: cmp.Or(of.Namespace, s.namespace), WorkflowID: of.WorkflowID}
 	}
 	tasks := c.tasks.Of(s.via, facts.Namespace, facts.WorkflowID)
-	// Details of a cancellation, and the outcome of an update that a Nexus handler sent, come without
-	// the workflow's ID. A slow task of another workflow loses an attempt to that.
+	// The details of a cancellation, and the outcome of an update from a Nexus handler, come
+	// without the workflow's ID. A slow task of another workflow may lose an attempt to that.
 	_, nexus := s.serialization.(converter.NexusSerializationContext)
 	known := inCode || s.serialization != nil && !nexus
 	if !known {
@@ -109,9 +108,9 @@ func (c *Codec) holdTasks(s site, err error) (fail bool) {
 	return fail || held
 }
 
-// keksOf returns the KEKs that a task waits for which is held for err: one of them
-// answers, and it is worth trying again. None if err is about none that is open, or
-// if one of the rule of these facts, which might do as well, is not.
+// keksOf returns the KEKs that a task held for err waits for: when one of them answers, the
+// task is worth another attempt. It returns none if err is about no open KEK, or if a KEK of
+// the rule that could do as well is not open.
 func (c *Codec) keksOf(facts policy.Facts, err error) []hold.KEK {
 	var about *kms.Error
 	now := c.now.Load()
@@ -135,7 +134,7 @@ func (c *Codec) keksOf(facts policy.Facts, err error) []hold.KEK {
 		all = append(all, key)
 	}
 	if !slices.Contains(all, hold.KEK(named)) {
-		return []hold.KEK{named} // sealed under a KEK that the rule had once, or another rule has
+		return []hold.KEK{named} // sealed under a KEK that the rule no longer has, or that another rule has
 	}
 	return all
 }

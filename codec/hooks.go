@@ -13,34 +13,33 @@ import (
 	"github.com/waxseal/waxseal/kms/resilience"
 )
 
-// Hooks observe what a Codec does, for metrics. Any of them may be nil. They are
-// called in the goroutines of callers, many at once, and must not block. key is
-// the name that the policy gives a key, so there are only as many as it defines:
-// keys made from one {namespace} template share theirs. No argument holds a
-// secret; kms.ClassOf tells the class of an error.
+// Hooks observe what a Codec does, for metrics. Any of them may be nil. They are called in the
+// goroutines of callers, many at once, and must not block. key is a key's name in the policy,
+// so there are only as many as it defines: keys made from one {namespace} template share
+// theirs. No argument holds a secret; kms.ClassOf returns the class of an error.
 type Hooks struct {
 	// Cache observes the data-key cache.
 	Cache cache.Observer
-	// MissingRecipient: n payloads were sealed without a recipient that their rule
-	// names, because key failed so. Only with recipients: primary.
+	// MissingRecipient: n payloads were sealed without a recipient that their rule names,
+	// because key failed with class. Only with recipients: primary.
 	MissingRecipient func(key string, class kms.Class, n int)
 	// SealedInGrace: n payloads were sealed under data keys past their maxAge, within
-	// sealGrace, because the KMS of key failed so to wrap new ones.
+	// sealGrace, because the KMS of key failed with class to wrap new ones.
 	SealedInGrace func(key string, class kms.Class, n int)
-	// KMSCall: the KMS was asked to op ("wrap", "unwrap"), took so long, and err is
-	// what failed, nil if nothing did.
+	// KMSCall: a call to the KMS for op ("wrap", "unwrap") ended after took. err is its error,
+	// nil if it succeeded.
 	KMSCall func(key, op string, err error, took time.Duration)
-	// KMSRetry: the KMS is going to be asked again.
+	// KMSRetry: the KMS is about to be called again.
 	KMSRetry func(key, op string)
-	// KMSRejected: the KMS was not asked.
+	// KMSRejected: the KMS was not called.
 	KMSRejected func(key, op string, why resilience.Reason)
-	// Breaker: the breaker of a key goes from one state to another. A key that is
-	// closed goes back to resilience.Closed.
+	// Breaker: the breaker of a key changes its state. A key that is closed returns to
+	// resilience.Closed.
 	Breaker func(key string, from, to resilience.State)
 }
 
-// watchers are the hooks of the configuration, and those that report to the
-// client that the Codec is plugged into.
+// watchers are the hooks of the configuration, and the hooks that report to the client that the
+// Codec is plugged into.
 type watchers struct {
 	config Hooks
 	client atomic.Pointer[Hooks]
@@ -138,7 +137,7 @@ const (
 	metricCacheEvictions    = "waxseal_cache_evictions"
 )
 
-// classOK is the class of a call in which nothing failed.
+// classOK is the class of a call that succeeded.
 const classOK = "ok"
 
 // classOf is the class of an error as a tag.
@@ -149,9 +148,8 @@ func classOf(err error) string {
 	return kms.ClassOf(err).String()
 }
 
-// reportTo makes the metrics of the Codec go to handler too, unless they go to the
-// handler of another client already: what it counts is the process's, and would
-// be counted twice.
+// reportTo makes the metrics of the Codec go to handler too, unless they already go to the
+// handler of another client: the metrics are those of the process, and would be counted twice.
 func (c *Codec) reportTo(handler client.MetricsHandler) {
 	if handler == nil || handler == client.MetricsNopHandler || c.watchers.client.Load() != nil {
 		return

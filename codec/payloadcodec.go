@@ -13,7 +13,7 @@ import (
 type payloadCodec struct {
 	codec *Codec
 	site  site
-	// composed says that it is in a converter of the SDK's or of the program's, not in ours.
+	// composed says that it is in a converter of the SDK or of the program, not in ours.
 	composed bool
 }
 
@@ -22,19 +22,19 @@ var (
 	_ converter.PayloadCodecWithSerializationContext = (*payloadCodec)(nil)
 )
 
-// PayloadCodec returns the codec in the SDK's own interface, for programs that
-// compose their own data converter. namespace is that of the client: what it opens, it
-// opens as that namespace (see NewDataConverter). What rules bind is recorded, and not
-// compared: a codec cannot tell a failure that is passed on from an input. NewPlugin is
-// the better choice where it can be used: it also guards what the data converter never sees.
+// PayloadCodec returns the codec as the SDK's own interface, for programs that compose their
+// own data converter. namespace is the client's: the codec opens payloads for that namespace
+// (see NewDataConverter). It records the claims that rules bind, but does not compare them,
+// because a codec cannot distinguish a failure that is passed on from an input. Prefer
+// NewPlugin where possible: it also guards what the data converter never sees.
 //
-// An error that holds a workflow, as of a KMS that is unavailable, is a
-// converter.WorkflowTaskFailureError, which says where the SDK fails the workflow task for it
-// if the program uses converter.NewCodecDataConverter. Where it does not, the workflow can fail.
+// An error that holds a workflow, such as an unavailable KMS, is a
+// converter.WorkflowTaskFailureError. If the program uses converter.NewCodecDataConverter, the
+// SDK fails the workflow task in the places that this type documents. In others, the workflow
+// can fail.
 //
-// Decode fails as a whole if one payload fails, as the SDK expects. Encode and Decode
-// fail with a *TaskNamespaceError, of Class Denied, in an activity whose task names
-// another namespace.
+// Decode fails as a whole if one payload fails, as the SDK expects. In an activity, Encode and
+// Decode fail with a *TaskNamespaceError, of Class Denied, if the task names another namespace.
 func (c *Codec) PayloadCodec(namespace string) converter.PayloadCodec {
 	return &payloadCodec{codec: c, site: site{namespace: namespace, unbound: true}, composed: true}
 }
@@ -47,8 +47,8 @@ func (p *payloadCodec) failed(err error) error {
 	return err
 }
 
-// Encode implements converter.PayloadCodec. On an error it returns no payloads:
-// the SDK has callers that would send them.
+// Encode implements converter.PayloadCodec. On an error it returns no payloads, because some
+// callers in the SDK would send them.
 func (p *payloadCodec) Encode(payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
 	if p.site.replay {
 		return payloads, nil // a replayer discards what it encodes; see newReplayConverter
@@ -103,12 +103,12 @@ const (
 	Encoding = sealed.Encoding
 )
 
-// ClaimsSealed reports whether the metadata of p say that it is sealed. That proves
-// nothing; opening it does.
+// ClaimsSealed reports whether the metadata of p say that it is sealed. That is no proof;
+// opening it is.
 func ClaimsSealed(p *commonpb.Payload) bool { return sealed.Claims(p) }
 
-// KeyIDs returns the KEKs that a sealed payload names, with versions, in recipient
-// order: 1 to 8 IDs, each of 1 to 1100 printable ASCII characters. It is nil if the
-// payload names none, or if its metadata are not such a list: they are not
-// authenticated, and must not reach a log or a terminal.
+// KeyIDs returns the KEKs that a sealed payload names, with versions, in recipient order: 1 to
+// 8 IDs, each of 1 to 1100 printable ASCII characters. It returns nil if the payload names
+// none, or if its metadata are not such a list: they are not authenticated, and must not reach
+// a log or a terminal.
 func KeyIDs(p *commonpb.Payload) []string { return sealed.KeyIDs(p) }

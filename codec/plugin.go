@@ -27,10 +27,10 @@ type Plugin struct {
 	workerBase
 	codec   *Codec
 	options []ConverterOption
-	clients atomic.Bool // it configured one at least
+	clients atomic.Bool // it configured at least one client
 }
 
-// The SDK gives both bases one name, which a struct cannot embed twice.
+// Both bases have the same name in the SDK, which a struct cannot embed twice.
 type (
 	clientBase = client.PluginBase //nolint:unused // as above
 	workerBase = worker.PluginBase
@@ -41,19 +41,18 @@ var (
 	_ worker.Plugin = (*Plugin)(nil)
 )
 
-// NewPlugin returns the plugin for client.Options.Plugins; workers made from
-// that client are covered by it. In worker.Options it is refused (see
-// ConfigureWorker). For a replayer, put it into worker.WorkflowReplayerOptions.Plugins.
+// NewPlugin returns the plugin for client.Options.Plugins. It covers the workers made from that
+// client. In worker.Options it is refused (see ConfigureWorker). For a replayer, put it into
+// worker.WorkflowReplayerOptions.Plugins.
 //
-// It wraps the client's DataConverter, sets a FailureConverter that seals
-// messages and stack traces, and installs a wire guard: an interceptor that
-// refuses a request with a payload that is not sealed, whatever put it there,
-// and that seals headers where the policy says sealHeaders. With an interceptor and
-// a context propagator it has activities wait for a KMS that is out. It reports what the
-// Codec does to the MetricsHandler of the first client that has one. List it
+// It wraps the client's DataConverter, sets a FailureConverter that seals messages and stack
+// traces, and installs a wire guard: an interceptor that refuses a request with a payload that
+// is not sealed, whatever wrote it, and that seals headers where the policy says sealHeaders.
+// With an interceptor and a context propagator, activities wait during a KMS outage. The plugin
+// reports what the Codec does to the MetricsHandler of the first client that has one. List it
 // last if another plugin sets a data converter or a metrics handler.
 //
-// options are those of its data converter: see RefuseMissingArguments.
+// options are the options of its data converter: see RefuseMissingArguments.
 func NewPlugin(c *Codec, options ...ConverterOption) *Plugin {
 	return &Plugin{codec: c, options: append(slices.Clip(options), func(d *dataConverter) { d.marked = true })}
 }
@@ -104,14 +103,14 @@ func (p *Plugin) ConfigureClient(_ context.Context, o client.PluginConfigureClie
 	opts.ExternalStorage = guard.SealedStorage(g.Codec, namespace, opts.ExternalStorage)
 	opts.DataConverter = wrapConverter(p.codec, site{namespace: namespace, via: via}, opts.DataConverter, p.options...)
 	opts.FailureConverter = NewFailureConverter(opts.DataConverter)
-	// First: next to the SDK, so that other interceptors see nothing of what it passes on.
+	// First: next to the SDK, so that other interceptors do not see what it passes on.
 	opts.Interceptors = append([]interceptor.ClientInterceptor{
 		&workflows{changes: p.codec.changes},
 		&activities{codec: p.codec, namespace: namespace, failures: opts.FailureConverter},
 	}, opts.Interceptors...)
 	opts.ContextPropagators = append([]workflow.ContextPropagator{&headerOpener{codec: p.codec, namespace: namespace, via: via}}, opts.ContextPropagators...)
 	p.codec.reportTo(opts.MetricsHandler)
-	// Innermost: nothing that the SDK or another interceptor adds comes after it.
+	// Innermost: the SDK and other interceptors add nothing after it.
 	opts.ConnectionOptions.DialOptions = append(slices.Clip(opts.ConnectionOptions.DialOptions), grpc.WithChainUnaryInterceptor(g.Unary))
 	p.clients.Store(true)
 	return nil
@@ -133,10 +132,10 @@ var ErrWorkerPlugin error = &optionsError{
 	hint: "move codec.NewPlugin to client.Options.Plugins of the client that the worker is made with; its workers have it from there",
 }
 
-// ConfigureWorker implements worker.Plugin. It fails with ErrWorkerPlugin, and worker.New panics with that, unless the
-// plugin configured the worker's client. The SDK passes no client. But it calls
-// the plugins of the client's options, each of which configured that client, and those
-// of the worker's options, and this one is not to be among the latter.
+// ConfigureWorker implements worker.Plugin. It fails with ErrWorkerPlugin, with which
+// worker.New panics, unless the plugin configured the worker's client. The SDK does not pass
+// the client. But it calls the plugins of the client's options, which configured that client,
+// and those of the worker's options, and the plugin must not be among the latter.
 func (p *Plugin) ConfigureWorker(_ context.Context, o worker.PluginConfigureWorkerOptions) error {
 	if listed(o.WorkerOptions.Plugins) > 0 || !p.clients.Load() {
 		return ErrWorkerPlugin
@@ -154,8 +153,8 @@ func listed[P interface{ Name() string }](plugins []P) (n int) {
 	return n
 }
 
-// StopWorker implements worker.Plugin: the tasks that are held are given back to
-// the server at once, which would wait for them otherwise.
+// StopWorker implements worker.Plugin. It returns the held tasks to the server at once;
+// otherwise the server would wait for their timeouts.
 func (p *Plugin) StopWorker(ctx context.Context, o worker.PluginStopWorkerOptions, next func(context.Context, worker.PluginStopWorkerOptions)) {
 	next(ctx, o)
 	p.codec.tasks.ReleaseAll(o.WorkerInstanceKey)
@@ -203,8 +202,8 @@ func (p *Plugin) ConfigureWorkflowReplayer(_ context.Context, o worker.PluginCon
 	return nil
 }
 
-// ReplayWorkflow implements worker.Plugin: it opens the sealed headers of the
-// history, which on a live worker the guard does.
+// ReplayWorkflow implements worker.Plugin. It opens the sealed headers of the history, as the
+// guard does on a live worker.
 func (p *Plugin) ReplayWorkflow(ctx context.Context, o worker.PluginReplayWorkflowOptions, next func(context.Context, worker.PluginReplayWorkflowOptions) error) error {
 	if o.History != nil {
 		o.History = proto.CloneOf(o.History)
@@ -220,7 +219,7 @@ func (c *Codec) guard(namespace string, via *hold.Connection, parent converter.D
 	return &guard.Guard{Codec: forGuard{c, parent}, Namespace: namespace, Via: via, Tasks: c.tasks, Changes: c.changes}
 }
 
-// forGuard is a Codec, and a client's own data converter, as its guard uses them.
+// forGuard is a Codec and a client's own data converter, in the form that the guard uses.
 type forGuard struct {
 	codec  *Codec
 	parent converter.DataConverter

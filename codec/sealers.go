@@ -15,14 +15,14 @@ import (
 	"github.com/waxseal/waxseal/policy"
 )
 
-// maxSealers bounds how many Sealers are kept: one for each rule, and one for
-// each rule and namespace where a key URI is a template.
+// maxSealers bounds how many Sealers are kept: one for each rule, or one for each rule and
+// namespace if a key URI is a template.
 const maxSealers = 4096
 
-// How a Sealer is made whose rule seals without keys that cannot wrap, while one
-// of those keys cannot even be opened: that is waited for no longer than a wrap
-// would be, and tried again with a new Sealer as soon as a data key of this one
-// would have aged for lack of a recipient.
+// unopenedPatience and unopenedFor apply if a rule seals without keys that cannot wrap, and one
+// of them cannot be opened. Opening it may take as long as a wrap may. The Sealer made without
+// it serves for as long as one of its data keys would without that recipient; then a new Sealer
+// tries again.
 const (
 	unopenedPatience = time.Second
 	unopenedFor      = 5 * time.Second
@@ -36,8 +36,8 @@ type madeSealer struct {
 
 func (m madeSealer) good() bool { return m.until.IsZero() || time.Now().Before(m.until) }
 
-// unopenedKey stands for a KEK that could not be opened. It wraps nothing, so its
-// ID is never recorded.
+// unopenedKey stands for a KEK that could not be opened. It wraps nothing, so its ID is never
+// recorded.
 type unopenedKey struct {
 	name string
 	err  error
@@ -61,7 +61,7 @@ type sealerID struct {
 	namespace string
 }
 
-// sealers makes and keeps the Sealers that rules ask for.
+// sealers makes and keeps the Sealers of the policy's rules.
 type sealers struct {
 	policy   *policy.Policy
 	keys     *keyset.Set
@@ -71,8 +71,8 @@ type sealers struct {
 	mu     sync.Mutex
 	byRule *simplelru.LRU[sealerID, madeSealer]
 	closed bool
-	// ending counts Sealers being closed. Closing one waits for its KMS, which
-	// must not happen under mu: all the others would wait with it.
+	// ending counts Sealers being closed. Closing one waits for its KMS, and must not happen
+	// under mu: all others would wait too.
 	ending sync.WaitGroup
 }
 
@@ -83,8 +83,7 @@ func newSealers(p *policy.Policy, keys *keyset.Set, opener *envelope.Opener, w *
 	return s
 }
 
-// seal seals with the rule's Sealer. One that was put out for being the least
-// recently used is made anew.
+// seal seals with the rule's Sealer. It makes a new one if the Sealer was evicted meanwhile.
 func (s *sealers) seal(ctx context.Context, rule *policy.Rule, claims envelope.Claims, plaintexts [][]byte) ([]envelope.Sealed, error) {
 	for {
 		sealer, err := s.forRule(ctx, rule, claims.Namespace)
@@ -156,9 +155,9 @@ func (s *sealers) forRule(ctx context.Context, rule *policy.Rule, namespace stri
 	return made.Sealer, nil
 }
 
-// keysFor returns the KEKs of a rule, in order, opened all at the same time. Where
-// the rule seals without those that cannot wrap, one that cannot be opened is not
-// complete, and no error.
+// keysFor opens the KEKs of a rule, all at the same time, and returns them in order. If one
+// cannot be opened, that is an error, unless the rule seals without keys that cannot wrap: then
+// complete is false.
 func (s *sealers) keysFor(ctx context.Context, rule *policy.Rule, namespace string) (keks []kms.Key, complete bool, err error) {
 	keks = make([]kms.Key, len(rule.Keys))
 	errs := make([]error, len(rule.Keys))
@@ -189,7 +188,7 @@ func (s *sealers) keysFor(ctx context.Context, rule *policy.Rule, namespace stri
 				errs[i] = keyset.NoAnswer(name, unopenedPatience, errs[i])
 			}
 			keks[i], complete = unopenedKey{name, errs[i]}, false
-		case err == nil || kms.ClassOf(err) == kms.Canceled: // because of another one
+		case err == nil || kms.ClassOf(err) == kms.Canceled: // because another one failed
 			err = errs[i]
 		}
 	}

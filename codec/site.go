@@ -14,14 +14,14 @@ import (
 	"github.com/waxseal/waxseal/policy"
 )
 
-// site is where in the SDK a converter stands: what it was told through the
-// SDK's optional interfaces, kept apart because they arrive in any order.
+// site is where in the SDK a converter is used: what it received through the SDK's optional
+// interfaces, kept apart because the calls come in any order.
 type site struct {
 	// namespace is the client's, known from its options.
 	namespace string
-	// via is the client's connection; nil if the converter is not of a client with the plugin.
+	// via is the client's connection; nil if the converter's client does not have the plugin.
 	via *hold.Connection
-	// serialization is what WithSerializationContext told last; nil if nothing.
+	// serialization is the last argument of WithSerializationContext; nil if there was no call.
 	serialization converter.SerializationContext
 	// workflow is set while workflow code runs.
 	workflow workflow.Context
@@ -30,13 +30,13 @@ type site struct {
 	// replay is set in a workflow replayer, which sends nothing and which the SDK
 	// runs under a made-up namespace.
 	replay bool
-	// unbound says that a payload may have been sealed in another place; see place.
+	// unbound says that a payload may have been sealed for another place; see place.
 	unbound bool
 }
 
-// at converts at a site, with a context for KMS calls. What is part of a workflow task
-// has none, since a workflow.Context must not be waited on: there it is bounded by what
-// the task may still wait. In activities it waits until the KMS answers.
+// at converts at a site, with a context for KMS calls. A conversion in a workflow task has no
+// context to wait with, since waiting on a workflow.Context is not allowed: the wait that the
+// task has left bounds it. A conversion in an activity waits until the KMS answers.
 func (c *Codec) at(s site, convert func(ctx context.Context) error) error {
 	run, inTask := c.taskRun(s)
 	switch {
@@ -51,9 +51,9 @@ func (c *Codec) at(s site, convert func(ctx context.Context) error) error {
 	}
 }
 
-// taskRun reports whether a conversion is part of a workflow task, and of which run,
-// empty if that is not known. Outside workflow code (see holdTasks) it is the run whose
-// task is open; where there is none, or tasks of several runs, there is no telling.
+// taskRun reports whether a conversion is part of a workflow task, and of which run; empty if
+// that is not known. Outside workflow code (see holdTasks) it is the run that has an open task.
+// If there is none, or if several runs have one, the run is not known.
 func (c *Codec) taskRun(s site) (run hold.RunKey, inTask bool) {
 	if s.workflow != nil {
 		running := s.running()
@@ -78,7 +78,7 @@ func (c *Codec) taskRun(s site) (run hold.RunKey, inTask bool) {
 	return run, inTask
 }
 
-// context returns the caller's context; our own deadline bounds a call without.
+// context returns the caller's context. Without one, our own deadline bounds the call.
 func (s site) context() context.Context {
 	if s.ctx != nil {
 		return s.ctx
@@ -86,11 +86,10 @@ func (s site) context() context.Context {
 	return context.Background()
 }
 
-// facts puts together what is known of a payload and of the workflow or activity that
-// it is addressed to. A serialization context describes the payload and wins; the
-// workflow or activity that runs describes only payloads of its own, not those that it
-// sends to a child or to another workflow. The namespace may be the server's word: see
-// sealing and opening.
+// facts returns what is known of a payload and of the workflow or activity that it is addressed
+// to. A serialization context describes the payload and takes precedence. The running workflow
+// or activity describes only its own payloads, not those that it sends to a child or to another
+// workflow. The server may have stated the namespace: see sealing and opening.
 func (s site) facts() policy.Facts {
 	f := policy.Facts{Namespace: s.namespace}
 	running := s.running()
@@ -123,10 +122,10 @@ func factsOf(sc converter.ActivitySerializationContext) policy.Facts {
 	}
 }
 
-// sealing returns the facts that choose the rule to seal under. They are the
-// addressee's, and the program names its namespace: it may start a child, signal, or
-// complete an activity in another one. The exception is the activity that runs: the
-// SDK takes its namespace from the task, where the server states it.
+// sealing returns the facts that choose the rule to seal under. They are the addressee's, and
+// the program names its namespace: it may start a child, signal a workflow or complete an
+// activity in another one. The exception is the running activity: the SDK takes its namespace
+// from the task, where the server states it.
 func (s site) sealing() (policy.Facts, error) {
 	f := s.facts()
 	sc, ok := s.serialization.(converter.ActivitySerializationContext)
@@ -134,7 +133,7 @@ func (s site) sealing() (policy.Facts, error) {
 		return f, nil
 	}
 	running, of := s.running(), factsOf(sc)
-	running.WorkflowType, of.WorkflowType = "", "" // of a task without a workflow the SDK drops it
+	running.WorkflowType, of.WorkflowType = "", "" // the SDK drops it for a task without a workflow
 	if running == of {
 		return policy.Facts{}, taskOfAnother("seal payload", s.namespace, f.Namespace)
 	}
@@ -142,8 +141,9 @@ func (s site) sealing() (policy.Facts, error) {
 }
 
 // opening returns the facts of the reader. Its namespace is the client's, whatever the
-// payload's serialization context says: that one names the addressee, which is a child's
-// namespace where a parent opens the child's result, and in an activity the server's word.
+// payload's serialization context says. That context names the addressee: the child's namespace
+// where a parent opens the child's result, and in an activity the namespace that the server
+// states.
 func (s site) opening() (policy.Facts, error) {
 	f := s.facts()
 	_, ofActivity := s.serialization.(converter.ActivitySerializationContext)
@@ -160,7 +160,7 @@ func (s site) opening() (policy.Facts, error) {
 	return policy.Facts{Namespace: s.namespace}, nil
 }
 
-// owner returns the facts of the workflow that waits if something is to be held.
+// owner returns the facts of the workflow that is held if a conversion fails.
 func (s site) owner() policy.Facts {
 	if s.replay {
 		return policy.Facts{}
@@ -170,13 +170,13 @@ func (s site) owner() policy.Facts {
 		return s.facts()
 	}
 	if s.workflow == nil {
-		running.Namespace = s.namespace // the task's is the server's word
+		running.Namespace = s.namespace // the server states the one in the task
 	}
 	return running
 }
 
-// running returns the facts of the workflow or activity whose code this is. An
-// activity's namespace is the server's word; the SDK takes a workflow's from the client.
+// running returns the facts of the running workflow or activity. The server states an
+// activity's namespace; the SDK takes a workflow's from the client.
 func (s site) running() policy.Facts {
 	if s.workflow != nil {
 		return runningWorkflow(s.workflow)
@@ -216,18 +216,18 @@ func runOf(ctx workflow.Context) string {
 }
 
 func infoOf(ctx workflow.Context) (info *workflow.Info) {
-	// The SDK also passes contexts that lack the workflow's interceptors, and has
-	// no way to ask; GetInfo panics on those. Nothing is known then.
+	// The SDK also passes contexts that lack the workflow's interceptors, and offers no test
+	// for that. GetInfo panics on them. Nothing is known then.
 	defer func() { _ = recover() }()
 	return workflow.GetInfo(ctx)
 }
 
-// TaskNamespaceError refuses an activity task of a namespace that is not the client's. A
-// server gives a worker tasks of its client's namespace only, and with another one it
-// would choose whose payloads open and which rule seals.
+// TaskNamespaceError refuses an activity task of a namespace that is not the client's. A server
+// gives a worker only tasks of its client's namespace. With another one it would choose which
+// payloads open and which rule seals.
 type TaskNamespaceError struct {
-	// Known is the client's namespace, Stated the one that the task names. Known is
-	// empty if the data converter was made without a namespace.
+	// Known is the client's namespace. Stated is the one that the task names. Known is empty if
+	// the data converter was made without a namespace.
 	Known, Stated string
 }
 
@@ -247,8 +247,8 @@ func (e *TaskNamespaceError) Hint() string {
 	return fmt.Sprintf("a worker's namespace is its client's: pass %q to codec.NewDataConverter if that is the client's; otherwise the server, or a proxy before it, alters tasks", e.Stated)
 }
 
-// taskOfAnother returns the error of a conversion in a task that names another
-// namespace than the client's.
+// taskOfAnother returns the error of a conversion in a task that names another namespace than
+// the client's.
 func taskOfAnother(op, known, stated string) error {
 	e := &TaskNamespaceError{Known: known, Stated: stated}
 	return &kms.Error{Class: kms.Denied, Op: op, Detail: e.Error(), Advice: e.Hint(), Err: e}

@@ -11,15 +11,16 @@ import (
 	"github.com/waxseal/waxseal/policy"
 )
 
-// snapshot is what one policy file comes to. A call uses one snapshot from its beginning
-// to its end: Reload replaces it as a whole, and its keys close after the last call.
+// snapshot is a policy with its opened keys and Sealers. A call uses one snapshot from
+// beginning to end. Reload replaces the snapshot as a whole; its keys close after the last
+// call.
 type snapshot struct {
 	policy  *policy.Policy
 	keys    *keyset.Set
 	sealers *sealers
-	// users counts the calls under way, and one for being the current snapshot.
+	// users counts the calls under way, plus one while the snapshot is current.
 	users atomic.Int64
-	// unused is called when there are no more.
+	// unused is called when users reaches zero.
 	unused func()
 }
 
@@ -62,8 +63,8 @@ func (s *snapshot) close() {
 
 type snapshotKey struct{}
 
-// use returns the current snapshot for a call, and a context with which the Opener finds
-// the keys of the same one. The caller calls leave.
+// use returns the current snapshot for a call, and a context in which the Opener finds the keys
+// of the same snapshot. The caller calls leave.
 func (c *Codec) use(ctx context.Context) (*snapshot, context.Context) {
 	if s, ok := ctx.Value(snapshotKey{}).(*snapshot); ok && s.enter() {
 		return s, ctx // a call within a call
@@ -88,10 +89,10 @@ func (c *Codec) find(ctx context.Context, wanted []envelope.Wanted) []envelope.F
 func (c *Codec) policy() *policy.Policy { return c.now.Load().policy }
 
 // Reload replaces the policy, for calls that begin after it. It opens the keys of the new
-// one first: on an error, which New would return too, nothing has changed. Calls under way
-// end under the policy that they began with. When the last of them has ended, the keys that
-// only that one names are closed, and the data keys that wait to seal are wiped. Data keys
-// in the cache serve on, for envelopes that the new policy lets the KEK open.
+// policy first: on an error, which New would also return, nothing has changed. Calls under way
+// end under the policy that they began with. After the last of them, keys that only the old
+// policy names are closed, and data keys that wait to seal are wiped. Cached data keys remain
+// in use for envelopes that the KEK may open under the new policy.
 //
 // The bound of an unwrap stays that of New: 10 s, or one and a half times the longest
 // resilience.timeout of its policy. Reload is safe for concurrent use.
@@ -123,8 +124,8 @@ func (c *Codec) Reload(ctx context.Context, p *policy.Policy) error {
 	return nil
 }
 
-// Drain drops the data keys that wait to seal: what is sealed from now on has new ones,
-// wrapped by the current versions of the KEKs. The rotation of a KEK ends with it.
+// Drain drops the data keys that wait to seal: later payloads get new ones, wrapped by the
+// current versions of the KEKs. A KEK's rotation ends with it.
 func (c *Codec) Drain() {
 	s, _ := c.use(context.Background())
 	defer s.leave()

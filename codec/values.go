@@ -14,41 +14,40 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// The SDK reads as many values as there are payloads, and leaves the others zero. So a
-// server that drops the last payload of an input sets that argument to zero: a limit, or
-// the only argument. No envelope shows it. But a data converter sees how many values the
-// program reads, and can refuse to read more than there are.
+// The SDK reads as many values as there are payloads, and leaves the others zero. So a server
+// that drops the last payload of an input sets that argument to zero: a limit, or the only
+// argument. No envelope shows that. But a data converter sees how many values the program
+// reads, and can refuse to read more than there are.
 //
-// A result is the exception. The SDK sends none for a function that returns a nil
-// pointer, or an error alone, so a result that is missing as a whole is read as ever.
+// A result is the exception. The SDK sends no payload for a function that returns a nil
+// pointer, or only an error. So a result that is missing as a whole is read as nil.
 
 // ConverterOption changes how a data converter of this package reads and writes.
 type ConverterOption func(*dataConverter)
 
-// RefuseMissingArguments says whether reading more values than there are payloads is an
-// error, instead of leaving the others zero: the arguments of workflows, activities,
-// signals, queries, updates and Nexus operations, the details of errors and heartbeats,
-// markers, and what a program reads with EncodedValues. Without the option it is one
-// where the policy says requireSealed for the client's namespace: there nothing else that
-// the server makes up is read. A result that is missing as a whole is no error: the SDK
-// sends a nil pointer that way.
+// RefuseMissingArguments says whether reading more values than there are payloads is an error,
+// instead of leaving the others zero: the arguments of workflows, activities, signals, queries,
+// updates and Nexus operations, the details of errors and heartbeats, markers, and values read
+// with EncodedValues. By default it is an error where the policy says requireSealed for the
+// client's namespace: nothing else that the server could make up is read there. A result that
+// is missing as a whole is no error, because the SDK sends a nil pointer that way.
 //
-// The error is of Class Corrupt. In workflow code it holds the workflow task, until the
-// program reads what was sent, or the option is false: nothing is lost. It refuses an
+// The error is of Class Corrupt. In workflow code it holds the workflow task until the program
+// reads what was sent, or until the option is false: nothing is lost. Elsewhere it refuses an
 // update or a query, and fails an activity's attempt.
 //
-// A program whose function has a new argument reads what older programs sent without it:
-// give it false until that is over. A worker has it from its start.
+// When a function gets a new argument, older programs still send input without it: pass false
+// until that is over. A worker applies the option from its start.
 func RefuseMissingArguments(refuse bool) ConverterOption {
 	return func(d *dataConverter) { d.missing = &refuse }
 }
 
-// errNoVersion is in the chain if it is the version in a marker, of which the SDK
-// ignores the error: the workflow would go on with version 0.
+// errNoVersion is in the chain if the version in a marker is missing. The SDK ignores the
+// error: the workflow would continue with version 0.
 var errNoVersion = errors.New("codec: a marker without its version")
 
-// complete returns an error if payloads are fewer than the values to read and the
-// converter refuses that.
+// complete returns an error if there are fewer payloads than values to read and the converter
+// refuses that.
 func (d *dataConverter) complete(payloads *commonpb.Payloads, valuePtrs []any) error {
 	got, want := len(payloads.GetPayloads()), len(valuePtrs)
 	if got >= want || !d.refusesMissing() || want == 1 && payloads == nil && d.readsResult() {
@@ -77,8 +76,8 @@ func (d *dataConverter) refusesMissing() bool {
 	return d.requiresSealed()
 }
 
-// readsResult reports whether what is read may be the result of an activity, a child, or
-// a Nexus operation. Without the plugin a workflow's input looks the same.
+// readsResult reports whether the payloads may be the result of an activity, a child or a Nexus
+// operation. Without the plugin a workflow's input looks the same.
 func (d *dataConverter) readsResult() bool {
 	s := d.codec.site
 	if s.workflow != nil {
@@ -89,8 +88,8 @@ func (d *dataConverter) readsResult() bool {
 	return ofActivity && (s.ctx == nil || !activity.IsActivity(s.ctx))
 }
 
-// noInput returns an error if a Nexus operation has no input where it reads one and the
-// converter refuses that.
+// noInput returns an error if a Nexus operation reads an input, has none, and the converter
+// refuses that.
 func (d *dataConverter) noInput(valuePtr any) error {
 	if !d.refusesMissing() || valueless(valuePtr) {
 		return nil
@@ -98,7 +97,7 @@ func (d *dataConverter) noInput(valuePtr any) error {
 	return missingError(0, 1, hold.ErrMissing)
 }
 
-// valueless reports whether a pointer is to a type without values, as nexus.NoValue is.
+// valueless reports whether a pointer's type has no values, such as nexus.NoValue.
 func valueless(valuePtr any) bool {
 	t := reflect.TypeOf(valuePtr)
 	for t != nil && t.Kind() == reflect.Pointer {
@@ -107,12 +106,12 @@ func valueless(valuePtr any) bool {
 	return t != nil && t.Kind() == reflect.Struct && t.NumField() == 0
 }
 
-// The SDK's sessions (workflow.CreateSession) learn their task queue from a signal, and schedule
-// activities there: what the signal has as its Taskqueue leaves in plaintext. The server may put
-// anything that was sealed for the namespace into that signal.
+// The SDK's sessions (workflow.CreateSession) learn their task queue from a signal, and
+// schedule activities there: the Taskqueue of the signal leaves in plaintext. The server may
+// put any payload that was sealed for the namespace into that signal.
 
-// checkSession returns an error of Class Corrupt unless the SDK itself made what it just read as the
-// answer to a new session. Its task queue is made of its other two fields; no value of a program is.
+// checkSession returns an error of Class Corrupt unless the SDK itself made the answer to a new
+// session. Its task queue consists of its other two fields; no value of a program does.
 func checkSession(values []any) error {
 	for _, v := range values {
 		t := reflect.TypeOf(v)

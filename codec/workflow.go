@@ -7,29 +7,29 @@ import (
 	"github.com/waxseal/waxseal/codec/internal/guard"
 )
 
-// A data converter sees a workflow context and not what the SDK converts with it. The contexts
-// of workflow code are marked, so that the converter distinguishes
+// A data converter sees a workflow context, but not what the SDK converts with it. So the
+// plugin marks the contexts of workflow code. The converter distinguishes by these marks
 //
-//   - the handler of a query, whose context is that of the workflow. A panic there ends the task
-//     without an answer, and with it the queries that came along and the workflow's own
-//     progress. An error ends the query alone;
+//   - the handler of a query, which has the workflow's context. A panic there ends the task without
+//     an answer, and with it the queries that came along and the workflow's own progress. An error
+//     ends only the query;
 //   - a result, which may be missing as a whole, from an input and from a signal.
 type (
-	// inCode marks the contexts of workflow code and of handlers of updates. The SDK
-	// reads a workflow's input with a context that is not marked.
+	// inCode marks the contexts of workflow code and of update handlers. The SDK reads a
+	// workflow's input with a context without the mark.
 	inCode struct{}
-	// inSignal marks the contexts of the channels of signals.
+	// inSignal marks the contexts of signal channels.
 	inSignal struct{}
-	// inQuery marks the context with which a query's handler was set.
+	// inQuery marks the context that a query's handler was set with.
 	inQuery struct{}
 )
 
-// inQueryHandler reports whether a workflow context is that of a query's handler.
+// inQueryHandler reports whether a workflow context is a query handler's.
 func inQueryHandler(ctx workflow.Context) bool { return ctx.Value(inQuery{}) != nil }
 
-// workflows marks the contexts of workflow code, and notes the changes that the code names.
-// Next to the SDK it is around all other interceptors, which may read results and name
-// changes too. It implements interceptor.WorkerInterceptor for all workers of a client.
+// workflows marks the contexts of workflow code, and notes the changes that the code names. It
+// is next to the SDK, so that it covers the other interceptors too: they may read results and
+// name changes. It implements interceptor.WorkerInterceptor for all workers of a client.
 type workflows struct {
 	interceptor.InterceptorBase
 

@@ -23,8 +23,9 @@ func NewRegistry() *prometheus.Registry {
 	return r
 }
 
-// New registers the metrics in registry, and returns the hooks that feed them, for codec.Config. Labels name keys as the
-// policy does, so there are as many as it defines. New fails if registry has metrics of these names already.
+// New registers the metrics in registry, and returns the hooks that feed them, for
+// codec.Config. Labels name keys as the policy does, so there are only as many as it defines.
+// New fails if registry already has metrics of these names.
 func New(registry *prometheus.Registry) (codec.Hooks, error) {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
