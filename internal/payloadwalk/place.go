@@ -7,12 +7,12 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
-// Place is the way from a message that was walked to one that stands in it. It also leads
-// through a clone of the message.
+// Place is the path from a walked message to a message in it. It is also valid in a clone of
+// the walked message.
 type Place []step
 
-// step leads from a message into a field of it, an entry of a list or a map, or, from an
-// Any, into the message that it holds.
+// step leads from a message to one of its fields, to an entry of a list or a map, or from an
+// Any to the message that it holds.
 type step struct {
 	field protoreflect.FieldDescriptor
 	index int
@@ -22,9 +22,9 @@ type step struct {
 
 var payloadsField = (*commonpb.Payloads)(nil).ProtoReflect().Descriptor().Fields().ByName("payloads")
 
-// Editor edits a message at places that a walk found, in it or in what it is a clone of.
-// Places in an Any are edited in what the walk read from it: a walk has one Editor, and
-// Done writes them back.
+// Editor edits a message at places that a walk found, in the walked message or in a clone of
+// it. Places in an Any are edited in the message that the walk unmarshalled from it: a walk has
+// one Editor, and Done writes them back.
 type Editor struct {
 	msg  protoreflect.Message
 	anys []opened
@@ -65,7 +65,7 @@ func (e *Editor) follow(p Place) protoreflect.Message {
 	return m
 }
 
-// open notes an Any whose content is edited, the outer before the inner.
+// open notes an Any with edited content, the outer before the inner.
 func (e *Editor) open(m, inner proto.Message) {
 	for _, o := range e.anys {
 		if o.inner == inner {
@@ -77,7 +77,7 @@ func (e *Editor) open(m, inner proto.Message) {
 	}
 }
 
-// Done writes what was edited in an Any back to it.
+// Done writes the edited content of each Any back to it.
 func (e *Editor) Done() error {
 	for i := len(e.anys) - 1; i >= 0; i-- {
 		if err := e.anys[i].packed.MarshalFrom(e.anys[i].inner); err != nil {

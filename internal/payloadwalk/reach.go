@@ -6,11 +6,11 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// A history is mostly times, IDs and settings. So a walk enters only fields whose type can
-// hold something that it looks for, at any depth.
+// A history is mostly times, IDs and settings. So a walk enters only fields with a type that
+// can hold what it looks for, at any depth.
 
-// known has the fields of each type that a walk enters. There are as many types as the
-// program has descriptors.
+// known maps each type to the fields that a walk enters. It has as many entries as the program
+// has descriptors.
 var known sync.Map // of protoreflect.MessageDescriptor to []protoreflect.FieldDescriptor
 
 // reaching returns the fields of a type that a walk enters.
@@ -28,8 +28,8 @@ func reaching(d protoreflect.MessageDescriptor) []protoreflect.FieldDescriptor {
 	return fields
 }
 
-// reaches reports whether a message of a type, nil for a scalar, can hold something that a
-// walk looks for.
+// reaches reports whether a message of a type, nil for a scalar, can hold what a walk looks
+// for.
 func reaches(d protoreflect.MessageDescriptor, seen map[protoreflect.FullName]bool) bool {
 	if d == nil || seen[d.FullName()] {
 		return false
@@ -54,8 +54,8 @@ func messageOf(f protoreflect.FieldDescriptor) protoreflect.MessageDescriptor {
 	return f.Message()
 }
 
-// interesting reports whether a walk looks for messages of a type. One of such a name that
-// is not of the Go type is opaque: it would pass as a message without payloads.
+// interesting reports whether a walk looks for messages of a type. A message with such a name
+// but another Go type is opaque: otherwise it would count as a message without payloads.
 func interesting(name protoreflect.FullName) bool {
 	switch name {
 	case "temporal.api.common.v1.Payload", "temporal.api.common.v1.Payloads", "temporal.api.common.v1.SearchAttributes",

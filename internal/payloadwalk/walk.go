@@ -13,11 +13,11 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
-// Visitor has the functions that a walk calls. Each may be nil. An error ends the walk.
+// Visitor holds the functions that a walk calls. Each may be nil. An error ends the walk.
 type Visitor struct {
 	// Payload is called for each payload, except for those that WhyPlain excuses.
 	Payload func(at *At, p *commonpb.Payload) error
-	// Message is called for each message that payloads are not all there is to:
+	// Message is called for each message that has other content to check than payloads:
 	// *failure.Failure and *nexus.Failure (each link, before its payloads and its cause),
 	// *common.SearchAttributes and *nexus.PropagatedSerializationContext.
 	Message func(at *At, m proto.Message) error
@@ -30,22 +30,22 @@ type Visitor struct {
 // dynamic message with the name of a type that carries payloads.
 var ErrOpaque = errors.New("payloadwalk: a message of an unknown type")
 
-// Each calls f for each payload in msg and the message that it stands in, and stops at
-// the first error.
+// Each calls f for each payload in msg, with the message that contains it, and stops at the
+// first error.
 func Each(msg proto.Message, f func(parent proto.Message, p *commonpb.Payload) error) error {
 	return Walk(msg, Visitor{Payload: func(at *At, p *commonpb.Payload) error { return f(at.Parent(), p) }})
 }
 
-// Walk calls the functions of v for what stands in msg. It reads only: the visitor of
-// go.temporal.io/api/proxy writes back what it visits, which races with a caller that
-// sends one header in two requests, and it looks inside a payload that is marked as the
+// Walk calls the functions of v for the payloads and messages in msg. It only reads. The
+// visitor of go.temporal.io/api/proxy writes back what it visits, which races with a caller
+// that sends one header in two requests. It also looks inside a payload that is marked as the
 // SDK's own instead of passing it on.
 func Walk(msg proto.Message, v Visitor) error {
 	w := walk{Visitor: v, at: At{parent: msg}}
 	return w.visit(msg.ProtoReflect())
 }
 
-// At is where a walk stands. It is valid during the call that it is passed to.
+// At is the position of a walk. It is valid only during the call that receives it.
 type At struct {
 	path    Place
 	parent  proto.Message
@@ -53,18 +53,18 @@ type At struct {
 	failure *failurepb.Failure
 }
 
-// Parent returns the message that the one at hand stands in. A list of payloads and an Any
-// do not count: their own parent says what they hold.
+// Parent returns the message that contains the current one. A list of payloads and an Any do
+// not count: their parent says what they hold.
 func (at *At) Parent() proto.Message { return at.parent }
 
-// Event returns the event of a history around it, nil if there is none.
+// Event returns the history event around the current message; nil if there is none.
 func (at *At) Event() *historypb.HistoryEvent { return at.event }
 
-// Failure returns the outermost link of the failure around it, which may be the message
-// at hand; nil if there is none.
+// Failure returns the outermost link of the failure around the current message, which may be
+// that message; nil if there is none.
 func (at *At) Failure() *failurepb.Failure { return at.failure }
 
-// Field returns the name of the field of the walked message that it stands in.
+// Field returns the name of the field of the walked message that contains the current one.
 func (at *At) Field() protoreflect.Name {
 	if len(at.path) == 0 {
 		return ""
@@ -72,7 +72,7 @@ func (at *At) Field() protoreflect.Name {
 	return at.path[0].field.Name()
 }
 
-// Place returns the place, to be edited later.
+// Place returns the current place, for a later edit.
 func (at *At) Place() Place { return slices.Clone(at.path) }
 
 // walk is a walk under way.

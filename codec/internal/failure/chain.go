@@ -12,15 +12,15 @@ import (
 )
 
 const (
-	// maxPendingFailure is how many bytes the failure of an activity may have that
-	// is to be tried again; of a larger one the server keeps types and what is left
-	// in plaintext (limit.mutableStateActivityFailureSize.error, by default).
+	// maxPendingFailure is the maximum size in bytes of the failure of an activity that will be
+	// retried. Of a larger one the server keeps types and some of the plaintext
+	// (limit.mutableStateActivityFailureSize.error, by default).
 	maxPendingFailure = 4096
-	// maxStackTrace is how many bytes of a stack trace are kept where no such limit
-	// applies: histories are read as a whole, over and over.
+	// maxStackTrace is the maximum size in bytes of a stack trace where that limit does not
+	// apply: histories are read as a whole, over and over.
 	maxStackTrace = 1536
-	// maxCuts bounds how often a failure is sealed to find out how large it gets.
-	// The second try fits where nothing is compressed.
+	// maxCuts bounds how often a failure is sealed to measure its size. Without compression the
+	// second try fits.
 	maxCuts = 4
 )
 
@@ -30,8 +30,7 @@ type Text struct {
 	StackTrace string `json:"stack_trace"`
 }
 
-// Chain is a failure and those of its links that are to be sealed, the
-// outermost first.
+// Chain is a failure and those of its links that are to be sealed, outermost first.
 type Chain struct {
 	failure *failurepb.Failure
 	links   []*openLink
@@ -41,16 +40,16 @@ type Chain struct {
 type openLink struct {
 	*failurepb.Failure
 
-	text    Text  // what it says in full
-	sealed  *Text // what its sealed form says; nil if it has none
-	omitted bool  // it says nothing, since the one around it says it too
+	text    Text  // the full text
+	sealed  *Text // the text in the sealed form; nil if not sealed yet
+	omitted bool  // its text is left out, since the link around it repeats it
 }
 
 // New returns the chain of a failure, without links.
 func New(f *failurepb.Failure) *Chain { return &Chain{failure: f} }
 
-// ChainOf returns the chain of a failure. A link that is sealed already loses what
-// the SDK's own conversion writes in plaintext beside it.
+// ChainOf returns the chain of a failure. In a link that is already sealed it removes what the
+// SDK's own conversion wrote in plaintext beside the envelope.
 func ChainOf(failure *failurepb.Failure) *Chain {
 	c := New(failure)
 	for link := failure; link != nil; link = link.GetCause() {
@@ -59,7 +58,7 @@ func ChainOf(failure *failurepb.Failure) *Chain {
 	return c
 }
 
-// Add adds a link whose text is to be sealed.
+// Add adds a link if its text is not sealed yet.
 func (c *Chain) Add(link *failurepb.Failure) {
 	if link.GetEncodedAttributes() != nil {
 		link.Message, link.StackTrace = Encoded, ""
@@ -68,23 +67,23 @@ func (c *Chain) Add(link *failurepb.Failure) {
 	c.links = append(c.links, &openLink{Failure: link, text: Text{Message: link.GetMessage(), StackTrace: link.GetStackTrace()}})
 }
 
-// Withhold puts fixed messages in place of all that the links say.
+// Withhold replaces the texts of all links by fixed messages.
 func (c *Chain) Withhold(err error) {
 	for _, link := range c.links {
 		link.Message, link.StackTrace, link.EncodedAttributes = Unsealable(err), "", nil
 	}
 }
 
-// SealOrWithhold seals the texts of the links, cut so that the failure has at most limit
-// bytes if that is possible; limit 0 is none. If sealing fails, each link says why instead.
+// SealOrWithhold seals the texts of the links. It cuts them so that the failure has at most
+// limit bytes if possible; limit 0 is none. If sealing fails, each link says why instead.
 func (c *Chain) SealOrWithhold(dc converter.DataConverter, limit int) {
 	if err := c.seal(dc, limit); err != nil {
 		c.Withhold(err)
 	}
 }
 
-// LimitOf returns how many bytes of what an activity failed with the server keeps,
-// 0 if all of it: what is not retryable goes into the history as it is.
+// LimitOf returns how many bytes the server keeps of an activity's failure; 0 if all, because a
+// failure that is not retryable goes into the history unchanged.
 func LimitOf(f *failurepb.Failure) int {
 	if f.GetApplicationFailureInfo().GetNonRetryable() {
 		return 0
@@ -92,8 +91,8 @@ func LimitOf(f *failurepb.Failure) int {
 	return maxPendingFailure
 }
 
-// seal seals what the links say, cut so that the failure has limit bytes at most,
-// if it has a limit and can have them. On an error nothing is sealed.
+// seal seals the texts of the links. With a limit, it cuts them so that the failure has at most
+// limit bytes if possible. On an error nothing is sealed.
 func (c *Chain) seal(dc converter.DataConverter, limit int) error {
 	if len(c.links) == 0 {
 		return nil
@@ -110,9 +109,9 @@ func (c *Chain) seal(dc converter.DataConverter, limit int) error {
 	return c.unlessSealed(c.write(dc, c.links, whole))
 }
 
-// fit seals the links so that the failure has limit bytes at most, and reports
-// whether there is nothing left to do. What sealing adds depends on rule, KMS and
-// compression, so it is measured.
+// fit seals the links so that the failure has at most limit bytes, and reports whether nothing
+// is left to do. The overhead of sealing depends on rule, KMS and compression, so fit measures
+// it.
 func (c *Chain) fit(dc converter.DataConverter, limit int) (done bool, err error) {
 	room := limit
 	for try := range maxCuts {
@@ -138,8 +137,9 @@ func (c *Chain) fit(dc converter.DataConverter, limit int) (done bool, err error
 	return false, nil
 }
 
-// room returns how many bytes the kept links may say in all, from what they say now.
-// Where it is compressed, a byte less is less than a byte less, so each try asks for twice as much.
+// room returns how many bytes the texts of the kept links may have in all, from their current
+// size. With compression, cutting one byte saves less than one, so each try cuts twice as much
+// as the last.
 func (c *Chain) room(limit, try int) (room int) {
 	for _, link := range c.kept() {
 		room += jsonSizes(*link.sealed)
@@ -160,10 +160,10 @@ func (c *Chain) kept() (out []*openLink) {
 	return out
 }
 
-// omitRepeated leaves those links without a word whose message the one around them
-// has too, as it is with errors of fmt.Errorf: each costs hundreds of bytes
-// however little it says. The last one stays, which is the cause of it all, and so do
-// those with details. It reports whether there were any.
+// omitRepeated leaves out the text of a link if the message of the link around it contains it,
+// as with errors of fmt.Errorf: each envelope costs hundreds of bytes, however short the text.
+// It keeps the last link, which is the root cause, and links with details. It reports whether
+// it left any out.
 func (c *Chain) omitRepeated() (some bool) {
 	around := ""
 	for i, link := range c.kept() {
@@ -179,7 +179,8 @@ func (c *Chain) omitRepeated() (some bool) {
 	return some
 }
 
-// unlessSealed returns err if nothing is sealed yet. What is, is only too large.
+// unlessSealed returns err if nothing is sealed yet. Otherwise the sealed failure is merely too
+// large.
 func (c *Chain) unlessSealed(err error) error {
 	if c.links[0].sealed != nil {
 		return nil
@@ -187,8 +188,7 @@ func (c *Chain) unlessSealed(err error) error {
 	return err
 }
 
-// write seals texts into links, all together; those that say so already are left as
-// they are.
+// write seals texts into links, all together. It skips links that already hold the same text.
 func (c *Chain) write(dc converter.DataConverter, links []*openLink, texts []Text) error {
 	var changed []int
 	var values []any
@@ -216,8 +216,8 @@ func textsOf(links []*openLink) (out []Text) {
 	return out
 }
 
-// sealEach returns one payload for each value. It asks for all in one call, and
-// only of a converter that puts several values into one payload one by one.
+// sealEach returns one payload for each value. It converts all values in one call, or one by
+// one if the converter puts several values into one payload.
 func sealEach(dc converter.DataConverter, values []any) ([]*commonpb.Payload, error) {
 	if len(values) == 0 {
 		return nil, nil

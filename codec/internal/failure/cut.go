@@ -6,17 +6,17 @@ import (
 )
 
 const (
-	// minTrace and minMessage are bytes below which a stack trace is dropped rather
-	// than cut, and a message is not cut.
+	// minTrace and minMessage are sizes in bytes. A smaller stack trace is dropped rather than
+	// cut; a smaller message is not cut.
 	minTrace, minMessage = 128, 64
 
 	traceMark, messageMark = "\n[…]\n", "[…]"
 )
 
-// cutAll cuts what the links of a failure say, outermost first, to room bytes of
-// JSON in all: stack traces to what the messages leave, those inside before those
-// outside; and messages, the longest first, only when there is no stack trace left.
-// It reports false if that leaves less than minMessage of one.
+// cutAll cuts the texts of a failure's links, outermost first, to room bytes of JSON in all.
+// Stack traces get what the messages leave; the innermost are cut first. Only when no stack
+// trace is left, cutAll cuts messages, the longest first. It returns false if a message would
+// have less than minMessage.
 func cutAll(texts []Text, room int) ([]Text, bool) {
 	out := slices.Clone(texts)
 	sizes := make([]int, len(out))
@@ -46,8 +46,8 @@ func cutAll(texts []Text, room int) ([]Text, bool) {
 	return out, true
 }
 
-// level returns the size that nothing may exceed for sizes to be less by what room
-// is below zero.
+// level returns the maximum size of one element at which sizes shrink by what room is below
+// zero.
 func level(sizes []int, room int) int {
 	down := slices.Sorted(slices.Values(sizes))
 	slices.Reverse(down)
@@ -65,8 +65,8 @@ func level(sizes []int, room int) int {
 	return 0
 }
 
-// cut takes as much as need be out of the middle of s for it to have size bytes as
-// JSON, and leaves a mark there.
+// cut removes enough of the middle of s for it to have size bytes as JSON, and leaves a mark
+// there.
 func cut(s, mark string, size int) string {
 	if jsonSize(s) <= size {
 		return s
@@ -90,7 +90,7 @@ func cut(s, mark string, size int) string {
 	return s[:head] + mark + s[len(s)-tail:]
 }
 
-// jsonSize returns how many bytes the SDK's JSON has for a string, quotes not counted.
+// jsonSize returns the size of a string in the SDK's JSON, without quotes.
 func jsonSize(s string) (size int) {
 	for len(s) > 0 {
 		r, n := utf8.DecodeRuneInString(s)
@@ -100,7 +100,7 @@ func jsonSize(s string) (size int) {
 	return size
 }
 
-// jsonSizeOf returns the same for a rune that has n bytes in a string.
+// jsonSizeOf returns the size of a rune that has n bytes in a string.
 func jsonSizeOf(r rune, n int) int {
 	const escaped = len(`\u003c`)
 	switch {

@@ -14,21 +14,21 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// Under requireSealed a failure says nothing in plaintext, neither on the way in nor on
-// the way out. On the way in, the server could speak to workflow code as if it were an
-// activity. On the way out, workflow code may return a failure that it was handed, and
-// sealing its plaintext would make an envelope whose content the server chose.
+// Under requireSealed a failure holds no plaintext, neither on the way in nor on the way out.
+// On the way in, the server could speak to workflow code as if it were an activity. On the way
+// out, workflow code may return a failure that it received, and sealing its plaintext would
+// make an envelope with content that the server chose.
 //
-// A failure is not refused, since it reports trouble; its texts and payloads are
-// withheld. The texts with which a server reports timeouts and limits stay: they are
-// fixed, so that the server chooses among them and writes none.
+// A failure is not refused, since it reports trouble. Its texts and payloads are withheld. The
+// server's texts for timeouts and limits stay: they are fixed, so the server chooses among them
+// and writes none.
 
-// WithheldPlaintext stands in for a text of a failure that is not sealed.
+// WithheldPlaintext replaces a text of a failure that is not sealed.
 const WithheldPlaintext = "waxseal: this text was not sealed (denied) and is withheld, because the namespace requires it to be (requireSealed)"
 
-// serverTexts are the messages of failures that a Temporal server makes itself (server
-// 1.32: common/util.go, components/nexusoperations), and those that the SDK gives to
-// failures that wrap another one (error.go).
+// serverTexts are the messages of failures that a Temporal server makes itself (server 1.32:
+// common/util.go, components/nexusoperations), and those that the SDK gives to failures that
+// wrap another one (error.go).
 var serverTexts = []string{
 	"Complete result exceeds size limit.",
 	"Failure exceeds size limit.",
@@ -63,8 +63,8 @@ func isFixedText(message string) bool {
 	return slices.Contains(serverTexts, message)
 }
 
-// WithholdPlaintext puts fixed ones in place of the texts and payloads of a failure, and
-// of its causes, that are not sealed.
+// WithholdPlaintext replaces the plaintext texts and payloads of a failure, and of its causes,
+// by fixed ones.
 func WithholdPlaintext(f *failurepb.Failure, isSealed func(*commonpb.Payload) bool) error {
 	for link := f; link != nil; link = link.GetCause() {
 		link.StackTrace = ""
@@ -85,9 +85,8 @@ func WithholdPlaintext(f *failurepb.Failure, isSealed func(*commonpb.Payload) bo
 	})
 }
 
-// WithheldPayload stands in for a payload that is not sealed. It is
-// plaintext itself: on the way in it is refused when it is opened, on the way out it is
-// sealed.
+// WithheldPayload replaces a payload that is not sealed. It is plaintext itself: on the way in,
+// opening it is refused; on the way out, it is sealed.
 func WithheldPayload() *commonpb.Payload {
 	return &commonpb.Payload{
 		Metadata: map[string][]byte{converter.MetadataEncoding: []byte(converter.MetadataEncodingJSON)},
@@ -95,18 +94,18 @@ func WithheldPayload() *commonpb.Payload {
 	}
 }
 
-// Encoded is what the SDK leaves in place of a message that it encoded.
+// Encoded is the message that the SDK leaves in place of one that it encoded.
 const Encoded = "Encoded failure"
 
-// Unsealable stands in for a message that could not be sealed because of err. It
-// is plaintext, so of err it tells the class alone: without that, an
-// operator with an expired token would see failed workflows and no reason.
+// Unsealable returns the message that replaces one that could not be sealed because of err. It
+// is plaintext, so it states only the class of err. Without that, an operator with an expired
+// token would see failed workflows and no reason.
 func Unsealable(err error) string {
 	return "waxseal: the failure's message could not be sealed (" + kms.ClassOf(err).String() +
 		") and was withheld; waxseal encode, with this worker's policy file and credentials, tells why"
 }
 
-// HasPlaintext reports whether a link of a failure says something in plaintext.
+// HasPlaintext reports whether a link of a failure holds text in plaintext.
 func HasPlaintext(f *failurepb.Failure) bool {
 	switch {
 	case f.GetStackTrace() != "":
@@ -118,14 +117,14 @@ func HasPlaintext(f *failurepb.Failure) bool {
 	}
 }
 
-// isUnsealable reports whether a message is one that Unsealable made.
+// isUnsealable reports whether Unsealable made a message.
 func isUnsealable(message string) bool {
 	_, ok := unsealableClass(message)
 	return ok
 }
 
-// unsealableClass returns why the message that Unsealable made a message of was
-// withheld, if it did.
+// unsealableClass returns the class in a message that Unsealable made; false if it did not make
+// it.
 func unsealableClass(message string) (kms.Class, bool) {
 	if !strings.HasPrefix(message, "waxseal: ") {
 		return 0, false

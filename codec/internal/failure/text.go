@@ -9,18 +9,18 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// The text of an error may quote the server: the error of an RPC, a workflow ID, the name
-// of a query that it made up. Sealed, it would be an envelope with a content of the server's
-// choice, to be handed out as an input. So the payload of a text carries a mark inside the
-// envelope, and opens as the text of a failure alone. Texts sealed before there was the mark
-// open as before.
+// The text of an error may quote the server: the error of an RPC, a workflow ID, the name of a
+// query that the server made up. Sealed, it would be an envelope with content that the server
+// chose, and the server could hand it out as an input. So the payload of a text carries a mark
+// inside the envelope, and opens only as the text of a failure. Texts sealed before the mark
+// existed open as before.
 
 const (
 	metadataKind = "waxseal"
 	kindFailure  = "f" // short: the server keeps 4 KiB of a pending failure
 )
 
-// MarkTexts returns payloads, marked if they hold texts of failures.
+// MarkTexts returns payloads, with the mark if values are texts of failures.
 func MarkTexts(payloads []*commonpb.Payload, values ...any) []*commonpb.Payload {
 	for _, v := range values {
 		if _, text := v.(Text); !text {
@@ -55,8 +55,8 @@ func OnlyAsText(opened []*commonpb.Payload, valuePtrs ...any) error {
 	return nil
 }
 
-// readsText reports whether a text is opened into a value: ours, or the one of the SDK's
-// failure converter, whose type is not exported.
+// readsText reports whether a value is a text of a failure: ours, or that of the SDK's failure
+// converter, which has an unexported type.
 func readsText(valuePtr any) bool {
 	if _, ours := valuePtr.(*Text); ours {
 		return true

@@ -21,19 +21,22 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// The SDK opens the change ID and the version in each version marker of a history, and writes all
-// of them in plaintext into a search attribute at the next new workflow.GetVersion. A server that
-// puts any sealed string and any sealed integer of the namespace into a marker would read both.
-// So of that attribute only "<id>-<version>" leaves whose ID this program's code names, with a
-// version that the code names too. A completion with another one is refused, and its task fails.
-// What a child or the next run would only inherit is left out instead: nothing needs it there.
+// The SDK opens the change ID and the version in each version marker of a history. At the next
+// new workflow.GetVersion it writes all of them in plaintext into a search attribute. A server
+// that puts any sealed string and any sealed integer of the namespace into a marker would read
+// both.
+//
+// So the guard lets an entry "<id>-<version>" of that attribute leave only if this program's
+// code names the ID and the version. It refuses a completion with another entry, and the task
+// fails. From what a child or the next run would only inherit it removes the attribute instead:
+// nothing needs it there.
 
 const (
 	// changeAttribute is the search attribute that the SDK writes change IDs into.
 	changeAttribute = "TemporalChangeVersion"
-	// maxChanges bounds the change IDs that are remembered. The attribute of one workflow has at
-	// most 2,048 bytes, which is some hundred IDs. A task that meets an evicted ID fails once: the
-	// workflow is replayed then, and its code names all of its IDs anew.
+	// maxChanges bounds the change IDs that are remembered. The attribute of one workflow has
+	// at most 2,048 bytes, which is some hundred IDs. A task with an evicted ID fails once:
+	// then the workflow is replayed, and its code names all of its IDs again.
 	maxChanges = 10_000
 )
 
@@ -49,8 +52,8 @@ type Changes struct {
 	named *simplelru.LRU[string, versions]
 }
 
-// NewChanges returns an error of Class Internal if an entry of retired has not the form that the
-// search attribute has.
+// NewChanges returns an error of Class Internal if an entry of retired does not have the form
+// of the search attribute.
 func NewChanges(retired []string) (*Changes, error) {
 	named, _ := simplelru.NewLRU[string, versions](maxChanges, nil) // it fails only for a size below one
 	c := &Changes{retired: make(map[string]bool, len(retired)), named: named}
@@ -90,14 +93,14 @@ func (c *Changes) knows(entry string) bool {
 	})
 }
 
-// split is what an entry of the search attribute may mean.
+// split is one possible meaning of an entry of the search attribute.
 type split struct {
 	id      string
 	version workflow.Version
 }
 
-// splitChange returns what "<id>-<version>" may mean: "a--1" is version -1 of "a", or version 1 of
-// "a-". A version is written as the SDK writes it: no plus sign, no leading zero.
+// splitChange returns the possible meanings of "<id>-<version>": "a--1" is version -1 of "a",
+// or version 1 of "a-". A version has the SDK's form: no plus sign, no leading zero.
 func splitChange(entry string) (all []split) {
 	for _, dash := range []string{"-", "--"} {
 		at := strings.LastIndex(entry, dash)
@@ -112,8 +115,9 @@ func splitChange(entry string) (all []split) {
 	return all
 }
 
-// changesIn returns the entries of the search attribute; false if it is not exactly what the SDK or
-// the server makes of a list of strings. JSON that is written in another way could say more.
+// changesIn returns the entries of the search attribute. It returns false unless the payload is
+// exactly what the SDK or the server writes for a list of strings: JSON in another form could
+// carry more.
 func changesIn(p *commonpb.Payload) (entries []string, ok bool) {
 	for key, value := range p.GetMetadata() {
 		switch key {
@@ -134,9 +138,10 @@ func changesIn(p *commonpb.Payload) (entries []string, ok bool) {
 	return entries, err == nil && bytes.Equal(canonical, p.GetData())
 }
 
-// searchAttributes refuses the completion of a task that writes a change which the program does
-// not name, and plans to leave it out of what a child or the next run would inherit. The text
-// quotes nothing of it: it may be what was sealed.
+// searchAttributes refuses the completion of a task with a change that the program does not
+// name. Where a child or the next run would only inherit the change, it plans to remove the
+// attribute instead. The error quotes nothing of the change, which may be a value that was
+// sealed.
 func (w *planner) searchAttributes(at *payloadwalk.At, a *commonpb.SearchAttributes) error {
 	if _, completes := w.req.(*workflowservice.RespondWorkflowTaskCompletedRequest); !completes || !w.foreignChanges(a.GetIndexedFields()) {
 		return nil

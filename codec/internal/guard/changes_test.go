@@ -62,7 +62,7 @@ func TestRetiredChangesHaveTheFormOfTheAttribute(t *testing.T) {
 	}
 }
 
-// As many are remembered as there is room for, the latest; workers name them all at once.
+// Changes remembers the latest maxChanges IDs, while several workers name them at once.
 func TestChangesAreBounded(t *testing.T) {
 	c := changesNamed(t)
 	var wg sync.WaitGroup
@@ -80,7 +80,7 @@ func TestChangesAreBounded(t *testing.T) {
 	}
 }
 
-// attributes are search attributes with changes as the SDK writes them.
+// attributesOf returns search attributes with changes as the SDK writes them.
 func attributesOf(data string, more ...string) *commonpb.SearchAttributes {
 	p := &commonpb.Payload{Metadata: map[string][]byte{"encoding": []byte("json/plain")}, Data: []byte(data)}
 	for i := 0; i+1 < len(more); i += 2 {
@@ -140,7 +140,8 @@ func TestTheAttributeIsReadStrictly(t *testing.T) {
 	}
 }
 
-// What a child or the next run would inherit is left out, and the request of the caller stays.
+// The guard removes changes that a child or the next run would inherit, and leaves the caller's
+// request unchanged.
 func TestForeignChangesAreNotInherited(t *testing.T) {
 	g := guardNaming(t)
 	commands := func(data string) []*commandpb.Command {

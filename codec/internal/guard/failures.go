@@ -12,15 +12,15 @@ import (
 	"github.com/waxseal/waxseal/internal/payloadwalk"
 )
 
-// Failures are sealed by the failure converter. Some pass it by: those that a program sends
-// with bare gRPC, those that were in a history before the plugin was, and what a Nexus
-// service of another make said, which the SDK turns into plaintext details and passes on.
-// The guard seals their messages, stack traces and payloads; a failure reports trouble, and
-// refusing it would hide that. Where the namespace requires payloads to be sealed, it
-// withholds them: the server may have made them, and could hand them out again as envelopes.
+// The failure converter seals failures. Some do not pass it: failures that a program sends with
+// bare gRPC, those in a history from before the plugin, and those of a foreign Nexus service,
+// which the SDK passes on with plaintext details. The guard seals their messages, stack traces
+// and payloads: a failure reports trouble, and refusing it would hide that. Where the namespace
+// requires payloads to be sealed, the guard withholds them: the server may have made them, and
+// could hand them out again as envelopes.
 
-// sealTexts seals the texts of a failure in place, with all its causes. A text that cannot
-// be sealed is withheld. isSealed is whether a payload in it is sealed.
+// sealTexts seals the texts of a failure and of all its causes, in place. It withholds a text
+// that cannot be sealed. isSealed reports whether a payload in the failure is sealed.
 func (g *Guard) sealTexts(ctx context.Context, namespace string, f *failurepb.Failure, isSealed func(*commonpb.Payload) bool) error {
 	if g.Codec.Policy().RequiresSealed(namespace) {
 		if err := failure.WithholdPlaintext(f, isSealed); err != nil {
@@ -44,8 +44,8 @@ type nexusFailure struct {
 	plan  *plan // for inner
 }
 
-// nexusFailure plans what is to be changed in a link of a Nexus failure. One that holds no
-// Temporal failure is refused: which program reads it, and how, is not known.
+// nexusFailure plans the changes in a link of a Nexus failure. It refuses one that holds no
+// Temporal failure: the guard does not know which program reads it, and how.
 func (w *planner) nexusFailure(at *payloadwalk.At, link *nexuspb.Failure) error {
 	if link.GetMessage() == "" && link.GetStackTrace() == "" && len(link.GetMetadata()) == 0 && len(link.GetDetails()) == 0 {
 		return nil
@@ -61,7 +61,7 @@ func (w *planner) nexusFailure(at *payloadwalk.At, link *nexuspb.Failure) error 
 	return err
 }
 
-// sealNexus puts the sealed failure into the link that held it in plaintext.
+// sealNexus replaces the plaintext failure in a link by the sealed one.
 func (g *Guard) sealNexus(ctx context.Context, namespace string, link *nexuspb.Failure, planned nexusFailure) error {
 	if err := g.apply(ctx, namespace, planned.inner, planned.plan); err != nil {
 		return err
@@ -72,19 +72,18 @@ func (g *Guard) sealNexus(ctx context.Context, namespace string, link *nexuspb.F
 	return err
 }
 
-// nexusType is what the metadata of a Nexus failure say of one that holds a Temporal
-// failure.
+// nexusType is the metadata of a Nexus failure that holds a Temporal failure.
 const nexusType = "temporal.api.failure.v1.Failure"
 
 // unpack returns the Temporal failure that a Nexus failure holds as JSON; false if it holds
-// something else, which cannot be looked into.
+// something else, which the guard cannot read.
 func unpack(f *nexuspb.Failure) (*failurepb.Failure, bool) {
 	inner := new(failurepb.Failure)
 	if f.GetMetadata()["type"] != nexusType || len(f.GetMetadata()) > 1 || protojson.Unmarshal(f.GetDetails(), inner) != nil {
 		return nil, false
 	}
 	if inner.GetMessage() != "" && f.GetMessage() != "" {
-		return nil, false // two of them: whichever is dropped may be the one that is read
+		return nil, false // two messages: the reader may read the one that is dropped
 	}
 	if f.GetMessage() != "" {
 		inner.Message = f.GetMessage()

@@ -16,15 +16,17 @@ import (
 	"github.com/waxseal/waxseal/policy"
 )
 
-// Codec is what a guard needs of a codec.Codec and of the client's data converter.
+// Codec is the interface of a codec.Codec and the client's data converter that a guard needs.
 type Codec interface {
 	// Policy returns the current policy.
 	Policy() *policy.Policy
-	// Seal seals payloads for a namespace; all or nothing.
+	// Seal seals payloads for a namespace, all or none.
 	Seal(ctx context.Context, namespace string, payloads []*commonpb.Payload) ([]*commonpb.Payload, error)
-	// Open opens payloads for a reader in a namespace: an original or an error for each.
+	// Open opens payloads for a reader in a namespace. It returns an original or an error for
+	// each.
 	Open(ctx context.Context, namespace string, payloads []*commonpb.Payload) ([]*commonpb.Payload, []error)
-	// Warm puts the data keys of payloads into the cache: an error for each. No plaintext is made.
+	// Warm puts the data keys of payloads into the cache. It returns an error for each and
+	// decrypts no payload.
 	Warm(ctx context.Context, namespace string, payloads []*commonpb.Payload) []error
 	// Converter returns the client's data converter for a namespace, bounded by ctx.
 	Converter(ctx context.Context, namespace string) converter.DataConverter
@@ -82,8 +84,8 @@ func (g *Guard) namespaceOf(req proto.Message) string {
 	return g.Namespace
 }
 
-// probeKey marks a call that only looks for a guard in its way. Its value is a *probe,
-// which the guard fills in.
+// probeKey marks a call that only tests for a guard. Its value is a *probe, which the guard
+// fills in.
 type probeKey struct{}
 
 type probe struct {
@@ -91,9 +93,9 @@ type probe struct {
 	via *hold.Connection
 }
 
-// Guards reports whether calls of service pass a guard, and the connection that it guards.
-// Without one the probe reaches the server as GetSystemInfo, which carries nothing. The
-// caller bounds ctx.
+// Guards reports whether a guard sees the calls of service, and returns the connection that it
+// guards. Without a guard the probe reaches the server as GetSystemInfo, which carries nothing.
+// The caller bounds ctx.
 func Guards(ctx context.Context, service workflowservice.WorkflowServiceClient) (*hold.Connection, bool) {
 	var p probe
 	_, _ = service.GetSystemInfo(context.WithValue(ctx, probeKey{}, &p), &workflowservice.GetSystemInfoRequest{})

@@ -26,13 +26,13 @@ func fromOutside(req proto.Message) *failurepb.Failure {
 	return nil
 }
 
-// refuseWithheld refuses the failure of an activity that a program outside the worker
-// reports, if a part of it was withheld because the KMS is unavailable: that program can
-// report it again later. A worker cannot, and its activity would time out.
+// refuseWithheld refuses to send the failure of an activity for a program outside the worker,
+// if a part of it was withheld because the KMS is unavailable: that program can report it again
+// later. A worker cannot, and its activity would time out.
 func refuseWithheld(method string, req proto.Message) error {
 	for link := fromOutside(req); link != nil; link = link.GetCause() {
 		if err := failure.Withheld(link); err != nil && kms.ClassOf(err).Transient() {
-			// The SDK would send it again as it is.
+			// The SDK would send it again unchanged.
 			return status.Errorf(codes.FailedPrecondition, "waxseal: refused to send %s: its failure could not be sealed (%s); retry when the KMS is available", method, kms.ClassOf(err))
 		}
 	}

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// Users read the reasons for what may stay plain.
+// The document for users gives the reasons why payloads may be plaintext.
 func TestReasonsAreDocumented(t *testing.T) {
 	doc, err := os.ReadFile("../../../docs/what-is-encrypted.md")
 	if err != nil {

@@ -20,19 +20,18 @@ import (
 	"github.com/waxseal/waxseal/codec/internal/sealed"
 )
 
-// The SDK sends the message of a query that failed as a bare string, beside the
-// failure that its failure converter made (RespondQueryTaskCompleted) or instead
-// of it (a query answered together with a workflow task). The guard puts such
-// messages into sealed failures, which the server passes on, and gives the
-// message back to the client that asked.
+// The SDK sends the message of a failed query as a bare string, beside the failure of its
+// failure converter (RespondQueryTaskCompleted) or instead of it (a query answered together
+// with a workflow task). The guard puts such messages into sealed failures, which the server
+// passes on. The guard of the querying client restores the message.
 
-// queryFailureTimeout bounds the sealing of the messages in one answer. Data
-// keys are wrapped ahead, so that it is rarely needed at all.
+// queryFailureTimeout bounds the sealing of the messages in one answer. Data keys are prepared
+// in advance, so this time is rarely needed.
 const queryFailureTimeout = time.Second
 
-// sealQueryFailures returns req, or a copy in which the messages of failed
-// queries are sealed. A message that cannot be sealed soon is withheld: the
-// answer to a query must not wait for a KMS.
+// sealQueryFailures returns req, or a copy in which the messages of failed queries are sealed.
+// It withholds a message that cannot be sealed soon: the answer to a query must not wait for a
+// KMS.
 func (g *Guard) sealQueryFailures(ctx context.Context, namespace string, req proto.Message) proto.Message {
 	ctx, cancel := context.WithTimeout(ctx, queryFailureTimeout)
 	defer cancel()
@@ -62,8 +61,8 @@ func (g *Guard) sealQueryFailures(ctx context.Context, namespace string, req pro
 	return req
 }
 
-// queryFailure returns a failure whose message is sealed: the one that the SDK
-// made, if its failure converter is ours, or a new one.
+// queryFailure returns a failure with a sealed message: the one that the SDK made, if its
+// failure converter is ours, or a new one.
 func (g *Guard) queryFailure(ctx context.Context, namespace, message string, made *failurepb.Failure) *failurepb.Failure {
 	if made.GetEncodedAttributes() == nil {
 		made = &failurepb.Failure{
@@ -75,9 +74,8 @@ func (g *Guard) queryFailure(ctx context.Context, namespace, message string, mad
 	return made
 }
 
-// openQueryFailure returns err with the message of a query's sealed failure, if
-// it is one and can be opened. Where the namespace requires payloads to be sealed it
-// returns no text of a failed query that is not.
+// openQueryFailure returns err with the message of a query's sealed failure, if it is one and
+// opens. Where the namespace requires payloads to be sealed, it withholds plaintext texts.
 func (g *Guard) openQueryFailure(ctx context.Context, req any, err error) error {
 	r, ok := req.(*workflowservice.QueryWorkflowRequest)
 	if !ok {
@@ -108,8 +106,7 @@ func (g *Guard) openQueryFailure(ctx context.Context, req any, err error) error 
 	return err
 }
 
-// withholdQuery returns the message and the detail of a failed query without what is
-// plaintext in them.
+// withholdQuery returns the message and the detail of a failed query without their plaintext.
 func withholdQuery(failed *errordetails.QueryFailedFailure) (message string, detail *anypb.Any, err error) {
 	if err := failure.WithholdPlaintext(failed.GetFailure(), sealed.WellFormed); err != nil {
 		return "", nil, err

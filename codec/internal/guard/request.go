@@ -19,7 +19,8 @@ import (
 	"github.com/waxseal/waxseal/policy"
 )
 
-// plan is what the guard changes in a request, and what else it found there.
+// plan holds the changes that the guard makes in a request, and the failures that it found
+// there.
 type plan struct {
 	payloads   []plainPayload
 	failures   []*foundFailure
@@ -30,7 +31,7 @@ type plan struct {
 // plainPayload is a payload in plaintext.
 type plainPayload struct {
 	place payloadwalk.Place
-	// text says that it is the text of a failure, which is withheld and sealed with the failure.
+	// text says that it is the text of a failure, which sealTexts handles with the failure.
 	text bool
 }
 
@@ -43,12 +44,12 @@ type foundFailure struct {
 	ofTask bool // it stands in a command or a message of a completed task
 }
 
-// empty reports whether nothing is to be changed.
+// empty reports whether there is nothing to change.
 func (p *plan) empty() bool {
 	return len(p.payloads)+len(p.nexus)+len(p.attributes) == 0 && !slices.ContainsFunc(p.failures, func(f *foundFailure) bool { return f.plain })
 }
 
-// withheld returns why the texts of failures of a task could not be sealed.
+// withheld returns the reasons why texts of a task's failures could not be sealed.
 func (p *plan) withheld() (why []error) {
 	for _, f := range p.failures {
 		for link := f.Failure; f.ofTask && link != nil; link = link.GetCause() {
@@ -60,9 +61,9 @@ func (p *plan) withheld() (why []error) {
 	return why
 }
 
-// outgoing returns the request to send: req itself, or a copy in which the guard sealed what
-// it is there to seal. On an error it returns req. withheld is why failures of a completed
-// task could not be sealed.
+// outgoing returns the request to send: req itself, or a copy with the parts sealed that the
+// guard seals. On an error it returns req. withheld holds the reasons why failures of a
+// completed task could not be sealed.
 func (g *Guard) outgoing(ctx context.Context, method, namespace string, req proto.Message) (out proto.Message, withheld []error, err error) {
 	out = g.sealQueryFailures(ctx, namespace, req)
 	p, err := g.plan(method, namespace, out)
@@ -83,8 +84,8 @@ func (g *Guard) outgoing(ctx context.Context, method, namespace string, req prot
 	return out, p.withheld(), nil
 }
 
-// plan walks a request. It refuses what must not leave, and plans what is to be changed. It
-// changes nothing.
+// plan walks a request. It refuses what must not leave, and plans the changes. It changes
+// nothing.
 func (g *Guard) plan(method, namespace string, req proto.Message) (*plan, error) {
 	w := &planner{Guard: g, out: new(plan), method: method, namespace: namespace, req: req}
 	err := payloadwalk.Walk(req, payloadwalk.Visitor{
@@ -159,7 +160,7 @@ func (w *planner) message(at *payloadwalk.At, m proto.Message) error {
 	return nil
 }
 
-// apply changes a request, which the guard owns, as planned. What it seals, it seals
+// apply makes the planned changes in a request, which the guard owns. It seals all payloads
 // together.
 func (g *Guard) apply(ctx context.Context, namespace string, req proto.Message, p *plan) error {
 	edit := payloadwalk.Edit(req)
@@ -214,7 +215,7 @@ func (g *Guard) sealInPlace(ctx context.Context, namespace string, payloads []*c
 	return nil
 }
 
-// replace puts a payload in the place of another one.
+// replace replaces a payload by another one.
 func replace(p, with *commonpb.Payload) {
 	proto.Reset(p)
 	proto.Merge(p, with)
@@ -226,15 +227,15 @@ func (g *Guard) sealsHeaders(namespace string) bool {
 	return err == nil && rule.SealHeaders
 }
 
-// A workflow that was started before its workers had the plugin has a plaintext memo. The
-// SDK sends it again as it is when the workflow continues as new. A program that updates a
-// schedule that is as old sends its input and memo back as the server sent them. Refusing
-// them would leave every such workflow and schedule stuck, so the guard seals them.
+// A workflow that was started before its workers had the plugin has a plaintext memo. The SDK
+// sends it again unchanged when the workflow continues as new. A program that updates a
+// schedule of that age sends its input and memo back as the server sent them. Refusing them
+// would leave every such workflow and schedule stuck, so the guard seals them.
 //
-// It refuses them where the namespace requires payloads to be sealed: nothing shows that
-// they are old. The server could make them up, and hand the envelopes out as an input.
+// It refuses them where the namespace requires payloads to be sealed: nothing proves their age.
+// The server could make them up, and hand the envelopes out as an input.
 
-// resent returns the messages in a request whose own payloads may be what the server sent
+// resent returns the messages in a request that have payloads which the server may have sent
 // before.
 func resent(req proto.Message) (in []proto.Message) {
 	switch r := req.(type) {
@@ -255,14 +256,14 @@ func resent(req proto.Message) (in []proto.Message) {
 	return in
 }
 
-// refuseResent refuses to seal what is sent back in plaintext.
+// refuseResent refuses to seal plaintext that is sent back.
 func refuseResent(method string, parent proto.Message) error {
 	what := "a payload in " + string(parent.ProtoReflect().Descriptor().Name()) + ", which may be what the server sent, is not sealed, and the namespace requires it to be (requireSealed)"
 	return refuseToSend(method, kms.Denied, what, "set it anew in the program that sends it, or turn requireSealed off while plaintext from before the migration is still around")
 }
 
-// refuseAltered refuses what claims to be sealed and is not, in a failure, which no program
-// writes there.
+// refuseAltered refuses a payload in a failure that claims to be sealed and is not: no program
+// writes that.
 func refuseAltered(method string) error {
 	return refuseToSend(method, kms.Corrupt, "it holds a failure or a payload that could not be sealed in place", "what the server sent was altered or cut short; look into the workflow's history")
 }

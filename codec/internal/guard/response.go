@@ -18,19 +18,19 @@ import (
 	"github.com/waxseal/waxseal/internal/payloadwalk"
 )
 
-// response is what the guard found in a response.
+// response holds what the guard found in a response.
 type response struct {
 	edit    *payloadwalk.Editor
 	headers []payloadwalk.Place // sealed, to be opened here
-	// must and may are what the SDK is going to open of a workflow task; see sort.
+	// must and may are the payloads of a workflow task that the SDK will open; see sort.
 	must, may []*commonpb.Payload
 	// plaintext is why a workflow task must not reach the SDK; nil if it may.
 	plaintext error
 }
 
-// incoming checks a response, and opens the sealed headers in it. The reader is the client
-// that sent the request: that names its namespace, also where clients of several
-// namespaces share the connection.
+// incoming checks a response, and opens the sealed headers in it. The reader is the client that
+// sent the request: the request names its namespace, even if clients of several namespaces
+// share the connection.
 func (g *Guard) incoming(ctx context.Context, namespace string, req, reply proto.Message, send hold.Send) error {
 	if err := sameUpdate(req, reply); err != nil {
 		return err
@@ -58,11 +58,11 @@ func (g *Guard) incoming(ctx context.Context, namespace string, req, reply proto
 
 // look walks a response, and drops what the server must not decide:
 //
-//   - The mark that a Nexus handler started a workflow, an update or an activity. Since the Go
-//     SDK 1.51 it has results converted with the context of that operation, which names
-//     neither workflow nor activity: the server would choose the rule that seals them, and
-//     have `bind` compare nothing. Results are sealed by what produced them, and the
-//     caller of the operation opens them as any other result.
+//   - The mark that a Nexus handler started a workflow, an update or an activity. Since 1.51 the
+//     Go SDK converts marked results with the context of that operation, which names neither
+//     workflow nor activity. The server would choose the rule that seals them, and `bind` would
+//     compare nothing. What produces a result seals it, and the caller of the operation opens
+//     it like any other.
 //   - References into external storage that name no driver of the client, where the namespace
 //     requires payloads to be sealed. The SDK's error quotes the name, which the server may
 //     have made up: the program would read it, and seal it in the text of a failure.

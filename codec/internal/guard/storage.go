@@ -7,11 +7,11 @@ import (
 	"github.com/waxseal/waxseal/codec/internal/sealed"
 )
 
-// SealedStorage returns external storage in which the SDK keeps nothing but sealed
-// payloads. The SDK stores a payload before the guard sees it. A payload that is not
-// sealed, such as a header of a context propagator, therefore stays in the request, where
-// the guard seals or refuses it. Where the namespace requires payloads to be sealed, a
-// driver returns no others: the server names what is retrieved.
+// SealedStorage returns external storage in which the SDK stores only sealed payloads. The SDK
+// stores a payload before the guard sees it. So a payload that is not sealed, such as a header
+// of a context propagator, stays in the request, where the guard seals or refuses it. Where the
+// namespace requires payloads to be sealed, a driver also returns only sealed payloads: the
+// server names the blobs to retrieve.
 func SealedStorage(c Codec, namespace string, s converter.ExternalStorage) converter.ExternalStorage {
 	if len(s.Drivers) == 0 || len(s.Drivers) > 1 && s.DriverSelector == nil {
 		return s // none, or options that the SDK refuses
@@ -24,7 +24,7 @@ func SealedStorage(c Codec, namespace string, s converter.ExternalStorage) conve
 	return s
 }
 
-// sealedSelector leaves payloads that are not sealed in the request.
+// sealedSelector leaves plaintext payloads in the request.
 type sealedSelector struct {
 	parent  converter.StorageDriverSelector // nil if there is one driver, which stores all
 	drivers []converter.StorageDriver
@@ -50,8 +50,7 @@ func (s *sealedSelector) SelectDriver(ctx converter.StorageDriverSelectContext, 
 	return selected, nil // the SDK refuses a driver that is not in the list
 }
 
-// sealedDriver returns no payload in plaintext to a reader that requires payloads to be
-// sealed.
+// sealedDriver returns no plaintext payload where the namespace requires payloads to be sealed.
 type sealedDriver struct {
 	converter.StorageDriver
 	codec     Codec

@@ -21,13 +21,13 @@ import (
 )
 
 // warmChunk is how many payloads have their data keys unwrapped together: enough for full
-// batches, and few enough that what they take is nothing beside the task.
+// batches, and little memory compared to the task.
 const warmChunk = 256
 
-// ready makes a workflow task, or a page of its history, ready for the SDK: the data keys of
-// what the SDK is going to open are in the cache then, and the headers are open. It returns
-// why the task is to fail: a *hold.Error if it may go on later. What fails otherwise, the
-// SDK finds itself.
+// ready makes a workflow task, or a page of its history, ready for the SDK: it opens the
+// headers, and puts the data keys of payloads that the SDK will open into the cache. It returns
+// why the task must fail: a *hold.Error if it may continue later. The SDK itself finds other
+// errors.
 func (g *Guard) ready(ctx context.Context, namespace string, t *hold.Task, r *response) error {
 	strict := g.Codec.Policy().RequiresSealed(namespace)
 	switch {
@@ -59,12 +59,12 @@ func (g *Guard) ready(ctx context.Context, namespace string, t *hold.Task, r *re
 	return nil
 }
 
-// sort puts a payload of a workflow task, or of a page of its history, where it belongs if
-// the SDK is going to open it. must is what it opens outside workflow code, where no panic
-// holds the task, and takes for nothing if it does not open: markers, failures, headers and
-// the arguments of updates. may is what workflow code opens as a rule. What the SDK only
-// passes on, such as the inputs of activities, is in neither: this worker need not even be
-// allowed to open it.
+// sort adds a payload of a workflow task, or of a page of its history, to must or may if the
+// SDK will open it. must holds what the SDK opens outside workflow code, where no panic holds
+// the task and the SDK ignores a payload that does not open: markers, failures, headers and the
+// arguments of updates. may holds what workflow code usually opens. What the SDK only passes
+// on, such as the inputs of activities, is in neither: this worker may lack the permission to
+// open it.
 func (r *response) sort(at *payloadwalk.At, p *commonpb.Payload) {
 	if !sealed.Claims(p) {
 		return
@@ -89,8 +89,8 @@ func (r *response) sort(at *payloadwalk.At, p *commonpb.Payload) {
 	}
 }
 
-// roles says of an event whether all of it is opened as a marker, whether workflow code
-// opens its payloads, and whether its failure is converted to an error.
+// roles returns for a type of event whether the SDK opens all of it as a marker, whether
+// workflow code opens its payloads, and whether its failure is converted to an error.
 func roles(kind enumspb.EventType) (marker, code, fails bool) {
 	code = slices.Contains([]enumspb.EventType{
 		enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED,
@@ -110,20 +110,20 @@ func roles(kind enumspb.EventType) (marker, code, fails bool) {
 	return kind == enumspb.EVENT_TYPE_MARKER_RECORDED, code, fails
 }
 
-// Most payloads of a workflow task reach the program through the data converter, which
-// refuses plaintext where the namespace requires payloads to be sealed. The guard refuses
-// it where the SDK does not use the converter, or goes on without what does not open:
+// Most payloads of a workflow task reach the program through the data converter, which refuses
+// plaintext where the namespace requires payloads to be sealed. The guard refuses it where the
+// SDK does not use the converter, or continues without a payload that does not open:
 //
-//   - headers, which context propagators and interceptors read as they are;
-//   - memos, which workflow code reads as they are, and which are sent back when the
-//     workflow continues as new;
-//   - markers: of one for a version that does not open the SDK makes version 0 of no change;
-//   - arguments of updates that a history has as accepted: the SDK refuses them in a replay.
+//   - headers, which context propagators and interceptors read unchanged;
+//   - memos, which workflow code reads unchanged, and which are sent back when the workflow
+//     continues as new;
+//   - markers: from a version marker that does not open, the SDK makes version 0 of no change;
+//   - arguments of updates that the history has as accepted: the SDK refuses them in a replay.
 //
-// The task fails then, and its failure says why. Failures are withheld by package failure.
+// Then the task fails, and its failure says why. Package failure withholds failures.
 
-// refusePlaintext returns why a workflow task with a payload must not reach the SDK; nil if
-// it may. withheld says that the payload is to be withheld.
+// refusePlaintext returns why a workflow task with a payload must not reach the SDK; nil if it
+// may. withheld says that the payload is to be withheld.
 func refusePlaintext(at *payloadwalk.At, p *commonpb.Payload, withheld bool) error {
 	what := ""
 	switch at.Parent().(type) {
@@ -148,10 +148,9 @@ func refusePlaintext(at *payloadwalk.At, p *commonpb.Payload, withheld bool) err
 		"look for what writes it without this plugin; if it is from before the migration, turn requireSealed off until it is gone")
 }
 
-// openHeaders opens the headers of a response, in place and all together. Those that will
-// never open here stay as they are, unless all are to open: their reader reports it,
-// where an error would keep the rest of the message from being read, again and again. What may
-// pass is an error.
+// openHeaders opens the headers of a response, in place and all together. It returns an error
+// that may pass. A header that will never open here stays unchanged, unless all is set: its
+// reader reports it. An error would make the whole message unreadable, at every attempt.
 func (r *response) openHeaders(ctx context.Context, c Codec, namespace string, all bool) error {
 	if len(r.headers) == 0 {
 		return nil
@@ -172,8 +171,8 @@ func (r *response) openHeaders(ctx context.Context, c Codec, namespace string, a
 	return r.edit.Done()
 }
 
-// OpenHeaders opens the sealed headers in a message, in place. Those that will never open
-// stay as they are. What may pass is an error.
+// OpenHeaders opens the sealed headers in a message, in place. Headers that will never open
+// stay unchanged. It returns an error that may pass.
 func OpenHeaders(ctx context.Context, c Codec, namespace string, msg proto.Message) error {
 	r := &response{edit: payloadwalk.Edit(msg)}
 	if err := payloadwalk.Walk(msg, payloadwalk.Visitor{Payload: func(at *payloadwalk.At, p *commonpb.Payload) error {

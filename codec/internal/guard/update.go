@@ -9,9 +9,9 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// sameUpdate refuses an answer to an update that names another workflow than the request
-// does. The SDK opens the update's result as one of the workflow in the answer, which is
-// the server's word.
+// sameUpdate refuses an answer to an update that names another workflow than the request does.
+// The SDK opens the update's result as a result of the workflow in the answer, which the server
+// chooses.
 func sameUpdate(req, reply proto.Message) error {
 	switch in := reply.(type) {
 	case *workflowservice.UpdateWorkflowExecutionResponse:

@@ -10,8 +10,8 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// onTheWire gives an error of ours the gRPC code that makes the SDK try again if, and only
-// if, that may help.
+// onTheWire gives an error of ours the gRPC code that makes the SDK retry exactly if that may
+// help.
 func onTheWire(err error) error {
 	if err == nil {
 		return nil
@@ -31,8 +31,8 @@ func onTheWire(err error) error {
 	return &wireError{status: status.New(code, err.Error()), cause: err}
 }
 
-// wireError is an error of ours as gRPC has it. Its cause is for us alone: the SDK goes by
-// the code.
+// wireError is an error of ours in the form that gRPC needs. Only Waxseal reads its cause: the
+// SDK reads the code.
 type wireError struct {
 	status *status.Status
 	cause  error
@@ -46,7 +46,7 @@ func (e *wireError) GRPCStatus() *status.Status { return e.status }
 func (e *wireError) Unwrap() error { return e.cause }
 
 // refuseToSend returns the error for a request that is not sent, which the SDK does not retry.
-// Its text is all that a caller has of it: class and hint are in there.
+// A caller gets only its text: class and hint are in it.
 func refuseToSend(method string, class kms.Class, detail, hint string) error {
 	return status.Errorf(codes.InvalidArgument, "waxseal: refused to send %s: %s: %s (%s)", method, class, detail, hint)
 }

@@ -15,20 +15,19 @@ import (
 const DefaultWorkflowWait = 3 * time.Second
 
 const (
-	// usualWait is what each conversion may take uncounted: a workflow with a hundred
-	// conversions and a KMS that is merely far away must not be held forever.
+	// usualWait is the time that each conversion may take uncounted: a workflow with a hundred
+	// conversions and a distant KMS must not be held forever.
 	usualWait = 250 * time.Millisecond
-	// waitWindow is when a run has all of its wait again if no guard reports the beginning
-	// of a task: the time that a task has by default.
+	// waitWindow is the time after which a run has its full wait again if no guard reports the
+	// beginning of a task: the default task timeout.
 	waitWindow = 10 * time.Second
-	// maxWaits bounds the runs whose waits are kept; one that was evicted has all of its
-	// wait again.
+	// maxWaits bounds the runs for which waits are kept. An evicted run has its full wait
+	// again.
 	maxWaits = 10_000
 )
 
-// Waits counts how long each workflow run has waited for KMSs in its task: several
-// conversions that each stay below the bound must not add up past it. It is safe for
-// concurrent use.
+// Waits counts how long each workflow run has waited for KMSs in its task: several conversions
+// that each stay below the bound must not exceed it together. It is safe for concurrent use.
 type Waits struct {
 	limit time.Duration
 
@@ -61,8 +60,8 @@ func (w *Waits) Begin(run RunKey) {
 	w.runs.Remove(run)
 }
 
-// Left returns how long a run may wait now, usualWait at least. A run that is not known
-// has all of it.
+// Left returns how long a run may still wait, usualWait at least. A run that is not known has
+// its full wait.
 func (w *Waits) Left(run RunKey) time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -89,7 +88,8 @@ func (w *Waits) spend(run RunKey, since time.Time) {
 	w.runs.Add(run, spent)
 }
 
-// Bound returns a context with the deadline that a run has left. The caller calls done.
+// Bound returns a context with the deadline of the wait that a run has left. The caller calls
+// done.
 func (w *Waits) Bound(ctx context.Context, run RunKey) (_ context.Context, done func()) {
 	start, left := time.Now(), w.Left(run)
 	ctx, cancel := kms.WithLimit(ctx, left)

@@ -2,11 +2,11 @@ package hold
 
 import "crypto/sha256"
 
-// Connection identifies a client's connection to a server. Clients of several clusters may
-// use one Codec, and two clusters may use the same namespaces, workflow IDs, run IDs and
-// task tokens. So tasks are remembered for each connection. A client that is made from an
-// existing one shares its connection. A converter without a client has none: nil finds the
-// tasks of all connections.
+// Connection identifies a client's connection to a server. Clients of several clusters may use
+// one Codec, and two clusters may use the same namespaces, workflow IDs, run IDs and task
+// tokens. So tasks are kept by connection. A client that is made from an existing one shares
+// its connection. A converter without a client has none: nil finds the tasks of all
+// connections.
 type Connection struct {
 	// Shares is the connection of the client that this one was made from.
 	Shares *Connection

@@ -7,10 +7,10 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// Error fails a workflow task, so that the server tries it again: while the KMS is
-// unavailable or throttles, where the rule says holdWorkflows also while it denies a key,
-// has it disabled or does not find it, and while workflow code reads more values than
-// there are, if that is refused.
+// Error fails a workflow task, so that the server retries it: while the KMS is unavailable or
+// throttles; where the rule says holdWorkflows, also while it denies a key, has it disabled or
+// does not find it; and while workflow code reads more values than there are, if that is
+// refused.
 type Error struct {
 	// Err is the failure; kms.ClassOf returns its Class.
 	Err error
@@ -36,10 +36,10 @@ func (e *Error) Unwrap() error { return e.Err }
 // Hint says what to do next.
 func (e *Error) Hint() string { return HintOf(e.Err) }
 
-// ErrMissing is in the chain of the refusal to read more values than there are.
+// ErrMissing is in the chain of the error that refuses to read more values than there are.
 var ErrMissing = errors.New("codec: fewer payloads than values")
 
-// HintOf returns what an error advises to do next; empty if it advises nothing.
+// HintOf returns the hint of an error; empty if it has none.
 func HintOf(err error) string {
 	var h interface{ Hint() string }
 	if errors.As(err, &h) {

@@ -8,7 +8,7 @@ import (
 	"github.com/waxseal/waxseal/internal/keyset"
 )
 
-// recheck is how often the KEKs of a held task are checked while breakers leave them alone.
+// recheck is how often the KEKs of a held task are checked while breakers block them.
 const recheck = 500 * time.Millisecond
 
 // KEK is a KEK that a held task waits for. It is comparable.
@@ -18,15 +18,15 @@ type KEK interface {
 	Probe(ctx context.Context)
 }
 
-// leftAlone reports whether breakers leave all KEKs alone. It is false if there are none.
+// leftAlone reports whether breakers block all KEKs. It is false if there are none.
 func leftAlone(keks []KEK) bool {
 	return len(keks) > 0 && !slices.ContainsFunc(keks, func(k KEK) bool { return k.Availability() == keyset.Up })
 }
 
-// keep reports whether a task that is due is held for longer: breakers leave all of its
-// KEKs alone, and there is time. When a breaker is due, it probes the KMS. Releasing a task
-// to probe would cost that task an attempt, and from the fourth attempt on the server
-// lengthens its timeout, which is long for a worker that is killed.
+// keep reports whether a due task is held for longer: breakers block all of its KEKs, and there
+// is time. When a breaker is due, keep probes the KMS. Releasing a task to probe would cost
+// that task an attempt, and from the fourth attempt on the server lengthens its timeout, which
+// delays the task if its worker is killed.
 func (ts *Tasks) keep(t *Task) bool {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()

@@ -14,30 +14,28 @@ import (
 	"github.com/waxseal/waxseal/policy"
 )
 
-// The SDK opens some of a workflow task outside workflow code, and goes on as if nothing
-// were there when that fails: a version marker that does not open sends the workflow down a
-// branch that it never took. So a task is made ready before the SDK sees it. When that
-// fails, the task fails, and the SDK sees a poll that timed out.
-// docs/what-holds-a-workflow.md lists the places.
+// The SDK opens some payloads of a workflow task outside workflow code, and ignores an error
+// there: a version marker that does not open sends the workflow down a branch that it never
+// took. So the guard makes a task ready before the SDK sees it. If that fails, the task fails,
+// and the SDK sees an empty poll. docs/what-holds-a-workflow.md lists the places.
 
 // Received is a response on its way to the SDK.
 type Received struct {
-	// Via is the client's connection, Namespace the one that the request names.
+	// Via is the client's connection. Namespace is the one that the request names.
 	Via       *Connection
 	Namespace string
-	// Request is what was sent, Response what came; AfterReceiving takes a held task out of it.
+	// Request was sent, and Response came back. AfterReceiving removes a held task from it.
 	Request, Response proto.Message
 	// Send sends the report of a failure.
 	Send Send
-	// Ready makes a workflow task, or a page of its history, ready for the SDK, and returns
-	// why the task must not reach it. t is nil for a page that a worker seems to have
-	// fetched for a task that is not known: too many were handed out since, or the server
-	// made it up.
+	// Ready makes a workflow task, or a page of its history, ready for the SDK, and returns why
+	// the task must not reach it. t is nil for a page that a worker seems to have fetched for
+	// an unknown task: too many tasks came since, or the server made the page up.
 	Ready func(ctx context.Context, t *Task) error
 }
 
-// AfterReceiving notes the task that a response holds, and makes it ready for the SDK, or
-// takes it out of the response. An error stands in place of a page of a history.
+// AfterReceiving notes the task in a response, and makes it ready for the SDK or removes it
+// from the response. For a page of a history it returns an error instead.
 func (ts *Tasks) AfterReceiving(ctx context.Context, r Received) error {
 	switch in := r.Response.(type) {
 	case *workflowservice.PollWorkflowTaskQueueResponse:
@@ -65,13 +63,13 @@ func (ts *Tasks) AfterReceiving(ctx context.Context, r Received) error {
 	return nil
 }
 
-// holds makes a task ready, and reports whether it is held; then the server knows, or is
-// going to.
+// holds makes a task ready, and reports whether it is held. If it is, its failure is reported
+// now or later.
 func (ts *Tasks) holds(ctx context.Context, r Received, in *workflowservice.PollWorkflowTaskQueueResponse) bool {
 	if len(in.GetTaskToken()) == 0 {
 		return false
 	}
-	// The poll may have waited for most of its time, and the task is the worker's now.
+	// The poll may have used most of its time, and the task now belongs to the worker.
 	ctx = context.WithoutCancel(ctx)
 	timeout, base := timeoutsOf(in)
 	t := &Task{
@@ -90,7 +88,7 @@ func (ts *Tasks) holds(ctx context.Context, r Received, in *workflowservice.Poll
 	ts.Waits.Begin(t.RunKey())
 	ts.Begin(t)
 	ts.remember(byPage, in.GetNextPageToken(), t)
-	// An error in place of the response would lose the task, and what else is in the response.
+	// An error instead of the response would lose the task, and the rest of the response.
 	why := ts.ready(ctx, r, t)
 	if why == nil {
 		return false
@@ -99,15 +97,15 @@ func (ts *Tasks) holds(ctx context.Context, r Received, in *workflowservice.Poll
 	return true
 }
 
-// ready makes a task ready, within what its run may still wait.
+// ready makes a task ready, within the wait that its run has left.
 func (ts *Tasks) ready(ctx context.Context, r Received, t *Task) error {
 	ctx, done := ts.Waits.Bound(ctx, t.RunKey())
 	defer done()
 	return r.Ready(ctx, t)
 }
 
-// workerOf returns the instance of the worker that polls for a task, or completed the one
-// before; empty if it does not say.
+// workerOf returns the instance of the worker that polls for a task, or that completed the task
+// before it; empty if the request does not name one.
 func (ts *Tasks) workerOf(r Received) string {
 	switch req := r.Request.(type) {
 	case *workflowservice.PollWorkflowTaskQueueRequest:
@@ -120,8 +118,8 @@ func (ts *Tasks) workerOf(r Received) string {
 	return ""
 }
 
-// page makes a page of a history ready that a worker fetched for a task. What a client
-// reads stays as it is: the client may not need to open it.
+// page makes a page of a history ready that a worker fetched for a task. A page that a client
+// reads stays unchanged: the client may not need to open it.
 func (ts *Tasks) page(ctx context.Context, r Received, req *workflowservice.GetWorkflowExecutionHistoryRequest, in *workflowservice.GetWorkflowExecutionHistoryResponse) error {
 	var of []*Task // more than one if the workflow is queried meanwhile
 	asWorker := asWorkersFetch(req)
@@ -144,15 +142,16 @@ func (ts *Tasks) page(ctx context.Context, r Received, req *workflowservice.GetW
 	if why == nil {
 		return nil
 	}
-	// The SDK does not fetch the page again. It fails the task, or with the first page drops it.
+	// The SDK does not fetch the page again. It fails the task, or drops it if the page is the
+	// first one.
 	for _, t := range of {
 		ts.Hold(t, why, t.Delay(), true)
 	}
 	return status.Error(codes.FailedPrecondition, PlainReason(why))
 }
 
-// asWorkersFetch reports whether a request has the shape of those with which a worker of
-// the SDK fetches a history. Clients request a kind of events.
+// asWorkersFetch reports whether a request has the form with which a worker of the SDK fetches
+// a history. Clients set a filter for the type of event.
 func asWorkersFetch(req *workflowservice.GetWorkflowExecutionHistoryRequest) bool {
 	return !req.GetWaitNewEvent() && !req.GetSkipArchival() && req.GetMaximumPageSize() == 0 &&
 		req.GetHistoryEventFilterType() == enumspb.HISTORY_EVENT_FILTER_TYPE_UNSPECIFIED

@@ -13,18 +13,18 @@ import (
 const (
 	// reportTimeout bounds one try to report a failure.
 	reportTimeout = 5 * time.Second
-	// stopTimeout bounds how long a worker that stops reports its held tasks, and
-	// reportsAtOnce how many of them at a time.
+	// stopTimeout bounds how long a worker that stops reports its held tasks. reportsAtOnce
+	// bounds how many reports are sent at a time.
 	stopTimeout   = 10 * time.Second
 	reportsAtOnce = 32
-	// firstRetry and maxRetry are the pauses between tries, doubling: servers limit rates,
-	// and many tasks are reported at one time.
+	// firstRetry and maxRetry bound the pauses between tries, which double: servers limit
+	// rates, and many tasks are reported at once.
 	firstRetry, maxRetry = 250 * time.Millisecond, 2 * time.Second
 )
 
-// Fail reports that a task failed: at once for a query and for a first attempt, and if the
-// SDK answers again because the server did not take its answer. Later attempts are
-// reported after a while, since the server gives a task out again at once.
+// Fail reports that a task failed. It reports a query and a first attempt at once, and also a
+// task that the SDK answers again because the server did not accept the first answer. It
+// reports later attempts after a delay, since the server hands a failed task out again at once.
 func (ts *Tasks) Fail(t *Task, why error) {
 	if t.Query || t.Attempt <= 1 || !ts.IsOpen(t) {
 		ts.FailNow(t, why)
@@ -33,7 +33,7 @@ func (ts *Tasks) Fail(t *Task, why error) {
 	ts.Hold(t, why, t.Delay(), true)
 }
 
-// FailNow reports that a task failed, unless that was reported before.
+// FailNow reports that a task failed, unless its failure was already reported.
 func (ts *Tasks) FailNow(t *Task, why error) {
 	ts.mu.Lock()
 	ts.forget(t)
@@ -45,8 +45,9 @@ func (ts *Tasks) FailNow(t *Task, why error) {
 	}
 }
 
-// report reports a failure now and, where that may help, again until the task is over:
-// without a report the server waits for the task's timeout, ten minutes after many attempts.
+// report reports a failure now. If the server does not accept the report but may do so later,
+// it repeats it until the task is over: without a report the server waits for the task's
+// timeout, ten minutes after many attempts.
 func (ts *Tasks) report(t *Task, why error) {
 	if !retryable(t.Report(why)) {
 		return
@@ -58,7 +59,7 @@ func (ts *Tasks) report(t *Task, why error) {
 	}
 }
 
-// retryReport repeats a report that the server did not take.
+// retryReport repeats a report that the server did not accept.
 func (t *Task) retryReport(ctx context.Context, why error) {
 	for wait := firstRetry; time.Now().Add(wait).Before(t.Until); wait = min(2*wait, maxRetry) {
 		timer := time.NewTimer(wait)
@@ -74,7 +75,7 @@ func (t *Task) retryReport(ctx context.Context, why error) {
 	}
 }
 
-// retryable reports whether the server may take later what it did not take now.
+// retryable reports whether the server may accept a report later.
 func retryable(err error) bool {
 	return slices.Contains([]codes.Code{
 		codes.Unavailable, codes.DeadlineExceeded, codes.ResourceExhausted, codes.Aborted, codes.Internal, codes.Unknown,
@@ -102,10 +103,10 @@ func (ts *Tasks) take(t *Task) (ok bool, why error) {
 	return ok, t.why
 }
 
-// ReleaseAll reports the due tasks of a worker that stops, which would time out
-// otherwise, and those whose worker is not known. The SDK may still complete the tasks of
-// other workers. It returns when the server has all reports, or after stopTimeout: the
-// connection may close next.
+// ReleaseAll reports the due tasks of a worker that stops, and due tasks of an unknown worker:
+// they would time out otherwise. The SDK may still complete the tasks of other workers.
+// ReleaseAll returns when the server has all reports, or after stopTimeout: the connection may
+// close next.
 func (ts *Tasks) ReleaseAll(worker string) {
 	ts.mu.Lock()
 	var all []*Task

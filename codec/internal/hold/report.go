@@ -8,9 +8,9 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// reportTask returns the Report of a workflow task. The failure's message is plaintext
-// (see PlainReason): it names the key and the class, and nothing of a payload. from is the
-// request that the task came with the response to; it names the worker.
+// reportTask returns the Report of a workflow task. The failure's message is plaintext (see
+// PlainReason): it names the key and the class, and nothing of a payload. from is the request
+// with which the worker received the task; it names the worker.
 func reportTask(ctx context.Context, namespace string, token []byte, from proto.Message, send Send) func(error) error {
 	out := &workflowservice.RespondWorkflowTaskFailedRequest{
 		Namespace: namespace, TaskToken: token, Cause: enumspb.WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE,
@@ -42,12 +42,12 @@ func reportQuery(ctx context.Context, namespace string, in *workflowservice.Poll
 	}
 }
 
-// sendTo sends what ends a task. It fails if the task is over.
+// sendTo sends a request that ends a task. It fails if the task is over.
 func sendTo(ctx context.Context, method string, req, reply any, sends Send) error {
 	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
 	return sends(ctx, method, req, reply)
 }
 
-// Send sends a request of the guard's own, past its check.
+// Send sends a request of the guard itself, without the guard's check.
 type Send func(ctx context.Context, method string, req, reply any) error

@@ -16,31 +16,31 @@ import (
 
 // Sending is a request on its way to the server.
 type Sending struct {
-	// Via is the client's connection, Namespace the one that the request names.
+	// Via is the client's connection. Namespace is the one that the request names.
 	Via       *Connection
 	Namespace string
-	// Request is what is sent; if the guard refuses it, what it refuses.
+	// Request is the request to send, or the one that the guard refuses.
 	Request proto.Message
-	// Refused is why the guard refuses to send it: a gRPC status. An error that it wraps
-	// says which KEK the task waits for.
+	// Refused is the guard's refusal to send it: a gRPC status. An error that it wraps says
+	// which KEK the task waits for.
 	Refused error
-	// Withheld is why the texts of failures in the commands and messages of a completed
-	// task could not be sealed.
+	// Withheld holds the reasons why texts of failures in the commands and messages of a
+	// completed task could not be sealed.
 	Withheld []error
 	// Send sends the report of a failure.
 	Send Send
 }
 
-// BeforeSending checks the SDK's answer to a task before it is sent, and the refusal to send
-// it; it returns what to send. The task fails instead if
+// BeforeSending checks the SDK's answer to a task before it is sent, and the guard's refusal to
+// send it. It returns what to send. The task fails instead if
 //
 //   - the guard refuses the answer: the SDK would leave the task to time out;
-//   - the answer completes the task, and a failure in it was withheld for a reason that
-//     holds the workflow: its text would be lost for good;
+//   - the answer completes the task, and the text of a failure in it was withheld for a reason
+//     that holds the workflow: the text would be lost;
 //   - the answer completes the task, and the task met such a reason: the code recovered the
 //     panic, or the SDK dropped the error.
 //
-// The error makes the SDK forget what it thinks is done, and not send it again.
+// The error makes the SDK discard its result and not send it again.
 func (ts *Tasks) BeforeSending(ctx context.Context, s Sending) (proto.Message, error) {
 	r, ok := s.Request.(interface{ GetTaskToken() []byte })
 	if !ok {
@@ -76,7 +76,7 @@ func (ts *Tasks) BeforeSending(ctx context.Context, s Sending) (proto.Message, e
 	return out, nil
 }
 
-// incomplete returns why a task must not be completed, or nil.
+// incomplete returns why a task must not be completed; nil if it may.
 func (ts *Tasks) incomplete(t *Task, withheld []error) error {
 	if final, why := ts.Reason(t); final {
 		return why
@@ -89,8 +89,8 @@ func (ts *Tasks) incomplete(t *Task, withheld []error) error {
 	return nil
 }
 
-// explain puts what a task met into its failure. The SDK's own text names no more than the
-// class where it could not be sealed, for the same reason.
+// explain puts the error that a task met into its failure. The SDK's own text names only the
+// class if it could not be sealed, for the same reason.
 func (ts *Tasks) explain(t *Task, r *workflowservice.RespondWorkflowTaskFailedRequest) *workflowservice.RespondWorkflowTaskFailedRequest {
 	_, why := ts.Reason(t)
 	if why == nil || failure.Withheld(r.GetFailure()) == nil {

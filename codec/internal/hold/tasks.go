@@ -14,18 +14,18 @@ import (
 const (
 	// maxTasks bounds the tasks, and the pages of their histories, that are remembered.
 	maxTasks = 10_000
-	// maxDue bounds the tasks whose failure is to be reported later. More of them time out.
+	// maxDue bounds the tasks with a failure to be reported later. Tasks beyond it time out.
 	maxDue = 10_000
 )
 
 // Task is a workflow task, or a query task, that the SDK works on.
 type Task struct {
-	Via     *Connection // that the task came through
+	Via     *Connection // the connection that the task came through
 	Facts   policy.Facts
 	Run     string
 	Token   []byte
 	Attempt int32
-	Query   bool          // it asks a query and nothing else
+	Query   bool          // it holds only a query
 	Worker  string        // the worker instance that has it; empty if the request does not name one
 	Until   time.Time     // when it times out, about
 	Base    time.Duration // the timeout of a first attempt, about
@@ -34,23 +34,22 @@ type Task struct {
 
 	// Of Tasks.mu:
 	why      error     // what holds it, or the first error that it met; nil if there is none
-	keks     []KEK     // what it waits for
+	keks     []KEK     // the KEKs that it waits for
 	final    bool      // the SDK must not complete it
-	answered bool      // by the SDK or by us
-	reported bool      // by us
-	due      time.Time // when the failure is reported, if it is to be
+	answered bool      // by the SDK or by hold
+	reported bool      // by hold
+	due      time.Time // when the failure is reported; zero if it is not to be
 }
 
-// Tasks is the registry of the workflow tasks that the SDK works on, in all clients of a
-// Codec. The SDK reports the failure of a first attempt only, and drops later ones without
-// a word, which then time out after up to ten minutes. Tasks reports those. It is safe for
-// concurrent use.
+// Tasks is the registry of the workflow tasks that the SDK works on, in all clients of a Codec.
+// The SDK reports the failure of a first attempt only, and drops later ones silently. Those
+// time out, after up to ten minutes. Tasks reports them. It is safe for concurrent use.
 type Tasks struct {
 	// Waits bounds how long each task waits for KMSs.
 	Waits *Waits
 	// Holds reports whether err is to hold the workflow of these facts.
 	Holds func(facts policy.Facts, err error) bool
-	// KEKsOf returns what a task waits for that met err; nil if that is not known.
+	// KEKsOf returns the KEKs that a task waits for after err; nil if they are not known.
 	KEKsOf func(facts policy.Facts, err error) []KEK
 
 	reporting sync.WaitGroup
@@ -59,8 +58,8 @@ type Tasks struct {
 
 	mu     sync.Mutex
 	known  *simplelru.LRU[tokenKey, *Task]      // by token of a task or of a page
-	open   *simplelru.LRU[workflowKey, []*Task] // those that are not answered
-	due    map[*Task]*time.Timer                // those whose failure is to be reported
+	open   *simplelru.LRU[workflowKey, []*Task] // tasks that are not answered
+	due    map[*Task]*time.Timer                // tasks with a failure to be reported
 	probed map[KEK]bool                         // KEKs with a probe under way
 	closed bool
 }
@@ -84,7 +83,7 @@ func NewTasks() *Tasks {
 	return ts
 }
 
-// The kinds of tokens that remember and recall keep apart.
+// The kinds of tokens that remember and recall distinguish.
 const (
 	byTask = "task "
 	byPage = "page "
@@ -110,8 +109,8 @@ func (ts *Tasks) recall(via *Connection, kind string, token []byte) (*Task, bool
 	return ts.known.Get(newTokenKey(via, kind, token))
 }
 
-// Begin is called when the SDK receives a task. A workflow has one workflow task at a
-// time: the one before it is over, and its failure is no longer reported.
+// Begin is called when the SDK receives a task. A workflow has one workflow task at a time: the
+// previous one is over, and its failure is no longer reported.
 func (ts *Tasks) Begin(t *Task) {
 	ts.remember(byTask, t.Token, t)
 	ts.mu.Lock()
@@ -183,9 +182,9 @@ func (ts *Tasks) Of(via *Connection, namespace, id string) []*Task {
 	return cameThrough(via, open)
 }
 
-// Hold schedules the report of a task's failure, unless the SDK answers the task before.
-// final says that the SDK must not complete it. The first final reason replaces one that
-// is not, and the sooner time holds.
+// Hold schedules the report of a task's failure, unless the SDK answers the task first. final
+// says that the SDK must not complete it. The first final reason replaces a reason that is not
+// final. The earlier time applies.
 func (ts *Tasks) Hold(t *Task, why error, after time.Duration, final bool) {
 	var waitsFor []KEK
 	if final && !t.Query && ts.KEKsOf != nil {
@@ -222,9 +221,9 @@ func (ts *Tasks) Hold(t *Task, why error, after time.Duration, final bool) {
 	})
 }
 
-// Reason returns whether the SDK must not complete a task, and the error that the task
-// met, nil if there is none. A task beside a query of the same workflow may be completed:
-// which of the two met the error is not known.
+// Reason returns whether the SDK must not complete a task, and the error that the task met; nil
+// if there is none. A task beside a query of the same workflow may be completed: which of the
+// two met the error is not known.
 func (ts *Tasks) Reason(t *Task) (final bool, why error) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()

@@ -16,17 +16,18 @@ func plainFailure(why error) *failurepb.Failure {
 	}
 }
 
-// OwnText is an error whose whole text the guard wrote.
+// OwnText is an error with a text that only the guard wrote.
 type OwnText string
 
 // Error implements error.
 func (e OwnText) Error() string { return string(e) }
 
-// PlainReason returns why a task failed, and what to do, in plaintext. The texts of a *kms.Error and of
-// the guard quote no payload, and no other text leaves: a program's converter, or encoding/json,
-// puts the value that it could not convert into its error, and what wraps an error may add to it.
+// PlainReason returns in plaintext why a task failed, and what to do. The texts of a *kms.Error
+// and of the guard quote no payload. No other text leaves: a program's converter, or
+// encoding/json, puts the value that it could not convert into its error, and a wrapping error
+// may add to it.
 func PlainReason(why error) string {
-	if own, ok := why.(OwnText); ok { //nolint:errorlint // what wraps it is not our own
+	if own, ok := why.(OwnText); ok { //nolint:errorlint // a wrapping error has other text
 		return string(own)
 	}
 	about, ok := errors.AsType[*kms.Error](why)

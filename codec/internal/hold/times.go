@@ -11,33 +11,32 @@ import (
 
 // docs/outage-clock.md has the arithmetic of these durations.
 const (
-	// maxHold is how long a task that failed before is kept from the next attempt: the
-	// server gives it out again at once. While breakers leave its KEKs alone, keep holds it
-	// for longer.
+	// maxHold is how long a task that failed before is held before the next attempt: the server
+	// hands it out again at once. While breakers block its KEKs, keep holds it for longer.
 	maxHold = 5 * time.Second
 	// reportMargin is how long before its timeout a held task is reported.
 	reportMargin = time.Second
-	// usualTaskTimeout is the timeout of a task whose history does not say.
+	// usualTaskTimeout is the timeout of a task if its history states none.
 	usualTaskTimeout = 10 * time.Second
 )
 
-// Delay is how long a task is held that cannot go on: 1, 1, 2, 4 and then maxHold seconds
+// Delay is how long a task that cannot continue is held: 1, 1, 2, 4 and then maxHold seconds
 // from the first attempt on. The report reaches the server before the task times out.
 func (t *Task) Delay() time.Duration {
 	again := min(time.Second<<min(max(t.Attempt-2, 0), 3), maxHold)
 	return max(min(again, time.Until(t.Until)-reportMargin), 0)
 }
 
-// Patience is how long the SDK has to answer a task that may go on: until shortly before
-// a first attempt would time out. The SDK answers one that waits for local activities
-// before that, to have more time.
+// Patience is how long the SDK has to answer a task that may continue: until shortly before a
+// first attempt would time out. If the task waits for local activities, the SDK answers it
+// before that, to get more time.
 func (t *Task) Patience() time.Duration {
 	return max(min(t.Base, time.Until(t.Until))-reportMargin, 0)
 }
 
-// timeoutsOf returns the timeout of a task, and that of its first attempt: the server
-// gives later attempts more time. The event that states it is on the last page of a
-// history. For a history of several pages the result is the least that it may be.
+// timeoutsOf returns the timeout of a task, and of its first attempt: the server gives later
+// attempts more time. The event that states it is on the last page of a history. For a history
+// of several pages the result is a lower bound.
 func timeoutsOf(in *workflowservice.PollWorkflowTaskQueueResponse) (timeout, base time.Duration) {
 	paged := len(in.GetNextPageToken()) > 0
 	for _, e := range slices.Backward(in.GetHistory().GetEvents()) {
@@ -58,9 +57,9 @@ func timeoutsOf(in *workflowservice.PollWorkflowTaskQueueResponse) (timeout, bas
 	return timeout, cmp.Or(base, timeout)
 }
 
-// retryTime is the least time that the server adds for an attempt: nothing up to the
-// third, then 5 s, doubling up to history.workflowTaskRetryMaxInterval, 10 min unless
-// configured, less up to a fifth of it (getStartToCloseTimeout in server 1.32's
+// retryTime is the least time that the server adds for an attempt: nothing up to the third,
+// then 5 s, doubling up to history.workflowTaskRetryMaxInterval (10 min by default), less up to
+// a fifth of it (getStartToCloseTimeout in server 1.32's
 // service/history/workflow/workflow_task_state_machine.go).
 func retryTime(attempt int32) time.Duration {
 	const (

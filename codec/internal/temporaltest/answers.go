@@ -12,16 +12,15 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Answers answers as an honest Temporal server may, with what a client or a worker
-// needs to go on. Polls return the tasks that a test puts into queues. The zero value
-// is ready.
+// Answers answers as an honest Temporal server may, with what a client or a worker needs to
+// continue. Polls return the tasks that a test puts into queues. The zero value is ready.
 type Answers struct {
 	mu        sync.Mutex
 	schedules map[string]*workflowservice.CreateScheduleRequest // by namespace and ID
 	queues    map[string]chan proto.Message
 }
 
-// Queue returns the tasks of one kind that wait for the workers of a task queue.
+// Queue returns the queue of tasks of one kind for the workers of a task queue.
 func (a *Answers) Queue(kind, taskQueue string) chan proto.Message {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -11,8 +11,9 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
-// EachPayload is a walk of its own, so that the guard's is not checked by
-// itself. It also looks into the failures that Nexus carries as JSON.
+// EachPayload calls f for each payload of a message. It is a second walk, independent of the
+// guard's, so that tests do not check the guard by itself. It also looks into the failures that
+// Nexus carries as JSON.
 func EachPayload(m protoreflect.Message, in string, f func(field string, p *commonpb.Payload) error) error {
 	switch v := m.Interface().(type) {
 	case *commonpb.Payload:

@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// Secrets are strings that must not be seen. All of one run hold the same
+// Secrets are strings that must not leave in the open. All secrets of one run contain the same
 // needle, so that one search finds any of them, and which call made them.
 type Secrets struct {
 	needle    string
@@ -41,14 +41,14 @@ func NewSecrets(r *rand.Rand) *Secrets {
 	return s
 }
 
-// disguises returns what part of b certainly stands in an encoding of a text
-// that holds it, wherever in the text it is.
+// disguises returns the part of b that is certain to be in an encoding of a text that holds b,
+// at any position.
 func disguises(b []byte) map[string][]byte {
 	out := map[string][]byte{"hexadecimal": []byte(hex.EncodeToString(b)), "UTF-16": bytes.TrimRight([]byte(strings.Join(strings.Split(string(b), ""), "\x00")), "\x00")}
 	for before := range 3 {
 		text := base64.StdEncoding.EncodeToString(append(make([]byte, before), b...))
-		from := 4 * ((before + 2) / 3) // the group that what is before has a part in
-		to := len(text) - 4            // the one that what is after has a part in
+		from := 4 * ((before + 2) / 3) // the group that the text before b has a part in
+		to := len(text) - 4            // the group that the text after b has a part in
 		out["base64 "+strconv.Itoa(before)] = []byte(text[from:to])
 	}
 	return out
@@ -59,7 +59,7 @@ func (s *Secrets) Of(call int, what string) string {
 	return fmt.Sprintf("%s-%d-%s", s.needle, call, what)
 }
 
-// Find tells how the secrets that are in b are disguised; empty if there are none.
+// Find returns how the secrets in b are disguised; empty if there are none.
 func (s *Secrets) Find(b []byte) string {
 	b = bytes.ToLower(b)
 	for name, d := range s.disguises {
@@ -70,7 +70,7 @@ func (s *Secrets) Find(b []byte) string {
 	return ""
 }
 
-// All returns the secrets that stand in b in the open.
+// All returns the secrets that b contains in the open.
 func (s *Secrets) All(b []byte) (found []string) {
 	for _, m := range s.pattern.FindAll(b, -1) {
 		found = append(found, string(m))
