@@ -7,10 +7,9 @@ import (
 	"testing"
 )
 
-// TestDependencies checks what each package pulls in, directly or through
-// others. The linter's depguard rules hold the direct arrows; this holds the
-// promise they are for: who names no backend gets no cloud SDK, and who has no
-// Temporal gets none.
+// TestDependencies checks the imports of each package, direct and indirect. The linter's
+// depguard rules hold the direct imports. This test holds their purpose: a program that uses no
+// backend links no cloud SDK, and one without Temporal links no Temporal package.
 func TestDependencies(t *testing.T) {
 	const module = "github.com/waxseal/waxseal/"
 	cloud := []string{"github.com/aws/", "cloud.google.com/", "google.golang.org/api/", "github.com/hashicorp/vault/", module + "kms/"}
@@ -41,7 +40,7 @@ func TestDependencies(t *testing.T) {
 			}
 			for _, dep := range deps {
 				if dep == module+"kms/resilience" && !slices.Contains(tc.not, dep) {
-					continue // it lies in kms/ and is no backend
+					continue // it is in kms/ but no backend
 				}
 				for _, prefix := range tc.not {
 					if strings.HasPrefix(dep, prefix) && dep != module+tc.pkg {

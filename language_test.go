@@ -17,7 +17,8 @@ const (
 	maxDecision  = 700 // words of a file in docs/adr
 )
 
-// Documents are in plain technical English: a process is no person. People may be "who".
+// Documents are in plain technical English: a process is no person. After a word for people,
+// "who" is allowed.
 var (
 	personWords  = regexp.MustCompile(`(?i)\b(who|whoever|whom|nobody|somebody|everybody)\b`)
 	personPhrase = regexp.MustCompile(`(?i)\b(people|persons?|users?|operators?|developers?|authors?|anyone) who\b`)

@@ -19,8 +19,8 @@ import (
 )
 
 var (
-	// clockFolders are the folders whose duration constants docs/outage-clock.md lists, by
-	// the name that it gives them.
+	// clockFolders are the folders with duration constants that docs/outage-clock.md lists, by
+	// the name on that page.
 	clockFolders = map[string]string{"resilience": "kms/resilience", "envelope": "envelope", "codec": "codec", "cache": "cache", "keyset": "internal/keyset"}
 	// testFolders hold packages that only tests import.
 	testFolders = []string{"hostile", "temporaltest", "testdata"}

@@ -20,11 +20,10 @@ import (
 // is one concept.
 const maxLines = 500
 
-// startsNothing are the packages whose tests need not look for goroutines that
-// were left behind.
+// startsNothing lists the packages with tests that need not look for leaked goroutines.
 var startsNothing = map[string]bool{
-	// It parses flags. Its folder is what the build of the server is named by, and a
-	// test more would have everybody build it again, for minutes.
+	// It parses flags. The build of the server is named after its folder: another test would
+	// make every developer build it again, for minutes.
 	"e2e/servers/temporal": true,
 }
 
@@ -119,7 +118,7 @@ func docProblems(files []goFile) []string {
 	}
 	switch {
 	case len(with) == 0:
-		problems = append(problems, "no package comment: say in doc.go what the package promises, who calls it and what it never does")
+		problems = append(problems, "no package comment: say in doc.go what the package promises, what calls it and what it never does")
 	case len(with) > 1:
 		problems = append(problems, "more than one package comment: "+strings.Join(with, ", "))
 	}
@@ -187,8 +186,8 @@ func TestTreeProblems(t *testing.T) {
 		{"good single file", map[string]string{"p.go": "// Package p is.\npackage p\n", "p_test.go": "package p_test\n"}, nil},
 		{"good program", map[string]string{"main.go": "// Command x does.\npackage main\n"}, nil},
 		{"good tests alone", map[string]string{"doc_test.go": "// Package p is.\npackage p\n"}, nil},
-		{"license is no comment", map[string]string{"p.go": "// Copyright.\n\npackage p\n"}, []string{"no package comment: say in doc.go what the package promises, who calls it and what it never does"}},
-		{"none", map[string]string{"p.go": "package p\n", "p_test.go": "// Package p is.\npackage p\n"}, []string{"no package comment: say in doc.go what the package promises, who calls it and what it never does"}},
+		{"license is no comment", map[string]string{"p.go": "// Copyright.\n\npackage p\n"}, []string{"no package comment: say in doc.go what the package promises, what calls it and what it never does"}},
+		{"none", map[string]string{"p.go": "package p\n", "p_test.go": "// Package p is.\npackage p\n"}, []string{"no package comment: say in doc.go what the package promises, what calls it and what it never does"}},
 		{"two", map[string]string{"doc.go": "// Package p is.\npackage p\n", "p.go": "// Package p does.\npackage p\n"}, []string{
 			"the package comment is in p.go, not in doc.go", "more than one package comment: doc.go, p.go",
 		}},

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// Each command in docs/reliability.md names tests, benchmarks and targets that there
-// are: go test passes as well when it finds nothing to run.
+// Each command in docs/reliability.md names existing tests, benchmarks and targets: go test
+// also passes when it finds nothing to run.
 func TestReliabilityCommands(t *testing.T) {
 	document, err := os.ReadFile("docs/reliability.md")
 	if err != nil {

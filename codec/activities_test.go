@@ -24,14 +24,14 @@ import (
 	"github.com/waxseal/waxseal/kms/kmstest"
 )
 
-// outage has the KMS fail for a while from now on.
+// outage makes the KMS fail for a while from now on.
 func (a *act) outage(class kms.Class, length time.Duration) {
 	a.backend.Fake("a").Always(kmstest.Fail(class))
 	time.AfterFunc(length, a.backend.Fake("a").Heal)
 }
 
-// TestHeartbeatsKeepTheirDetails waits past several heartbeats that say nothing new:
-// the server must have the same details after them as before.
+// TestHeartbeatsKeepTheirDetails waits for several heartbeats without new details: afterwards
+// the server must have the same details as before.
 func TestHeartbeatsKeepTheirDetails(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
@@ -97,8 +97,8 @@ func TestHeartbeatsKeepTheirDetails(t *testing.T) {
 	}
 }
 
-// TestOtherWorkersKeepTheirDetails: an activity of a worker without the plugin may use
-// a client with it. A heartbeat would have the server forget the details.
+// TestOtherWorkersKeepTheirDetails: an activity of a worker without the plugin may use a client
+// with it. A heartbeat without details would make the server forget them.
 func TestOtherWorkersKeepTheirDetails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAct(t, onePolicy, 0)
@@ -124,7 +124,7 @@ func TestOtherWorkersKeepTheirDetails(t *testing.T) {
 	})
 }
 
-// setHeartbeatDetails sets those of an attempt before, in another process.
+// setHeartbeatDetails sets the details of an earlier attempt, in another process.
 func (a *act) setHeartbeatDetails(t *testing.T, value any) {
 	t.Helper()
 	a.env.SetDataConverter(codec.NewDataConverter(newCodecOn(t, onePolicy, a.backend), testNamespace, nil))
@@ -199,8 +199,8 @@ func TestHeartbeatsWaitToBeSealed(t *testing.T) {
 	})
 }
 
-// TestLastWordsWait has an activity fail during an outage. An error that ends it
-// keeps its message and details; one that is tried again does not wait.
+// TestLastWordsWait lets an activity fail during an outage. An error that ends the activity
+// keeps its message and details. An error that is retried does not wait.
 func TestLastWordsWait(t *testing.T) {
 	const outage = 30 * time.Second
 	attempts := func(attempt, of int32, types ...string) func(*activity.Info) {
@@ -259,7 +259,7 @@ func (*refusedError) Error() string { return "CANARY" }
 func TestLocalActivitiesWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAct(t, onePolicy, 0)
-		a.info = func(i *activity.Info) { i.HeartbeatTimeout = 4 * time.Second } // means nothing there
+		a.info = func(i *activity.Info) { i.HeartbeatTimeout = 4 * time.Second } // ignored for a local activity
 		a.env.SetTestTimeout(time.Minute)
 		ran, start := 0, time.Now()
 		out, err := a.env.ExecuteLocalActivity(func(context.Context) (string, error) {
@@ -280,7 +280,7 @@ func TestLocalActivitiesWait(t *testing.T) {
 	})
 }
 
-// TestLocalActivitiesFailAtOnce: their workflow task is held if need be.
+// TestLocalActivitiesFailAtOnce: the workflow task is held if necessary.
 func TestLocalActivitiesFailAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAct(t, onePolicy, 0)
@@ -298,7 +298,7 @@ func TestLocalActivitiesFailAtOnce(t *testing.T) {
 }
 
 // TestLocalActivityIsNoWorkflowCode: the SDK gives a local activity the converter of its
-// workflow, where an outage panics.
+// workflow, in which an outage panics.
 func TestLocalActivityIsNoWorkflowCode(t *testing.T) {
 	a := newAct(t, onePolicy, -1)
 	var inWorkflow converter.DataConverter
@@ -320,7 +320,7 @@ func TestLocalActivityIsNoWorkflowCode(t *testing.T) {
 	}
 }
 
-// reader is a propagator that reads a header and gives it to whom it may concern.
+// reader is a propagator that sends the header it reads to a channel.
 type reader struct {
 	workflow.ContextPropagator
 	got chan<- *commonpb.Payload
@@ -332,7 +332,7 @@ func (r reader) Extract(ctx context.Context, in workflow.HeaderReader) (context.
 	return ctx, nil
 }
 
-// first is the plugin's propagator, with a look at what it panics with, or returns.
+// first is the plugin's propagator. It records a panic or a returned error.
 type first struct {
 	workflow.ContextPropagator
 	panicked *any
@@ -354,7 +354,7 @@ func TestHeadersOpenAfterAnOutage(t *testing.T) {
 		name   string
 		class  kms.Class
 		outage time.Duration
-		sealed bool // it stays so
+		sealed bool // it stays sealed
 		fails  bool
 		local  bool // a local activity
 	}{
@@ -393,7 +393,8 @@ func TestHeadersOpenAfterAnOutage(t *testing.T) {
 				took := time.Since(start)
 				time.Sleep(tc.outage) //nolint:forbidigo // the clock is the test's
 				if tc.fails {
-					// The SDK reports a panic, and an error not; of a local activity the other way round.
+					// The SDK reports a panic, but no returned error; in a local activity the
+					// other way round.
 					if tc.local && panicked == nil {
 						panicked = failed
 					} else if tc.local {
@@ -417,8 +418,8 @@ func TestHeadersOpenAfterAnOutage(t *testing.T) {
 	}
 }
 
-// TestNexusInputIsRetried: the SDK tells the caller of any other error that its
-// request was bad, which is final.
+// TestNexusInputIsRetried: the SDK reports any other error to the caller as a bad request,
+// which is final.
 func TestNexusInputIsRetried(t *testing.T) {
 	sealed := sealedElsewhere(t, "fake://a")
 	for _, class := range []kms.Class{kms.Unavailable, kms.Throttled, kms.Denied, kms.NotFound} {
@@ -434,7 +435,7 @@ func TestNexusInputIsRetried(t *testing.T) {
 				err := nexus.FromPayload(sealed, new(string))
 				wantClass(t, err, class)
 				// The SDK looks at the type of this very error.
-				app, ok := err.(*temporal.ApplicationError) //nolint:errorlint // as said
+				app, ok := err.(*temporal.ApplicationError) //nolint:errorlint // as above
 				if ok != tc.held || ok && app.NonRetryable() {
 					t.Errorf("%T: %v", err, err)
 				}

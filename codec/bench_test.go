@@ -10,7 +10,7 @@ import (
 	"github.com/waxseal/waxseal/internal/gcmtest"
 )
 
-// sharedPolicy shares data keys, so that what is measured is not the fake KMS.
+// sharedPolicy shares data keys, so that a benchmark does not measure the fake KMS.
 const sharedPolicy = `
 keys: {a: {uri: "fake://a"}}
 seal: [{match: {namespace: "*"}, keys: [a], dataKey: {maxPayloads: 100000}}]

@@ -72,7 +72,7 @@ func TestSchedulesAppendATime(t *testing.T) {
 	}
 }
 
-// record adds what a server makes of commands.
+// record adds the events that a server makes of commands.
 func (h *history) record(t *testing.T, commands []*commandpb.Command) {
 	t.Helper()
 	completed := int64(len(h.events))
@@ -98,7 +98,7 @@ func (h *history) record(t *testing.T, commands []*commandpb.Command) {
 	}
 }
 
-// find returns the ID of the last event of a kind.
+// find returns the ID of the last event of a type.
 func (h *history) find(kind enumspb.EventType) int64 {
 	for _, e := range slices.Backward(h.events) {
 		if e.GetEventType() == kind {
@@ -108,7 +108,7 @@ func (h *history) find(kind enumspb.EventType) int64 {
 	return 0
 }
 
-// commandOf returns the one command of a kind.
+// commandOf returns the only command of a type.
 func commandOf(t *testing.T, commands []*commandpb.Command, kind enumspb.CommandType) *commandpb.Command {
 	t.Helper()
 	for _, c := range commands {
@@ -120,7 +120,7 @@ func commandOf(t *testing.T, commands []*commandpb.Command, kind enumspb.Command
 	return nil
 }
 
-// commands has the worker do a workflow task, and returns what it commands.
+// commands lets the worker do a workflow task, and returns its commands.
 func (b *bench) commands(task *workflowservice.PollWorkflowTaskQueueResponse) []*commandpb.Command {
 	b.t.Helper()
 	out := b.do("workflow", task)
@@ -131,8 +131,8 @@ func (b *bench) commands(task *workflowservice.PollWorkflowTaskQueueResponse) []
 	return r.GetCommands()
 }
 
-// All that a workflow, its activities, its child, and the workflows that it signals and
-// continues as seal for each other opens there.
+// Payloads that a workflow, its activities, its child, and the workflows that it signals and
+// continues as seal for each other open there.
 func TestWhatWasNotMovedOpens(t *testing.T) {
 	c, _ := newCodec(t, boundPolicy)
 	b := newBench(t, c)
@@ -160,7 +160,7 @@ func TestWhatWasNotMovedOpens(t *testing.T) {
 		b.got.add(fmt.Sprintf("%d, %s, %s, %s, %s, %s, error %v", version, side, mutable, local, result, child, err))
 		return "", workflow.NewContinueAsNewError(ctx, "Order", "next")
 	}
-	// By a client, through what leaves.
+	// By a client, from its own requests.
 	if _, err := b.client.ExecuteWorkflow(t.Context(), startOf("w"), "Order", "IN"); err != nil {
 		t.Fatal(err)
 	}
@@ -221,7 +221,7 @@ func TestWhatWasNotMovedOpens(t *testing.T) {
 		t.Errorf("summary %q, memo %q: %v", summary, memo, err)
 	}
 
-	// A replayer makes IDs up.
+	// A replayer makes up its IDs.
 	replayer, err := worker.NewWorkflowReplayerWithOptions(worker.WorkflowReplayerOptions{Plugins: []worker.Plugin{codec.NewPlugin(c)}})
 	if err != nil {
 		t.Fatal(err)
@@ -232,7 +232,7 @@ func TestWhatWasNotMovedOpens(t *testing.T) {
 	}
 }
 
-// An activity that is completed from outside may not know of which workflow it is.
+// A program that completes an activity from outside may not know its workflow.
 func TestCompletionFromOutsideOpens(t *testing.T) {
 	c, _ := newCodec(t, boundPolicy)
 	b := newBench(t, c)
@@ -258,7 +258,7 @@ func TestCompletionFromOutsideOpens(t *testing.T) {
 	}
 }
 
-// A failure is passed on as it is, and so are its details.
+// The SDK passes a failure on unchanged, with its details.
 func TestFailuresArePassedOn(t *testing.T) {
 	c, _ := newCodec(t, boundPolicy)
 	in := func(sc converter.SerializationContext) converter.FailureConverter {
@@ -287,8 +287,8 @@ func TestFailuresArePassedOn(t *testing.T) {
 	}
 }
 
-// What does not say where it was sealed opens anywhere, and where a reader does not know
-// where it is, everything opens.
+// An envelope without claims opens anywhere. A reader that does not know its place opens
+// everything.
 func TestWhatIsNotComparedOpens(t *testing.T) {
 	c, _ := newCodec(t, boundPolicy)
 	nexus := converter.NexusSerializationContext{Endpoint: "e", Service: "s", Operation: "o"}
@@ -317,14 +317,15 @@ func TestWhatIsNotComparedOpens(t *testing.T) {
 	if !errors.As(err, &refused) || !strings.Contains(refused.Error(), "read where there is none") {
 		t.Errorf("%v", err)
 	}
-	// One that a workflow did not schedule.
+	// An activity without a workflow.
 	_, err = readAt(c, inActivityOf("", "Do"), moved)
 	wantClass(t, err, kms.Denied)
 }
 
 func second[T any](_ T, err error) error { return err }
 
-// A sealed payload of another place is sealed again: as it is, its reader could not open it.
+// A payload that was sealed for another place is sealed again: its reader could not open it
+// otherwise.
 func TestAMovedPayloadIsSealedAgain(t *testing.T) {
 	c, _ := newCodec(t, boundPolicy)
 	moved, own := sealedAt(t, c, inWorkflowOf("other"), "x"), sealedAt(t, c, inWorkflowOf("w"), "x")
@@ -337,13 +338,13 @@ func TestAMovedPayloadIsSealedAgain(t *testing.T) {
 	if err := dc.FromPayloads(payloads(again), &raw); err != nil || !proto.Equal(raw.Payload(), moved) {
 		t.Errorf("%v: %v", raw.Payload(), err)
 	}
-	// A program that does not say of which workflow an activity is sends what it has.
+	// A program that does not name an activity's workflow sends the payload unchanged.
 	if kept := sealedAt(t, c, converter.ActivitySerializationContext{Namespace: "n"}, converter.NewRawValue(moved)); !proto.Equal(kept, moved) {
 		t.Error("sealed twice")
 	}
 }
 
-// Waiting does not help against a payload that was moved.
+// Waiting does not help against a moved payload.
 func TestAMovedPayloadHoldsNothing(t *testing.T) {
 	c, _ := newCodec(t, `{keys: {a: {uri: "fake://a"}}, seal: [{match: {namespace: "*"}, keys: [a], bind: [workflowId], holdWorkflows: true}]}`)
 	moved, err := converter.WithDataConverterSerializationContext(codec.NewDataConverter(c, testNamespace, nil), beside("other")).ToPayload("x")

@@ -8,7 +8,7 @@ import (
 	"github.com/waxseal/waxseal/policy"
 )
 
-// A claim holds some workflow IDs in another form; they are compared in that form.
+// A claim holds some workflow IDs in escaped form. They are compared in that form.
 func TestBoundComparesWhatIsRecorded(t *testing.T) {
 	p, err := policy.Parse("test.yaml", []byte(`{keys: {k: {uri: "x://k"}}, seal: [{match: {namespace: "n"}, keys: [k], bind: [workflowId]}]}`))
 	if err != nil {

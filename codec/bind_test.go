@@ -28,7 +28,7 @@ import (
 	"github.com/waxseal/waxseal/codec"
 )
 
-// The two policies record the same, and the first compares it.
+// Both policies record the same claims. Only the first compares them.
 const (
 	boundPolicy   = `{keys: {a: {uri: "fake://a"}}, seal: [{match: {namespace: "*"}, keys: [a], bind: [workflowId, activityType]}]}`
 	unboundPolicy = `{keys: {a: {uri: "fake://a"}}, seal: [{match: {namespace: "*"}, keys: [a], claims: [workflowId, activityType]}]}`
@@ -42,7 +42,7 @@ func inActivityOf(id, kind string) converter.SerializationContext {
 	return converter.ActivitySerializationContext{Namespace: "n", WorkflowID: id, WorkflowType: "Order", ActivityType: kind, TaskQueue: scriptQueue}
 }
 
-// sealedAt returns a payload that was sealed at a place of namespace "n".
+// sealedAt returns a payload that was sealed for a place of namespace "n".
 func sealedAt(t *testing.T, c *codec.Codec, sc converter.SerializationContext, value any) *commonpb.Payload {
 	t.Helper()
 	p, err := converter.WithDataConverterSerializationContext(codec.NewDataConverter(c, "n", nil), sc).ToPayload(value)
@@ -52,7 +52,7 @@ func sealedAt(t *testing.T, c *codec.Codec, sc converter.SerializationContext, v
 	return p
 }
 
-// sayings returns what all failures in a message say.
+// sayings returns the texts of all failures in a message.
 func sayings(t *testing.T, c *codec.Codec, m protoreflect.Message) (all []string) {
 	t.Helper()
 	switch v := m.Interface().(type) {
@@ -85,7 +85,7 @@ func sayings(t *testing.T, c *codec.Codec, m protoreflect.Message) (all []string
 	return all
 }
 
-// bench is a worker whose workflow and activity are what a test wants, and a client.
+// bench is a client, and a worker with a workflow and an activity that a test sets.
 type bench struct {
 	*station
 	codec *codec.Codec
@@ -120,7 +120,7 @@ func (b *bench) note(what, value string, err error) {
 	b.got.add(fmt.Sprintf("%s %s, error %v", what, value, err))
 }
 
-// outcome does a task, and returns what user code saw and what failed.
+// outcome lets the worker do a task, and returns what user code received and what failed.
 func (b *bench) outcome(kind string, task proto.Message) string {
 	b.t.Helper()
 	answer := b.do(kind, task)
@@ -132,7 +132,7 @@ func (h *history) marker(name string, details map[string]*commonpb.Payloads) *hi
 	return h.add(enumspb.EVENT_TYPE_MARKER_RECORDED, &historypb.MarkerRecordedEventAttributes{MarkerName: name, Details: details, WorkflowTaskCompletedEventId: int64(len(h.events))})
 }
 
-// activity has an activity "Do" end with a result.
+// activity adds an activity "Do" that ends with a result.
 func (h *history) activity(result *commonpb.Payload) *history {
 	scheduled := int64(len(h.events) + 1)
 	h.add(enumspb.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED, &historypb.ActivityTaskScheduledEventAttributes{ActivityId: fmt.Sprint(scheduled), ActivityType: &commonpb.ActivityType{Name: "Do"}, WorkflowTaskCompletedEventId: scheduled - 1})
@@ -144,7 +144,7 @@ func (h *history) signal(p *commonpb.Payload) *history {
 	return h.add(enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED, &historypb.WorkflowExecutionSignaledEventAttributes{SignalName: "signal", Input: payloads(p)})
 }
 
-// relocations are the places in which a server may put a payload of another one.
+// relocations are the places to which a server may move a payload from another place.
 func relocations() map[string]func(b *bench, own, moved *commonpb.Payload) string {
 	return map[string]func(b *bench, own, moved *commonpb.Payload) string{
 		"workflow input": func(b *bench, _, moved *commonpb.Payload) string {
@@ -288,7 +288,7 @@ func (b *bench) update() string {
 	return fmt.Sprint(result, err)
 }
 
-// What was sealed in one workflow stands in for nothing in another.
+// A payload that was sealed in one workflow cannot replace one in another.
 func TestMovedPayloadsAreRefused(t *testing.T) {
 	for name, relocate := range relocations() {
 		t.Run(name, func(t *testing.T) {
@@ -308,7 +308,7 @@ func TestMovedPayloadsAreRefused(t *testing.T) {
 	}
 }
 
-// An activity's payload stands in for nothing of another activity, nor of the workflow.
+// An activity's payload cannot replace one of another activity, nor one of the workflow.
 func TestPayloadsOfActivitiesStayThere(t *testing.T) {
 	for name, relocate := range relocations() {
 		t.Run(name, func(t *testing.T) {
@@ -332,7 +332,7 @@ func TestPayloadsOfActivitiesStayThere(t *testing.T) {
 	}
 }
 
-// The SDK opens the result of an update as one of the workflow that the answer names.
+// The SDK opens the result of an update as a result of the workflow that the answer names.
 func TestAnAnswerToAnUpdateIsAboutItsWorkflow(t *testing.T) {
 	c, _ := newCodec(t, boundPolicy)
 	moved := sealedAt(t, c, inWorkflowOf("other"), "MOVED")

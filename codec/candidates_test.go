@@ -20,7 +20,7 @@ import (
 	"github.com/waxseal/waxseal/kms/kmstest"
 )
 
-// tenants is a file in which each namespace has a key of its own.
+// tenants is a policy in which each namespace has its own key.
 const tenants = `
 keys: {a: {uri: "fake://a"}, b: {uri: "fake://b"}, old: {uri: "fake://old"}, lab: {uri: "fake://lab"}}
 seal:
@@ -29,8 +29,8 @@ seal:
   - {match: {namespace: "lab-*", taskQueue: "q"}, keys: [lab]}
 `
 
-// forge seals for a namespace under a key that is not meant for it, as those can who
-// may use the key.
+// forge seals for a namespace under a key that is not meant for it, as any program with access
+// to the key can.
 func forge(t *testing.T, backend *kmstest.Backend, key, namespace string) *commonpb.Payload {
 	t.Helper()
 	c := newCodecOn(t, fmt.Sprintf(`{keys: {k: {uri: "fake://%s"}}, seal: [{match: {namespace: "*"}, keys: [k]}]}`, key), backend)
@@ -45,14 +45,14 @@ func TestKeysOpenForTheirNamespacesOnly(t *testing.T) {
 		{"a", "a", "a", true},
 		{"a", "a", "", true},
 		{"b", "a", "a", false}, // tenant b forges for a
-		{"b", "a", "", false},  // also where the reader is not known, as in a codec server
+		{"b", "a", "", false},  // also if the reader is not known, as in a codec server
 		{"a", "b", "b", false},
-		{"b", "c", "b", true}, // b accepts c, and c has no key of its own here
+		{"b", "c", "b", true}, // b accepts c, and c has no own key here
 		{"b", "c", "", false},
 		{"a", "c", "b", false},
-		{"old", "a", "a", true}, // replaced: no rule names it
+		{"old", "a", "a", true}, // no rule names the replaced key
 		{"old", "c", "", true},
-		{"lab", "lab-1", "lab-1", true}, // whatever else the rule asks for
+		{"lab", "lab-1", "lab-1", true}, // the rule's other match fields are ignored
 		{"lab", "a", "a", false},
 		{"a", "nobody", "nobody", false},
 	} {
@@ -88,7 +88,8 @@ func TestKeysOpenForTheirNamespacesOnly(t *testing.T) {
 	}
 }
 
-// What claims to be sealed under a key that is no candidate is sealed as any other bytes.
+// A payload that claims to be sealed under a key that is no candidate is sealed like any other
+// bytes.
 func TestForgedPayloadIsSealedAgain(t *testing.T) {
 	backend := kmstest.NewBackend()
 	forged := forge(t, backend, "b", "a")
@@ -103,7 +104,7 @@ func TestForgedPayloadIsSealedAgain(t *testing.T) {
 	}
 }
 
-// A sealer's own data keys in the cache are no way around it.
+// A sealer's own data keys in the cache do not bypass the check.
 func TestCachedDataKeyOfNoCandidate(t *testing.T) {
 	c, _ := newCodec(t, `
 keys: {b: {uri: "fake://b"}, other: {uri: "fake://other"}}
@@ -115,15 +116,15 @@ seal:
 	if d := c.Decode(t.Context(), codec.DecodeOptions{Namespace: "other"}, []*commonpb.Payload{sealed})[0]; d.Err != nil {
 		t.Errorf("the rule of b2 names the key: %v", d.Err)
 	}
-	for reader, ok := range map[string]bool{"b2": true, "": true, "b": false} { // that is Accepts' doing
+	for reader, ok := range map[string]bool{"b2": true, "": true, "b": false} { // Accepts decides this
 		if d := c.Decode(t.Context(), codec.DecodeOptions{Namespace: reader}, []*commonpb.Payload{sealed})[0]; (d.Err == nil) != ok {
 			t.Errorf("reader %q: %v", reader, d.Err)
 		}
 	}
 }
 
-// fromMany is a page of forged envelopes, each of a namespace of its own, with recipients
-// of keys that id makes.
+// fromMany returns forged envelopes, each for its own namespace. id makes the ID of the
+// recipient.
 func fromMany(t *testing.T, n int, id func(namespace string) string) []*commonpb.Payload {
 	t.Helper()
 	out := make([]*commonpb.Payload, n)
@@ -134,12 +135,12 @@ func fromMany(t *testing.T, n int, id func(namespace string) string) []*commonpb
 	return out
 }
 
-// matching is a backend that knows what keys it opens are recorded as.
+// matching is a backend that knows the IDs under which its keys are recorded.
 type matching struct{ *opener }
 
 func (matching) MayRecord(uri *url.URL, id string) bool { return id == "fake://"+uri.Host }
 
-// What cannot be a tenant's key opens none.
+// A recipient that cannot be a tenant's key opens no key.
 func TestForgedEnvelopesOpenNoKeys(t *testing.T) {
 	o := &opener{open: newFake}
 	c, _ := newWatchedCodec(t, `{keys: {t: {uri: "fake://t-{namespace}"}}, seal: [{match: {namespace: "*"}, keys: [t]}]}`, matching{o})
@@ -154,7 +155,7 @@ func TestForgedEnvelopesOpenNoKeys(t *testing.T) {
 	}
 }
 
-// What could be is opened together, so many at a time, and hangs no longer than one key.
+// Possible keys are opened together, up to a limit, and block no longer than one key.
 func TestKeysOfOneCallAreOpenedTogether(t *testing.T) {
 	forged := fromMany(t, 100, func(n string) string { return "fake://t-" + n })
 	synctest.Test(t, func(t *testing.T) {
@@ -224,7 +225,7 @@ seal:
 		if took := time.Since(start); took > 3*time.Second || tries.Load() != 16 {
 			t.Errorf("it took %s and %d keys", took, tries.Load())
 		}
-		// What was tried is left alone for a while, what was not is not.
+		// A key that was tried is not tried again for a while. Other keys are.
 		<-time.After(time.Second)
 		start, hanging = time.Now(), false
 		for i, d := range c.Decode(t.Context(), codec.DecodeOptions{}, forged) {
@@ -244,7 +245,7 @@ seal:
 	})
 }
 
-// Where all keys of a call hang, the caller's own time ends it.
+// If all keys of a call hang, the caller's deadline ends it.
 func TestAllKeysOfACallHang(t *testing.T) {
 	forged := fromMany(t, 20, func(n string) string { return "fake://t-" + n })
 	synctest.Test(t, func(t *testing.T) {
@@ -265,7 +266,7 @@ func TestAllKeysOfACallHang(t *testing.T) {
 	})
 }
 
-// oneID is a backend whose keys are recorded without the place that their URI names.
+// oneID is a backend that records its keys without the place in their URI.
 type oneID struct{ places bool }
 
 func (oneID) Scheme() string { return "fake" }
@@ -325,7 +326,7 @@ func TestTwoKeysWithOneID(t *testing.T) {
 	}
 }
 
-// Where one of the two is opened later, the second one is refused then.
+// If one of the two keys is opened later, the second one is refused then.
 func TestTwoKeysWithOneIDLater(t *testing.T) {
 	const yaml = `
 keys: {a: {uri: "fake://t-{namespace}?at=1"}, b: {uri: "fake://t-{namespace}?at=2"}, c: {uri: "fake://t-fixed?at=3"}}
@@ -343,7 +344,7 @@ seal:
 	if !strings.Contains(err.Error(), `keys "c" and "a" are two keys`) {
 		t.Error(err)
 	}
-	// An envelope that names them is not opened with the wrong one's silence.
+	// An envelope that names them is not opened with the wrong key.
 	cold, _ := newWatchedCodec(t, yaml, oneID{true})
 	for range 2 {
 		err := cold.Decode(t.Context(), codec.DecodeOptions{Namespace: "n"}, sealed)[0].Err

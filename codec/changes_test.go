@@ -47,7 +47,7 @@ func upsertEvent(t testing.TB, changes ...string) *historypb.HistoryEvent {
 	}}
 }
 
-// changesSent returns what the next completion says of changes.
+// changesSent returns the changes in the next completion.
 func changesSent(o *outgoing) (sent []string) {
 	o.Helper()
 	for _, command := range wait[*workflowservice.RespondWorkflowTaskCompletedRequest](o).GetCommands() {
@@ -61,7 +61,8 @@ func changesSent(o *outgoing) (sent []string) {
 	return sent
 }
 
-// The server reads any sealed string, and any sealed integer, through a version marker.
+// Without the guard, the server could read any sealed string and integer through a version
+// marker.
 func TestVersionMarkersSayNothing(t *testing.T) {
 	for name, marker := range map[string]func(o *outgoing) *historypb.HistoryEvent{
 		"a string and an integer": func(o *outgoing) *historypb.HistoryEvent {
@@ -94,8 +95,8 @@ func TestVersionMarkersSayNothing(t *testing.T) {
 	}
 }
 
-// What code names, and what Config.RetiredChanges lists, leaves: in the first worker of a workflow,
-// in one that has it in its cache, and in one that replays it.
+// A change that code names, or that Config.RetiredChanges lists, leaves: in the first worker of
+// a workflow, in one that has the workflow in its cache, and in one that replays it.
 func TestChangesOfTheProgramLeave(t *testing.T) {
 	o := startVersioned(t, "gone-3")
 	fresh := o.workflowTask(nil)
@@ -122,8 +123,8 @@ func TestChangesOfTheProgramLeave(t *testing.T) {
 	}
 }
 
-// A workflow whose completion was refused is replayed, and fails again: nothing is left of it in
-// the SDK's cache that a later task would send.
+// After a refused completion the workflow is replayed, and fails again: the SDK's cache keeps
+// nothing of it that a later task would send.
 func TestRefusedChangesStayRefused(t *testing.T) {
 	o := startVersioned(t)
 	task := o.workflowTask(nil, versionMarker(o.sealed("first"), o.sealed(2)), upsertEvent(t, "first-2"), versionMarker(o.sealed(o.secret("iban")), o.sealed(1)), signalEvent("go on", nil))

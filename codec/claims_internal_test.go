@@ -45,7 +45,7 @@ func TestClaimValue(t *testing.T) {
 	}
 }
 
-// TestClaimValueProperty: a claim holds any fact that fits, and gives it back.
+// TestClaimValueProperty: a claim holds any fact that fits, and decoding returns the fact.
 func TestClaimValueProperty(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		fact := rapid.OneOf(
@@ -69,7 +69,7 @@ func TestClaimValueProperty(t *testing.T) {
 	})
 }
 
-// TestClaimsThatCannotBeRecorded are refused with a hint, and not as a bug.
+// TestClaimsThatCannotBeRecorded: they are refused with a hint, and not as a bug.
 func TestClaimsThatCannotBeRecorded(t *testing.T) {
 	rule := &policy.Rule{Claims: []string{"workflowId"}}
 	for name, facts := range map[string]policy.Facts{

@@ -109,7 +109,7 @@ func TestOverheadOfOneAWSRecipient(t *testing.T) {
 	const (
 		limit   = 440
 		arn     = "arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
-		blobLen = 184 // what AWS KMS makes of 32 bytes
+		blobLen = 184 // the size of 32 bytes that AWS KMS encrypted
 	)
 	id := "awskms:///" + arn
 	if len(id) > 90 {
@@ -176,7 +176,7 @@ func TestIdempotentEncode(t *testing.T) {
 			}
 		})
 	}
-	t.Run("cannot tell now", func(t *testing.T) {
+	t.Run("cannot be opened now", func(t *testing.T) {
 		cold := newCodecOn(t, onePolicy, backend)
 		backend.Fake("a").Always(kmstest.Fail(kms.Unavailable))
 		_, err := cold.Encode(t.Context(), codec.EncodeOptions{Namespace: "n"}, []*commonpb.Payload{sealed})
@@ -320,7 +320,7 @@ seal:
 			}
 		}
 	}
-	// The server says which workflow it is that reads: a rule for its type changes nothing.
+	// The server states which workflow reads: a rule for its type changes nothing.
 	forged := converter.WithDataConverterSerializationContext(codec.NewDataConverter(c, "migrated", nil), converter.ActivitySerializationContext{
 		Namespace: "migrated", WorkflowID: "w", WorkflowType: "Order", ActivityType: "A", TaskQueue: "q",
 	})
@@ -337,7 +337,7 @@ func storageReference(data string) *commonpb.Payload {
 	}
 }
 
-// wantHint checks that an error says what to do next.
+// wantHint checks that an error has a hint.
 func wantHint(t *testing.T, err error) {
 	t.Helper()
 	var hinted interface{ Hint() string }
@@ -346,7 +346,7 @@ func wantHint(t *testing.T, err error) {
 	}
 }
 
-func TestClaimsAreRecordedWhereAskedFor(t *testing.T) {
+func TestClaimsAreRecordedWhereRulesNameThem(t *testing.T) {
 	c, backend := newCodec(t, `{keys: {a: {uri: "fake://a"}}, seal: [{match: {namespace: "*"}, keys: [a], claims: [workflowId, activityType]}]}`)
 	var seen []kms.Context
 	backend.Fake("a").Each(func(call kmstest.Call) kmstest.Fault {
@@ -414,7 +414,7 @@ func sealedBytes(t *testing.T, backend *kmstest.Backend, ns string, plaintext []
 	}
 }
 
-func TestKeyNotConfiguredAsksNoKMS(t *testing.T) {
+func TestKeyNotConfiguredCallsNoKMS(t *testing.T) {
 	c, backend := newCodec(t, onePolicy)
 	p := encodeUnder(t, "theirs")
 	d := c.Decode(t.Context(), codec.DecodeOptions{Namespace: "n"}, []*commonpb.Payload{p})[0]

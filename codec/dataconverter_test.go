@@ -119,8 +119,8 @@ seal:
 	wantClass(t, dc.FromPayload(inOther, &s), kms.Denied)
 }
 
-// childOf runs a workflow in the SDK's test environment with the converter and
-// returns the error it ended with.
+// runWorkflow runs a workflow in the SDK's test environment with the converter, and returns the
+// workflow's error.
 func runWorkflow(t *testing.T, dc converter.DataConverter, f func(workflow.Context) error) (err error) {
 	t.Helper()
 	var suite testsuite.WorkflowTestSuite
@@ -242,7 +242,7 @@ func TestFailureConverter(t *testing.T) {
 	}
 }
 
-// panicError is what the SDK makes of a panic in an activity with this stack.
+// panicError is the error that the SDK makes of a panic with this stack in an activity.
 func panicError(t *testing.T, stack string) error {
 	t.Helper()
 	plain := temporal.NewDefaultFailureConverter(temporal.DefaultFailureConverterOptions{})

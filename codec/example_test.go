@@ -81,8 +81,8 @@ func ExampleRefuseMissingArguments() {
 	// Output: corrupt
 }
 
-// A program that composes its own converter can seal without the plugin, and
-// without the wire guard.
+// A program that composes its own converter can seal without the plugin, and without the wire
+// guard.
 func ExampleNewDataConverter() {
 	file, remove := writePolicy()
 	defer remove()
@@ -107,7 +107,7 @@ func ExampleNewDataConverter() {
 	// Output: binary/waxseal "card 4242"
 }
 
-// What the codec server does.
+// Opening payloads as the codec server does.
 func ExampleCodec_Decode() {
 	file, remove := writePolicy()
 	defer remove()
@@ -136,7 +136,7 @@ func ExampleCodec_Decode() {
 	// denied
 }
 
-// Payloads that lack a recipient make somebody look.
+// Report payloads that lack a recipient, so that an operator can react.
 func ExampleHooks() {
 	p, err := policy.Parse("waxseal.yaml", []byte(`
 keys:

@@ -15,19 +15,19 @@ import (
 // Guard is a guard of a client, without the client.
 type Guard struct{ g *guard.Guard }
 
-// NewGuard returns one of a client in a namespace.
+// NewGuard returns the guard of a client in a namespace.
 func NewGuard(c *Codec, namespace string) *Guard {
 	return &Guard{c.guard(namespace, new(hold.Connection), nil)}
 }
 
-// Unary is a call that goes past the guard to invoke.
+// Unary sends a call through the guard to invoke.
 func (g *Guard) Unary(ctx context.Context, method string, req, reply proto.Message, invoke func(ctx context.Context, method string, req, reply any) error) error {
 	return g.g.Unary(ctx, method, req, reply, nil, func(ctx context.Context, method string, req, reply any, _ *grpc.ClientConn, _ ...grpc.CallOption) error {
 		return invoke(ctx, method, req, reply)
 	})
 }
 
-// Outgoing is what the guard of a client in a namespace sends for a request.
+// Outgoing returns the request that the guard of a client in a namespace sends for req.
 func Outgoing(ctx context.Context, c *Codec, namespace, method string, req proto.Message) (sent proto.Message, err error) {
 	err = NewGuard(c, namespace).Unary(ctx, "/service/"+method, req, nil, func(_ context.Context, _ string, req, _ any) error {
 		sent, _ = req.(proto.Message)

@@ -13,8 +13,8 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// TestTextsOfFailuresOpenAsNothingElse: an error may quote the server, which could hand
-// the envelope out as an input.
+// TestTextsOfFailuresOpenAsNothingElse: an error may quote the server, which could hand out the
+// envelope as an input.
 func TestTextsOfFailuresOpenAsNothingElse(t *testing.T) {
 	c, _ := newCodec(t, onePolicy)
 	dc := codec.NewDataConverter(c, "n", nil)
@@ -45,7 +45,7 @@ func TestTextsOfFailuresOpenAsNothingElse(t *testing.T) {
 			t.Errorf("%s reads %v", name, err)
 		}
 	}
-	// So are those that it seals, and those from before there was the mark.
+	// The same holds for texts that it seals, and for those from before the mark existed.
 	old := encode(t, c, "n", payload(t, map[string]string{"message": "old"}))[0]
 	text.EncodedAttributes = old
 	if err := codec.NewFailureConverter(dc).FailureToError(text); !strings.Contains(err.Error(), "old") {

@@ -20,7 +20,7 @@ import (
 	"github.com/waxseal/waxseal/kms/kmstest"
 )
 
-// pendingLimit is the server's, see the documentation of NewFailureConverter.
+// pendingLimit is the server's limit, see the documentation of NewFailureConverter.
 const pendingLimit = 4096
 
 // inActivity is the failure converter that the SDK uses for an activity.
@@ -30,7 +30,7 @@ func inActivity(c *codec.Codec) converter.FailureConverter {
 		converter.ActivitySerializationContext{Namespace: "n", WorkflowID: "w", WorkflowType: "W", ActivityType: "A", TaskQueue: "q"})
 }
 
-// link is one of a failure: what it says and the name of its type.
+// link is a link of a failure: its message and its stack trace.
 type link struct{ message, trace string }
 
 // chained returns an error that is converted to a failure with these links.
@@ -45,13 +45,13 @@ func chained(links ...link) error {
 	return temporal.GetDefaultFailureConverter().FailureToError(f)
 }
 
-// opened returns what the links of a sealed failure say.
+// opened returns the texts of the links of a sealed failure.
 func opened(t *testing.T, c *codec.Codec, f *failurepb.Failure) (out []link) {
 	t.Helper()
 	dc := codec.NewDataConverter(c, "n", nil)
 	for l := f; l != nil; l = l.GetCause() {
 		if l.GetEncodedAttributes() == nil && l.GetMessage() == "" && l.GetStackTrace() == "" {
-			out = append(out, link{}) // left without a word
+			out = append(out, link{}) // its text was left out
 			continue
 		}
 		said := &failurepb.Failure{EncodedAttributes: l.GetEncodedAttributes(), Message: "does not open"}
@@ -67,7 +67,7 @@ func opened(t *testing.T, c *codec.Codec, f *failurepb.Failure) (out []link) {
 	return out
 }
 
-// isCut reports whether got is want with something taken out of its middle.
+// isCut reports whether got is want without a part of its middle.
 func isCut(got, want string) bool {
 	head, tail, ok := strings.Cut(got, "[…]")
 	return ok && len(got) < len(want) && strings.HasPrefix(want, strings.TrimSuffix(head, "\n")) && strings.HasSuffix(want, strings.TrimPrefix(tail, "\n"))
@@ -160,8 +160,8 @@ func wantWhole(t *testing.T, got, want []link) {
 	}
 }
 
-// Where what is sealed is compressed, cutting a byte does not save one.
-func TestAPendingFailureFitsWhereEachLinkSaysMuch(t *testing.T) {
+// With compression, cutting a byte does not save a byte.
+func TestAPendingFailureOfLongLinksFits(t *testing.T) {
 	for _, policy := range []string{"one key", "compression"} {
 		for n := 2; n <= 9; n++ {
 			var want []link
@@ -182,7 +182,7 @@ func TestAPendingFailureFitsWhereEachLinkSaysMuch(t *testing.T) {
 	}
 }
 
-// Links that say what the one around them says already make room, as far as need be.
+// Links that repeat the text of the link around them are left out as far as necessary.
 func TestAPendingFailureOfManyLinksFits(t *testing.T) {
 	c, _ := newCodec(t, onePolicy)
 	convert := func(err error) []link {
@@ -200,7 +200,7 @@ func TestAPendingFailureOfManyLinksFits(t *testing.T) {
 	}
 	for name, tc := range map[string]struct {
 		err  error
-		want []link // the ones that say something
+		want []link // the links with a text
 	}{
 		"wrapped, and wrapped again": {deep(30, "root"), []link{{strings.Repeat("x: ", 30) + "root", ""}, {"root", ""}}},
 		"more than fits in the end":  {deep(100, "root"), []link{{strings.Repeat("x: ", 100) + "root", ""}, {"root", ""}}},
@@ -233,7 +233,7 @@ func repeats(message string, n int) (out []link) {
 	return out
 }
 
-// What the server keeps as it is is not cut, but for stack traces.
+// Failures that the server keeps unchanged lose only long stack traces.
 func TestOtherFailuresAreWhole(t *testing.T) {
 	c, _ := newCodec(t, onePolicy)
 	bare := codec.NewFailureConverter(codec.NewDataConverter(c, "n", nil))
@@ -246,14 +246,14 @@ func TestOtherFailuresAreWhole(t *testing.T) {
 		fc  converter.FailureConverter
 		err error
 	}{
-		"no context":                {bare, retryable},
-		"a workflow":                {in(converter.WorkflowSerializationContext{Namespace: "n", WorkflowID: "w"}), retryable},
-		"a local activity":          {in(converter.ActivitySerializationContext{Namespace: "n", IsLocal: true}), retryable},
-		"an activity's last word":   {inActivity(c), final},
-		"details leave no room":     {inActivity(c), temporal.NewApplicationError(message, "Type", noise(5000))},
-		"the chain leaves no room":  {inActivity(c), chained(apart(message, 30)...)},
-		"an activity that told all": {inActivity(c), bare.FailureToError(bare.ErrorToFailure(retryable))},
-		"a workflow's deep chain":   {in(converter.WorkflowSerializationContext{Namespace: "n", WorkflowID: "w"}), deep(30, message)},
+		"no context":                                 {bare, retryable},
+		"a workflow":                                 {in(converter.WorkflowSerializationContext{Namespace: "n", WorkflowID: "w"}), retryable},
+		"a local activity":                           {in(converter.ActivitySerializationContext{Namespace: "n", IsLocal: true}), retryable},
+		"an activity's last word":                    {inActivity(c), final},
+		"details leave no room":                      {inActivity(c), temporal.NewApplicationError(message, "Type", noise(5000))},
+		"the chain leaves no room":                   {inActivity(c), chained(apart(message, 30)...)},
+		"an activity that passes on a whole failure": {inActivity(c), bare.FailureToError(bare.ErrorToFailure(retryable))},
+		"a workflow's deep chain":                    {in(converter.WorkflowSerializationContext{Namespace: "n", WorkflowID: "w"}), deep(30, message)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := opened(t, c, tc.fc.ErrorToFailure(tc.err))
@@ -272,7 +272,7 @@ func TestOtherFailuresAreWhole(t *testing.T) {
 	}
 }
 
-// apart returns a chain of which no link says what another one does.
+// apart returns a chain in which no link repeats the text of another.
 func apart(message string, n int) []link {
 	out := []link{{message, ""}}
 	for i := range n {
@@ -281,7 +281,7 @@ func apart(message string, n int) []link {
 	return out
 }
 
-// deep returns a chain of which each link repeats what those inside say.
+// deep returns a chain in which each link repeats the texts of the inner ones.
 func deep(n int, message string) error { return deepAround(n, errors.New(message)) }
 
 func deepAround(n int, err error) error {
@@ -291,7 +291,7 @@ func deepAround(n int, err error) error {
 	return err
 }
 
-// A failure that is found too large when the KMS goes away is sent as it is.
+// If the KMS fails after a failure was found too large, the failure is sent as it is.
 func TestAKMSThatFailsBetweenTwoTries(t *testing.T) {
 	c, _ := newCodec(t, onePolicy)
 	dc := &odd{DataConverter: codec.NewDataConverter(c, "n", nil), fail: 2}
@@ -305,7 +305,7 @@ func TestAKMSThatFailsBetweenTwoTries(t *testing.T) {
 	}
 }
 
-// odd is a converter that somebody put around ours.
+// odd is a program's converter around ours.
 type odd struct {
 	converter.DataConverter
 	calls, fail int  // the fail-th call fails
@@ -350,7 +350,7 @@ func TestFailuresWithAnOddDataConverter(t *testing.T) {
 	}
 }
 
-// One that cannot be had for long enough is asked once for all of a failure.
+// A KMS that is unavailable for long is called once for the whole failure.
 func TestAFailureIsSealedInOneGo(t *testing.T) {
 	c, backend := newCodec(t, onePolicy)
 	fc := codec.NewFailureConverter(codec.NewDataConverter(c, "n", nil))
@@ -361,11 +361,11 @@ func TestAFailureIsSealedInOneGo(t *testing.T) {
 	_ = codec.NewFailureConverter(codec.NewDataConverter(cold, "n", nil)).ErrorToFailure(
 		temporal.NewApplicationErrorWithCause("m", "T", temporal.NewApplicationError("m", "T", 1), 2))
 	if n := backend.Fake("a").Counts().Wraps - before; n != 1 {
-		t.Errorf("the KMS was asked %d times", n)
+		t.Errorf("the KMS was called %d times", n)
 	}
 }
 
-// What an error is stays when what it says cannot be sealed.
+// An error keeps its type when its text cannot be sealed.
 func TestDetailsAreWithheld(t *testing.T) {
 	for _, class := range []kms.Class{kms.Unavailable, kms.Throttled, kms.Denied, kms.NotFound, kms.Disabled, kms.Corrupt, kms.Internal} {
 		t.Run(class.String(), func(t *testing.T) {
@@ -399,7 +399,7 @@ func TestDetailsAreWithheld(t *testing.T) {
 	}
 }
 
-// Nobody panics for what the policy says either.
+// A namespace without a rule causes no panic either.
 func TestDetailsThatNoRuleSeals(t *testing.T) {
 	c, _ := newCodec(t, `{keys: {a: {uri: "fake://a"}}, seal: [{match: {namespace: "another"}, keys: [a]}]}`)
 	for want, dc := range map[string]converter.DataConverter{
@@ -417,7 +417,7 @@ func TestDetailsThatNoRuleSeals(t *testing.T) {
 	}
 }
 
-// A value that cannot be converted is no matter of sealing: the SDK's way stays.
+// A value that cannot be converted has nothing to do with sealing: the SDK still panics.
 func TestDetailsThatCannotBeConverted(t *testing.T) {
 	c, _ := newCodec(t, onePolicy)
 	defer func() {

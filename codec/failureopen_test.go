@@ -30,7 +30,7 @@ import (
 	"github.com/waxseal/waxseal/policy"
 )
 
-// What cannot be opened says why, and is sent on as it came.
+// A failure that cannot be opened says why, and is sent on unchanged.
 func TestFailuresThatDoNotOpen(t *testing.T) {
 	c, _ := newCodec(t, onePolicy)
 	theirs := codec.NewFailureConverter(codec.NewDataConverter(c, "theirs", nil)).ErrorToFailure(
@@ -71,7 +71,7 @@ func TestFailuresThatDoNotOpen(t *testing.T) {
 	}
 }
 
-// TestErrorsComeBack converts errors there and back, twice.
+// TestErrorsComeBack converts errors to failures and back, twice.
 func TestErrorsComeBack(t *testing.T) {
 	c, _ := newCodec(t, onePolicy)
 	fc := inActivity(c)
@@ -148,14 +148,14 @@ func fromActivity(t *testing.T, dc converter.DataConverter, p *commonpb.Payload)
 	return failed
 }
 
-// An activity that fails because a KMS is out is tried again soon.
+// An activity that fails because of a KMS outage is retried soon.
 func TestRetrySoon(t *testing.T) {
 	backend := kmstest.NewBackend()
 	p, err := policy.Parse("test.yaml", []byte(`{keys: {a: {uri: "fake://a", resilience: {attempts: 1}}}, seal: [{match: {namespace: "*"}, keys: [a]}]}`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	// In earnest, and not for long.
+	// With a real, short wait.
 	c, err := codec.New(t.Context(), codec.Config{Policy: p, Registry: kms.NewRegistry(backend), ActivityWait: 300 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
@@ -201,7 +201,7 @@ func TestRetrySoon(t *testing.T) {
 	}
 }
 
-// TestToString reads what is not for the reader, or not to be read now.
+// TestToString reads payloads that the reader may not open, or cannot open now.
 func TestToString(t *testing.T) {
 	c, backend := newCodec(t, `
 keys: {a: {uri: "fake://a"}}
@@ -238,7 +238,7 @@ seal:
 			if !strings.Contains(got, tc.want) || strings.Contains(got, "CANARY") != strings.Contains(tc.want, "CANARY") {
 				t.Errorf("%q, want %q", got, tc.want)
 			}
-			// It says what FromPayload does.
+			// ToString returns the error of FromPayload.
 			if tc.p != nil && (tc.dc.FromPayload(tc.p, new(string)) == nil) != strings.HasPrefix(got, `"`) {
 				t.Errorf("FromPayload says %v", tc.dc.FromPayload(tc.p, new(string)))
 			}
@@ -262,8 +262,8 @@ seal:
 	}
 }
 
-// Who reports an activity from outside of a worker is told that a failure could not be
-// sealed, and can report it again.
+// A program that reports an activity from outside of its worker receives an error if the
+// failure could not be sealed, and can report it again.
 func TestFailuresFromOutsideAreRefused(t *testing.T) {
 	c, _ := newCodec(t, onePolicy)
 	withheld := func(class kms.Class) *failurepb.Failure {

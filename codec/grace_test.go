@@ -12,8 +12,8 @@ import (
 	"github.com/waxseal/waxseal/kms/kmstest"
 )
 
-// Whoever seals during an outage has data keys for as long as the policy says, and
-// whoever looks at the metrics sees it.
+// During an outage, sealing continues with existing data keys for as long as the policy allows,
+// and the metrics show it.
 func TestSealGrace(t *testing.T) {
 	for _, tc := range []struct {
 		name, setting string

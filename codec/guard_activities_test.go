@@ -15,8 +15,8 @@ import (
 	"github.com/waxseal/waxseal/kms/kmstest"
 )
 
-// TestActivityTasksPassTheGuard: a task that the server has handed out must reach the
-// worker, whether its headers open or not.
+// TestActivityTasksPassTheGuard: a task that the server has handed out must reach the worker,
+// even if its headers do not open.
 func TestActivityTasksPassTheGuard(t *testing.T) {
 	header := &commonpb.Header{Fields: map[string]*commonpb.Payload{"k": sealedIn(t, "n", "fake://a")}}
 	task := &workflowservice.PollActivityTaskQueueResponse{TaskToken: []byte("t"), Header: header}

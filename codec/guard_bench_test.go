@@ -23,8 +23,8 @@ keys: {a: {uri: "fake://a"}}
 seal: [{match: {namespace: "*"}, keys: [a], sealHeaders: true, dataKey: {maxPayloads: 100000}}]
 `
 
-// BenchmarkGuard measures what the guard adds to a call: a request that goes through it,
-// and the response to it. Nothing is sent.
+// BenchmarkGuard measures what the guard adds to a call: a request that passes it, and its
+// response. Nothing is sent.
 func BenchmarkGuard(b *testing.B) {
 	c, _ := newCodec(b, sharedHeadersPolicy)
 	plain := func() *commonpb.Payload {

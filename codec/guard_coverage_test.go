@@ -18,18 +18,18 @@ import (
 	"github.com/waxseal/waxseal/codec"
 )
 
-// What a guard does with plaintext in a field.
+// The possible reactions of a guard to plaintext in a field.
 const (
 	guardRefuses = "refuses"             // everywhere
 	guardSeals   = "seals"               // everywhere
-	guardEither  = "seals or refuses"    // by the request, or by what it holds
+	guardEither  = "seals or refuses"    // depends on the request, or on the content
 	staysPlain   = "lets it pass"        // codec/internal/guard/plain.go says why
 	opaqueBytes  = "does not look at it" // a time zone, and bytes that only servers fill
 )
 
-// guarded is every field in a request of the API that can hold a payload, a
-// failure, or bytes in which either might hide (but for tokens). A field that is not here makes
-// the test fail: look at what fills it, have the guard cover it, and add it.
+// guarded lists every field in a request of the API that can hold a payload, a failure, or
+// bytes in which either might hide (except tokens). A field that is missing here fails the
+// test: find out what fills it, make the guard cover it, and add it.
 func guarded() map[string]string {
 	return map[string]string{
 		"batch.v1.BatchOperationSignal.input":                                               guardRefuses,
@@ -105,8 +105,8 @@ func guarded() map[string]string {
 	}
 }
 
-// problems says how a guard falls short of covering services, whose requests
-// newRequest makes, by the list of what is covered.
+// problems returns the fields of services in which the guard does not do what list says.
+// newRequest makes their requests.
 func problems(t *testing.T, c *codec.Codec, services []protoreflect.ServiceDescriptor, newRequest func(protoreflect.MessageDescriptor) protoreflect.Message, list map[string]string) (out []string) {
 	t.Helper()
 	seen := make(map[string]map[string]bool) // what the guard did, by field
@@ -150,8 +150,8 @@ func problems(t *testing.T, c *codec.Codec, services []protoreflect.ServiceDescr
 	return out
 }
 
-// eachField calls f with the path to every field in which a request has room
-// for a payload, a failure, or bytes, through each type once.
+// eachField calls f with the path to every field of a request that can hold a payload, a
+// failure, or bytes, through each type once.
 func eachField(d protoreflect.MessageDescriptor, path []protoreflect.FieldDescriptor, f func([]protoreflect.FieldDescriptor)) {
 	for _, above := range path[:max(len(path)-1, 0)] {
 		if valueOf(above).Message() == d {
@@ -239,8 +239,8 @@ func generated(t *testing.T) func(protoreflect.MessageDescriptor) protoreflect.M
 	}
 }
 
-// Every field of every request that may hold a payload is listed, and the guard
-// does with plaintext there what the list says.
+// Every field of every request that may hold a payload is listed, and the guard does with
+// plaintext there what the list says.
 func TestEveryFieldOfTheAPIIsCovered(t *testing.T) {
 	c, _ := newCodec(t, headersPolicy)
 	for _, p := range problems(t, c, services(), generated(t), guarded()) {
@@ -248,7 +248,7 @@ func TestEveryFieldOfTheAPIIsCovered(t *testing.T) {
 	}
 }
 
-// A field that a new version of the API brings is noticed.
+// The test notices a field that a new version of the API adds.
 func TestANewFieldIsNoticed(t *testing.T) {
 	file, err := protodesc.NewFile(&descriptorpb.FileDescriptorProto{
 		Name: new("new.proto"), Package: new("temporal.api.new.v1"), Syntax: new("proto3"),
@@ -274,7 +274,7 @@ func TestANewFieldIsNoticed(t *testing.T) {
 	list := maps.Clone(guarded())
 	found := problems(t, c, []protoreflect.ServiceDescriptor{file.Services().Get(0)}, dynamic, list)
 	for _, want := range []string{"new.v1.Request.new_payload", "new.v1.Request.new_payloads", "new.v1.Request.new_failure"} {
-		// Not listed; and refused all the same, in a message that is not of a Go type.
+		// It is not listed, but still refused, in a message without a Go type.
 		if !slices.Contains(found, want+" is not listed; the guard "+guardRefuses) {
 			t.Errorf("%s went unnoticed: %q", want, found)
 		}
@@ -284,7 +284,8 @@ func TestANewFieldIsNoticed(t *testing.T) {
 			t.Errorf("not noticed: %s", want)
 		}
 	}
-	// So is one that the guard lets through although the list says that it must not.
+	// The test also notices a field that the guard lets through although the list says that it
+	// must not.
 	list["new.v1.Request.new_bytes"] = guardRefuses
 	found = problems(t, c, []protoreflect.ServiceDescriptor{file.Services().Get(0)}, dynamic, list)
 	if want := "new.v1.Request.new_bytes: the guard " + staysPlain + ", listed as: " + guardRefuses; !slices.Contains(found, want) {

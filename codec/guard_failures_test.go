@@ -22,7 +22,7 @@ import (
 	"github.com/waxseal/waxseal/kms/kmstest"
 )
 
-// bareFailure is one that no failure converter has seen.
+// bareFailure is a failure that no failure converter has seen.
 func bareFailure(t *testing.T) *failurepb.Failure {
 	return &failurepb.Failure{
 		Message: "CANARY message", StackTrace: "CANARY trace",
@@ -89,8 +89,8 @@ func TestBareFailuresAreSealed(t *testing.T) {
 	}
 }
 
-// The SDK passes what another Nexus service said on as it is, in JSON to servers
-// that do not take failures.
+// The SDK passes the failure of a foreign Nexus service on unchanged, in JSON to servers that
+// do not accept failures.
 func TestNexusFailuresAreSealed(t *testing.T) {
 	c, backend := newCodec(t, onePolicy)
 	send := func(c *codec.Codec, f *nexuspb.Failure) (*nexuspb.Failure, error) {
@@ -145,7 +145,7 @@ func TestNexusFailuresAreSealed(t *testing.T) {
 	}
 }
 
-// A schedule from before the plugin comes back as it was told.
+// A schedule from before the plugin is sent back as the server sent it.
 func TestWhatAScheduleCarriesOverIsSealed(t *testing.T) {
 	c, _ := newCodec(t, onePolicy)
 	plain := payload(t, "CANARY")

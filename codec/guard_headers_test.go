@@ -25,8 +25,8 @@ func startedWith(header map[string]*commonpb.Payload) *historypb.HistoryEvent {
 	}}
 }
 
-// TestHeadersLoseNoTask: an answer holds tasks that the server has handed out. That the
-// headers of one do not open yet must not lose it, nor the rest of the answer.
+// TestHeadersLoseNoTask: a response contains tasks that the server has handed out. If the
+// headers of one do not open yet, neither the task nor the rest of the response may be lost.
 func TestHeadersLoseNoTask(t *testing.T) {
 	const namespace = "n"
 	for _, tc := range []struct {
@@ -64,7 +64,7 @@ func TestHeadersLoseNoTask(t *testing.T) {
 				} {
 					backend.Fake("a").Heal()
 					sealed := encode(t, elsewhere, namespace, payload(t, "one"), payload(t, "two"))
-					// More than there is room for.
+					// More than the cache has room for.
 					task.History = taskOf(startedWith(map[string]*commonpb.Payload{"one": sealed[0], "two": sealed[1]})).GetHistory()
 					var unwraps atomic.Int64
 					backend.Fake("a").Each(func(call kmstest.Call) kmstest.Fault {
@@ -95,8 +95,8 @@ func TestHeadersLoseNoTask(t *testing.T) {
 					if done, ok := reply.(*workflowservice.RespondWorkflowTaskCompletedResponse); ok && len(done.GetActivityTasks()) != 1 {
 						t.Error("an eager activity is lost")
 					}
-					if told := w.told(); len(told) != 0 != tc.held {
-						t.Errorf("%s: the server is told %v", method, told)
+					if reported := w.reports(); len(reported) != 0 != tc.held {
+						t.Errorf("%s: reported to the server: %v", method, reported)
 					}
 					left := 0
 					if err := codec.EachHeader(reply, func(p *commonpb.Payload) {

@@ -129,8 +129,8 @@ func TestClientFromExisting(t *testing.T) {
 	}
 }
 
-// Whoever may start a workflow chooses its payloads: none may keep a worker from
-// reading the answers they come in.
+// A program that may start a workflow chooses its payloads: none may prevent a worker from
+// reading the responses that contain them.
 func TestHostilePayloadInAnAnswer(t *testing.T) {
 	c, _ := newCodec(t, headersPolicy)
 	r := startRecorder(t)

@@ -23,7 +23,7 @@ import (
 	"github.com/waxseal/waxseal/kms/kmstest"
 )
 
-// queryServer keeps what workers answer, and answers queries with a failure.
+// queryServer keeps the answers of workers, and answers queries with a failure.
 type queryServer struct {
 	workflowservice.UnimplementedWorkflowServiceServer
 	byTask    *workflowservice.RespondQueryTaskCompletedRequest

@@ -26,7 +26,7 @@ import (
 	"github.com/waxseal/waxseal/kms/kmstest"
 )
 
-// holdAll holds for refusals too, and asks a KMS once.
+// holdAll holds for refusals too, and makes one attempt per KMS call.
 const holdAll = `
 keys: {a: {uri: "fake://a", resilience: {attempts: 1}}}
 seal:
@@ -34,7 +34,7 @@ seal:
   - {match: {namespace: "*"}, keys: [a], sealHeaders: true}
 `
 
-// wire is what a guard sends and what comes back.
+// wire records what a guard sends and what the SDK receives.
 type wire struct {
 	t         *testing.T
 	guard     *codec.Guard
@@ -49,7 +49,7 @@ func newWire(t *testing.T, c *codec.Codec) *wire {
 	return &wire{t: t, guard: codec.NewGuard(c, "n"), namespace: "n", answer: make(map[string]proto.Message)}
 }
 
-// call sends req past the guard and returns what the SDK sees.
+// call sends req through the guard and returns the error that the SDK receives.
 func (w *wire) call(ctx context.Context, method string, req, reply proto.Message) error {
 	return w.guard.Unary(ctx, "/service/"+method, req, reply, func(_ context.Context, method string, req, reply any) error {
 		w.mu.Lock()
@@ -134,7 +134,7 @@ func TestTasksAreOpenedAhead(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
 		events func(p *commonpb.Payload) []*historypb.HistoryEvent
-		opened bool // ahead
+		opened bool // its data key is unwrapped ahead
 		must   bool // or the task is held
 	}{
 		{"marker", func(p *commonpb.Payload) []*historypb.HistoryEvent { return []*historypb.HistoryEvent{marker(p)} }, true, true},
@@ -161,8 +161,8 @@ func TestTasksAreOpenedAhead(t *testing.T) {
 				task := taskOf(tc.events(sealedIn(t, "n", "fake://a"))...)
 				backend.Fake("a").Always(kmstest.Fail(class))
 				got := w.poll(task)
-				if asked := backend.Fake("a").Counts().Unwraps > 0; asked != tc.opened {
-					t.Errorf("asked the KMS: %v", asked)
+				if called := backend.Fake("a").Counts().Unwraps > 0; called != tc.opened {
+					t.Errorf("called the KMS: %v", called)
 				}
 				failed, held := lastSent[*workflowservice.RespondWorkflowTaskFailedRequest](w)
 				if want := tc.must && class != kms.Corrupt && class != kms.Internal; held != want {
@@ -181,7 +181,7 @@ func TestTasksAreOpenedAhead(t *testing.T) {
 				if string(failed.GetTaskToken()) != "token" || failed.GetNamespace() != "n" || failed.GetIdentity() != "me" ||
 					failed.GetCause() != enumspb.WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE ||
 					!strings.Contains(text, "workflow task held") || !strings.Contains(text, "fake://a") || !strings.Contains(text, class.String()) {
-					t.Errorf("the server is told %v", failed)
+					t.Errorf("reported to the server: %v", failed)
 				}
 			})
 		}
@@ -199,9 +199,9 @@ func TestTasksOfOtherRulesAreNotHeldForRefusals(t *testing.T) {
 	}
 }
 
-// TestNothingIsAskedTwice: what was opened once stays open, and a task that fails
-// halfway comes further the next time.
-func TestNothingIsAskedTwice(t *testing.T) {
+// TestNothingIsUnwrappedTwice: an unwrapped data key stays in the cache, and a task that fails
+// halfway gets further at the next attempt.
+func TestNothingIsUnwrappedTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, backend := newCodec(t, holdAll)
 		w := newWire(t, c)
@@ -234,12 +234,12 @@ func TestNothingIsAskedTwice(t *testing.T) {
 		}
 		backend.Fake("a").Always(kmstest.Fail(kms.Unavailable))
 		if got := w.poll(task); !proto.Equal(got, task) || backend.Fake("a").Counts().Unwraps != after.Unwraps {
-			t.Error("what is in the cache was asked for")
+			t.Error("a cached data key was unwrapped again")
 		}
 	})
 }
 
-// TestHeldQuery has a query met with a history that does not open.
+// TestHeldQuery queries a workflow with a history that does not open.
 func TestHeldQuery(t *testing.T) {
 	c, backend := newCodec(t, holdAll)
 	backend.Fake("a").Always(kmstest.Fail(kms.Denied))
@@ -252,11 +252,11 @@ func TestHeldQuery(t *testing.T) {
 	answer, ok := lastSent[*workflowservice.RespondQueryTaskCompletedRequest](w)
 	if !ok || answer.GetCompletedType() != enumspb.QUERY_RESULT_TYPE_FAILED || string(answer.GetTaskToken()) != "token" ||
 		answer.GetPollerGroupId() != "group" || !strings.Contains(answer.GetErrorMessage(), "denied") {
-		t.Errorf("the server is told %v", answer)
+		t.Errorf("reported to the server: %v", answer)
 	}
 }
 
-// TestArgumentsOfQueriesHoldNothing: a query that does not open fails alone.
+// TestArgumentsOfQueriesHoldNothing: a query with arguments that do not open fails alone.
 func TestArgumentsOfQueriesHoldNothing(t *testing.T) {
 	c, backend := newCodec(t, holdAll)
 	backend.Fake("a").Always(kmstest.Fail(kms.Denied))
@@ -270,7 +270,7 @@ func TestArgumentsOfQueriesHoldNothing(t *testing.T) {
 	}
 }
 
-// TestHeldAgain: the server gives a held task out again at once, however often.
+// TestHeldAgain: the server hands a held task out again at once, any number of times.
 func TestHeldAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, backend := newCodec(t, holdAll)
@@ -286,12 +286,12 @@ func TestHeldAgain(t *testing.T) {
 			<-time.After(want - time.Millisecond)
 			synctest.Wait()
 			if w.count() != 1 {
-				t.Errorf("attempt %d: told before %v", attempt, want)
+				t.Errorf("attempt %d: reported before %v", attempt, want)
 			}
 			<-time.After(time.Millisecond)
 			synctest.Wait()
 			if _, ok := lastSent[*workflowservice.RespondWorkflowTaskFailedRequest](w); !ok {
-				t.Errorf("attempt %d: not told after %v", attempt, want)
+				t.Errorf("attempt %d: not reported after %v", attempt, want)
 			}
 		}
 	})
@@ -310,12 +310,12 @@ func TestNextTaskIsHeldToo(t *testing.T) {
 		t.Errorf("the SDK sees %v, %v", got, err)
 	}
 	if _, ok := lastSent[*workflowservice.RespondWorkflowTaskFailedRequest](w); !ok {
-		t.Error("the server is not told")
+		t.Error("nothing is reported")
 	}
 }
 
-// TestPages: those that a worker fetches for a task are opened ahead, and what a
-// client reads is not.
+// TestPages: the guard opens pages ahead that a worker fetches for a task, but not pages that a
+// client reads.
 func TestPages(t *testing.T) {
 	history := func(run, token string, change func(*workflowservice.GetWorkflowExecutionHistoryRequest)) *workflowservice.GetWorkflowExecutionHistoryRequest {
 		r := &workflowservice.GetWorkflowExecutionHistoryRequest{Namespace: "n", Execution: &commonpb.WorkflowExecution{WorkflowId: "w", RunId: run}, NextPageToken: []byte(token)}
@@ -330,7 +330,7 @@ func TestPages(t *testing.T) {
 		held bool
 	}{
 		{"the page that the task names", history("run", "page 2", nil), true},
-		{"a page of somebody else's", history("run", "other", nil), false},
+		{"a page of another task", history("run", "other", nil), false},
 		{"all of it, after a cache miss", history("run", "", nil), true},
 		{"of another run", history("run 2", "", nil), false},
 		{"a client's", history("run", "", func(r *workflowservice.GetWorkflowExecutionHistoryRequest) {
@@ -366,8 +366,8 @@ func TestPages(t *testing.T) {
 	}
 }
 
-// TestWithheldFailureIsNotSent: a workflow that fails while its failure cannot be
-// sealed would have lost for good what it says.
+// TestWithheldFailureIsNotSent: a workflow that fails while its failure cannot be sealed would
+// lose the text of the failure.
 func TestWithheldFailureIsNotSent(t *testing.T) {
 	for _, tc := range []struct {
 		name  string
@@ -399,16 +399,16 @@ func TestWithheldFailureIsNotSent(t *testing.T) {
 			if (err != nil) != tc.held || (tc.held && status.Code(err) != codes.FailedPrecondition) {
 				t.Errorf("got %v", err)
 			}
-			failed, told := lastSent[*workflowservice.RespondWorkflowTaskFailedRequest](w)
-			if told != tc.held || (told && (failed.GetIdentity() != "me" || !strings.Contains(failed.GetFailure().GetMessage(), tc.class.String()))) {
-				t.Errorf("the server is told %v", failed)
+			failed, reported := lastSent[*workflowservice.RespondWorkflowTaskFailedRequest](w)
+			if reported != tc.held || (reported && (failed.GetIdentity() != "me" || !strings.Contains(failed.GetFailure().GetMessage(), tc.class.String()))) {
+				t.Errorf("reported to the server: %v", failed)
 			}
 		})
 	}
 }
 
-// TestOpeningAheadIsBounded: a KMS that hangs keeps neither the poller nor the
-// server waiting, though the poll itself has no time left.
+// TestOpeningAheadIsBounded: a KMS that hangs blocks neither the poller nor the server,
+// although the poll itself has no time left.
 func TestOpeningAheadIsBounded(t *testing.T) {
 	sealed := sealedIn(t, "n", "fake://a")
 	c, backend := newCodec(t, holdAll)
@@ -425,6 +425,6 @@ func TestOpeningAheadIsBounded(t *testing.T) {
 		t.Errorf("it took %v", took)
 	}
 	if failed, ok := lastSent[*workflowservice.RespondWorkflowTaskFailedRequest](w); !ok || !strings.Contains(failed.GetFailure().GetMessage(), "unavailable") {
-		t.Errorf("the server is told %v", failed)
+		t.Errorf("reported to the server: %v", failed)
 	}
 }

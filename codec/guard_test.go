@@ -35,8 +35,8 @@ import (
 	"github.com/waxseal/waxseal/kms/kmstest"
 )
 
-// recorder is a gRPC server that keeps every request and answers with what it
-// was told to, or with an empty reply.
+// recorder is a gRPC server that keeps every request, and returns a set response or an empty
+// one.
 type recorder struct {
 	nexus *nexuspb.PropagatedSerializationContext // with which histories are answered
 	workflowservice.UnimplementedWorkflowServiceServer
@@ -306,8 +306,8 @@ func TestHeaderThatCannotBeSealed(t *testing.T) {
 	}
 }
 
-// A caller whose time is over while the KMS is asked again is told so, and not
-// that its request is no good.
+// If the caller's deadline ends while the KMS is retried, the error says so, and not that the
+// request is invalid.
 func TestHeaderThatCannotBeSealedInTime(t *testing.T) {
 	c, backend := newCodec(t, headersPolicy)
 	cl := dial(t, c, startRecorder(t), nil)
@@ -345,7 +345,8 @@ func TestGuardDoesNotMutateRequests(t *testing.T) {
 	}
 }
 
-// The SDK's visitor writes back what it visits, into maps that callers share.
+// The SDK's visitor writes back what it visits, into maps that callers share. The guard must
+// not.
 func TestGuardOnlyReadsWhatItChecks(t *testing.T) {
 	c, _ := newCodec(t, headersPolicy)
 	r := startRecorder(t)
@@ -365,8 +366,7 @@ func TestGuardOnlyReadsWhatItChecks(t *testing.T) {
 	wg.Wait()
 }
 
-// A request with a plaintext payload, in whatever place that has room for one, is refused or
-// sealed.
+// A request with a plaintext payload, in any place that can hold one, is refused or sealed.
 func TestGuardSeesEveryPlaceOfEveryRequest(t *testing.T) {
 	c, _ := newCodec(t, onePolicy)
 	places := 0
@@ -420,7 +420,7 @@ func TestGuardSeesEveryPlaceOfEveryRequest(t *testing.T) {
 	}
 }
 
-// leaves returns an error if plaintext of a request leaves, or stands in the refusal.
+// leaves returns an error if plaintext of a request leaves, or is quoted in the refusal.
 func leaves(t *testing.T, c *codec.Codec, req proto.Message) error {
 	t.Helper()
 	sent, err := codec.Outgoing(t.Context(), c, "n", "Method", req)
@@ -437,8 +437,8 @@ func leaves(t *testing.T, c *codec.Codec, req proto.Message) error {
 	return err
 }
 
-// eachPlace calls f with the path to every payload that a message has room for,
-// through each type once, search attributes left out.
+// eachPlace calls f with the path to every payload that a message can hold, through each type
+// once, except in search attributes.
 func eachPlace(d protoreflect.MessageDescriptor, path []protoreflect.FieldDescriptor, f func([]protoreflect.FieldDescriptor)) {
 	switch d.FullName() {
 	case "temporal.api.common.v1.Payload":
@@ -464,7 +464,7 @@ func eachPlace(d protoreflect.MessageDescriptor, path []protoreflect.FieldDescri
 	}
 }
 
-// put sets p at path, with every message on the way.
+// put sets p at path, and creates the messages on the way.
 func put(t *testing.T, m protoreflect.Message, path []protoreflect.FieldDescriptor, p *commonpb.Payload) {
 	if len(path) == 0 {
 		proto.Merge(m.Interface(), p)

@@ -21,9 +21,9 @@ import (
 	"github.com/waxseal/waxseal/policy"
 )
 
-// Where all recipients must wrap, one that refuses decides, and whoever waits for
-// another one is not left to find out by a timeout that tells nothing.
-func TestRefusalIsToldAtOnce(t *testing.T) {
+// If all recipients must wrap, the refusal of one is returned at once, and not after the
+// timeout of another.
+func TestRefusalIsReturnedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		backend := kmstest.NewBackend()
 		c, _ := newWatchedCodec(t, twoKeys, backend)
@@ -38,8 +38,8 @@ func TestRefusalIsToldAtOnce(t *testing.T) {
 	})
 }
 
-// A KMS that hangs is named, though its own timeouts are not over when the
-// caller's is.
+// The error names a KMS that hangs, even if the caller's deadline ends before the KMS's own
+// timeouts.
 func TestHangingKeyIsNamed(t *testing.T) {
 	for _, victim := range []string{"near", "far"} {
 		t.Run(victim, func(t *testing.T) {
@@ -73,7 +73,7 @@ func TestHangingKeyIsNamed(t *testing.T) {
 	})
 }
 
-// Whoever has less time than FailoverAfter gets to the second recipient too.
+// A caller with less time than FailoverAfter also reaches the second recipient.
 func TestFailoverOfAHurriedCaller(t *testing.T) {
 	for _, within := range []time.Duration{200 * time.Millisecond, time.Second} {
 		synctest.Test(t, func(t *testing.T) {
@@ -91,8 +91,8 @@ func TestFailoverOfAHurriedCaller(t *testing.T) {
 	}
 }
 
-// The longest timeout that a policy may set is not beyond what opening and
-// sealing wait: the breaker would never hear that the KMS hangs.
+// The longest timeout that a policy may set ends before opening and sealing give up: otherwise
+// the breaker would never learn that the KMS hangs.
 func TestLongestTimeoutOpensTheBreaker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		backend := kmstest.NewBackend()
@@ -102,7 +102,7 @@ func TestLongestTimeoutOpensTheBreaker(t *testing.T) {
 		for i := range 4 {
 			sealed = append(sealed, encode(t, maker, "n", payload(t, i))...)
 		}
-		for op, ask := range map[string]func(c *codec.Codec, i int){
+		for op, do := range map[string]func(c *codec.Codec, i int){
 			"unwrap": func(c *codec.Codec, i int) { c.Decode(t.Context(), codec.DecodeOptions{Namespace: "n"}, sealed[i:i+1]) },
 			"wrap": func(c *codec.Codec, i int) {
 				_, _ = c.Encode(t.Context(), codec.EncodeOptions{Namespace: "primary"}, []*commonpb.Payload{payload(t, i)})
@@ -111,7 +111,7 @@ func TestLongestTimeoutOpensTheBreaker(t *testing.T) {
 			c, s := newWatchedCodec(t, yaml, backend)
 			backend.Fake("near").Always(kmstest.Stall())
 			for i := range sealed {
-				ask(c, i)
+				do(c, i)
 				<-time.After(15 * time.Second)
 			}
 			if s.count("breaker", "near", "closed", "open") == 0 {
@@ -122,8 +122,8 @@ func TestLongestTimeoutOpensTheBreaker(t *testing.T) {
 	})
 }
 
-// Two names for one KEK in a rule are one way to recover: that is found out at the
-// start and not when the first workflow fails.
+// Two names for one KEK in a rule look like two ways to recover. New refuses them, before the
+// first workflow fails.
 func TestOneKEKTwiceInARule(t *testing.T) {
 	o := &opener{open: func(_ context.Context, u *url.URL) (kms.Key, error) { return kmstest.NewFake("same"), nil }}
 	_, err := codec.New(t.Context(), codec.Config{Policy: mustParse(t, twoKeys), Registry: kms.NewRegistry(o)})
@@ -165,7 +165,7 @@ func TestManyKeysHangWhenOpened(t *testing.T) {
 	})
 }
 
-// A configured key that cannot be opened is not one that is not configured.
+// A configured key that cannot be opened is not reported as a key that is not configured.
 func TestKeyThatCannotBeOpenedLater(t *testing.T) {
 	backend := kmstest.NewBackend()
 	maker, _ := newWatchedCodec(t, `{keys: {far: {uri: "fake://far"}}, seal: [{match: {namespace: "*"}, keys: [far]}]}`, backend)
@@ -189,7 +189,7 @@ func TestKeyThatCannotBeOpenedLater(t *testing.T) {
 			if errors.Is(err, envelope.ErrNotConfigured) {
 				t.Error(err)
 			}
-			// Whether it is sealed already cannot be told: sealing it twice is a guess.
+			// Whether it is already sealed is not known: sealing it twice would be a guess.
 			if _, err := c.Encode(t.Context(), codec.EncodeOptions{Namespace: "primary"}, sealed); err == nil {
 				t.Error("sealed a second time")
 			}
@@ -206,18 +206,18 @@ func mustParse(t *testing.T, yaml string) *policy.Policy {
 	return p
 }
 
-// What was never asked tells nothing about a data key: once there is room in the
-// queue, or the KMS is back, it is asked.
-func TestWhatWasNotAskedIsNotRemembered(t *testing.T) {
+// A call that did not reach the KMS says nothing about a data key: the next call does reach it,
+// once the queue has room or the KMS is back.
+func TestOnlyAnswersAreRemembered(t *testing.T) {
 	const one = `
 keys: {near: {uri: "fake://near"}}
 seal: [{match: {namespace: "*"}, keys: [near]}]
 resilience: {concurrency: 1, queue: 1, attempts: 1, breaker: {failures: 1, openFor: 1s}}
 `
 	for _, tc := range []struct {
-		name  string
-		fault kmstest.Fault
-		asked int // and failed
+		name    string
+		fault   kmstest.Fault
+		reached int // failed calls that reached the KMS
 	}{
 		{"a full queue", kmstest.Slow(10 * time.Millisecond), 0},
 		{"an open breaker", kmstest.Fail(kms.Unavailable), 1},
@@ -256,8 +256,8 @@ resilience: {concurrency: 1, queue: 1, attempts: 1, breaker: {failures: 1, openF
 						failed++
 					}
 				}
-				if failed != tc.asked {
-					t.Errorf("%d fail still, want those that were asked, %d", failed, tc.asked)
+				if failed != tc.reached {
+					t.Errorf("%d fail still, want those that reached the KMS, %d", failed, tc.reached)
 				}
 			})
 		})

@@ -18,8 +18,8 @@ import (
 // usualTaskTimeout is the server's default timeout of a workflow task.
 const usualTaskTimeout = 10 * time.Second
 
-// TestWhatATaskWaitsFor: for the KEK that failed. Those of its workflow's rule may
-// stand in for it to open, and to seal for the primary recipient alone.
+// TestWhatATaskWaitsFor: a task waits for the KEK that failed. The other KEKs of its workflow's
+// rule can replace it for opening, and for sealing for the primary recipient only.
 func TestWhatATaskWaitsFor(t *testing.T) {
 	const text = `
 keys: {a: {uri: "fake://a"}, b: {uri: "fake://b"}, each: {uri: "fake://t/{namespace}"}}
@@ -41,7 +41,7 @@ seal:
 	}
 	t.Cleanup(c.Close)
 	if c.tasks.KEKsOf == nil {
-		t.Error("the tasks do not ask")
+		t.Error("the tasks do not call keksOf")
 	}
 	for _, namespace := range []string{"tenant-1", "mixed-1"} {
 		if _, err := c.now.Load().keys.Named(t.Context(), "each", namespace); err != nil {

@@ -12,7 +12,8 @@ import (
 	"github.com/waxseal/waxseal/kms/kmstest"
 )
 
-// A panic in the handler of a query would leave the query without an answer.
+// A panic in the handler of a query would leave the query without an answer. The handler gets
+// an error instead.
 func TestQueriesGetErrors(t *testing.T) {
 	for _, with := range []string{"SetQueryHandler", "SetQueryHandlerWithOptions"} {
 		t.Run(with, func(t *testing.T) {
@@ -23,11 +24,11 @@ func TestQueriesGetErrors(t *testing.T) {
 				if with == "SetQueryHandler" {
 					return workflow.SetQueryHandler(ctx, "state", handler)
 				}
-				return workflow.SetQueryHandlerWithOptions(ctx, "state", handler, workflow.QueryHandlerOptions{Description: "tells"})
+				return workflow.SetQueryHandlerWithOptions(ctx, "state", handler, workflow.QueryHandlerOptions{Description: "the state"})
 			}, workflow.RegisterOptions{Name: "Order"})
 			env.SetTestTimeout(time.Minute)
 			env.ExecuteWorkflow("Order")
-			ask := func() (string, error) {
+			query := func() (string, error) {
 				value, err := env.QueryWorkflow("state", "x")
 				if err != nil {
 					return "", err
@@ -35,12 +36,12 @@ func TestQueriesGetErrors(t *testing.T) {
 				var got string
 				return got, value.Get(&got)
 			}
-			if got, err := ask(); err != nil || got != "x, CANARY" {
+			if got, err := query(); err != nil || got != "x, CANARY" {
 				t.Fatalf("the query said %q, %v", got, err)
 			}
 			backend.Fake("a").Always(kmstest.Fail(kms.Unavailable))
 			for range 1000 { // until the data keys wrapped ahead are used up
-				if _, err := ask(); err != nil {
+				if _, err := query(); err != nil {
 					if !strings.Contains(err.Error(), "unavailable") || strings.Contains(err.Error(), "CANARY") {
 						t.Errorf("the query failed with %v", err)
 					}

@@ -29,13 +29,13 @@ import (
 	"github.com/waxseal/waxseal/kms/kmstest"
 )
 
-// testWorkflow and testRun are what the SDK's test environment makes up.
+// testWorkflow and testRun are the IDs that the SDK's test environment makes up.
 const (
 	testWorkflow = "default-test-workflow-id"
 	testRun      = "default-test-run-id"
 )
 
-// runTask is a task of that run, with nothing in it to open.
+// runTask is a task of that run, with nothing to open.
 func runTask(token string, attempt int32) *workflowservice.PollWorkflowTaskQueueResponse {
 	task := taskOf()
 	task.TaskToken, task.Attempt = []byte(token), attempt
@@ -49,7 +49,7 @@ func newRunWire(t *testing.T, c *codec.Codec) *wire {
 	return w
 }
 
-// panicInWorkflow has workflow code seal something during an outage.
+// panicInWorkflow lets workflow code seal a value during an outage.
 func panicInWorkflow(t *testing.T, c *codec.Codec, backend *kmstest.Backend, class kms.Class) {
 	t.Helper()
 	backend.Fake("a").Always(kmstest.Fail(class))
@@ -62,14 +62,14 @@ func panicInWorkflow(t *testing.T, c *codec.Codec, backend *kmstest.Backend, cla
 	}
 }
 
-// passes lets the clock of the test go on.
+// passes advances the clock of the test.
 func passes(d time.Duration) {
 	<-time.After(d)
 	synctest.Wait()
 }
 
-// told returns what the server was told of tasks that failed, by token.
-func (w *wire) told() map[string]string {
+// reports returns the reasons of the failures that were reported to the server, by task token.
+func (w *wire) reports() map[string]string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	out := make(map[string]string)
@@ -84,8 +84,8 @@ func (w *wire) told() map[string]string {
 	return out
 }
 
-// TestPanicsAreTold: the SDK reports the first failure of a task alone.
-func TestPanicsAreTold(t *testing.T) {
+// TestPanicsAreReported: the SDK reports only the first failure of a task.
+func TestPanicsAreReported(t *testing.T) {
 	for _, tc := range []struct {
 		name  string
 		task  func() *workflowservice.PollWorkflowTaskQueueResponse
@@ -104,7 +104,7 @@ func TestPanicsAreTold(t *testing.T) {
 			}
 			return task
 		}, 3 * time.Second},
-		{"of a workflow whose tasks time out soon", func() *workflowservice.PollWorkflowTaskQueueResponse {
+		{"of a workflow with a short task timeout", func() *workflowservice.PollWorkflowTaskQueueResponse {
 			task := runTask("t", 100)
 			task.History.Events = []*historypb.HistoryEvent{
 				{Attributes: &historypb.HistoryEvent_WorkflowExecutionStartedEventAttributes{WorkflowExecutionStartedEventAttributes: &historypb.WorkflowExecutionStartedEventAttributes{WorkflowTaskTimeout: durationpb.New(2 * time.Second)}}},
@@ -126,32 +126,33 @@ func TestPanicsAreTold(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, backend := newCodec(t, holdAll) // asks once, which takes no time
+				c, backend := newCodec(t, holdAll) // one attempt, which takes no time
 				w := newRunWire(t, c)
 				w.poll(tc.task())
 				panicInWorkflow(t, c, backend, kms.Unavailable)
 				if tc.after > 0 {
 					passes(tc.after - time.Millisecond)
-					if got := w.told(); len(got) > 0 {
-						t.Errorf("told before %v: %v", tc.after, got)
+					if got := w.reports(); len(got) > 0 {
+						t.Errorf("reported before %v: %v", tc.after, got)
 					}
 				}
 				passes(time.Millisecond)
-				got := w.told()["t"]
+				got := w.reports()["t"]
 				if !strings.Contains(got, "workflow task held") || !strings.Contains(got, "fake://a") || !strings.Contains(got, "unavailable") || strings.Contains(got, "CANARY") {
-					t.Errorf("after %v the server is told %q", tc.after, got)
+					t.Errorf("after %v, reported to the server: %q", tc.after, got)
 				}
 				passes(time.Minute)
 				if n := w.count(); n != 2 {
-					t.Errorf("%d requests: told twice", n)
+					t.Errorf("%d requests: reported twice", n)
 				}
 			})
 		})
 	}
 }
 
-// TestWhatIsNotTold: what the SDK answers, what does not hold, and what is over.
-func TestWhatIsNotTold(t *testing.T) {
+// TestWhatIsNotReported: tasks that the SDK answers, errors that do not hold, and tasks that
+// are over.
+func TestWhatIsNotReported(t *testing.T) {
 	failed := &workflowservice.RespondWorkflowTaskFailedRequest{Namespace: "n", TaskToken: []byte("t")}
 	for _, tc := range []struct {
 		name string
@@ -211,17 +212,17 @@ func TestWhatIsNotTold(t *testing.T) {
 				w := newRunWire(t, c)
 				tc.do(t, w, c, backend)
 				passes(time.Minute)
-				if got := w.told(); len(got) > 0 {
-					t.Errorf("the server is told %v", got)
+				if got := w.reports(); len(got) > 0 {
+					t.Errorf("reported to the server: %v", got)
 				}
 			})
 		})
 	}
 }
 
-// TestSuspectsAreTold: the SDK converts some of a task without its context, or
-// panics itself with the error that it gets, and drops the task.
-func TestSuspectsAreTold(t *testing.T) {
+// TestErrorsBesideWorkflowCodeAreReported: the SDK converts some parts of a task without its
+// context, or panics itself with the error, and drops the task.
+func TestErrorsBesideWorkflowCodeAreReported(t *testing.T) {
 	sealVersion := func(t *testing.T, c *codec.Codec) {
 		sc := converter.WorkflowSerializationContext{Namespace: testNamespace, WorkflowID: testWorkflow}
 		if _, err := converter.WithDataConverterSerializationContext(codec.NewDataConverter(c, testNamespace, nil), sc).ToPayload("CANARY"); err == nil {
@@ -251,13 +252,13 @@ func TestSuspectsAreTold(t *testing.T) {
 					sealVersion(t, c)
 				}
 				passes(5 * time.Second)
-				if got := w.told()["t"]; (got != "") != tc.soon {
-					t.Errorf("after %v the server is told %q", time.Since(start), got)
+				if got := w.reports()["t"]; (got != "") != tc.soon {
+					t.Errorf("after %v, reported to the server: %q", time.Since(start), got)
 				}
 				passes(4 * time.Second)
-				got := w.told()["t"]
+				got := w.reports()["t"]
 				if !strings.Contains(got, "fake://a") || !strings.Contains(got, tc.class.String()) || strings.Contains(got, "CANARY") {
-					t.Errorf("after %v the server is told %q", time.Since(start), got)
+					t.Errorf("after %v, reported to the server: %q", time.Since(start), got)
 				}
 			})
 		})
@@ -273,14 +274,14 @@ func TestTwoClientsOfOneCodec(t *testing.T) {
 		other.poll(taskOf())
 		panicInWorkflow(t, c, backend, kms.Unavailable)
 		passes(time.Minute)
-		if len(one.told()) != 1 || len(other.told()) != 0 {
-			t.Errorf("told %v and %v", one.told(), other.told())
+		if len(one.reports()) != 1 || len(other.reports()) != 0 {
+			t.Errorf("reported %v and %v", one.reports(), other.reports())
 		}
 	})
 }
 
-// TestStoppingGivesTasksBack: the server would wait for them, minutes if they
-// failed often.
+// TestStoppingGivesTasksBack: otherwise the server would wait for their timeouts, which are
+// minutes after many failures.
 func TestStoppingGivesTasksBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, backend := newCodec(t, onePolicy)
@@ -289,20 +290,21 @@ func TestStoppingGivesTasksBack(t *testing.T) {
 		panicInWorkflow(t, c, backend, kms.Unavailable)
 		stopped := false
 		codec.NewPlugin(c).StopWorker(t.Context(), worker.PluginStopWorkerOptions{}, func(context.Context, worker.PluginStopWorkerOptions) {
-			stopped = len(w.told()) == 0
+			stopped = len(w.reports()) == 0
 		})
-		if got := w.told(); len(got) != 1 || !stopped {
-			t.Errorf("the server is told %v, of a worker that stopped before: %v", got, stopped)
+		if got := w.reports(); len(got) != 1 || !stopped {
+			t.Errorf("reported to the server: %v; nothing before the stop: %v", got, stopped)
 		}
 		passes(time.Minute)
 		if n := w.count(); n != 2 {
-			t.Errorf("%d requests: told twice", n)
+			t.Errorf("%d requests: reported twice", n)
 		}
 	})
 }
 
-// TestStoppingGivesNoOthersTasksBack: several workers of a process may share a Codec.
-// Whose a task is a poll says, and of one that came with an answer the task before.
+// TestStoppingGivesNoOthersTasksBack: several workers of a process may share a Codec. A poll
+// names the worker that gets the task. A task in the response to a completion goes to the
+// worker of the completed task.
 func TestStoppingGivesNoOthersTasksBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, backend := newCodec(t, onePolicy)
@@ -323,15 +325,15 @@ func TestStoppingGivesNoOthersTasksBack(t *testing.T) {
 		panicInWorkflow(t, c, backend, kms.Unavailable)
 		for want, key := range []string{"another", "mine"} {
 			codec.NewPlugin(c).StopWorker(t.Context(), worker.PluginStopWorkerOptions{WorkerInstanceKey: key}, func(context.Context, worker.PluginStopWorkerOptions) {})
-			if told := w.told(); len(told) != want {
-				t.Errorf("when worker %q stops, the server is told %v", key, told)
+			if reported := w.reports(); len(reported) != want {
+				t.Errorf("when worker %q stops, reported to the server: %v", key, reported)
 			}
 		}
 	})
 }
 
-// TestRecoveredPanicCompletesNothing: workflow code that recovers panics, or a panic
-// policy that fails workflows, would make an outage final.
+// TestRecoveredPanicCompletesNothing: if workflow code recovers panics, or the panic policy
+// fails workflows, an outage must not become final.
 func TestRecoveredPanicCompletesNothing(t *testing.T) {
 	complete := func(token string) *workflowservice.RespondWorkflowTaskCompletedRequest {
 		return &workflowservice.RespondWorkflowTaskCompletedRequest{Namespace: "n", TaskToken: []byte(token), Commands: []*commandpb.Command{{
@@ -352,12 +354,12 @@ func TestRecoveredPanicCompletesNothing(t *testing.T) {
 				if status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "throttled") {
 					t.Errorf("got %v", err)
 				}
-				if got := w.told(); len(got) != 0 && attempt > 1 {
-					t.Errorf("told at once: %v", got)
+				if got := w.reports(); len(got) != 0 && attempt > 1 {
+					t.Errorf("reported at once: %v", got)
 				}
 				passes(time.Minute)
-				if got := w.told()["t"]; !strings.Contains(got, "throttled") || w.count() != 2 {
-					t.Errorf("the server is told %q in %d requests", got, w.count()-1)
+				if got := w.reports()["t"]; !strings.Contains(got, "throttled") || w.count() != 2 {
+					t.Errorf("reported to the server: %q in %d requests", got, w.count()-1)
 				}
 			})
 		})
@@ -376,8 +378,8 @@ func TestRecoveredPanicCompletesNothing(t *testing.T) {
 	})
 }
 
-// TestRefusedAnswersAreTold: the SDK would drop the task.
-func TestRefusedAnswersAreTold(t *testing.T) {
+// TestRefusedAnswersAreReported: the SDK would drop the task.
+func TestRefusedAnswersAreReported(t *testing.T) {
 	memo := &commonpb.Memo{Fields: map[string]*commonpb.Payload{"m": {Data: []byte("CANARY")}}}
 	upsert := &workflowservice.RespondWorkflowTaskCompletedRequest{Namespace: "n", TaskToken: []byte("t"), Commands: []*commandpb.Command{{
 		Attributes: &commandpb.Command_ModifyWorkflowPropertiesCommandAttributes{
@@ -392,7 +394,7 @@ func TestRefusedAnswersAreTold(t *testing.T) {
 		known        bool
 	}{
 		{"a memo in plaintext", "RespondWorkflowTaskCompleted", upsert, false, true},
-		{"of a task that is nobody's here", "RespondWorkflowTaskCompleted", upsert, false, false},
+		{"of an unknown task", "RespondWorkflowTaskCompleted", upsert, false, false},
 		{"a query's result", "RespondQueryTaskCompleted", answered, true, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -413,16 +415,16 @@ func TestRefusedAnswersAreTold(t *testing.T) {
 			if status.Code(err) != want {
 				t.Errorf("got %v", err)
 			}
-			said, told := w.told()["t"]
-			if told != tc.known || (told && !strings.Contains(said, "is not sealed")) || strings.Contains(said, "CANARY") {
-				t.Errorf("the server is told %q, %v", said, told)
+			text, reported := w.reports()["t"]
+			if reported != tc.known || (reported && !strings.Contains(text, "is not sealed")) || strings.Contains(text, "CANARY") {
+				t.Errorf("reported to the server: %q, %v", text, reported)
 			}
 		})
 	}
 }
 
-// TestFailedTaskSaysWhy: the failure that the SDK makes of the panic cannot be
-// sealed in the outage either.
+// TestFailedTaskSaysWhy: the SDK's own failure for the panic cannot be sealed during the outage
+// either.
 func TestFailedTaskSaysWhy(t *testing.T) {
 	c, backend := newCodec(t, onePolicy)
 	w := newRunWire(t, c)
@@ -435,16 +437,16 @@ func TestFailedTaskSaysWhy(t *testing.T) {
 	}
 	sent, _ := lastSent[*workflowservice.RespondWorkflowTaskFailedRequest](w)
 	if got := sent.GetFailure().GetMessage(); !strings.Contains(got, "fake://a") || !strings.Contains(got, "workflow task held") || sent.GetIdentity() != "me" {
-		t.Errorf("the server is told %v", sent)
+		t.Errorf("reported to the server: %v", sent)
 	}
 	if !strings.Contains(req.GetFailure().GetMessage(), "withheld") {
 		t.Error("the SDK's own request was changed")
 	}
 }
 
-// TestDroppedPageIsTold: the SDK drops a task whose first page does not come. If a query
-// is asked meanwhile, nobody can tell which of both it was.
-func TestDroppedPageIsTold(t *testing.T) {
+// TestDroppedPageIsReported: the SDK drops a task if its first page does not come. If the
+// workflow is queried meanwhile, the page may belong to the task or to the query.
+func TestDroppedPageIsReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, backend := newCodec(t, holdAll)
 		w := newWire(t, c)
@@ -463,8 +465,8 @@ func TestDroppedPageIsTold(t *testing.T) {
 		}
 		passes(time.Second)
 		for _, token := range []string{"t", "q"} {
-			if got := w.told()[token]; !strings.Contains(got, "denied") {
-				t.Errorf("of %s the server is told %q", token, got)
+			if got := w.reports()[token]; !strings.Contains(got, "denied") {
+				t.Errorf("of %s reported to the server: %q", token, got)
 			}
 		}
 	})
@@ -481,6 +483,6 @@ func TestEagerTaskIsHeldToo(t *testing.T) {
 	}
 	failed, ok := lastSent[*workflowservice.RespondWorkflowTaskFailedRequest](w)
 	if got.GetEagerWorkflowTask() != nil || got.GetRunId() != "run" || !ok || failed.GetIdentity() != "me" {
-		t.Errorf("the SDK sees %v, the server is told %v", got, failed)
+		t.Errorf("the SDK sees %v, reported to the server: %v", got, failed)
 	}
 }

@@ -24,11 +24,11 @@ seal:
   - {match: {namespace: "default-*"}, keys: [a]}
 `
 
-// testNamespace is where the SDK's test environment runs workflows.
+// testNamespace is the namespace of the SDK's test environment.
 const testNamespace = "default-test-namespace"
 
-// inWorkflow calls f in workflow code with the converter that the SDK would use
-// there, and returns what f panicked with and what it returned.
+// inWorkflow calls f in workflow code with the converter that the SDK would use there. It
+// returns f's panic value and error.
 func inWorkflow(t *testing.T, dc converter.DataConverter, f func(converter.DataConverter) error) (panicked any, failed error) {
 	t.Helper()
 	if err := runWorkflow(t, dc, func(ctx workflow.Context) error {
@@ -58,7 +58,7 @@ func TestWhatHoldsAWorkflow(t *testing.T) {
 		{"holdWorkflows", holdPolicy, []kms.Class{kms.Unavailable, kms.Throttled, kms.Denied, kms.Disabled, kms.NotFound, kms.Invalid}},
 	} {
 		for _, class := range kms.Classes() {
-			if class == kms.Canceled { // nobody cancels workflow code
+			if class == kms.Canceled { // workflow code is not canceled
 				continue
 			}
 			t.Run(tc.name+"/"+class.String(), func(t *testing.T) {
@@ -149,8 +149,7 @@ func TestHoldWorkflowsHoldsForNoPolicy(t *testing.T) {
 	}
 }
 
-// TestWorkflowWait lets a KMS hang: a conversion in workflow code gives up sooner
-// than one elsewhere.
+// TestWorkflowWait lets a KMS hang: a conversion in workflow code gives up sooner than others.
 func TestWorkflowWait(t *testing.T) {
 	backend := kmstest.NewBackend()
 	p, err := policy.Parse("test.yaml", []byte(onePolicy))

@@ -19,8 +19,8 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// containerVectors returns the format's vectors of what stands beside an envelope,
-// as payloads, by name, and which of them are right.
+// containerVectors returns the format's vectors of the metadata beside an envelope, as payloads
+// by name, and which of them are valid.
 func containerVectors(t *testing.T) (payloads map[string]*commonpb.Payload, right map[string]bool) {
 	t.Helper()
 	files, err := filepath.Glob("../envelope/format/testdata/vectors/container-*.txt")
@@ -51,8 +51,8 @@ func containerVectors(t *testing.T) (payloads map[string]*commonpb.Payload, righ
 	return payloads, right
 }
 
-// TestKeyIDsAreHeldToTheFormat: metadata that is not a list of key IDs as the format
-// demands is Corrupt, calls no KMS, and is repeated nowhere.
+// TestKeyIDsAreHeldToTheFormat: metadata that is not a valid list of key IDs is Corrupt, calls
+// no KMS, and is quoted nowhere.
 func TestKeyIDsAreHeldToTheFormat(t *testing.T) {
 	payloads, right := containerVectors(t)
 	c, backend := newCodec(t, onePolicy)
@@ -93,8 +93,8 @@ func hintFrom(t *testing.T, err error) string {
 	return h.Hint()
 }
 
-// TestClaimsThatAClaimCannotHold: a workflow ID of any bytes that Temporal takes is
-// recorded, and what is sealed opens.
+// TestClaimsThatAClaimCannotHold: a workflow ID of any bytes that Temporal accepts is recorded,
+// and the envelope opens.
 func TestClaimsThatAClaimCannotHold(t *testing.T) {
 	c, _ := newCodec(t, `{keys: {a: {uri: "fake://a"}}, seal: [{match: {namespace: "*"}, keys: [a], claims: [workflowId]}]}`)
 	of := func(workflow string) converter.DataConverter {

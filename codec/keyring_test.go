@@ -16,7 +16,7 @@ import (
 	"github.com/waxseal/waxseal/policy"
 )
 
-// opener is a backend whose Open is a function, and which counts keys.
+// opener is a backend that opens keys with a function, and counts them.
 type opener struct {
 	open func(context.Context, *url.URL) (kms.Key, error)
 
@@ -71,8 +71,8 @@ func newTemplateCodec(t *testing.T, o *opener) *codec.Codec {
 
 func newFake(_ context.Context, u *url.URL) (kms.Key, error) { return kmstest.NewFake(u.Host), nil }
 
-// A caller who joins an open that another began is not who gave up when it
-// times out: in workflow code that would fail the workflow for good.
+// A caller that joins an open begun by another caller did not cancel it when it times out: in
+// workflow code such an error would fail the workflow permanently.
 func TestOpenThatTimesOutIsUnavailable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newTemplateCodec(t, &opener{open: func(ctx context.Context, _ *url.URL) (kms.Key, error) {
@@ -115,9 +115,9 @@ func TestCloseWhileOpening(t *testing.T) {
 		"that succeeds": func(ctx context.Context, u *url.URL) (kms.Key, error) { <-ctx.Done(); return newFake(ctx, u) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			asked := make(chan struct{})
+			called := make(chan struct{})
 			o := &opener{open: func(ctx context.Context, u *url.URL) (kms.Key, error) {
-				close(asked)
+				close(called)
 				return late(ctx, u)
 			}}
 			c := newTemplateCodec(t, o)
@@ -126,7 +126,7 @@ func TestCloseWhileOpening(t *testing.T) {
 				_, err := c.Encode(t.Context(), codec.EncodeOptions{Namespace: "n"}, []*commonpb.Payload{{}})
 				failed <- err
 			}()
-			<-asked
+			<-called
 			c.Close()
 			if opened, closed := o.counts(); opened != closed {
 				t.Errorf("%d keys opened, %d closed", opened, closed)

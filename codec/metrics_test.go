@@ -20,7 +20,7 @@ import (
 	"github.com/waxseal/waxseal/kms/kmstest"
 )
 
-// ledger is a client.MetricsHandler that keeps what it is told.
+// ledger is a client.MetricsHandler that keeps what is reported to it.
 type ledger struct {
 	tags map[string]string
 	all  *seen
@@ -61,7 +61,7 @@ func (l ledger) Timer(name string) client.MetricsTimer {
 
 func (ledger) Gauge(string) client.MetricsGauge { panic("no gauge is reported") }
 
-// ours returns what a handler was told of our metrics.
+// ours returns the values of our metrics that a handler received.
 func (s *seen) ours() map[string]int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -121,14 +121,14 @@ func TestPluginReportsMetrics(t *testing.T) {
 		t.Errorf("%d data keys evicted when closing: %v", n, first.ours())
 	}
 	if n := len(second.ours()); n != 0 {
-		t.Errorf("the second client's handler was told too: %v", second.ours())
+		t.Errorf("the second client's handler received metrics too: %v", second.ours())
 	}
 	if hooks.count("missing far unavailable") != 2 {
-		t.Error("the hooks of the configuration were not told")
+		t.Error("the hooks of the configuration were not called")
 	}
 	for name := range first.ours() {
 		if strings.Contains(name, "fake://") {
-			t.Errorf("%s tells more than the key's name", name)
+			t.Errorf("%s holds more than the key's name", name)
 		}
 	}
 }

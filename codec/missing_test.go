@@ -41,7 +41,7 @@ seal: [{match: {namespace: "*"}, keys: [a], requireSealed: true}]
 	missing   = "values that the program reads"
 )
 
-// taskServer gives out tasks, and keeps how they were answered.
+// taskServer hands out tasks, and keeps the answers.
 type taskServer struct {
 	workflowservice.UnimplementedWorkflowServiceServer
 	workflows  chan *workflowservice.PollWorkflowTaskQueueResponse
@@ -118,7 +118,7 @@ func (s *taskServer) answer(t *testing.T) proto.Message {
 	}
 }
 
-// startTaskServer starts a server and a worker whose functions read two values, or one.
+// startTaskServer starts a server and a worker with functions that read two values, or one.
 func startTaskServer(t *testing.T, plugin client.Plugin) *taskServer {
 	t.Helper()
 	s := &taskServer{
@@ -194,7 +194,7 @@ func registerReaders(addWorkflow func(any, workflow.RegisterOptions), addActivit
 	addActivity(func(a string) error { return nil }, activity.RegisterOptions{Name: "One"})
 }
 
-// silent is a logger of nothing.
+// silent is a logger that discards everything.
 type silent struct{}
 
 func (silent) Debug(string, ...any) {}
@@ -223,7 +223,7 @@ func begin(workflowType string, input *commonpb.Payloads) *dropHistory {
 	})
 }
 
-// task adds the events of the task that is given out, or was.
+// task adds the events of a workflow task.
 func (h *dropHistory) task() *dropHistory {
 	scheduled := int64(len(h.events) + 1)
 	return h.add(enumspb.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED, func(e *historypb.HistoryEvent) {
@@ -282,7 +282,7 @@ func (h *dropHistory) poll() *workflowservice.PollWorkflowTaskQueueResponse {
 	}
 }
 
-// outcome says how a task was answered: completed, held, refused, or failed for good.
+// outcome returns how a task was answered: completed, held, refused, or failed permanently.
 func outcome(t *testing.T, c *codec.Codec, m proto.Message) (how, why string) {
 	t.Helper()
 	text := func(f *failurepb.Failure) string {
@@ -315,8 +315,8 @@ func outcome(t *testing.T, c *codec.Codec, m proto.Message) (how, why string) {
 	return "completed", ""
 }
 
-// What a server drops makes no zero values where that is refused, and nothing is lost by
-// it: workflow tasks are held, updates, queries and attempts of activities refused.
+// Payloads that a server drops do not become zero values where that is refused, and nothing is
+// lost: workflow tasks are held; updates, queries and attempts of activities are refused.
 func TestDroppedPayloads(t *testing.T) {
 	type option = []codec.ConverterOption
 	for _, mode := range []struct {
@@ -358,7 +358,7 @@ func TestDroppedPayloads(t *testing.T) {
 			for _, tc := range []struct {
 				name string
 				task *workflowservice.PollWorkflowTaskQueueResponse
-				want string // where it is refused
+				want string // the result where it is refused
 			}{
 				{"whole input", begin("Two", in("a", 1)).task().poll(), "completed"},
 				{"input without its last argument", begin("Two", in("a")).task().poll(), "held"},

@@ -69,10 +69,11 @@ func TestMissingValuesAreRefused(t *testing.T) {
 	}
 }
 
-// pluginEnvironment is the SDK's test environment with what the plugin gives a worker.
+// pluginEnvironment is the SDK's test environment with the parts that the plugin gives a
+// worker.
 func pluginEnvironment(t *testing.T, plugin *codec.Plugin) *testsuite.TestWorkflowEnvironment {
 	t.Helper()
-	o := client.Options{Namespace: "default-test-namespace"} // that of the SDK's environment
+	o := client.Options{Namespace: "default-test-namespace"} // the namespace of the SDK's environment
 	var w worker.Options
 	if err := plugin.ConfigureClient(t.Context(), client.PluginConfigureClientOptions{ClientOptions: &o}); err != nil {
 		t.Fatal(err)
@@ -94,8 +95,8 @@ func pluginEnvironment(t *testing.T, plugin *codec.Plugin) *testsuite.TestWorkfl
 	return env
 }
 
-// A function that returns a nil pointer sends no result, and its caller reads one,
-// wherever in workflow code that is.
+// A function that returns a nil pointer sends no result, and its caller reads nil, anywhere in
+// workflow code.
 func TestNilResultsAreRead(t *testing.T) {
 	read := func(ctx workflow.Context) error {
 		ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: time.Minute})

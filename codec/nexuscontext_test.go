@@ -25,7 +25,8 @@ func nexusMark() *nexuspb.PropagatedSerializationContext {
 	return &nexuspb.PropagatedSerializationContext{Endpoint: "MARK", Service: "s", Operation: "o"}
 }
 
-// marked is a workflow task with a mark in each kind of place, and what must stay of it.
+// marked returns a workflow task with a mark in each kind of place, and the same task without
+// marks.
 func marked(t *testing.T) (with, without *workflowservice.PollWorkflowTaskQueueResponse) {
 	t.Helper()
 	task := func(mark *nexuspb.PropagatedSerializationContext) *workflowservice.PollWorkflowTaskQueueResponse {
@@ -48,7 +49,7 @@ func marked(t *testing.T) (with, without *workflowservice.PollWorkflowTaskQueueR
 	return task(nexusMark()), task(nil)
 }
 
-// The server marks what a Nexus handler started: it would choose the rule that seals.
+// If the server could mark what a Nexus handler started, it would choose the rule that seals.
 func TestNexusContextsAreDropped(t *testing.T) {
 	c, _ := newCodec(t, onePolicy)
 	withTask, withoutTask := marked(t)

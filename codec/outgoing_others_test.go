@@ -16,7 +16,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 )
 
-// headersPlace: the guard opens headers, and propagators carry them on.
+// headersPlace: the guard opens headers, and propagators pass them on.
 func headersPlace(o *outgoing) {
 	o.startWorkflow(func(ctx workflow.Context) error {
 		ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: time.Minute})
@@ -35,7 +35,8 @@ func headersPlace(o *outgoing) {
 	o.sealedIn(o.secret("header"))
 }
 
-// updateAcceptedPlace: accepting an update sends the request again, whose header the guard opened.
+// updateAcceptedPlace: accepting an update sends the request again. The guard opened its
+// header.
 func updateAcceptedPlace(o *outgoing) {
 	o.startWorkflow(func(ctx workflow.Context) error {
 		if err := workflow.SetUpdateHandler(ctx, "update", func(_ workflow.Context, arg string) (string, error) { return "", errors.New(arg) }); err != nil {
@@ -72,7 +73,7 @@ func memoPlace(o *outgoing) {
 	o.sealedIn(o.secret("memo"))
 }
 
-// rawValuePlace: a payload that is passed on as it is has metadata, which only its envelope has.
+// rawValuePlace: a payload that is passed on unchanged has metadata that only an envelope has.
 func rawValuePlace(o *outgoing) {
 	o.start(func(w worker.Worker) {
 		w.RegisterActivityWithOptions(func(_ context.Context, raw converter.RawValue) (converter.RawValue, error) { return raw, nil }, activity.RegisterOptions{Name: "Activity"})
@@ -85,7 +86,7 @@ func rawValuePlace(o *outgoing) {
 	}
 }
 
-// heartbeatPlace: an attempt goes on with the details of the one before.
+// heartbeatPlace: an attempt continues with the details of the previous one.
 func heartbeatPlace(o *outgoing) {
 	o.start(func(w worker.Worker) {
 		w.RegisterActivityWithOptions(func(ctx context.Context) error {
@@ -105,7 +106,8 @@ func heartbeatPlace(o *outgoing) {
 	o.sealedIn(o.secret("details"))
 }
 
-// scheduleUpdatePlace: the SDK opens summary and details of a schedule's workflow, and sends them again.
+// scheduleUpdatePlace: the SDK opens summary and details of a schedule's workflow, and sends
+// them again.
 func scheduleUpdatePlace(o *outgoing) {
 	handle, err := o.client.ScheduleClient().Create(o.Context(), client.ScheduleOptions{
 		ID: "s", Spec: client.ScheduleSpec{Intervals: []client.ScheduleIntervalSpec{{Every: time.Hour}}},
@@ -128,7 +130,8 @@ func scheduleUpdatePlace(o *outgoing) {
 	}
 }
 
-// workflowMetadataPlace: the SDK answers some queries itself, with what workflow code has set.
+// workflowMetadataPlace: the SDK itself answers some queries, with values that workflow code
+// has set.
 func workflowMetadataPlace(o *outgoing) {
 	o.startWorkflow(func(ctx workflow.Context, in string) error {
 		workflow.SetCurrentDetails(ctx, in)
@@ -142,7 +145,7 @@ func workflowMetadataPlace(o *outgoing) {
 	o.sealedIn(o.secret("details"))
 }
 
-// workerHeartbeatPlace: a worker reports what it does, and that it stops.
+// workerHeartbeatPlace: a worker reports its work, and that it stops.
 func workerHeartbeatPlace(o *outgoing) {
 	o.start(func(w worker.Worker) {
 		w.RegisterActivityWithOptions(func(_ context.Context, in string) error { return errors.New(in) }, activity.RegisterOptions{Name: "Activity"})

@@ -30,9 +30,9 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// outgoingPlaces are the places where the SDK, or the plugin, takes something out of what it opened
-// and sends it again. Each is given a canary; none may leave in plaintext, in any byte of any
-// request. docs/what-comes-back-out.md lists them.
+// outgoingPlaces are the places where the SDK, or the plugin, sends again a part of what it
+// opened. Each receives a canary; none may leave in plaintext, in any byte of any request.
+// docs/what-comes-back-out.md lists them.
 func outgoingPlaces() []outgoingPlace {
 	return []outgoingPlace{
 		{"version-marker", versionMarkerPlace},
@@ -84,7 +84,7 @@ func (o *outgoing) completed() []*commandpb.Command {
 	return wait[*workflowservice.RespondWorkflowTaskCompletedRequest](o).GetCommands()
 }
 
-// eventsOf returns what becomes of some commands in the history.
+// eventsOf returns the history events of some commands.
 func eventsOf(commands []*commandpb.Command) (events []*historypb.HistoryEvent) {
 	for _, c := range commands {
 		switch {
@@ -101,7 +101,8 @@ func eventsOf(commands []*commandpb.Command) (events []*historypb.HistoryEvent) 
 	return events
 }
 
-// sealedIn fails the test unless an envelope of the place has the canary: otherwise the place was not reached.
+// sealedIn fails the test unless an envelope of the place has the canary: otherwise the test
+// did not reach the place.
 func (o *outgoing) sealedIn(canary string) {
 	o.Helper()
 	if !o.server.hasOpened(canary) {
@@ -118,7 +119,8 @@ func versionMarkerPlace(o *outgoing) {
 	}
 }
 
-// inheritedChangesPlace: a workflow hands its search attributes on to a child and to its next run.
+// inheritedChangesPlace: a workflow passes its search attributes to a child and to its next
+// run.
 func inheritedChangesPlace(o *outgoing) {
 	o.startWorkflow(func(ctx workflow.Context) error {
 		workflow.GetSignalChannel(ctx, "go on").Receive(ctx, nil)
@@ -148,9 +150,9 @@ func (o *outgoing) activityTask(kind string, input *commonpb.Payloads) *workflow
 	}
 }
 
-// sessionIDPlace: the SDK's activity that creates a session signals its workflow, and its input is
-// the name of the signal. What it signals it converts past the plugin's data converter, so the
-// guard refuses the request.
+// sessionIDPlace: the SDK's activity that creates a session signals its workflow, and takes the
+// name of the signal from its input. It converts the signal without the plugin's data
+// converter, so the guard refuses the request.
 func sessionIDPlace(o *outgoing) {
 	o.startWorkflow(func(workflow.Context) error { return nil })
 	o.give("activity", outgoingQueue+"__internal_session_creation", o.activityTask("internalSessionCreationActivity", o.sealed(o.secret("name"))))
@@ -159,7 +161,7 @@ func sessionIDPlace(o *outgoing) {
 	}
 }
 
-// sessionQueuePlace: that signal says on which task queue the activities of a session run.
+// sessionQueuePlace: that signal names the task queue for the activities of a session.
 func sessionQueuePlace(o *outgoing) {
 	o.startWorkflow(func(ctx workflow.Context) error {
 		ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: time.Minute, HeartbeatTimeout: time.Minute})
@@ -201,7 +203,7 @@ func sessionQueuePlace(o *outgoing) {
 	}
 }
 
-// localActivity is a workflow with a local activity that is tried again.
+// localActivity is a workflow with a local activity that is retried.
 func localActivity(ctx workflow.Context) error {
 	ctx = workflow.WithLocalActivityOptions(ctx, workflow.LocalActivityOptions{ScheduleToCloseTimeout: time.Hour})
 	return workflow.ExecuteLocalActivity(ctx, func(context.Context) (string, error) { return "", errors.New("x") }).Get(ctx, nil)
@@ -220,8 +222,9 @@ func localActivityMarker(o *outgoing, data any) *historypb.HistoryEvent {
 	return e
 }
 
-// backoffPlace: the marker of a local activity says after how long it is tried again, by a timer. The
-// SDK takes no timer into a replay that the history does not have, and sends none that it has.
+// backoffPlace: the marker of a local activity states its retry delay, for which the SDK sets a
+// timer. In a replay the SDK ignores a timer that the history lacks, and sends none that it
+// has.
 func backoffPlace(o *outgoing) {
 	o.startWorkflow(localActivity)
 	forged := localActivityMarker(o, map[string]any{"activityId": "1", "backoff": secretNumber})
@@ -238,7 +241,8 @@ func backoffPlace(o *outgoing) {
 	}
 }
 
-// markerTextPlace: where a marker does not fit the code the SDK's texts quote what is in it.
+// markerTextPlace: if a marker does not match the code, the SDK's error texts quote its
+// content.
 func markerTextPlace(o *outgoing) {
 	o.startWorkflow(func(ctx workflow.Context, which string) error {
 		switch which {
@@ -269,7 +273,7 @@ func markerTextPlace(o *outgoing) {
 	}
 }
 
-// jsonTextPlace: encoding/json quotes a number that is of another type.
+// jsonTextPlace: encoding/json quotes a number of the wrong type.
 func jsonTextPlace(o *outgoing) {
 	o.start(func(w worker.Worker) {
 		w.RegisterWorkflowWithOptions(func(ctx workflow.Context, _ string) error {
@@ -344,16 +348,16 @@ func queryTextPlace(o *outgoing) {
 		}
 		return workflow.Await(ctx, func() bool { return false })
 	})
-	ask := func(args, input *commonpb.Payloads, events ...*historypb.HistoryEvent) {
+	query := func(args, input *commonpb.Payloads, events ...*historypb.HistoryEvent) {
 		o.give("workflow", outgoingQueue, o.queryTask("query", args, input, events...))
 		if r := wait[*workflowservice.RespondQueryTaskCompletedRequest](o); r.GetErrorMessage() != "Encoded failure" || r.GetFailure().GetEncodedAttributes() == nil {
 			o.Errorf("answered: %v", r)
 		}
 	}
-	ask(o.sealed(secretNumber), o.sealed("x"))
-	ask(o.sealed(o.secret("query")), o.sealed("x"))
+	query(o.sealed(secretNumber), o.sealed("x"))
+	query(o.sealed(o.secret("query")), o.sealed("x"))
 	o.sealedIn(o.secret("query"))
-	ask(o.sealed("x"), o.sealed("version"), versionMarker(o.sealed("new-fees"), o.sealed(secretNumber)))
+	query(o.sealed("x"), o.sealed("version"), versionMarker(o.sealed("new-fees"), o.sealed(secretNumber)))
 
 	beside := o.workflowTask(o.sealed("x"))
 	beside.Queries = map[string]*querypb.WorkflowQuery{"q": {QueryType: "query", QueryArgs: o.sealed(o.secret("beside"))}}
@@ -364,7 +368,7 @@ func queryTextPlace(o *outgoing) {
 	o.sealedIn(o.secret("beside"))
 }
 
-// failsToo is a workflow that fails with what its activity fails with.
+// failsToo is a workflow that fails with the error of its activity.
 func failsToo(ctx workflow.Context) error {
 	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: time.Minute})
 	err := workflow.ExecuteActivity(ctx, "Elsewhere").Get(ctx, nil)
@@ -402,7 +406,7 @@ func unopenedFailurePlace(o *outgoing) {
 	}
 }
 
-// failureAgainPlace: a workflow fails with what it was told, and with what it makes of that.
+// failureAgainPlace: a workflow fails with a failure that it received, and with a wrapped one.
 func failureAgainPlace(o *outgoing) {
 	o.startWorkflow(failsToo)
 	f := o.failures().ErrorToFailure(temporal.NewApplicationErrorWithCause(o.secret("message"), "T", errors.New(o.secret("cause")), o.secret("details")))
@@ -418,7 +422,7 @@ func failureAgainPlace(o *outgoing) {
 	}
 }
 
-// cancellationPlace: the details of a cancellation are passed on as they came.
+// cancellationPlace: the details of a cancellation are passed on unchanged.
 func cancellationPlace(o *outgoing) {
 	o.startWorkflow(func(ctx workflow.Context) error {
 		ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: time.Minute, HeartbeatTimeout: time.Minute})
@@ -437,7 +441,7 @@ func cancellationPlace(o *outgoing) {
 	o.sealedIn(o.secret("details"))
 }
 
-// nexusErrorPlace: an operation fails with what it was given.
+// nexusErrorPlace: an operation fails with its input.
 func nexusErrorPlace(o *outgoing) {
 	o.start(func(w worker.Worker) {
 		registerNexus(w, func(_ context.Context, in string, _ nexus.StartOperationOptions) (string, error) {
@@ -461,13 +465,14 @@ func nexusErrorPlace(o *outgoing) {
 				wait[*workflowservice.RespondNexusTaskFailedRequest](o)
 			}
 		}
-		if what != "handler" { // to a server that knows no failures the SDK sends its type alone
+		if what != "handler" { // to a server that knows no failures the SDK sends only its type
 			o.sealedIn(o.secret(what))
 		}
 	}
 }
 
-// docs/what-comes-back-out.md has a row for each place, in this order, which names its test.
+// docs/what-comes-back-out.md has a row for each place, in this order, with the name of its
+// test.
 func TestThePlacesAreDocumented(t *testing.T) {
 	document, err := os.ReadFile("../docs/what-comes-back-out.md")
 	if err != nil {

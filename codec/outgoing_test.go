@@ -39,8 +39,8 @@ import (
 // secretNumber is a canary that is an integer: as an amount, and as nanoseconds.
 const secretNumber = 471_108_154_711
 
-// outgoing is a client and a worker with the plugin, and a scripted server that hands the worker
-// tasks. The server looks for canaries in every byte of every request.
+// outgoing is a client and a worker with the plugin, and a scripted server that hands out tasks
+// to the worker. The server looks for canaries in every byte of every request.
 type outgoing struct {
 	testing.TB
 
@@ -50,7 +50,7 @@ type outgoing struct {
 	client  client.Client
 	worker  worker.Worker
 	tasks   int
-	sent    chan proto.Message // what left past the guard, in order
+	sent    chan proto.Message // requests that passed the guard, in order
 }
 
 const (
@@ -58,7 +58,7 @@ const (
 	outgoingQueue     = "q"
 )
 
-// outgoingPolicy seals headers, and nothing plain is accepted.
+// outgoingPolicy seals headers, and accepts no plaintext.
 const outgoingPolicy = `
 keys: {a: {uri: "fake://a"}}
 seal: [{match: {namespace: "*"}, keys: [a], sealHeaders: true, requireSealed: true}]
@@ -90,7 +90,7 @@ func newOutgoing(t *testing.T, retiredChanges ...string) *outgoing {
 	return o
 }
 
-// start starts a worker. register gets it first.
+// start starts a worker, after register.
 func (o *outgoing) start(register func(worker.Worker)) {
 	o.Helper()
 	o.worker = worker.New(o.client, outgoingQueue, worker.Options{EnableSessionWorker: true, MaxConcurrentWorkflowTaskPollers: 2, MaxConcurrentActivityTaskPollers: 1, MaxConcurrentNexusTaskPollers: 1})
@@ -104,7 +104,7 @@ func (o *outgoing) start(register func(worker.Worker)) {
 // secret returns a canary that is a string.
 func (o *outgoing) secret(what string) string { return o.secrets.of(1, what) }
 
-// seal seals a value for the worker's namespace, as the program has sealed it somewhere before.
+// seal seals a value for the worker's namespace, as if the program had sealed it before.
 func (o *outgoing) seal(value any) *commonpb.Payload {
 	o.Helper()
 	return encode(o, o.codec, outgoingNamespace, payload(o, value))[0]
@@ -149,7 +149,7 @@ func (o *outgoing) failed() string {
 	return o.text(wait[*workflowservice.RespondWorkflowTaskFailedRequest](o).GetFailure())
 }
 
-// converter and failures are those of the worker.
+// converter is the worker's. So is failures, below.
 func (o *outgoing) converter() converter.DataConverter {
 	return codec.NewDataConverter(o.codec, outgoingNamespace, nil)
 }
@@ -164,7 +164,7 @@ func lenientFailures(dc converter.DataConverter) converter.FailureConverter {
 	return temporal.NewDefaultFailureConverter(temporal.DefaultFailureConverterOptions{DataConverter: dc})
 }
 
-// text returns what a failure that left says, with its causes, opened if it is sealed.
+// text returns the texts of a failure that left, and of its causes, opened if sealed.
 func (o *outgoing) text(f *failurepb.Failure) string {
 	var all []string
 	for err := lenientFailures(o.converter()).FailureToError(f); err != nil; err = errors.Unwrap(err) {
@@ -181,8 +181,8 @@ func (o *outgoing) noLeak() {
 	}
 }
 
-// history is that of a workflow whose first task is over: what came with its completion and
-// after it, and a second task.
+// history is the history of a workflow after its first task: events that came with its
+// completion and after it, and a second task.
 func (o *outgoing) history(input *commonpb.Payloads, events ...*historypb.HistoryEvent) *historypb.History {
 	queue := &taskqueuepb.TaskQueue{Name: outgoingQueue, Kind: enumspb.TASK_QUEUE_KIND_NORMAL}
 	run := o.run()
@@ -210,7 +210,7 @@ func (o *outgoing) history(input *commonpb.Payloads, events ...*historypb.Histor
 
 func (o *outgoing) run() string { return fmt.Sprint("run-", o.tasks) }
 
-// workflowTask is a task of a workflow of its own.
+// workflowTask is a task of a new workflow.
 func (o *outgoing) workflowTask(input *commonpb.Payloads, events ...*historypb.HistoryEvent) *workflowservice.PollWorkflowTaskQueueResponse {
 	o.tasks++
 	h := o.history(input, events...)
@@ -224,7 +224,7 @@ func (o *outgoing) workflowTask(input *commonpb.Payloads, events ...*historypb.H
 	return task
 }
 
-// queryTask is a query of a workflow whose first task is completed, and which has had none since.
+// queryTask is a query of a workflow with a completed first task and no later one.
 func (o *outgoing) queryTask(kind string, args, input *commonpb.Payloads, events ...*historypb.HistoryEvent) *workflowservice.PollWorkflowTaskQueueResponse {
 	events = append(events, signalEvent("unread", nil))
 	task := o.workflowTask(input, events...)
@@ -232,7 +232,7 @@ func (o *outgoing) queryTask(kind string, args, input *commonpb.Payloads, events
 	return task
 }
 
-// markerEvent is one of the SDK's own, with what the server put into it.
+// markerEvent is a marker of the SDK, with content that the server chose.
 func markerEvent(name string, details map[string]*commonpb.Payloads) *historypb.HistoryEvent {
 	return &historypb.HistoryEvent{EventType: enumspb.EVENT_TYPE_MARKER_RECORDED, Attributes: &historypb.HistoryEvent_MarkerRecordedEventAttributes{
 		MarkerRecordedEventAttributes: &historypb.MarkerRecordedEventAttributes{MarkerName: name, Details: details, WorkflowTaskCompletedEventId: 4},
@@ -246,7 +246,7 @@ func signalEvent(name string, input *commonpb.Payloads) *historypb.HistoryEvent 
 	}}
 }
 
-// listener sees what leaves past the guard.
+// listener records requests that passed the guard.
 type listener struct {
 	client.PluginBase
 	of *outgoing
@@ -274,7 +274,7 @@ func (l *listener) observe(ctx context.Context, method string, req, reply any, c
 	return err
 }
 
-// unlogged drops what the SDK logs, which is in plaintext and stays in the process.
+// unlogged discards the SDK's log, which is plaintext and stays in the process.
 type unlogged struct{}
 
 var _ log.Logger = unlogged{}
@@ -284,7 +284,7 @@ func (unlogged) Info(string, ...any)  {}
 func (unlogged) Warn(string, ...any)  {}
 func (unlogged) Error(string, ...any) {}
 
-// carryHeader carries one header on, as a program's propagator does.
+// carryHeader passes one header on, as a program's propagator does.
 type carryHeader struct{}
 
 type carriedHeader struct{}

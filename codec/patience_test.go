@@ -26,10 +26,10 @@ import (
 	"github.com/waxseal/waxseal/policy"
 )
 
-// soon is how long after its KMS an activity goes on at the latest.
+// soon is the maximum time until an activity continues after its KMS recovers.
 const soon = 10 * time.Second
 
-// act runs activities in the SDK's test environment as a worker with the plugin does.
+// act runs activities in the SDK's test environment, as a worker with the plugin does.
 type act struct {
 	codec   *codec.Codec
 	backend *kmstest.Backend
@@ -39,7 +39,7 @@ type act struct {
 	logs  *logged
 	mu    sync.Mutex
 	beats []time.Time
-	// info changes what the SDK says about the activity.
+	// info changes the SDK's information about the activity.
 	info func(*activity.Info)
 }
 
@@ -71,12 +71,12 @@ func newAct(t *testing.T, yaml string, wait time.Duration) *act {
 	return a
 }
 
-// unplug has activities run by a worker without the plugin.
+// unplug runs activities in a worker without the plugin.
 func (a *act) unplug() {
 	a.env.SetWorkerOptions(worker.Options{Interceptors: []interceptor.WorkerInterceptor{&watcher{act: a}}})
 }
 
-// run runs f as an activity, and returns its error as the workflow would see it.
+// run runs f as an activity, and returns its error as a workflow would receive it.
 func (a *act) run(f func(ctx context.Context) (string, error)) (string, error) {
 	a.env.RegisterActivityWithOptions(f, activity.RegisterOptions{Name: "Do"})
 	out, err := a.env.ExecuteActivity("Do")
@@ -93,12 +93,12 @@ func (a *act) sealedElsewhere(t *testing.T, value any) *commonpb.Payload {
 	return encode(t, newCodecOn(t, onePolicy, a.backend), testNamespace, payload(t, value))[0]
 }
 
-// converter is what the SDK uses in an activity.
+// converter is the converter that the SDK uses in an activity.
 func (a *act) converter(ctx context.Context) converter.DataConverter {
 	return a.options.DataConverter.(workflow.ContextAware).WithContext(ctx)
 }
 
-// watcher is an interceptor of the user's.
+// watcher is a user's interceptor.
 type watcher struct {
 	interceptor.WorkerInterceptorBase
 	act *act
@@ -137,7 +137,7 @@ func (w *watcherOut) RecordHeartbeat(ctx context.Context, details ...any) {
 	w.Next.RecordHeartbeat(ctx, details...)
 }
 
-// logged is what the SDK's log says.
+// logged holds the SDK's log.
 type logged struct {
 	mu  sync.Mutex
 	buf strings.Builder
@@ -155,7 +155,7 @@ func (l *logged) String() string {
 	return l.buf.String()
 }
 
-// conversions are those that an activity does with the context at hand.
+// conversions are the conversions that an activity does with its context.
 func conversions(t *testing.T, sealed *commonpb.Payload) map[string]func(converter.DataConverter) error {
 	t.Helper()
 	return map[string]func(converter.DataConverter) error{
@@ -180,7 +180,7 @@ func TestActivitiesWait(t *testing.T) {
 		cancel, stop time.Duration // when that happens, if not 0
 		heartbeat    time.Duration // the activity's heartbeat timeout
 		unplugged    bool          // without the plugin's interceptor
-		want         kms.Class     // of the error; ignored if it goes on
+		want         kms.Class     // class of the error; ignored if the activity continues
 		says         string
 		from, to     time.Duration // how long it may take
 	}{
@@ -321,8 +321,8 @@ func TestActivitiesWait(t *testing.T) {
 
 const holdRefused = `{keys: {a: {uri: "fake://a"}}, seal: [{match: {namespace: "*"}, keys: [a], holdWorkflows: true}]}`
 
-// checkBeats checks that there was a heartbeat in each part of the time since start
-// after which the SDK sends the last one that it was told.
+// checkBeats checks that there was a heartbeat in each part of the time since start, as long as
+// the interval after which the SDK sends the latest heartbeat.
 func (a *act) checkBeats(t *testing.T, start time.Time, timeout time.Duration) {
 	t.Helper()
 	a.mu.Lock()

@@ -16,7 +16,7 @@ const (
 	attributesName   = protoreflect.FullName("temporal.api.common.v1.SearchAttributes")
 )
 
-// services are those whose requests a guard sees.
+// services are the services with requests that a guard sees.
 func services() []protoreflect.ServiceDescriptor {
 	return []protoreflect.ServiceDescriptor{
 		workflowservice.File_temporal_api_workflowservice_v1_service_proto.Services().Get(0),
@@ -31,8 +31,8 @@ type place struct {
 	path    []protoreflect.FieldDescriptor
 }
 
-// placesOf returns all places for messages of one type in the requests of the
-// API, search attributes left out, through each type once.
+// placesOf returns all places for messages of one type in the requests of the API, through each
+// type once, except in search attributes.
 func placesOf(of protoreflect.FullName) (out []place) {
 	for _, s := range services() {
 		for i := range s.Methods().Len() {
@@ -66,7 +66,7 @@ func placesOf(of protoreflect.FullName) (out []place) {
 	return out
 }
 
-// valueOf returns the field that tells the type of what stands in a field.
+// valueOf returns the field that has the type of the values in a field.
 func valueOf(f protoreflect.FieldDescriptor) protoreflect.FieldDescriptor {
 	if f.IsMap() {
 		return f.MapValue()
@@ -74,7 +74,7 @@ func valueOf(f protoreflect.FieldDescriptor) protoreflect.FieldDescriptor {
 	return f
 }
 
-// put makes all messages on the way, and has fill fill in the last.
+// put creates all messages on the way, and calls fill with the last.
 func (p place) put(m protoreflect.Message, fill func(protoreflect.Message)) {
 	if len(p.path) == 0 {
 		fill(m)

@@ -34,8 +34,8 @@ func updateAccepted(in *updatepb.Input) *historypb.HistoryEvent {
 	}}
 }
 
-// plaintextPlaces are the places of a workflow task that the SDK does not open with the
-// data converter, or whose errors it ignores. Each puts a payload into one.
+// plaintextPlaces are the places of a workflow task that the SDK does not open with the data
+// converter, or in which it ignores errors. Each puts a payload into one.
 func plaintextPlaces(t *testing.T) map[string]func(p *commonpb.Payload) *workflowservice.PollWorkflowTaskQueueResponse {
 	type task = workflowservice.PollWorkflowTaskQueueResponse
 	header := func(p *commonpb.Payload) *commonpb.Header {
@@ -77,12 +77,12 @@ func plaintextPlaces(t *testing.T) map[string]func(p *commonpb.Payload) *workflo
 	}
 }
 
-// wantRefused checks that the server is told of a task that it failed, and why.
+// wantRefused checks that a task failure was reported to the server, with its reason.
 func wantRefused(t *testing.T, w *wire, why string) {
 	t.Helper()
-	told := w.told()
-	if len(told) != 1 || !strings.Contains(told["token"], why) || !strings.Contains(told["token"], "denied") || !strings.Contains(told["token"], "requireSealed off") || strings.Contains(told["token"], "CANARY") {
-		t.Errorf("the server is told %q, want %q with what to do", told, why)
+	reported := w.reports()
+	if len(reported) != 1 || !strings.Contains(reported["token"], why) || !strings.Contains(reported["token"], "denied") || !strings.Contains(reported["token"], "requireSealed off") || strings.Contains(reported["token"], "CANARY") {
+		t.Errorf("reported to the server: %q, want %q with what to do", reported, why)
 	}
 }
 
@@ -102,27 +102,27 @@ func TestPlaintextFailsTheTask(t *testing.T) {
 				wantRefused(t, w, what)
 			}
 			w := newWire(t, c)
-			if got := w.poll(task(encode(t, c, "n", plain)[0])); len(got.GetTaskToken()) == 0 || len(w.told()) > 0 {
-				t.Errorf("sealed: the SDK sees %v, the server is told %q", got, w.told())
+			if got := w.poll(task(encode(t, c, "n", plain)[0])); len(got.GetTaskToken()) == 0 || len(w.reports()) > 0 {
+				t.Errorf("sealed: the SDK sees %v, reported to the server: %q", got, w.reports())
 			}
 			w.namespace = "other"
-			if got := w.poll(task(plain)); len(got.GetTaskToken()) == 0 || len(w.told()) > 0 {
-				t.Errorf("in a namespace that does not require it: the SDK sees %v, the server is told %q", got, w.told())
+			if got := w.poll(task(plain)); len(got.GetTaskToken()) == 0 || len(w.reports()) > 0 {
+				t.Errorf("in a namespace that does not require it: the SDK sees %v, reported to the server: %q", got, w.reports())
 			}
 		})
 	}
 }
 
-// TestPlaintextThatTheConverterRefuses reaches the SDK, which reports it to whoever sent it
-// instead of failing the task over and over.
+// TestPlaintextThatTheConverterRefuses reaches the SDK, which returns the error to the caller
+// instead of failing the task again and again.
 func TestPlaintextThatTheConverterRefuses(t *testing.T) {
 	c, _ := newCodec(t, strictPolicy)
 	plain := payload(t, "x")
 	update := taskOf(signaled(plain))
 	update.Messages = []*protocolpb.Message{{Body: anyOf(t, &updatepb.Request{Input: &updatepb.Input{Args: payloads(plain)}})}}
 	w := newWire(t, c)
-	if got := w.poll(update); len(got.GetTaskToken()) == 0 || len(w.told()) > 0 {
-		t.Errorf("the SDK sees %v, the server is told %q", got, w.told())
+	if got := w.poll(update); len(got.GetTaskToken()) == 0 || len(w.reports()) > 0 {
+		t.Errorf("the SDK sees %v, reported to the server: %q", got, w.reports())
 	}
 }
 
@@ -141,8 +141,8 @@ func TestHeadersThatDoNotOpenFailTheTask(t *testing.T) {
 			if got := w.poll(taskOf(startedWith(map[string]*commonpb.Payload{"user": tc.header}))); len(got.GetTaskToken()) > 0 {
 				t.Errorf("the SDK sees %v", got)
 			}
-			if told := w.told(); len(told) != 1 || !strings.Contains(told["token"], tc.why) {
-				t.Errorf("the server is told %q, want %q", told, tc.why)
+			if reported := w.reports(); len(reported) != 1 || !strings.Contains(reported["token"], tc.why) {
+				t.Errorf("reported to the server: %q, want %q", reported, tc.why)
 			}
 			w.namespace = "third"
 			if got := w.poll(taskOf(startedWith(map[string]*commonpb.Payload{"user": tc.header}))); len(got.GetTaskToken()) == 0 {
@@ -160,12 +160,12 @@ func TestUnknownMessagesFailTheTask(t *testing.T) {
 	if got := w.poll(task); len(got.GetTaskToken()) > 0 {
 		t.Errorf("the SDK sees %v", got)
 	}
-	if told := w.told(); len(told) != 1 || !strings.Contains(told["token"], "not known here") {
-		t.Errorf("the server is told %q", told)
+	if reported := w.reports(); len(reported) != 1 || !strings.Contains(reported["token"], "not known here") {
+		t.Errorf("reported to the server: %q", reported)
 	}
 }
 
-// TestPlaintextQueriesAreAnswered: a query task is answered, it cannot be failed.
+// TestPlaintextQueriesAreAnswered: a query task is answered, because it cannot be failed.
 func TestPlaintextQueriesAreAnswered(t *testing.T) {
 	c, _ := newCodec(t, strictPolicy)
 	w := newWire(t, c)
@@ -175,12 +175,12 @@ func TestPlaintextQueriesAreAnswered(t *testing.T) {
 		t.Errorf("the SDK sees %v", got)
 	}
 	if sent, ok := lastSent[*workflowservice.RespondQueryTaskCompletedRequest](w); !ok || !strings.Contains(sent.GetErrorMessage(), "a header is not sealed") {
-		t.Errorf("the server is told %v", sent)
+		t.Errorf("reported to the server: %v", sent)
 	}
 }
 
-// TestPlaintextPages: a page may be in the form that the SDK unpacks itself, and may come
-// after its task is forgotten.
+// TestPlaintextPages: a page may have the form that the SDK unpacks itself, and may come when
+// its task is forgotten.
 func TestPlaintextPages(t *testing.T) {
 	c, _ := newCodec(t, strictPolicy)
 	plain := payload(t, "CANARY")

@@ -31,8 +31,8 @@ seal:
   - {match: {namespace: "*"}, keys: [a], sealHeaders: true}
 `
 
-// wantNothingOf checks that nothing of the server's, which all says CANARY, is in a
-// message, in plaintext or sealed.
+// wantNothingOf checks that a message contains no text of the server, which always contains
+// CANARY, in plaintext or sealed.
 func wantNothingOf(t *testing.T, c *codec.Codec, msg proto.Message) {
 	t.Helper()
 	if strings.Contains(fmt.Sprint(msg), "CANARY") {
@@ -48,8 +48,8 @@ func wantNothingOf(t *testing.T, c *codec.Codec, msg proto.Message) {
 	}
 }
 
-// TestTheServersPlaintextIsNotSealed: what the server made up must not become an envelope,
-// which it could hand out as an input.
+// TestTheServersPlaintextIsNotSealed: a text that the server made up must not become an
+// envelope, which it could hand out as an input.
 func TestTheServersPlaintextIsNotSealed(t *testing.T) {
 	c, _ := newCodec(t, strictPolicy)
 	plain := payload(t, "CANARY")
@@ -106,8 +106,8 @@ func TestTheServersPlaintextIsNotSealed(t *testing.T) {
 	}
 }
 
-// TestTheServersFailuresSayNothing: a failure whose words are not sealed reaches the program
-// with fixed words, and what the program returns of it holds none of the server's.
+// TestTheServersFailuresSayNothing: a failure with plaintext reaches the program with fixed
+// texts. What the program returns of it contains none of the server's.
 func TestTheServersFailuresSayNothing(t *testing.T) {
 	c, _ := newCodec(t, strictPolicy)
 	converter := codec.NewFailureConverter(codec.NewDataConverter(c, "n", nil))
@@ -167,7 +167,7 @@ func TestTheServersFailuresSayNothing(t *testing.T) {
 	if err := converter.FailureToError(ours); !errors.As(err, &app) || app.Message() != "own message" || app.Details(&details) != nil || details != "own details" {
 		t.Errorf("what is sealed is %v with details %q", err, details)
 	}
-	// In other namespaces everything is as it was.
+	// Other namespaces are unchanged.
 	if err := codec.NewFailureConverter(codec.NewDataConverter(c, "other", nil)).FailureToError(&failurepb.Failure{Message: "plain"}); err.Error() != "plain" {
 		t.Errorf("elsewhere: %v", err)
 	}

@@ -33,7 +33,7 @@ import (
 	"github.com/waxseal/waxseal/kms/kmstest"
 )
 
-// userPropagator has programs run as the user that a header names.
+// userPropagator runs programs as the user that a header names.
 type userPropagator struct{}
 
 type userKey struct{}
@@ -63,12 +63,12 @@ func (u userPropagator) ExtractToWorkflow(ctx workflow.Context, r workflow.Heade
 	return workflow.WithValue(ctx, userKey{}, user), err
 }
 
-// strictWorker is a worker with the SDK in a namespace that requires payloads to be sealed,
-// of a server that acts.
+// strictWorker is a worker with the SDK in a namespace that requires payloads to be sealed, and
+// its hostile server.
 type strictWorker struct {
 	codec     *codec.Codec
 	server    *wireServer
-	responses chan proto.Message // what the worker answers tasks with
+	responses chan proto.Message // the worker's answers to tasks
 
 	mu   sync.Mutex
 	seen []string // by user code
@@ -112,8 +112,8 @@ func startStrictWorker(t *testing.T) *strictWorker {
 	return s
 }
 
-// workflow notes what it sees. It runs a local activity and continues as new, or runs a
-// remote one and passes its failure on.
+// workflow notes the values that it receives. It runs a local activity and continues as new, or
+// runs a remote activity and passes its failure on.
 func (s *strictWorker) workflow(ctx workflow.Context, next string) error {
 	user, _ := ctx.Value(userKey{}).(string)
 	s.saw("workflow as " + user)
@@ -169,7 +169,7 @@ func (s *strictWorker) sawAny(part string) bool {
 	return strings.Contains(strings.Join(s.seen, "\n"), part)
 }
 
-// answerOf returns the worker's next answer, which is to be a T.
+// answerOf returns the worker's next answer, which must be a T.
 func answerOf[T proto.Message](t *testing.T, s *strictWorker) T {
 	t.Helper()
 	got := s.answer(t)
@@ -218,8 +218,8 @@ func taskStarted(scheduled int64) *historypb.HistoryEvent {
 	}}
 }
 
-// failedActivity are the events of a first task that started the remote activity, which
-// failed, and of the task after it.
+// failedActivity returns the events of a first task that started the remote activity, of the
+// activity's failure, and of the next task.
 func (s *strictWorker) failedActivity(t *testing.T, first *workflowservice.RespondWorkflowTaskCompletedRequest, failure *failurepb.Failure) []*historypb.HistoryEvent {
 	t.Helper()
 	events := []*historypb.HistoryEvent{{EventType: enumspb.EVENT_TYPE_WORKFLOW_TASK_COMPLETED, Attributes: &historypb.HistoryEvent_WorkflowTaskCompletedEventAttributes{
@@ -242,9 +242,9 @@ func (s *strictWorker) failedActivity(t *testing.T, first *workflowservice.Respo
 	return append(events, failed, taskScheduled(&taskqueuepb.TaskQueue{Name: "tasks"}), taskStarted(int64(5+len(events))))
 }
 
-// TestStrictWorker: a server slips plaintext into tasks of a worker of the SDK whose
-// namespace requires payloads to be sealed. User code sees none of it, and none comes back
-// sealed; what is sealed works as always.
+// TestStrictWorker: a server puts plaintext into tasks of a worker in a namespace that requires
+// payloads to be sealed. User code receives none of it, and none comes back sealed. Sealed
+// payloads work as always.
 func TestStrictWorker(t *testing.T) {
 	s := startStrictWorker(t)
 	plain := payload(t, "CANARY root")

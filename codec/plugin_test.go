@@ -14,10 +14,10 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// embedding is a plugin of a program's own around ours.
+// embedding is a program's own plugin around ours.
 type embedding struct{ *codec.Plugin }
 
-// renamed has a name of its own too.
+// renamed also has its own name.
 type renamed struct{ *codec.Plugin }
 
 func (renamed) Name() string { return "renamed" }
@@ -84,7 +84,7 @@ func TestPluginTwiceIsRefused(t *testing.T) {
 	}
 }
 
-// A replayer has no client; there the plugin stands alone.
+// A replayer has no client: the plugin works alone there.
 func TestReplayerTakesThePluginAlone(t *testing.T) {
 	c, _ := newCodec(t, onePolicy)
 	r, err := worker.NewWorkflowReplayerWithOptions(worker.WorkflowReplayerOptions{Plugins: []worker.Plugin{codec.NewPlugin(c)}})

@@ -26,7 +26,7 @@ import (
 	"github.com/waxseal/waxseal/kms/kmstest"
 )
 
-// readerPolicy has a namespace that is strict, and one whose payloads it may not open.
+// readerPolicy has a strict namespace, and one with payloads that the reader may not open.
 const readerPolicy = `
 keys: {a: {uri: "fake://a"}, b: {uri: "fake://b"}}
 seal:
@@ -35,7 +35,7 @@ seal:
   - {match: {namespace: "other"}, keys: [b]}
 `
 
-// messageOf returns what a failure that the worker sent says.
+// messageOf returns the text of a failure that the worker sent.
 func messageOf(t *testing.T, c *codec.Codec, namespace string, f *failurepb.Failure) string {
 	t.Helper()
 	if f == nil {
@@ -44,8 +44,8 @@ func messageOf(t *testing.T, c *codec.Codec, namespace string, f *failurepb.Fail
 	return codec.NewFailureConverter(codec.NewDataConverter(c, namespace, nil)).FailureToError(f).Error()
 }
 
-// A server that names another namespace in an activity task gets nothing opened by that
-// one's rules, nothing sealed by them, and with the plugin runs nothing.
+// If a server names another namespace in an activity task, nothing is opened or sealed by the
+// rules of that namespace, and with the plugin the activity does not run.
 func TestAnActivitysNamespaceIsTheClients(t *testing.T) {
 	c, _ := newCodec(t, readerPolicy)
 	foreign := encode(t, c, "other", payload(t, "foreign"))[0]
@@ -78,7 +78,7 @@ func TestAnActivitysNamespaceIsTheClients(t *testing.T) {
 			for i, tc := range []struct {
 				kind, namespace string
 				in, details     *commonpb.Payload
-				want            []string // what the activity saw where it ran
+				want            []string // what the activity received if it ran
 			}{
 				{"Do", "n", own, nil, []string{"ran with own"}},
 				{"Do", "", own, nil, []string{"ran with own"}},
@@ -136,7 +136,7 @@ func TestAnActivitysNamespaceIsTheClients(t *testing.T) {
 	}
 }
 
-// So it is with tasks that come in the answer to a workflow task.
+// The same holds for tasks in the response to a workflow task's completion.
 func TestAnEagerActivitysNamespaceIsTheClients(t *testing.T) {
 	c, _ := newCodec(t, readerPolicy)
 	var got sights
@@ -175,7 +175,7 @@ func payloadsIn(t *testing.T, m proto.Message) (all []*commonpb.Payload) {
 	return all
 }
 
-// What a parent reads of a child elsewhere, it reads by its own rules.
+// A parent reads the payloads of a child in another namespace by its own rules.
 func TestAParentReadsByItsOwnRules(t *testing.T) {
 	c, _ := newCodec(t, readerPolicy)
 	plain, foreign := payload(t, "plain"), encode(t, c, "other", payload(t, "foreign"))[0]
@@ -205,7 +205,7 @@ func TestAParentReadsByItsOwnRules(t *testing.T) {
 					return nil
 				}, workflow.RegisterOptions{Name: "Order"})
 			})
-			// The input is the child's to read.
+			// The child reads the input.
 			done := s.do("workflow", begun().poll("start")).(*workflowservice.RespondWorkflowTaskCompletedRequest)
 			start := done.GetCommands()[0].GetStartChildWorkflowExecutionCommandAttributes()
 			if d := c.Decode(t.Context(), codec.DecodeOptions{Namespace: "other"}, start.GetInput().GetPayloads())[0]; d.Err != nil || d.Namespace != "other" {
@@ -224,7 +224,7 @@ func TestAParentReadsByItsOwnRules(t *testing.T) {
 	}
 }
 
-// child has a child "child" end.
+// child adds a child "child" that ends.
 func (h *history) child(namespace string, result *commonpb.Payload, failure *failurepb.Failure) {
 	execution, kind := &commonpb.WorkflowExecution{WorkflowId: "child", RunId: "child-run"}, &commonpb.WorkflowType{Name: "Child"}
 	initiated := int64(len(h.events) + 1)
@@ -245,14 +245,14 @@ func (h *history) child(namespace string, result *commonpb.Payload, failure *fai
 	})
 }
 
-// Clients of several namespaces may share a connection and its guard: the request says
-// which one reads.
-func TestHeadersOpenForTheClientThatAsks(t *testing.T) {
+// Clients of several namespaces may share a connection and its guard: the request names the
+// reader.
+func TestHeadersOpenForTheRequestingClient(t *testing.T) {
 	c, _ := newCodec(t, readerPolicy)
-	for asked, opens := range map[string]bool{"n": false, "other": true, "friendly": true, "": false} {
+	for requested, opens := range map[string]bool{"n": false, "other": true, "friendly": true, "": false} {
 		in := new(workflowservice.GetWorkflowExecutionHistoryResponse)
 		err := codec.NewGuard(c, "n").Unary(t.Context(), "/s/GetWorkflowExecutionHistory", &workflowservice.GetWorkflowExecutionHistoryRequest{
-			Namespace: asked, HistoryEventFilterType: enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT,
+			Namespace: requested, HistoryEventFilterType: enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT,
 		}, in,
 			func(_ context.Context, _ string, _, reply any) error {
 				h := new(history).add(enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED, &historypb.WorkflowExecutionStartedEventAttributes{
@@ -265,12 +265,13 @@ func TestHeadersOpenForTheClientThatAsks(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := payloadsIn(t, in)[0]; codec.ClaimsSealed(got) == opens {
-			t.Errorf("for %q: %v", asked, got)
+			t.Errorf("for %q: %v", requested, got)
 		}
 	}
 }
 
-// A program may complete an activity elsewhere: then the result is for that namespace.
+// A program may complete an activity in another namespace: then the result is for that
+// namespace.
 func TestAClientMayAddressAnotherNamespace(t *testing.T) {
 	c, _ := newCodec(t, readerPolicy)
 	s := newStation(t, withPlugin(c, "n"), func(w worker.Registry) {
@@ -289,7 +290,8 @@ func TestAClientMayAddressAnotherNamespace(t *testing.T) {
 	}
 }
 
-// What a converter without a namespace opens in a task, it would open by the server's word.
+// A converter without a namespace would open payloads in a task for the namespace that the
+// server states.
 func TestAReaderIsKnown(t *testing.T) {
 	c, _ := newCodec(t, readerPolicy)
 	nameless := codec.NewDataConverter(c, "", nil)
@@ -315,7 +317,7 @@ func TestTaskNamespaceErrorAdvises(t *testing.T) {
 	}
 }
 
-// Two clusters may use the same names, and even the same tokens.
+// Two clusters may use the same names, and even the same task tokens.
 func TestTasksOfTwoClustersAreKeptApart(t *testing.T) {
 	c, backend := newCodec(t, stubbornPolicy)
 	register := func(w worker.Registry) {
@@ -327,7 +329,7 @@ func TestTasksOfTwoClustersAreKeptApart(t *testing.T) {
 	backend.Fake("a").Always(kmstest.Fail(kms.Unavailable))
 	again := func() *workflowservice.PollWorkflowTaskQueueResponse {
 		task := begun().poll("token")
-		task.Attempt = 2 // of which the SDK says nothing
+		task.Attempt = 2 // the SDK does not report the failure of that attempt
 		return task
 	}
 	for _, s := range stations {
@@ -340,7 +342,7 @@ func TestTasksOfTwoClustersAreKeptApart(t *testing.T) {
 	}
 }
 
-// A client that was made from another one shares its connection, and its guard.
+// A client that was made from another one shares its connection and its guard.
 func TestTasksOfADerivedClientAreReported(t *testing.T) {
 	c, backend := newCodec(t, stubbornPolicy)
 	s := newStation(t, withPlugin(c, "n"), func(w worker.Registry) {

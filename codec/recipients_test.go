@@ -28,7 +28,7 @@ seal:
   - {match: {namespace: "*"}, keys: [near, far]}
 `
 
-// seen is what hooks were told, as text, counted.
+// seen counts the calls of hooks, as text.
 type seen struct {
 	mu sync.Mutex
 	n  map[string]int
@@ -66,7 +66,7 @@ func (s *seen) hooks() codec.Hooks {
 	}
 }
 
-// newWatchedCodec returns a codec over a backend, and what its hooks are told.
+// newWatchedCodec returns a codec over a backend, and the calls of its hooks.
 func newWatchedCodec(t testing.TB, yaml string, backend kms.Backend) (*codec.Codec, *seen) {
 	t.Helper()
 	p, err := policy.Parse("test.yaml", []byte(yaml))
@@ -94,7 +94,7 @@ func TestRecipientsOfARule(t *testing.T) {
 			}
 		}
 		if n := s.count("missing", "far", "denied"); n != 2 {
-			t.Errorf("%d missing recipients told, want 2: %v", n, s.n)
+			t.Errorf("%d missing recipients reported, want 2: %v", n, s.n)
 		}
 		_, err := c.Encode(t.Context(), codec.EncodeOptions{Namespace: "other"}, []*commonpb.Payload{payload(t, 1)})
 		wantClass(t, err, kms.Denied)
@@ -104,8 +104,8 @@ func TestRecipientsOfARule(t *testing.T) {
 	})
 }
 
-// One of two KMSs dies under load, each key behind its resilience: no decode is
-// lost, and after the first few nobody waits.
+// One of two KMSs fails under load, each key behind its resilience: no decode is lost, and
+// after the first few no call waits.
 func TestDeadKMSUnderLoad(t *testing.T) {
 	for _, tc := range []struct {
 		name  string
@@ -169,7 +169,7 @@ func TestDeadKMSUnderLoad(t *testing.T) {
 	}
 }
 
-// The numbers of the policy are the key's.
+// A key uses the numbers of the policy.
 func TestResilienceOfAKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		backend := kmstest.NewBackend()
@@ -190,7 +190,7 @@ resilience: {attempts: 7, breaker: {failures: 4, openFor: 1m}}
 				t.Errorf("%s: %d, want %d: %v", words, n, want, s.n)
 			}
 		}
-		// An open breaker answers at once, with what workflow code waits for.
+		// An open breaker returns at once, with an error that holds workflow code.
 		start := time.Now()
 		_, err := c.Encode(t.Context(), codec.EncodeOptions{Namespace: "n"}, []*commonpb.Payload{payload(t, 1)})
 		wantClass(t, err, kms.Unavailable)
@@ -222,7 +222,7 @@ func TestPolicyDefaultsAreThoseOfResilience(t *testing.T) {
 	}
 }
 
-// moody opens fakes, as far as it is told to.
+// moody opens fakes, unless open returns an error.
 func moody(open func(ctx context.Context, host string) error) *opener {
 	var mu sync.Mutex
 	fakes := make(map[string]*kmstest.Fake)
@@ -239,8 +239,7 @@ func moody(open func(ctx context.Context, host string) error) *opener {
 	}}
 }
 
-// A KMS that is out when a process starts does not keep it from starting, if
-// there is another one.
+// If a KMS is out when a process starts, the process starts anyway if there is another KMS.
 func TestKMSOutAtTheStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
@@ -295,8 +294,8 @@ func TestKMSOutAtTheStart(t *testing.T) {
 	})
 }
 
-// A KMS that hangs when a process starts holds it up for two seconds at most, and
-// neither holds up what another key opens then nor leaves a key open for good.
+// A KMS that hangs when a process starts delays it for two seconds at most. It blocks no
+// opening with another key, and leaves no key open.
 func TestKMSThatHangsAtTheStart(t *testing.T) {
 	for name, late := range map[string]error{"and fails": kmstest.Err(kms.Unavailable), "and answers too late": nil} {
 		t.Run(name, func(t *testing.T) {
@@ -341,8 +340,8 @@ func TestKMSThatHangsAtTheStart(t *testing.T) {
 	}
 }
 
-// A key that cannot be opened, because its KMS hangs, keeps neither what another
-// key opens nor what the rule seals without it.
+// A key that cannot be opened because its KMS hangs blocks neither opening with another key nor
+// sealing without it.
 func TestKeyThatHangsWhenItIsOpened(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hang := false

@@ -30,7 +30,7 @@ import (
 
 const corpus = "testdata/replays"
 
-// storedHistory is one of the corpus, as it was recorded.
+// storedHistory is a recorded history of the corpus.
 type storedHistory struct {
 	namespace string
 	name      string // unique within the namespace
@@ -38,8 +38,8 @@ type storedHistory struct {
 	history   *historypb.History
 }
 
-// storedHistories reads the corpus. It fails the test when the corpus is smaller
-// than it was: a replay test without histories passes.
+// storedHistories reads the corpus. It fails the test if histories are missing: a replay test
+// without histories would pass.
 func storedHistories(t *testing.T) []storedHistory {
 	t.Helper()
 	files, err := filepath.Glob(corpus + "/*/*.json")
@@ -76,7 +76,7 @@ func corpusCodec(t *testing.T) *codec.Codec {
 		t.Fatal(err)
 	}
 	keyring := filepath.Join(t.TempDir(), replaytest.KeyringFile)
-	if err := os.WriteFile(keyring, b, 0o600); err != nil { // the mode that a keyring must have, and a checkout does not keep
+	if err := os.WriteFile(keyring, b, 0o600); err != nil { // the required mode of a keyring, which a checkout does not keep
 		t.Fatal(err)
 	}
 	p, err := policy.Parse("replays.yaml", replaytest.Policy(strings.TrimSuffix(localkms.URI(keyring, ""), "#")))
@@ -91,8 +91,8 @@ func corpusCodec(t *testing.T) *codec.Codec {
 	return c
 }
 
-// TestReplayCorpusIsComplete compares every stored file with its sum: the corpus
-// grows, and what is in it never changes.
+// TestReplayCorpusIsComplete compares every stored file with its sum: the corpus grows, and its
+// files never change.
 func TestReplayCorpusIsComplete(t *testing.T) {
 	sums, err := os.ReadFile(filepath.Join(corpus, replaytest.SumsFile))
 	if err != nil {

@@ -26,7 +26,7 @@ import (
 	"github.com/waxseal/waxseal/internal/replaytest"
 )
 
-// corpusLog keeps what the SDK logs as an error. Safe for concurrent use.
+// corpusLog keeps the errors that the SDK logs. It is safe for concurrent use.
 type corpusLog struct {
 	mu    sync.Mutex
 	lines []string
@@ -43,7 +43,7 @@ func (l *corpusLog) Error(message string, about ...any) {
 	l.lines = append(l.lines, fmt.Sprint(append([]any{message}, about...)...))
 }
 
-// answers is a plugin that sees, behind the guard, how workflow tasks end.
+// answers is a plugin that sees how workflow tasks end, behind the guard.
 type answers struct {
 	client.PluginBase
 	ended chan any // the request
@@ -66,9 +66,8 @@ func (a *answers) see(ctx context.Context, method string, req, reply any, cc *gr
 	return err
 }
 
-// liveTasks returns the workflow tasks of a history as a server hands them out to
-// a worker that holds nothing in its cache: one for each that was started, with
-// all that was before it.
+// liveTasks returns the workflow tasks of a history as a server hands them out to a worker with
+// an empty cache: one for each task that was started, with all events before it.
 func liveTasks(stored storedHistory) (tasks []*workflowservice.PollWorkflowTaskQueueResponse) {
 	events := stored.history.GetEvents()
 	begin := events[0].GetWorkflowExecutionStartedEventAttributes()
@@ -90,7 +89,7 @@ func liveTasks(stored storedHistory) (tasks []*workflowservice.PollWorkflowTaskQ
 	return tasks
 }
 
-// lastCommand is how a workflow ended, by the last event of its history.
+// lastCommand maps the last event of a history to the command that ended the workflow.
 var lastCommand = map[enumspb.EventType]enumspb.CommandType{
 	enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED:        enumspb.COMMAND_TYPE_COMPLETE_WORKFLOW_EXECUTION,
 	enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED:           enumspb.COMMAND_TYPE_FAIL_WORKFLOW_EXECUTION,
@@ -98,10 +97,10 @@ var lastCommand = map[enumspb.EventType]enumspb.CommandType{
 	enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW: enumspb.COMMAND_TYPE_CONTINUE_AS_NEW_WORKFLOW_EXECUTION,
 }
 
-// TestReplayCorpusOnALiveWorker hands every history to a worker, up to each of its
-// workflow tasks: what opens ahead of the SDK and what guards the answers act
-// there, and not in a replayer. No task fails, the last one ends the workflow as
-// the history does, and nothing leaves unsealed.
+// TestReplayCorpusOnALiveWorker hands every history to a worker, up to each of its workflow
+// tasks: opening ahead of the SDK, and the guard's check of answers, happen there and not in a
+// replayer. No task fails, the last one ends the workflow as the history does, and nothing
+// leaves unsealed.
 func TestReplayCorpusOnALiveWorker(t *testing.T) {
 	c := corpusCodec(t)
 	server := startWireServer(t, newSecrets(rand.New(rand.NewPCG(1, 2))), c)

@@ -29,28 +29,28 @@ import (
 
 const scriptQueue = "tasks"
 
-// station is a client and its worker, of the real SDK, at a scripted server.
+// station is a client and its worker, of the real SDK, connected to a scripted server.
 type station struct {
 	t      *testing.T
 	server *wireServer
 	client client.Client
-	sent   chan proto.Message // all that left, behind the guard
+	sent   chan proto.Message // all requests that left, behind the guard
 
 	mu    sync.Mutex
 	reply func(req, reply proto.Message)
 }
 
-// answers has the server's answers to all but polls changed.
+// answers changes the server's responses, except to polls.
 func (s *station) answers(change func(req, reply proto.Message)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.reply = change
 }
 
-// newStation connects a client to a server of its own, and starts a worker.
+// newStation connects a client to a new server, and starts a worker.
 func newStation(t *testing.T, o client.Options, register func(worker.Registry)) *station {
 	t.Helper()
-	keys, _ := newCodec(t, onePolicy) // the server opens nothing: what it holds against a request is not looked at
+	keys, _ := newCodec(t, onePolicy) // the server opens nothing, and its findings are ignored
 	s := &station{t: t, server: startWireServer(t, newSecrets(rand.New(rand.NewPCG(1, 2))), keys), sent: make(chan proto.Message, 1000)}
 	o.HostPort = s.server.addr
 	o.Plugins = append(slices.Clip(o.Plugins), &behindGuard{station: s})
@@ -81,7 +81,7 @@ func quiet(o client.Options) client.Options {
 	return o
 }
 
-// withPlugin are the options of a client with the plugin, converterAlone those of one
+// withPlugin are the options of a client with the plugin, converterAlone the options of one
 // without.
 func withPlugin(c *codec.Codec, namespace string) client.Options {
 	return client.Options{Namespace: namespace, Plugins: []client.Plugin{codec.NewPlugin(c)}}
@@ -118,7 +118,7 @@ func (r *behindGuard) ConfigureClient(_ context.Context, o client.PluginConfigur
 	return nil
 }
 
-// answer returns the first request that leaves and names a task.
+// answer returns the first request that leaves with a task token.
 func (s *station) answer(token string) proto.Message {
 	s.t.Helper()
 	late := time.NewTimer(time.Minute) // the test proves nothing about time, and machines are slow
@@ -136,14 +136,14 @@ func (s *station) answer(token string) proto.Message {
 	}
 }
 
-// do has the worker do a task, and returns its answer.
+// do lets the worker do a task, and returns its answer.
 func (s *station) do(kind string, task proto.Message) proto.Message {
 	s.t.Helper()
 	s.server.queue(kind, scriptQueue) <- task
 	return s.answer(string(task.(interface{ GetTaskToken() []byte }).GetTaskToken()))
 }
 
-// activityTask is one of an activity "Do" of workflow "w".
+// activityTask is a task of an activity "Do" of workflow "w".
 func activityTask(token, namespace string, input ...*commonpb.Payload) *workflowservice.PollActivityTaskQueueResponse {
 	return &workflowservice.PollActivityTaskQueueResponse{
 		TaskToken: []byte(token), WorkflowNamespace: namespace, WorkflowType: &commonpb.WorkflowType{Name: "Order"},
@@ -153,13 +153,13 @@ func activityTask(token, namespace string, input ...*commonpb.Payload) *workflow
 	}
 }
 
-// history is what a server says has happened to workflow "w" of type "Order".
+// history is the server's history of workflow "w" of type "Order".
 type history struct {
 	events []*historypb.HistoryEvent
-	before int64 // when the last workflow task started that was answered
+	before int64 // when the last answered workflow task started
 }
 
-// add adds an event. Its attributes tell which.
+// add adds an event. The type of its attributes determines its own.
 func (h *history) add(kind enumspb.EventType, attributes proto.Message) *history {
 	e := &historypb.HistoryEvent{EventId: int64(len(h.events) + 1), EventType: kind, EventTime: timestamppb.Now()}
 	m := e.ProtoReflect()
@@ -182,7 +182,7 @@ func begun(input ...*commonpb.Payload) *history {
 	})
 }
 
-// task ends a workflow task that the worker answered.
+// task adds a workflow task that the worker answered.
 func (h *history) task() *history {
 	h.open()
 	last := int64(len(h.events))
@@ -196,7 +196,7 @@ func (h *history) open() *history {
 	return h.add(enumspb.EVENT_TYPE_WORKFLOW_TASK_STARTED, &historypb.WorkflowTaskStartedEventAttributes{ScheduledEventId: int64(len(h.events))})
 }
 
-// poll is a task whose history this is.
+// poll returns a task with this history.
 func (h *history) poll(token string) *workflowservice.PollWorkflowTaskQueueResponse {
 	h.open()
 	return &workflowservice.PollWorkflowTaskQueueResponse{
@@ -206,7 +206,7 @@ func (h *history) poll(token string) *workflowservice.PollWorkflowTaskQueueRespo
 	}
 }
 
-// sights is what user code got to see.
+// sights records what user code received.
 type sights struct {
 	mu  sync.Mutex
 	all []string
@@ -225,7 +225,7 @@ func (s *sights) take() (all []string) {
 	return all
 }
 
-// request returns the next request that leaves and is one of those.
+// request returns the next request that leaves and that wanted accepts.
 func (s *station) request(wanted func(proto.Message) bool) proto.Message {
 	s.t.Helper()
 	late := time.NewTimer(time.Minute)

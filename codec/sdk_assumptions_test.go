@@ -31,8 +31,8 @@ import (
 	"github.com/waxseal/waxseal/kms/kmstest"
 )
 
-// This page holds what package codec assumes of the inside of the Go SDK, with a test for each
-// assumption. No Waxseal code runs in the tests of the SDK. A test that fails after an update
+// This page holds the assumptions of package codec about the inside of the Go SDK, with a test
+// for each. No Waxseal code runs in the tests of the SDK. A test that fails after an update
 // names the assumption that no longer holds:
 //
 //   - where the SDK fails the workflow task because of a converter.WorkflowTaskFailureError that
@@ -113,7 +113,7 @@ func (c *failingConverter) FromPayloads(p *commonpb.Payloads, v ...any) error {
 	return c.failed(c.DataConverter.FromPayloads(p, v...))
 }
 
-// atTheSDK starts a worker of the SDK, without Waxseal, whose workflow is code.
+// atTheSDK starts a worker of the SDK, without Waxseal, with code as its workflow.
 func atTheSDK(t *testing.T, dc converter.DataConverter, onPanic worker.WorkflowPanicPolicy, code func(workflow.Context) error) *station {
 	t.Helper()
 	failures := temporal.NewDefaultFailureConverter(temporal.DefaultFailureConverterOptions{DataConverter: dc, EncodeCommonAttributes: true})
@@ -135,7 +135,7 @@ func (s *station) workflow(onPanic worker.WorkflowPanicPolicy, code func(workflo
 	s.t.Cleanup(w.Stop)
 }
 
-// give hands a task of a run of its own to the worker.
+// give hands the worker a task of a new run.
 func (s *station) give(task *workflowservice.PollWorkflowTaskQueueResponse) {
 	task.WorkflowExecution.RunId = string(task.GetTaskToken())
 	s.server.queue("workflow", assumed) <- task
@@ -207,7 +207,7 @@ type conversionPlace struct {
 	code func(ctx workflow.Context) error
 	task func(t *testing.T) *workflowservice.PollWorkflowTaskQueueResponse // nil: the first task
 	// returned and panicked are how the task ends if the converter returns the error, and if it
-	// panics with it. failWorkflow is what returned is under FailWorkflow, if that differs.
+	// panics with it. failWorkflow is the value of returned under FailWorkflow, if it differs.
 	returned, panicked, failWorkflow string
 }
 
@@ -369,7 +369,7 @@ func TestWhereTheSDKFailsTheTask(t *testing.T) {
 	}
 }
 
-// unmarked returns the error as a converter makes it that is no CodecDataConverter.
+// unmarked returns the error in the form of a converter that is no CodecDataConverter.
 type unmarked struct{ converter.DataConverter }
 
 func (u unmarked) FromPayloads(*commonpb.Payloads, ...any) error {
@@ -470,14 +470,14 @@ func TestHeadersPassNoConverter(t *testing.T) {
 	}
 }
 
-// composed are the options of a client whose converter is the SDK's, with the codec in it.
+// composed are the options of a client with the SDK's converter and the codec in it.
 func composed(c *codec.Codec, namespace string) client.Options {
 	return client.Options{Namespace: namespace, DataConverter: converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), c.PayloadCodec(namespace))}
 }
 
-// With the errors that the SDK honours alone, a workflow whose KMS is away survives under both
-// policies of panics: where workflow code reads its input, and where an update's result is sealed
-// for the Nexus handler that sent it, without the workflow's ID.
+// With the errors that only the SDK honours, a workflow survives a KMS outage under both panic
+// policies: where workflow code reads its input, and where an update's result is sealed for the
+// Nexus handler that sent it, without the workflow's ID.
 func TestAKMSOutageKillsNoWorkflow(t *testing.T) {
 	for _, onPanic := range []worker.WorkflowPanicPolicy{worker.BlockWorkflow, worker.FailWorkflow} {
 		for name, options := range map[string]func(*codec.Codec, string) client.Options{"input": converterAlone, "input of a composed converter": composed, "update": withPlugin} {
@@ -506,7 +506,7 @@ func TestAKMSOutageKillsNoWorkflow(t *testing.T) {
 }
 
 // The SDK sends the request of workflow.SignalWithStartWorkflow as a payload that no converter
-// sees, and seals what is in it. The rest is plaintext: the guard refuses it.
+// sees, and seals the payloads in it. The rest is plaintext: the guard refuses it.
 func TestSystemNexusOperationsAreRefused(t *testing.T) {
 	c, _ := newCodec(t, onePolicy)
 	b := newBench(t, c)

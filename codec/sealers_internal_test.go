@@ -15,14 +15,14 @@ import (
 	"github.com/waxseal/waxseal/policy"
 )
 
-// deafKey does not answer, whatever becomes of the context, until the gate opens.
+// deafKey does not answer, even when the context ends, until the gate opens.
 type deafKey struct {
 	*kmstest.Fake
-	asked, gate chan struct{}
+	called, gate chan struct{}
 }
 
 func (k deafKey) Wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error) {
-	close(k.asked)
+	close(k.called)
 	<-k.gate
 	return k.Fake.Wrap(ctx, dataKeys, ec)
 }
@@ -38,14 +38,14 @@ func (b deafBackend) Open(_ context.Context, u *url.URL) (kms.Key, error) {
 	return kmstest.NewFake(u.Host), nil
 }
 
-// A Sealer is put out for another namespace's while its KMS hangs: that must
-// not keep the others waiting.
+// A Sealer is evicted by another namespace's while its KMS hangs. That must not block the
+// others.
 func TestSealerPutOutWhileItsKMSHangs(t *testing.T) {
 	p, err := policy.Parse("test.yaml", []byte(`{keys: {a: {uri: "fake://{namespace}"}}, seal: [{match: {namespace: "*"}, keys: [a]}]}`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	deaf := deafKey{Fake: kmstest.NewFake("deaf"), asked: make(chan struct{}), gate: make(chan struct{})}
+	deaf := deafKey{Fake: kmstest.NewFake("deaf"), called: make(chan struct{}), gate: make(chan struct{})}
 	c, err := New(t.Context(), Config{Policy: p, Registry: kms.NewRegistry(deafBackend{deaf})})
 	if err != nil {
 		t.Fatal(err)
@@ -58,7 +58,7 @@ func TestSealerPutOutWhileItsKMSHangs(t *testing.T) {
 		defer close(first)
 		_, _ = c.Encode(ctx, EncodeOptions{Namespace: "deaf"}, []*commonpb.Payload{{}})
 	}()
-	<-deaf.asked
+	<-deaf.called
 	cancel()
 	<-first
 	for i := range maxSealers + 1 {
@@ -68,7 +68,7 @@ func TestSealerPutOutWhileItsKMSHangs(t *testing.T) {
 	}
 }
 
-// A data key's Sealer is made once for a rule, and anew only where it says so.
+// A rule's Sealer is made once. It is replaced only if it lacks a key.
 func TestSealerThatLacksAKeyIsClosed(t *testing.T) {
 	p, err := policy.Parse("test.yaml", []byte(`
 keys: {a: {uri: "fake://a"}, b: {uri: "fake://b-{namespace}"}}

@@ -8,8 +8,8 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// sizedBackend opens a key whose wrapped keys and ID have the sizes of a
-// vendor's; it wraps and never unwraps.
+// sizedBackend opens a key with wrapped keys and an ID of the sizes of a vendor's. It wraps and
+// never unwraps.
 type sizedBackend struct {
 	id      string
 	blobLen int

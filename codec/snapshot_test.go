@@ -20,8 +20,7 @@ import (
 	"github.com/waxseal/waxseal/policy"
 )
 
-// watchedBackend opens keys that say which of them are open, and that note calls after
-// Close.
+// watchedBackend opens keys that record which of them are open, and calls after Close.
 type watchedBackend struct {
 	fakes *kmstest.Backend
 
@@ -85,7 +84,7 @@ func (k *watchedKey) Close() error {
 	return nil
 }
 
-// underKey is a policy with one key, and the other for what it sealed before.
+// underKey is a policy with one key for sealing, and another for opening older payloads.
 func underKey(t *testing.T, key, other string) *policy.Policy {
 	t.Helper()
 	p, err := policy.Parse("test.yaml", fmt.Appendf(nil, `{keys: {k: {uri: "fake://%s"}, o: {uri: "fake://%s"}}, seal: [{match: {namespace: "*"}, keys: [k]}]}`, key, other))
@@ -169,7 +168,7 @@ func TestReloadUnderLoad(t *testing.T) {
 	}
 }
 
-// What a policy does not name any more is neither used nor open, whatever the cache holds.
+// A key that the policy no longer names is neither used nor open, whatever the cache holds.
 func TestReloadDropsAKey(t *testing.T) {
 	c, backend := newWatched(t, underKey(t, "a", "b"))
 	before := encode(t, c, "n", payload(t, "x"))[0]
@@ -190,7 +189,7 @@ func TestReloadDropsAKey(t *testing.T) {
 	}
 }
 
-// A policy that cannot be used changes nothing.
+// An invalid policy changes nothing.
 func TestReloadThatFails(t *testing.T) {
 	c, backend := newWatched(t, underKey(t, "a", "b"))
 	backend.fakes.FailOpen(kmstest.Err(kms.Denied))
@@ -243,7 +242,7 @@ func TestReloadWaitsForCalls(t *testing.T) {
 	}
 }
 
-// Drain has the next payload sealed under a new data key.
+// After Drain the next payload is sealed under a new data key.
 func TestDrain(t *testing.T) {
 	c, backend := newCodec(t, `{keys: {a: {uri: "fake://a"}}, seal: [{match: {namespace: "*"}, keys: [a], dataKey: {maxPayloads: 1000}}]}`)
 	encode(t, c, "n", payload(t, "x"))
@@ -267,13 +266,13 @@ func TestAcceptAndRoom(t *testing.T) {
 	c2, _ := newCodec(t, onePolicy)
 	_ = backend
 	refused := errors.New("not for this caller")
-	var asked []string
+	var called []string
 	d := c2.Decode(t.Context(), codec.DecodeOptions{Accept: func(claims envelope.Claims) error {
-		asked = append(asked, claims.Namespace)
+		called = append(called, claims.Namespace)
 		return refused
 	}}, envelopes)[0]
-	if !errors.Is(d.Err, refused) || d.Payload != envelopes[0] || !slices.Equal(asked, []string{"n"}) {
-		t.Errorf("refused with %v after %q", d.Err, asked)
+	if !errors.Is(d.Err, refused) || d.Payload != envelopes[0] || !slices.Equal(called, []string{"n"}) {
+		t.Errorf("refused with %v after %q", d.Err, called)
 	}
 	d = c.Decode(t.Context(), codec.DecodeOptions{Namespace: "other", Accept: func(envelope.Claims) error {
 		t.Error("called for an envelope that the policy refuses")

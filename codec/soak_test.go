@@ -28,27 +28,27 @@ import (
 const (
 	// soakers is how many goroutines seal and open.
 	soakers = 64
-	// soakTime is how long they do in each run of the tests; soakTimeLong in a soak
-	// (WAXSEAL_SOAK=1) that does not say (WAXSEAL_SOAK_TIME).
+	// soakTime is the length of a usual run. soakTimeLong is the length of a soak
+	// (WAXSEAL_SOAK=1) without WAXSEAL_SOAK_TIME.
 	soakTime     = 6 * time.Second
 	soakTimeLong = time.Hour
-	// soakSamples is how often memory is looked at.
+	// soakSamples is how often memory is measured.
 	soakSamples = 90
-	// soakProgress is how often a soak says how it is doing.
+	// soakProgress is how often a soak reports its progress.
 	soakProgress = 10 * time.Second
 )
 
-// What memory may grow by between the middle and the last third: what samples of a
-// process at work differ by. At 10,000 seals a second, one that leaks 150
-// bytes with each, or a goroutine with every thousandth, is found out in soakTime, and
-// in soakTimeLong one that leaks a byte with every fourth.
+// soakMayGrow is how much memory may grow between the middle and the last third: samples of a
+// working process differ by that much. At 10,000 seals a second, soakTime finds a leak of 150
+// bytes with each seal, or of a goroutine with every thousandth; soakTimeLong finds a leak of
+// one byte with every fourth.
 var soakMayGrow = map[string]struct{ share, fixed float64 }{
 	"heap":       {0.05, 2 << 20},
 	"RSS":        {0.10, 24 << 20}, // when pages go back is the scavenger's own decision
 	"goroutines": {0.05, 12},
 }
 
-// soakPolicy has data keys of all kinds go by fast.
+// soakPolicy uses up data keys of all kinds fast.
 const soakPolicy = `
 keys: {a: {uri: "fake://a"}, b: {uri: "fake://b"}}
 seal:
@@ -64,7 +64,7 @@ seal:
     dataKey: {maxPayloads: 10, maxAge: 1s}
 `
 
-// soakSample is a line of the report that WAXSEAL_SOAK_REPORT asks for.
+// soakSample is a line of the report that WAXSEAL_SOAK_REPORT names.
 type soakSample struct {
 	T          float64 `json:"t"` // seconds since the start
 	Heap       uint64  `json:"heap_bytes"`
@@ -84,17 +84,16 @@ type soak struct {
 	began                time.Time
 }
 
-// TestMemoryStaysFlat has many goroutines seal and open, with data keys and cache
-// entries coming and going, KMSs failing and callers giving up, and looks at memory
-// meanwhile.
+// TestMemoryStaysFlat seals and opens in many goroutines, with data keys and cache entries
+// coming and going, KMSs failing and callers giving up, and measures memory meanwhile.
 func TestMemoryStaysFlat(t *testing.T) {
 	length, long := soakTime, os.Getenv("WAXSEAL_SOAK") == "1"
 	if long {
 		length = soakTimeLong
 	}
-	if told := os.Getenv("WAXSEAL_SOAK_TIME"); told != "" {
+	if value := os.Getenv("WAXSEAL_SOAK_TIME"); value != "" {
 		var err error
-		if length, err = time.ParseDuration(told); err != nil {
+		if length, err = time.ParseDuration(value); err != nil {
 			t.Fatalf("WAXSEAL_SOAK_TIME: %v", err)
 		}
 	}
@@ -144,7 +143,7 @@ func newSoak(t *testing.T) *soak {
 
 func (s *soak) CacheEvicted(cache.Reason) { s.evictions.Add(1) }
 
-// troubled is a KMS that now and then is slow, throttles, refuses or is gone.
+// troubled is a KMS that sometimes is slow, throttles, refuses or is unavailable.
 func troubled(name string) *kmstest.Fake {
 	fake := kmstest.NewFake(name)
 	fake.Each(func(call kmstest.Call) kmstest.Fault {
@@ -174,7 +173,7 @@ func (s *soak) work(ctx context.Context, t *testing.T, seed uint64) {
 	var ring [32]kept
 	for i := 0; ctx.Err() == nil; i++ {
 		one, cancel := ctx, context.CancelFunc(func() {})
-		if random.IntN(50) == 0 { // a caller who gives up soon
+		if random.IntN(50) == 0 { // a caller that gives up soon
 			one, cancel = context.WithTimeout(ctx, time.Duration(random.IntN(1000))*time.Microsecond)
 		}
 		slot := &ring[i%len(ring)]
@@ -203,7 +202,7 @@ func (s *soak) work(ctx context.Context, t *testing.T, seed uint64) {
 	}
 }
 
-// failed counts an error of those that the KMSs and callers here give rise to.
+// failed counts an error of a kind that the KMSs and callers here cause.
 func (s *soak) failed(ctx context.Context, t *testing.T, err error) bool {
 	if err == nil || ctx.Err() != nil {
 		return err != nil
@@ -212,12 +211,12 @@ func (s *soak) failed(ctx context.Context, t *testing.T, err error) bool {
 	switch class := kms.ClassOf(err); class {
 	case kms.Unavailable, kms.Throttled, kms.Denied, kms.Canceled:
 	default:
-		t.Errorf("an error of class %v, of which nobody gave cause: %v", class, err)
+		t.Errorf("an error of class %v, that nothing here causes: %v", class, err)
 	}
 	return true
 }
 
-// watch takes a sample each so often until ctx ends, and reports them as asked.
+// watch takes a sample every so often until ctx ends, and writes the report if there is one.
 func (s *soak) watch(ctx context.Context, t *testing.T, every time.Duration, progress bool) (samples []soakSample) {
 	t.Helper()
 	report := json.NewEncoder(bytes.NewBuffer(nil))
@@ -229,7 +228,7 @@ func (s *soak) watch(ctx context.Context, t *testing.T, every time.Duration, pro
 		defer f.Close()
 		report = json.NewEncoder(f)
 	}
-	told := time.Now()
+	printed := time.Now()
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
@@ -246,8 +245,8 @@ func (s *soak) watch(ctx context.Context, t *testing.T, every time.Duration, pro
 		if err := report.Encode(sample); err != nil {
 			t.Errorf("report: %v", err)
 		}
-		if progress && time.Since(told) >= soakProgress {
-			told = time.Now()
+		if progress && time.Since(printed) >= soakProgress {
+			printed = time.Now()
 			fmt.Fprintf(os.Stderr, "%5.0f s: heap %.1f MiB, resident %.1f MiB, %d goroutines; %d seals, %d opens, %d errors\n", sample.T,
 				float64(sample.Heap)/(1<<20), float64(sample.RSS)/(1<<20), sample.Goroutines, sample.Seals, sample.Opens, sample.Errors)
 		}
@@ -256,7 +255,7 @@ func (s *soak) watch(ctx context.Context, t *testing.T, every time.Duration, pro
 
 func (s *soak) sample(t *testing.T) soakSample {
 	t.Helper()
-	runtime.GC() // so that what lives is all that counts
+	runtime.GC() // so that only live memory counts
 	got := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/sched/goroutines:goroutines"}}
 	metrics.Read(got)
 	sample := soakSample{
@@ -273,13 +272,13 @@ func (s *soak) sample(t *testing.T) soakSample {
 	return sample
 }
 
-// grown compares the last third of samples with the middle one, by their lower
-// quartiles: what comes and goes with the load of the machine is above them, and what
-// leaks is in all. The first third is for caches and pools to fill.
+// grown compares the last third of samples with the middle one, by their lower quartiles:
+// memory that varies with the load of the machine is above them, and a leak is in all samples.
+// In the first third caches and pools fill.
 func grown(samples []soakSample) (problems []string) {
 	third := len(samples) / 3
 	if third < 3 {
-		return []string{fmt.Sprintf("%d samples tell nothing: it was stopped too soon, or the machine is too busy", len(samples))}
+		return []string{fmt.Sprintf("%d samples prove nothing: it was stopped too soon, or the machine is too busy", len(samples))}
 	}
 	for name, of := range map[string]func(soakSample) uint64{
 		"heap":       func(s soakSample) uint64 { return s.Heap },

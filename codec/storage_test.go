@@ -52,18 +52,18 @@ func (b *blobs) Retrieve(_ converter.StorageDriverRetrieveContext, claims []conv
 	return out, nil
 }
 
-// picks is a selector that notes what it is asked about.
+// picks is a selector that records the payloads that it is called for.
 type picks struct {
-	driver converter.StorageDriver
-	err    error
-	mu     sync.Mutex
-	asked  []*commonpb.Payload
+	driver  converter.StorageDriver
+	err     error
+	mu      sync.Mutex
+	offered []*commonpb.Payload
 }
 
 func (s *picks) SelectDriver(_ converter.StorageDriverSelectContext, p *commonpb.Payload) (converter.StorageDriver, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.asked = append(s.asked, p)
+	s.offered = append(s.offered, p)
 	return s.driver, s.err
 }
 
@@ -132,7 +132,7 @@ func TestLargePlaintextHeaderIsRefused(t *testing.T) {
 	if err := start(cl, nil); err == nil || !strings.Contains(err.Error(), "sealHeaders: true") || strings.Contains(err.Error(), "CANARY") {
 		t.Errorf("got %v", err)
 	}
-	for _, p := range append(s.asked, b.all...) {
+	for _, p := range append(s.offered, b.all...) {
 		if !codec.ClaimsSealed(p) {
 			t.Errorf("plaintext reached the storage: %v", p)
 		}
@@ -142,7 +142,7 @@ func TestLargePlaintextHeaderIsRefused(t *testing.T) {
 	}
 }
 
-// A selector that fails, or selects what is not in the list, has the request fail.
+// If a selector fails, or selects a driver that is not in the list, the request fails.
 func TestExternalStorageSelectorFails(t *testing.T) {
 	c, _ := newCodec(t, headersPolicy)
 	r, b := startRecorder(t), &blobs{name: "blobs"}
@@ -157,7 +157,7 @@ func TestExternalStorageSelectorFails(t *testing.T) {
 	}
 }
 
-// The SDK refuses several drivers without a selector, with the plugin as without.
+// The SDK refuses several drivers without a selector, with and without the plugin.
 func TestDriversWithoutASelector(t *testing.T) {
 	c, _ := newCodec(t, headersPolicy)
 	options := client.Options{ExternalStorage: converter.ExternalStorage{Drivers: []converter.StorageDriver{&blobs{name: "a"}, &blobs{name: "b"}}}}
@@ -166,8 +166,8 @@ func TestDriversWithoutASelector(t *testing.T) {
 	}
 }
 
-// The server names what is retrieved: a blob in plaintext must not reach a reader whose
-// namespace requires payloads to be sealed, in a memo or a marker as little as in a result.
+// The server names the blobs to retrieve: a plaintext blob must not reach a reader in a
+// namespace that requires payloads to be sealed, in a memo, a marker or a result.
 func TestPlaintextFromExternalStorage(t *testing.T) {
 	for rule, refused := range map[string]bool{"": false, ", requireSealed: true": true} {
 		t.Run(rule, func(t *testing.T) {

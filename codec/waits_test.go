@@ -17,10 +17,10 @@ import (
 	"github.com/waxseal/waxseal/kms/kmstest"
 )
 
-// stubbornPolicy has a breaker that leaves no KMS alone: only the waits bound a conversion.
+// stubbornPolicy has a breaker that never opens: only the waits bound a conversion.
 const stubbornPolicy = onePolicy + "resilience: {breaker: {failures: 1000}}\n"
 
-// stalled is a codec whose KMS hangs, and the wire that its tasks come through.
+// stalled is a codec with a KMS that hangs, and the wire that its tasks come through.
 type stalled struct {
 	*wire
 	codec *codec.Codec
@@ -32,7 +32,7 @@ func newStalled(t *testing.T) *stalled {
 	return &stalled{wire: newRunWire(t, c), codec: c}
 }
 
-// give has the SDK given a task of a run with nothing in it to open.
+// give hands the SDK a task of a run with nothing to open.
 func (s *stalled) give(token, workflowID, run string, query bool) {
 	s.t.Helper()
 	task := runTask(token, 1)
@@ -45,11 +45,11 @@ func (s *stalled) give(token, workflowID, run string, query bool) {
 	}
 }
 
-// A conversion returns what it met.
+// A conversion returns its error.
 type conversion func(s *stalled) error
 
-// inCode opens something in workflow code of testRun. Each time it is another data
-// key, so that no conversion is spared the wait by the one before.
+// inCode opens a payload in workflow code of testRun. Each call uses another data key, so that
+// no conversion profits from the wait of an earlier one.
 func inCode(s *stalled) error {
 	sealed := sealedElsewhere(s.t, "fake://a")
 	panicked, err := inWorkflow(s.t, codec.NewDataConverter(s.codec, testNamespace, nil), func(dc converter.DataConverter) error {
@@ -61,8 +61,8 @@ func inCode(s *stalled) error {
 	return err
 }
 
-// markerOf writes the marker of a version as the SDK does, and what else it converts
-// beside workflow code: with a converter that was told the workflow's ID alone.
+// markerOf converts like the SDK does for a version marker, and for other values beside
+// workflow code: the converter knows only the workflow's ID.
 func markerOf(workflowID string) conversion {
 	return func(s *stalled) error {
 		_, err := converter.WithDataConverterSerializationContext(codec.NewDataConverter(s.codec, testNamespace, nil), beside(workflowID)).ToPayload("CANARY")
@@ -70,7 +70,7 @@ func markerOf(workflowID string) conversion {
 	}
 }
 
-// failing converts what a workflow fails with, likewise.
+// failing converts the failure of a workflow, likewise.
 func failing(s *stalled) error {
 	fc := codec.NewFailureConverter(codec.NewDataConverter(s.codec, testNamespace, nil))
 	failure := converter.WithFailureConverterSerializationContext(fc, beside(testWorkflow)).ErrorToFailure(errors.New("CANARY"))
@@ -105,16 +105,16 @@ func (s *stalled) convert(all ...conversion) (took []time.Duration) {
 	return took
 }
 
-// What conversions may take whose KMS hangs, of the 10 s that a task has: the first one in
-// a task, each one after it, and one that is in no task.
+// How long conversions may take if their KMS hangs, of the 10 s that a task has: the first one
+// in a task, each later one, and one outside tasks.
 const (
 	firstWait = 3 * time.Second
 	nextWait  = 250 * time.Millisecond
 	callWait  = 5 * time.Second
 )
 
-// TestOneTaskWaitsOnce has conversions of one run meet a KMS that hangs: what they wait
-// adds up, in workflow code and beside it, until the run has another task.
+// TestOneTaskWaitsOnce: conversions of one run meet a KMS that hangs. Their waits add up, in
+// workflow code and beside it, until the run has another task.
 func TestOneTaskWaitsOnce(t *testing.T) {
 	marker := markerOf(testWorkflow)
 	for _, tc := range []struct {
@@ -143,8 +143,8 @@ func TestOneTaskWaitsOnce(t *testing.T) {
 	}
 }
 
-// TestOthersWaitForThemselves: no other run has less time for it, and what is in no
-// task, or of which there is no telling, has the time of any call.
+// TestOthersWaitForThemselves: no other run loses time to it. A conversion in no task, or in an
+// unknown one, has the time of any call.
 func TestOthersWaitForThemselves(t *testing.T) {
 	marker, other := markerOf(testWorkflow), markerOf("other")
 	for _, tc := range []struct {

@@ -20,7 +20,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// clientCalls are what a client does, by kind.
+// clientCalls are the calls of a client, by kind.
 func clientCalls() map[string]func(context.Context, *call) error {
 	return map[string]func(context.Context, *call) error{
 		"start": func(ctx context.Context, c *call) error {
@@ -53,7 +53,7 @@ func clientCalls() map[string]func(context.Context, *call) error {
 				return err
 			}
 			var got string
-			if err := v.Get(&got); err == nil && got != arg { // the KMS may fail the reading
+			if err := v.Get(&got); err == nil && got != arg { // the KMS may fail when the value is read
 				return errors.New("the result is not the argument")
 			}
 			return nil
@@ -198,7 +198,7 @@ func (c *call) createSchedule(ctx context.Context, id string) (client.ScheduleHa
 	})
 }
 
-// updateSchedule sends again what the server told, in part or whole.
+// updateSchedule sends a schedule back as the server sent it, in part or whole.
 func updateSchedule(ctx context.Context, c *call) error {
 	failing := c.failing.Swap(0)
 	handle, err := c.createSchedule(context.WithoutCancel(ctx), c.id())
@@ -219,8 +219,8 @@ func updateSchedule(ctx context.Context, c *call) error {
 	}})
 }
 
-// bare sends a request of any method, with a message of one type in any of the
-// places for it, filled in by fill.
+// bare sends a request of any method, with a message of one type, filled in by fill, in one of
+// the places for it.
 func (c *call) bare(ctx context.Context, of protoreflect.FullName, fill func(protoreflect.Message)) error {
 	all := placesOf(of)
 	p := all[c.r.IntN(len(all))]

@@ -29,8 +29,8 @@ import (
 	"github.com/waxseal/waxseal/policy"
 )
 
-// lane is one client and one worker with a codec, and a KMS, of their own. It
-// makes one call at a time, so that its seed repeats what it does.
+// lane is one client and one worker with their own codec and KMS. It makes one call at a time,
+// so that its seed reproduces its calls.
 type lane struct {
 	n         int
 	server    *wireServer
@@ -40,11 +40,11 @@ type lane struct {
 
 	mu      sync.Mutex // guards r, which decides what the KMS does
 	r       *rand.Rand
-	failing atomic.Int64 // how many of 100 calls of the KMS fail
+	failing atomic.Int64 // how many of 100 KMS calls fail
 
 	current   atomic.Pointer[call]
 	responded chan response
-	echoes    atomic.Int64 // ends of tasks that were heard of and are going to be logged
+	echoes    atomic.Int64 // ends of tasks that were seen and will be logged
 }
 
 // kindNow is the kind of the call that is under way.
@@ -55,14 +55,14 @@ func (l *lane) kindNow() string {
 	return ""
 }
 
-// response is how a worker's answer to a task ended.
+// response is the outcome of a worker's answer to a task.
 type response struct {
 	token  string
-	failed bool // it says that the task failed
+	failed bool // the answer says that the task failed
 	err    error
 }
 
-// lanePolicy is one of several, so that all kinds of rules are tried.
+// lanePolicy returns one of several policies, so that all kinds of rules are tried.
 func lanePolicy(n int) string {
 	rule := []string{
 		`keys: [a], sealHeaders: true, claims: [workflowId, workflowType]`,
@@ -98,7 +98,7 @@ func newLane(t *testing.T, n int, seed uint64, server *wireServer, fakes ...*kms
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := range p.Seal { // less than a file may say: nearly every call has to ask the KMS
+	for i := range p.Seal { // less than a file may set: nearly every call must reach the KMS
 		p.Seal[i].DataKey.MaxAge = time.Millisecond
 	}
 	l.codec, err = codec.New(t.Context(), codec.Config{
@@ -121,7 +121,7 @@ func newLane(t *testing.T, n int, seed uint64, server *wireServer, fakes ...*kms
 	return l
 }
 
-// fault is what a call of the KMS suffers.
+// fault is the fault of a KMS call.
 func (l *lane) fault(kmstest.Call) kmstest.Fault {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -140,8 +140,8 @@ func (l *lane) fault(kmstest.Call) kmstest.Fault {
 	return kmstest.Fail(classes[l.r.IntN(len(classes))])
 }
 
-// observe sees each attempt of a request before the guard does. After one that
-// the SDK tries again the KMS heals, unless the call is a stubborn one.
+// observe sees each attempt of a request before the guard does. When the SDK retries, the KMS
+// heals, unless the call is stubborn.
 func (l *lane) observe(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	err := invoke(ctx, method, req, reply, cc, opts...)
 	again := status.Code(err) == codes.Unavailable
@@ -159,7 +159,7 @@ func (l *lane) observe(ctx context.Context, method string, req, reply any, cc *g
 	return err
 }
 
-// behind sees what the guard itself sends: that a task failed.
+// behind sees the guard's own requests, which report failed tasks.
 type behind struct {
 	client.PluginBase
 	lane *lane
@@ -181,16 +181,16 @@ func (b *behind) observe(ctx context.Context, method string, req, reply any, cc 
 	return err
 }
 
-// call is one of the 10,000.
+// call is one call of the 10,000.
 type call struct {
 	*lane
 
 	n        int
 	kind     string
 	r        *rand.Rand
-	stubborn bool // it goes on failing, while others heal when the SDK tries again
+	stubborn bool // its KMS keeps failing; others heal when the SDK retries
 
-	fails atomic.Bool // the task is meant to fail
+	fails atomic.Bool // the task should fail
 
 	mu   sync.Mutex
 	must []string // secrets that the server must get if the call succeeds
@@ -206,8 +206,8 @@ func (c *call) secret(what string) string {
 	return s
 }
 
-// perhaps returns a secret that may be left out: the message of a failure that
-// cannot be sealed, or what the SDK does not send after all.
+// perhaps returns a secret that may be left out: the message of a failure that cannot be
+// sealed, or a value that the SDK does not always send.
 func (c *call) perhaps(what string) string {
 	s := c.server.secrets.of(c.n, what)
 	c.mu.Lock()
@@ -221,7 +221,7 @@ func plainConverter() converter.DataConverter { return converter.GetDefaultDataC
 // hidden returns a secret that is sealed twice, or not sent at all.
 func (c *call) hidden(what string) string { return c.server.secrets.of(c.n, what) }
 
-// meant says that the task is to fail, and returns with what.
+// meant notes that the task should fail, and returns the error.
 func (c *call) meant(err error) error {
 	c.fails.Store(true)
 	return err
@@ -229,7 +229,7 @@ func (c *call) meant(err error) error {
 
 func (c *call) sometimes() bool { return c.r.IntN(2) == 0 }
 
-// secretsOf returns up to most secrets.
+// secretsOf returns at most most secrets.
 func (c *call) secretsOf(what string, most int) []any {
 	out := make([]any, c.r.IntN(most+1))
 	for i := range out {
@@ -249,7 +249,7 @@ func (c *call) memo(what string) map[string]any {
 // id is not secret.
 func (c *call) id() string { return fmt.Sprintf("id-%d", c.n) }
 
-// context carries a header, at times.
+// context sometimes adds a header.
 func (c *call) context(ctx context.Context) context.Context {
 	if c.r.IntN(3) == 0 {
 		return context.WithValue(ctx, headerKey{}, c.secret("header"))
@@ -257,8 +257,8 @@ func (c *call) context(ctx context.Context) context.Context {
 	return ctx
 }
 
-// sealed is what a program does that sends bare requests: it converts by itself,
-// and now and then forgets to, which the guard must notice.
+// sealed converts as a program with bare requests does: by itself. Sometimes it forgets to
+// seal, which the guard must notice.
 func (c *call) sealed(what string) (*commonpb.Payloads, error) {
 	dc := codec.NewDataConverter(c.codec, c.namespace, nil)
 	if c.r.IntN(4) == 0 {
@@ -284,10 +284,10 @@ const (
 	refused                // it was not sent
 )
 
-// errPanic is what a call ended with that panicked.
+// errPanic is the error of a call that panicked.
 var errPanic = errors.New("panic")
 
-// run makes the call and says how it ended; problems are what must not be.
+// run makes the call and returns how it ended. problems are violations.
 func (c *call) run(ctx context.Context, do func(context.Context, *call) error) (how result, problems []string) {
 	c.failing.Store([]int64{0, 0, 0, 30, 70, 100}[c.r.IntN(6)])
 	c.stubborn = c.stubborn && c.r.IntN(4) == 0
@@ -303,7 +303,7 @@ func (c *call) run(ctx context.Context, do func(context.Context, *call) error) (
 		defer func() {
 			if p := recover(); p != nil {
 				err = fmt.Errorf("%w: %v", errPanic, p)
-				if !strings.Contains(err.Error(), "codec: seal payload") { // the SDK panics with what an encoding fails with, in places
+				if !strings.Contains(err.Error(), "codec: seal payload") { // in some places the SDK panics with an encoding error
 					problems = append(problems, err.Error())
 				}
 			}
@@ -365,9 +365,9 @@ func (secretHeader) ExtractToWorkflow(ctx workflow.Context, _ workflow.HeaderRea
 	return ctx, nil
 }
 
-// dropped takes what the SDK logs, which is in plaintext, and tells nobody. A
-// log is all that says when the SDK drops a task, because converting its outcome
-// panicked: nothing is sent then, and the server gives the task out again.
+// dropped discards the SDK's log, which is plaintext. Only the log shows that the SDK drops a
+// task because converting its outcome panicked: then nothing is sent, and the server hands the
+// task out again.
 type dropped struct{ *lane }
 
 var _ log.Logger = dropped{}
@@ -377,8 +377,8 @@ func (d dropped) Info(message string, about ...any)  { d.look(message, about) }
 func (dropped) Warn(string, ...any)                  {}
 func (d dropped) Error(message string, about ...any) { d.look(message, about) }
 
-// look must not take what is logged of a task, when its end was heard of and the
-// next call is under way, for the end of another.
+// look must not attribute a log entry to the wrong task, when the end of its task was seen and
+// the next call is under way.
 func (d dropped) look(message string, about []any) {
 	c := d.current.Load()
 	if c == nil {

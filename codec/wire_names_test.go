@@ -10,7 +10,7 @@ import (
 	"github.com/waxseal/waxseal/codec/internal/temporaltest"
 )
 
-// The scripted server under the names that the tests of this package have for it.
+// The scripted server, under the names that the tests of this package use.
 
 type secrets struct{ *temporaltest.Secrets }
 

@@ -18,8 +18,8 @@ import (
 
 const wireLanes = 32
 
-// wireCalls is how many calls are made. The race detector makes them ten times
-// as slow, and needs fewer.
+// wireCalls is how many calls are made. The race detector makes them ten times slower, and
+// needs fewer.
 func wireCalls() int {
 	if underRace {
 		return 2_000
@@ -27,7 +27,7 @@ func wireCalls() int {
 	return 10_000
 }
 
-// wireSeed is random, or what WAXSEAL_WIRE_SEED says: the one that a failure told.
+// wireSeed is random, or the value of WAXSEAL_WIRE_SEED, which a failure prints.
 func wireSeed(t *testing.T) uint64 {
 	t.Helper()
 	if s := os.Getenv("WAXSEAL_WIRE_SEED"); s != "" {
@@ -59,9 +59,9 @@ func (y *tally) add(c *call, how result, problems []string) {
 	}
 }
 
-// Clients and workers make 10,000 calls with secrets in everything that is not
-// to be seen, over KMSs that fail at random. A server that looks at every byte it
-// is sent sees no secret; those of calls that succeed come out of envelopes.
+// Clients and workers make 10,000 calls with secrets in every value that must be sealed, over
+// KMSs that fail at random. The server examines every byte and sees no secret. The secrets of
+// successful calls are in envelopes.
 func TestNoPlaintextOnTheWire(t *testing.T) {
 	seed := wireSeed(t)
 	t.Cleanup(func() {
@@ -118,7 +118,7 @@ func TestNoPlaintextOnTheWire(t *testing.T) {
 	}
 }
 
-// Without the plugin the server sees what it must not see with it.
+// Without the plugin the server sees the secrets.
 func TestTheWireServerSeesPlaintext(t *testing.T) {
 	s := newSecrets(rand.New(rand.NewPCG(1, 2)))
 	server := startWireServer(t, s, openerOf(t, []*kmstest.Fake{kmstest.NewFake("a")}))

@@ -30,15 +30,15 @@ import (
 )
 
 var (
-	// errHeld is how a task ends that the worker answers as failed.
+	// errHeld: the worker answered that the task failed.
 	errHeld = errors.New("the task failed")
-	// errSilent is how no task should end.
+	// errSilent: no task should end like this.
 	errSilent = errors.New("the task was neither answered nor dropped")
-	// errLost is how a task ends that the SDK drops.
+	// errLost: the SDK dropped the task.
 	errLost = errors.New("the task was dropped")
 )
 
-// workerCalls are what a worker does, by kind.
+// workerCalls are the tasks of a worker, by kind.
 func workerCalls() map[string]func(context.Context, *call) error {
 	return map[string]func(context.Context, *call) error{
 		"workflow task": func(ctx context.Context, c *call) error { return c.workflowTask(ctx, nil) },
@@ -86,9 +86,9 @@ func (l *lane) startWorker(t *testing.T) {
 	t.Helper()
 	w := worker.New(l.client, l.taskQueue(), worker.Options{
 		MaxConcurrentWorkflowTaskPollers: 2, MaxConcurrentActivityTaskPollers: 1, MaxConcurrentNexusTaskPollers: 1,
-		// A failure that is sealed while an update is rejected counts as workflow code.
-		// Where that takes a second, as with 32 lanes and the race detector it may, the
-		// SDK gives the task up but not its coroutine, and the two then race.
+		// Sealing a failure while an update is rejected counts as workflow code. If it takes a
+		// second, as it may with 32 lanes and the race detector, the SDK gives up the task but
+		// not its coroutine, and the two race.
 		DeadlockDetectionTimeout: time.Minute,
 	})
 	w.RegisterWorkflowWithOptions(l.workflow, workflow.RegisterOptions{Name: "Wire"})
@@ -104,7 +104,7 @@ func (l *lane) startWorker(t *testing.T) {
 	t.Cleanup(w.Stop)
 }
 
-// input is a payload that the KMS was well for when it was sealed.
+// input is a payload that was sealed while the KMS was healthy.
 func (c *call) input(ctx context.Context, value any) (*commonpb.Payload, error) {
 	defer c.failing.Store(c.failing.Swap(0))
 	p, err := plainConverter().ToPayload(value)
@@ -120,8 +120,8 @@ func (c *call) input(ctx context.Context, value any) (*commonpb.Payload, error) 
 
 func (c *call) token() string { return fmt.Sprint("task-", c.n) }
 
-// give has the worker do a task, and waits for its answer. failed is how it
-// says that it could not.
+// give hands the worker a task, and waits for its answer. failed is the answer for a failed
+// task.
 func (c *call) give(kind string, task proto.Message) error {
 	c.server.queue(kind, c.taskQueue()) <- task
 	patience := time.NewTimer(time.Minute) // the test proves nothing about time, and machines are slow
@@ -167,7 +167,7 @@ func (c *call) workflowTask(ctx context.Context, change func(*workflowservice.Po
 	return c.give("workflow", task)
 }
 
-// workflow does some of what workflows do, all in one task.
+// workflow uses some of the features of workflows, all in one task.
 func (l *lane) workflow(ctx workflow.Context) (string, error) {
 	c := l.current.Load()
 	if c == nil {
@@ -223,7 +223,7 @@ func (c *call) workflowContext(ctx workflow.Context) workflow.Context {
 	return ctx
 }
 
-// detailed is an error with details, which are left out where they cannot be sealed.
+// detailed is an error with details, which are left out if they cannot be sealed.
 func (c *call) detailed() error {
 	return temporal.NewApplicationErrorWithCause(c.perhaps("message"), "Type", c.failure(), c.perhaps("details"))
 }
@@ -254,7 +254,7 @@ func workflowSteps() []func(workflow.Context, *call) error {
 		func(ctx workflow.Context, c *call) error {
 			message := c.perhaps(fmt.Sprintf("local-message-%d", len(c.may)))
 			ctx = workflow.WithLocalActivityOptions(ctx, workflow.LocalActivityOptions{ScheduleToCloseTimeout: time.Minute, RetryPolicy: once})
-			_ = workflow.ExecuteLocalActivity(ctx, func(context.Context) error { return errors.New(message) }).Get(ctx, nil) // it is meant to fail
+			_ = workflow.ExecuteLocalActivity(ctx, func(context.Context) error { return errors.New(message) }).Get(ctx, nil) // it should fail
 			return nil
 		},
 		func(ctx workflow.Context, c *call) error {
@@ -358,7 +358,7 @@ func (l *lane) operation(context.Context, string, nexus.StartOperationOptions) (
 		return "", c.meant(&nexus.OperationError{State: nexus.OperationStateCanceled, Message: c.perhaps("message"), Cause: c.detailed()})
 	case 2:
 		return "", c.meant(&nexus.HandlerError{Type: nexus.HandlerErrorTypeBadRequest, Message: c.perhaps("message"), StackTrace: c.perhaps("trace"), Cause: c.detailed()})
-	case 3: // what another service said, passed on
+	case 3: // a failure of another service, passed on
 		return "", c.meant(&nexus.HandlerError{Type: nexus.HandlerErrorTypeInternal, Cause: &nexus.HandlerError{
 			Type: nexus.HandlerErrorTypeInternal, OriginalFailure: &nexus.Failure{
 				Message: c.perhaps("message"), StackTrace: c.perhaps("trace"), Metadata: map[string]string{"of": c.perhaps("metadata")}, Details: []byte(`"` + c.perhaps("details") + `"`),

@@ -107,7 +107,7 @@ func TestMetrics(t *testing.T) {
 	want("after it was closed", `waxseal_kms_breakers_open{key="far"} 0`, `waxseal_cache_evictions_total{reason="closed"} 2`)
 	for _, line := range lines() {
 		if strings.Contains(line, "fake:") || strings.Contains(line, "payments") {
-			t.Errorf("tells more than the key's name: %s", line)
+			t.Errorf("holds more than the key's name: %s", line)
 		}
 	}
 	if _, err := codecmetrics.New(registry); err == nil {

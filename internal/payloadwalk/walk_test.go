@@ -38,7 +38,7 @@ func packed(t *testing.T, m proto.Message) *anypb.Any {
 	return a
 }
 
-// everything is a message with a payload in each kind of place.
+// everything returns a message with a payload in each kind of place.
 func everything(t *testing.T) *workflowservice.PollWorkflowTaskQueueResponse {
 	t.Helper()
 	return &workflowservice.PollWorkflowTaskQueueResponse{
@@ -151,7 +151,7 @@ func TestClear(t *testing.T) {
 	}
 }
 
-// A visitor learns where it is.
+// A visitor knows its position.
 func TestWhereAWalkStands(t *testing.T) {
 	msg := everything(t)
 	var events, inFailure, links []string
@@ -185,7 +185,7 @@ func TestWhereAWalkStands(t *testing.T) {
 	}
 }
 
-// The messages that payloads are not all there is to.
+// The messages that have other content to check than payloads.
 func TestMessages(t *testing.T) {
 	for name, msg := range map[string]proto.Message{
 		"search attributes":   &workflowservice.StartWorkflowExecutionRequest{SearchAttributes: new(commonpb.SearchAttributes)},
@@ -221,7 +221,7 @@ func TestUnknownTypes(t *testing.T) {
 	if err := Walk(unknown, Visitor{Opaque: func(*At) error { calls++; return nil }}); err != nil || calls != 1 {
 		t.Errorf("%d calls, %v", calls, err)
 	}
-	// A dynamic message has the name of a payload and not its Go type.
+	// A dynamic message has the name of a payload, but not its Go type.
 	dynamic := dynamicpb.NewMessage((&commonpb.Payloads{}).ProtoReflect().Descriptor())
 	list := dynamic.Mutable(dynamic.Descriptor().Fields().ByName("payloads")).List()
 	list.Append(list.NewElement())

@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// texts that JSON has in all ways that there are.
+// awkward texts cover all the ways in which JSON encodes text.
 var awkward = map[string]string{
 	"plain":         strings.Repeat("abcdefghij", 100),
 	"a trace":       strings.Repeat("main.f(...)\n\t/src/main.go:12 +0x1d\n", 30),
@@ -95,11 +95,11 @@ func TestCutAll(t *testing.T) {
 	}
 }
 
-// cutSizes takes a difference of a byte or two, which halves and marks make, out of got.
+// cutSizes removes a difference of a few bytes from got, which halves and marks cause.
 func cutSizes(got, want [][2]int) [][2]int {
 	for i := range got {
 		for j := range got[i] {
-			if d := want[i][j] - got[i][j]; d >= 0 && d <= 3 { // the line breaks of a mark have two bytes each as JSON
+			if d := want[i][j] - got[i][j]; d >= 0 && d <= 3 { // the two line breaks of a mark have two bytes each as JSON
 				got[i][j] = want[i][j]
 			}
 		}

@@ -16,9 +16,9 @@ func sameUpdate(req, reply proto.Message) error {
 	switch in := reply.(type) {
 	case *workflowservice.UpdateWorkflowExecutionResponse:
 		r, ok := req.(*workflowservice.UpdateWorkflowExecutionRequest)
-		if asked, got := r.GetWorkflowExecution().GetWorkflowId(), in.GetUpdateRef().GetWorkflowExecution().GetWorkflowId(); ok && got != "" && got != asked {
+		if requested, got := r.GetWorkflowExecution().GetWorkflowId(), in.GetUpdateRef().GetWorkflowExecution().GetWorkflowId(); ok && got != "" && got != requested {
 			return onTheWire(&kms.Error{
-				Class: kms.Denied, Op: "read the result of an update", Detail: fmt.Sprintf("the answer is about workflow %q, and the request about %q", got, asked),
+				Class: kms.Denied, Op: "read the result of an update", Detail: fmt.Sprintf("the answer is about workflow %q, and the request about %q", got, requested),
 				Advice: "the server, or a proxy before it, alters answers: find out which",
 			})
 		}

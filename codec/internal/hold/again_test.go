@@ -17,48 +17,49 @@ import (
 	"github.com/waxseal/waxseal/policy"
 )
 
-// taskIn is a task of workflow w in namespace n that notes when it was told of, and why.
-func taskIn(token string, told chan<- string) *Task {
+// taskIn is a task of workflow w in namespace n that sends the reason of each report to a
+// channel.
+func taskIn(token string, reported chan<- string) *Task {
 	return &Task{
 		Facts: policy.Facts{Namespace: "n", WorkflowID: "w"}, Token: []byte(token), Attempt: 9,
 		Until: time.Now().Add(time.Minute), Base: time.Minute,
-		Report: func(why error) error { told <- why.Error(); return nil },
+		Report: func(why error) error { reported <- why.Error(); return nil },
 	}
 }
 
-// TestHeldAfterASuspicion: what holds a task says why, and when the server is told,
-// whatever the task may have met before that let it go on.
-func TestHeldAfterASuspicion(t *testing.T) {
+// TestHoldReplacesAnEarlierError: the error that holds a task determines reason and time of the
+// report, even if the task met an error before that does not hold it.
+func TestHoldReplacesAnEarlierError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ts := NewTasks()
 		defer ts.Close()
-		start, told := time.Now(), make(chan string, 2)
+		start, reported := time.Now(), make(chan string, 2)
 		waitsFor := make(map[string]int)
 		ts.KEKsOf = func(_ policy.Facts, err error) []KEK { waitsFor[err.Error()]++; return nil }
-		one := taskIn("t", told)
+		one := taskIn("t", reported)
 		ts.Begin(one)
 		ts.Hold(one, errors.New("suspected"), one.Patience(), false)
 		ts.Hold(one, errors.New("held"), one.Delay(), true)
 		ts.Hold(one, errors.New("held later"), one.Delay(), true)
-		if why := <-told; why != "held" {
-			t.Errorf("told that it was %s", why)
+		if why := <-reported; why != "held" {
+			t.Errorf("the reason is %s", why)
 		}
 		if after := time.Since(start); after != maxHold {
-			t.Errorf("told after %v", after)
+			t.Errorf("reported after %v", after)
 		}
 		if waitsFor["held"] == 0 {
-			t.Error("nobody asked what it waits for")
+			t.Error("KEKsOf was not called")
 		}
 		time.Sleep(2 * time.Minute) //nolint:forbidigo // the clock is the test's
-		if len(told) > 0 {
-			t.Error("told twice")
+		if len(reported) > 0 {
+			t.Error("reported twice")
 		}
 	})
 }
 
-// TestQueryThatNobodyAnswered: once its time is over there is no doubt any more which
-// task of its workflow must not be completed.
-func TestQueryThatNobodyAnswered(t *testing.T) {
+// TestUnansweredQueryIsOver: after the query's timeout, the workflow's other task must not be
+// completed.
+func TestUnansweredQueryIsOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ts := NewTasks()
 		defer ts.Close()
@@ -75,46 +76,46 @@ func TestQueryThatNobodyAnswered(t *testing.T) {
 	})
 }
 
-// TestOthersGoOnWhenAWorkerStops: their tasks are not its business.
+// TestOthersGoOnWhenAWorkerStops: tasks of other workers are not reported.
 func TestOthersGoOnWhenAWorkerStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ts := NewTasks()
 		defer ts.Close()
-		told := make(chan string, 4)
+		reported := make(chan string, 4)
 		for _, worker := range []string{"stops", "goes on", ""} {
-			one := taskIn(worker+"t", told)
+			one := taskIn(worker+"t", reported)
 			one.Worker, one.Facts.WorkflowID = worker, worker
 			ts.Begin(one)
 			ts.Hold(one, errors.New("of "+worker), one.Delay(), false)
 		}
 		ts.ReleaseAll("stops")
-		if len(told) != 2 {
-			t.Fatalf("told of %d tasks", len(told))
+		if len(reported) != 2 {
+			t.Fatalf("%d tasks reported", len(reported))
 		}
 		for range 2 {
-			if why := <-told; why == "of goes on" {
-				t.Error("told of a task whose worker goes on")
+			if why := <-reported; why == "of goes on" {
+				t.Error("a task of a worker that goes on is reported")
 			}
 		}
 	})
 }
 
-// TestToldByBoth: a task that is due may be refused to the SDK at that moment. Who
-// tells of it does not get in the other's way.
-func TestToldByBoth(t *testing.T) {
+// TestConcurrentReports: a due task may be refused to the SDK at the same moment. The two
+// reports do not disturb each other.
+func TestConcurrentReports(t *testing.T) {
 	sent, both := make(chan proto.Message), make(chan struct{})
 	send := func(_ context.Context, _ string, req, _ any) error {
 		sent <- req.(proto.Message)
 		<-both
 		return nil
 	}
-	for name, tell := range map[string]func(error) error{
+	for name, report := range map[string]func(error) error{
 		"task":  reportTask(t.Context(), "n", []byte("t"), &workflowservice.PollWorkflowTaskQueueRequest{}, send),
 		"query": reportQuery(t.Context(), "n", &workflowservice.PollWorkflowTaskQueueResponse{TaskToken: []byte("t")}, send),
 	} {
 		var wg sync.WaitGroup
 		for _, why := range []string{"one", "two"} {
-			wg.Go(func() { _ = tell(OwnText(why)) })
+			wg.Go(func() { _ = report(OwnText(why)) })
 		}
 		if one, two := <-sent, <-sent; proto.Equal(one, two) {
 			t.Errorf("%s: %v is sent twice", name, one)
@@ -125,9 +126,9 @@ func TestToldByBoth(t *testing.T) {
 	}
 }
 
-// TestAStopIsToldOfByALimitedServer: a worker that stops gives all that it holds back,
-// though the server takes only so many a second.
-func TestAStopIsToldOfByALimitedServer(t *testing.T) {
+// TestStopReportsToARateLimitedServer: a worker that stops reports all tasks that it holds,
+// although the server limits the rate.
+func TestStopReportsToARateLimitedServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const tasks, rate = 500, 150
 		ts := NewTasks()

@@ -9,7 +9,7 @@ import (
 	"github.com/waxseal/waxseal/policy"
 )
 
-// Two clusters use the same names for all that they can.
+// Two clusters use the same names wherever possible.
 func TestConnectionsShareNothing(t *testing.T) {
 	one, two := new(Connection), new(Connection)
 	derived := &Connection{Shares: one}

@@ -20,7 +20,7 @@ import (
 // fakeKEK is a KEK with an availability and a probe that a test sets.
 type fakeKEK struct {
 	state  atomic.Uint32
-	asked  atomic.Int32
+	probes atomic.Int32
 	answer func(context.Context)
 }
 
@@ -29,7 +29,7 @@ func (k *fakeKEK) Availability() keyset.Availability { return keyset.Availabilit
 func (k *fakeKEK) set(s keyset.Availability) { k.state.Store(uint32(s)) }
 
 func (k *fakeKEK) Probe(ctx context.Context) {
-	k.asked.Add(1)
+	k.probes.Add(1)
 	if k.answer != nil {
 		k.answer(ctx)
 	}
@@ -41,8 +41,8 @@ func kekThatIs(s keyset.Availability) *fakeKEK {
 	return k
 }
 
-// TestKeptWhileTheKMSIsLeftAlone: a task whose KEKs are all being left alone is told
-// of when one of them is worth asking, or before it times out.
+// TestKeptWhileTheKMSIsLeftAlone: a task with KEKs that are all blocked by breakers is reported
+// when one of them is worth a call, or before the task times out.
 func TestKeptWhileTheKMSIsLeftAlone(t *testing.T) {
 	const timeout = 30 * time.Second
 	for _, tc := range []struct {
@@ -51,7 +51,7 @@ func TestKeptWhileTheKMSIsLeftAlone(t *testing.T) {
 		query bool
 		final bool
 		back  time.Duration // when one of them is available
-		want  time.Duration // when the server is told
+		want  time.Duration // when the failure is reported
 	}{
 		{"no KEK is known", 0, false, true, 0, 5 * time.Second},
 		{"back at once", 1, false, true, 0, recheck},
@@ -77,24 +77,24 @@ func TestKeptWhileTheKMSIsLeftAlone(t *testing.T) {
 				why := errors.New("x")
 				ts.KEKsOf = func(facts policy.Facts, err error) []KEK {
 					if facts.WorkflowType != "Order" || !errors.Is(err, why) {
-						t.Errorf("asked for the KEKs of %+v, %v", facts, err)
+						t.Errorf("KEKsOf called for %+v, %v", facts, err)
 					}
 					return all
 				}
-				told := make(chan time.Duration, 2)
+				reported := make(chan time.Duration, 2)
 				one := &Task{Facts: policy.Facts{WorkflowType: "Order"}, Token: []byte("t"), Attempt: 9, Query: tc.query, Until: begin.Add(timeout), Report: func(error) error {
-					told <- time.Since(begin)
+					reported <- time.Since(begin)
 					return nil
 				}}
 				ts.Begin(one)
 				ts.Hold(one, why, one.Delay(), tc.final)
 				ts.Hold(one, errors.New("a later reason"), one.Delay(), false)
-				if got := <-told; got != tc.want {
-					t.Errorf("told after %v, want %v", got, tc.want)
+				if got := <-reported; got != tc.want {
+					t.Errorf("reported after %v, want %v", got, tc.want)
 				}
 				time.Sleep(timeout) //nolint:forbidigo // the clock is the test's
-				if len(told) > 0 {
-					t.Error("told twice")
+				if len(reported) > 0 {
+					t.Error("reported twice")
 				}
 			})
 		})
@@ -104,29 +104,29 @@ func TestKeptWhileTheKMSIsLeftAlone(t *testing.T) {
 			ts := NewTasks()
 			defer ts.Close()
 			ts.KEKsOf = func(policy.Facts, error) []KEK { return []KEK{kekThatIs(keyset.Down)} }
-			told := false
-			one := &Task{Token: []byte("t"), Attempt: 9, Until: time.Now().Add(timeout), Report: func(error) error { told = true; return nil }}
+			reported := false
+			one := &Task{Token: []byte("t"), Attempt: 9, Until: time.Now().Add(timeout), Report: func(error) error { reported = true; return nil }}
 			ts.Begin(one)
 			ts.Hold(one, errors.New("x"), one.Delay(), true)
 			ts.ReleaseAll("")
-			if !told {
-				t.Error("nobody was told")
+			if !reported {
+				t.Error("nothing was reported")
 			}
 		})
 	})
 }
 
-// TestProbes: when a KEK is due it is asked, once at a time, and no held task is let
-// go before it answers.
+// TestProbes: when a KEK's breaker is due, its KMS is probed, once at a time. No held task is
+// released before it answers.
 func TestProbes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
 		var back atomic.Bool
-		var asking atomic.Int32
+		var probing atomic.Int32
 		a, b := kekThatIs(keyset.Down), kekThatIs(keyset.Down)
 		a.answer = func(ctx context.Context) {
-			if asking.Add(1) > 1 {
-				t.Error("asked twice at one time")
+			if probing.Add(1) > 1 {
+				t.Error("two probes at one time")
 			}
 			a.set(keyset.Down)
 			timer := time.NewTimer(2 * time.Second) // it hangs
@@ -135,7 +135,7 @@ func TestProbes(t *testing.T) {
 			case <-timer.C:
 			case <-ctx.Done():
 			}
-			asking.Add(-1)
+			probing.Add(-1)
 			if back.Load() {
 				a.set(keyset.Up)
 				return
@@ -149,10 +149,10 @@ func TestProbes(t *testing.T) {
 			}
 			return []KEK{a}
 		}
-		var told atomic.Int32
+		var reported atomic.Int32
 		add := func(id string) {
 			one := &Task{Facts: policy.Facts{WorkflowID: id}, Token: []byte(id), Attempt: 9, Until: begin.Add(10 * time.Minute), Report: func(error) error {
-				told.Add(1)
+				reported.Add(1)
 				return nil
 			}}
 			ts.Begin(one)
@@ -164,33 +164,33 @@ func TestProbes(t *testing.T) {
 		}
 		add("other")
 		time.Sleep(10 * time.Second) //nolint:forbidigo // the clock is the test's
-		if a.asked.Load() != 0 {
-			t.Error("asked while it is left alone")
+		if a.probes.Load() != 0 {
+			t.Error("probed while the breaker is open")
 		}
 		a.set(keyset.ProbeDue)
 		time.Sleep(68 * time.Second) //nolint:forbidigo // likewise
 		// Every 7 s, and up to half a second later.
-		if n := a.asked.Load(); n < 9 || n > 10 {
-			t.Errorf("asked %d times in 68 s", n)
+		if n := a.probes.Load(); n < 9 || n > 10 {
+			t.Errorf("probed %d times in 68 s", n)
 		}
-		if n := told.Load(); n != 0 {
+		if n := reported.Load(); n != 0 {
 			t.Errorf("%d tasks were let go while it was out", n)
 		}
 		back.Store(true)
 		time.Sleep(9 * time.Second) //nolint:forbidigo // likewise
-		if n := told.Load(); n != tasks {
+		if n := reported.Load(); n != tasks {
 			t.Errorf("%d tasks were let go, want %d", n, tasks)
 		}
-		if b.asked.Load() != 0 {
-			t.Error("another KEK was asked")
+		if b.probes.Load() != 0 {
+			t.Error("another KEK was probed")
 		}
-		// Closing ends what is under way, and does not wait for an answer.
+		// Closing ends the probe under way, and does not wait for an answer.
 		back.Store(false)
 		a.set(keyset.ProbeDue)
 		add("late")
 		time.Sleep(time.Second) //nolint:forbidigo // likewise
-		if asking.Load() != 1 {
-			t.Fatal("it is not being asked")
+		if probing.Load() != 1 {
+			t.Fatal("no probe is under way")
 		}
 		closing := time.Now()
 		ts.Close()
@@ -200,9 +200,9 @@ func TestProbes(t *testing.T) {
 	})
 }
 
-// TestTimeouts: a task has the time that its last scheduled event says. That is on
-// the last page of a history, so that of a first page it is the least that the server
-// gives for the attempt, and never what an event of an earlier outage says.
+// TestTimeouts: the last scheduled event of a task states its timeout. That event is on the
+// last page of a history. For a first page the result is the least that the server gives for
+// the attempt, and never a value from an earlier outage.
 func TestTimeouts(t *testing.T) {
 	started := func(timeout time.Duration) *historypb.HistoryEvent {
 		return &historypb.HistoryEvent{Attributes: &historypb.HistoryEvent_WorkflowExecutionStartedEventAttributes{
@@ -242,9 +242,9 @@ func TestTimeouts(t *testing.T) {
 	}
 }
 
-// TestTriesInAnOutage: a lone workflow uses up few tries, so that the server does not
-// wait long for a worker that is killed. The server gives a task out again at once, and
-// each try more time.
+// TestTriesInAnOutage: a lone workflow uses few attempts, so that the server does not wait long
+// for a worker that is killed. The server hands a task out again at once, with more time for
+// each attempt.
 func TestTriesInAnOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := kekThatIs(keyset.ProbeDue)
@@ -277,7 +277,7 @@ func TestTriesInAnOutage(t *testing.T) {
 			}
 		}
 		if tries.Load() < 6 {
-			t.Errorf("%d tries: nobody was told before its task timed out", tries.Load())
+			t.Errorf("%d tries: nothing was reported before the task timed out", tries.Load())
 		}
 	})
 }

@@ -14,13 +14,14 @@ import (
 	"github.com/waxseal/waxseal/policy"
 )
 
-// TestTasksAreBounded: what is remembered, and what is to be told.
+// TestTasksAreBounded: the registry bounds the tasks that it remembers, and those to be
+// reported.
 func TestTasksAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ts := NewTasks()
-		var told atomic.Int64
+		var reported atomic.Int64
 		for i := range maxDue + 10 {
-			one := &Task{Facts: policy.Facts{Namespace: "n", WorkflowID: fmt.Sprint("w", i)}, Token: fmt.Append(nil, i), Attempt: 2, Until: time.Now().Add(time.Minute), Report: func(error) error { told.Add(1); return nil }}
+			one := &Task{Facts: policy.Facts{Namespace: "n", WorkflowID: fmt.Sprint("w", i)}, Token: fmt.Append(nil, i), Attempt: 2, Until: time.Now().Add(time.Minute), Report: func(error) error { reported.Add(1); return nil }}
 			ts.Begin(one)
 			ts.Hold(one, errors.New("x"), time.Second, true)
 		}
@@ -34,8 +35,8 @@ func TestTasksAreBounded(t *testing.T) {
 		}
 		time.Sleep(time.Minute) //nolint:forbidigo // the clock is the test's
 		synctest.Wait()
-		if got := told.Load(); got != maxDue {
-			t.Errorf("told of %d", got)
+		if got := reported.Load(); got != maxDue {
+			t.Errorf("reported %d", got)
 		}
 		if _, runs, due := count(); due > 0 || runs > 10 {
 			t.Errorf("%d are due still, of %d runs something is open", due, runs)
@@ -43,8 +44,8 @@ func TestTasksAreBounded(t *testing.T) {
 	})
 }
 
-// TestQueriesThatNobodyAnswers do not pile up.
-func TestQueriesThatNobodyAnswers(t *testing.T) {
+// TestUnansweredQueriesAreBounded: queries without an answer do not pile up.
+func TestUnansweredQueriesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ts := NewTasks()
 		for i := range 100 {
@@ -57,11 +58,11 @@ func TestQueriesThatNobodyAnswers(t *testing.T) {
 	})
 }
 
-// TestClosedTasks: nobody is told of anything once the codec is closed.
+// TestClosedTasks: nothing is reported after Close.
 func TestClosedTasks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ts := NewTasks()
-		one := &Task{Token: []byte("t"), Until: time.Now().Add(time.Minute), Report: func(error) error { t.Error("told"); return nil }}
+		one := &Task{Token: []byte("t"), Until: time.Now().Add(time.Minute), Report: func(error) error { t.Error("reported"); return nil }}
 		ts.Begin(one)
 		ts.Close()
 		ts.Hold(one, errors.New("x"), time.Second, true)
@@ -70,8 +71,8 @@ func TestClosedTasks(t *testing.T) {
 	})
 }
 
-// TestCloseWaitsForWhatIsBeingTold.
-func TestCloseWaitsForWhatIsBeingTold(t *testing.T) {
+// TestCloseWaitsForReports: Close returns after the reports under way.
+func TestCloseWaitsForReports(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ts := NewTasks()
 		done := false
@@ -85,13 +86,13 @@ func TestCloseWaitsForWhatIsBeingTold(t *testing.T) {
 		time.Sleep(time.Second + time.Millisecond) //nolint:forbidigo // the clock is the test's
 		ts.Close()
 		if !done {
-			t.Error("it is being told still")
+			t.Error("a report is still under way")
 		}
 	})
 }
 
-// TestToldAgain: the server is told until it takes it, or the task is over.
-func TestToldAgain(t *testing.T) {
+// TestReportIsRetried: a report is repeated until the server accepts it, or the task is over.
+func TestReportIsRetried(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
 		err    error

@@ -15,8 +15,8 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// What the guard fails a task or answers a query with is plaintext. Whatever error it met, and
-// whatever wraps that, the text holds nothing but the guard's own words and those of a kms.Error.
+// The guard's failures of tasks and answers to queries are plaintext. Whatever the error, and
+// whatever wraps it, the text holds only texts of the guard and of a kms.Error.
 func TestTheGuardQuotesNothing(t *testing.T) {
 	var number string
 	quoting := json.Unmarshal([]byte("4711"), &number)
@@ -50,7 +50,7 @@ func TestTheGuardQuotesNothing(t *testing.T) {
 	}
 }
 
-// The type of the failure is what people and tools look for.
+// People and tools look for the type of the failure.
 func TestTypeOfAPlainFailure(t *testing.T) {
 	if got := plainFailure(errors.New("x")).GetApplicationFailureInfo().GetType(); got != "HeldError" {
 		t.Errorf("the type is %q", got)

@@ -10,7 +10,7 @@ import (
 	"github.com/waxseal/waxseal/envelope/format"
 )
 
-// envelope is one that parses, under one key.
+// envelope returns a payload that parses, under one key.
 func envelope(t *testing.T) *commonpb.Payload {
 	t.Helper()
 	b, err := format.Seal(bytes.Repeat([]byte{1}, format.DataKeySize), []format.Recipient{{WrappedKey: []byte("wrapped")}}, format.Header{Namespace: "n"}, []byte("plain"))
