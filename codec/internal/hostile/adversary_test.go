@@ -36,8 +36,8 @@ const (
 	propSurvives = "the worker does not go on"
 )
 
-// adversary is the server of all lanes. It reads every request, and has no key: those
-// that it opens envelopes with to check them are not its own.
+// adversary is the server of all lanes. It reads every request, and has no key: it opens
+// envelopes only to check them, with keys that it does not use otherwise.
 type adversary struct {
 	temporaltest.Answers
 
@@ -53,21 +53,21 @@ type adversary struct {
 	shots    map[int64]*shot  // by the number in what they inject
 	next     int64
 	findings map[finding]*evidence
-	hits     map[string]map[string]int // how often which mutation met "Method: path"
+	hits     map[string]map[string]int // how often each mutation altered "Method: path"
 	ends     map[string]int            // how exchanges ended
 	took     map[string]time.Duration  // and how long all of them took
 }
 
-// finding is a kind of fault.
+// finding is a kind of fault, by the property that it breaks.
 type finding struct{ property, place, mutation, what string }
 
-// tail is the end of a path: a fault is one, however a history came.
+// tail returns the end of a path: a fault counts once, however the history was delivered.
 func tail(place string) string {
 	parts := strings.Split(place, ".")
 	return strings.Join(parts[max(0, len(parts)-2):], ".")
 }
 
-// evidence is how often, and how to see it again.
+// evidence is how often a finding occurred, and how to reproduce it.
 type evidence struct {
 	times int
 	first string
@@ -80,12 +80,12 @@ func newAdversary(seed uint64) *adversary {
 	}
 }
 
-// find notes a fault of a shot; nil stands for an honest exchange.
+// find notes a fault of a shot; a nil shot is an honest exchange.
 func (a *adversary) find(property string, s *shot, what string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	f, first := finding{property: property, what: what}, "an honest exchange"
-	if s != nil && a.findings[f] == nil { // which an honest exchange does not show
+	if s != nil && a.findings[f] == nil { // an honest exchange does not show it
 		f.place, f.mutation, first = tail(s.place), s.mutation, s.id()
 	}
 	if a.findings[f] == nil {
@@ -133,7 +133,7 @@ func (l *lane) whereIn(m proto.Message) string {
 	return " in " + strings.Join(out, ", ")
 }
 
-// openAll opens the envelopes of a request, and looks for what should not be in them.
+// openAll opens the envelopes of a request, and looks for values that must not be in them.
 func (a *adversary) openAll(l *lane, r temporaltest.Request) {
 	_ = temporaltest.EachPayload(r.Message.ProtoReflect(), "", func(field string, p *commonpb.Payload) error {
 		a.look(l, r.Method+" in "+field, p)
@@ -141,7 +141,7 @@ func (a *adversary) openAll(l *lane, r temporaltest.Request) {
 	})
 }
 
-// leaves looks at a payload that leaves in another way than in a request.
+// leaves checks a payload that leaves in another way than in a request.
 func (a *adversary) leaves(l *lane, where string, p *commonpb.Payload) {
 	if how := a.secrets.Find([]byte(p.String())); how != "" {
 		a.find(propLeak, l.current.Load(), where+", "+how)
@@ -149,11 +149,11 @@ func (a *adversary) leaves(l *lane, where string, p *commonpb.Payload) {
 	a.look(l, where, p)
 }
 
-// look opens a payload, and looks for what should not be in it.
+// look opens a payload, and looks for values that must not be in it.
 func (a *adversary) look(l *lane, where string, p *commonpb.Payload) {
 	plaintext, namespace, err := a.open(p)
 	if err != nil {
-		return // what does not open says nothing
+		return // a payload that does not open proves nothing
 	}
 	if l.variant.sealed {
 		for _, c := range a.injected.All(plaintext) {
@@ -169,7 +169,8 @@ func (a *adversary) look(l *lane, where string, p *commonpb.Payload) {
 	}
 }
 
-// opened is what a request says once all in it is opened: for people who look into a failure.
+// opened returns the text of a request with all its payloads opened, for the investigation of a
+// failure.
 func (l *lane) opened(m proto.Message) string {
 	if m == nil {
 		return ""
@@ -214,7 +215,7 @@ func (a *adversary) Answer(ctx context.Context, req proto.Message) (proto.Messag
 	return reply, err
 }
 
-// errOver ends what polls for more than the response that was altered.
+// errOver is the response to later polls than the one with the altered response.
 var errOver = status.Error(codes.NotFound, "there is no more")
 
 // hit counts an altered response.
@@ -235,7 +236,7 @@ func (a *adversary) ended(how string, took time.Duration) {
 	a.took[how] += took
 }
 
-// begin makes a shot known by what it injects.
+// begin registers a shot under the value that it injects.
 func (a *adversary) begin(s *shot) (injected string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -304,7 +305,7 @@ func (a *adversary) openLane(t *testing.T, n int, v variant, backend *kmstest.Ba
 	return l
 }
 
-// recordScenes makes all scenes of a lane, and the means of its adversary.
+// recordScenes records all scenes of a lane, and collects the means of its adversary.
 func (l *lane) recordScenes(ctx context.Context) error {
 	kinds := sortedKeys(l.workflows())
 	for i, kind := range kinds {
@@ -326,7 +327,7 @@ func (l *lane) recordScenes(ctx context.Context) error {
 	return nil
 }
 
-// pathNumber is where a sealed number stands in for that of a version.
+// pathNumber is the path of a sealed number that can replace a version.
 const pathNumber = "a number"
 
 // gather collects the envelopes that the adversary has seen.
@@ -353,8 +354,8 @@ func (l *lane) gather() {
 	}
 }
 
-// rehearse delivers each response as it is. A scene that does not go well without a
-// mutation would prove nothing with one.
+// rehearse delivers each response unchanged. A scene that fails without a mutation would prove
+// nothing with one.
 func (l *lane) rehearse(ctx context.Context) (problems []string) {
 	l.limit = honestLimit
 	defer func() { l.limit = alteredLimit }()
@@ -370,14 +371,14 @@ func (l *lane) rehearse(ctx context.Context) (problems []string) {
 	return problems
 }
 
-// target is a place of a scene that a mutation fits.
+// target is a place of a scene, and a mutation that fits it.
 type target struct {
 	scene    *scene
 	place    int // in the order of placesIn
 	mutation mutation
 }
 
-// plan orders all targets so that each place is met early, and then again and again.
+// plan orders all targets so that each place comes early, and then again and again.
 func (l *lane) plan(r *rand.Rand) (out []target) {
 	groups := make(map[string][]target)
 	for _, s := range l.scenes {
@@ -388,7 +389,7 @@ func (l *lane) plan(r *rand.Rand) (out []target) {
 					switch {
 					case isRaw(s):
 						key = rawName + s.method
-					case p.kind == kindHistory || p.kind == kindHeader: // where an event or a header is made up
+					case p.kind == kindHistory || p.kind == kindHeader: // a place where an event or a header can be forged
 						key += ": " + m.name
 					}
 					groups[key] = append(groups[key], target{s, i, m})
@@ -410,8 +411,8 @@ func (l *lane) plan(r *rand.Rand) (out []target) {
 	return out
 }
 
-// shoot delivers one altered response, and then an honest one. It reports whether the
-// mutation altered anything.
+// shoot delivers one altered response, and then an honest one. It reports whether the mutation
+// altered anything.
 func (l *lane) shoot(ctx context.Context, n int64, to target) bool {
 	a := l.adversary
 	s := &shot{lane: l, n: n, scene: to.scene, mutation: to.mutation.name}
@@ -425,7 +426,7 @@ func (l *lane) shoot(ctx context.Context, n int64, to target) bool {
 		return false
 	}
 	if err := p.commit(); err != nil {
-		panic(err) // what was unmarshalled can be marshalled
+		panic(err) // it was unmarshalled before
 	}
 	a.hit(s, p.path)
 	l.drainAnswers()

@@ -26,16 +26,16 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 )
 
-// callLimit bounds a call of the client: an altered response may have it poll on.
+// callLimit bounds a call of the client: after an altered response it may keep polling.
 const callLimit = 10 * time.Second
 
-// returns and fails are how a call of the client ends.
+// returns and fails are the outcomes of a client's call.
 const (
 	returns = "the client returns"
 	fails   = "the client returns an error"
 )
 
-// call makes a scene of a call that a client makes. What it hands the program, call notes.
+// call adds a scene with a client's call. call also notes the values that the program receives.
 func (l *lane) call(n int, name, method, workflow string, response proto.Message, call func(ctx context.Context, l *lane) error) {
 	l.scenes = append(l.scenes, &scene{
 		n: n, name: name, workflow: workflow, method: method, response: response,
@@ -57,7 +57,8 @@ func (l *lane) call(n int, name, method, workflow string, response proto.Message
 	})
 }
 
-// safely makes an error of a panic: the SDK has some for what no honest server sends.
+// safely converts a panic into an error: the SDK panics on some responses that no honest server
+// sends.
 func safely(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -67,7 +68,7 @@ func safely(f func() error) (err error) {
 	return f()
 }
 
-// historyScenes are clients that read how a workflow ended.
+// historyScenes are clients that read the outcome of a workflow.
 func (l *lane) historyScenes(n int, kind, id string, h *historypb.History) {
 	closing := h.GetEvents()[len(h.GetEvents())-1:]
 	l.call(n, kind+", its result", "GetWorkflowExecutionHistory", id, &workflowservice.GetWorkflowExecutionHistoryResponse{History: &historypb.History{Events: cloneEvents(closing)}},
@@ -189,7 +190,7 @@ func multi(ref *updatepb.UpdateRef, o *updatepb.Outcome) proto.Message {
 	}}
 }
 
-// describe reads all that a description offers.
+// describe reads all values of a description.
 func (l *lane) describe(ctx context.Context, id string) error {
 	d, err := l.client.DescribeWorkflow(ctx, id, "run")
 	if err != nil {
@@ -207,7 +208,7 @@ func (l *lane) describe(ctx context.Context, id string) error {
 	return errors.Join(append(errs, err1, err2)...)
 }
 
-// activityCalls are those about activities without a workflow.
+// activityCalls are calls about activities without a workflow.
 func (l *lane) activityCalls(n int, fill filler) {
 	fill.sc = converter.ActivitySerializationContext{Namespace: l.namespace(), ActivityType: "Activity", TaskQueue: "q"}
 	start := func(ctx context.Context, l *lane) (client.ActivityHandle, error) {
@@ -241,7 +242,7 @@ func (l *lane) activityCalls(n int, fill filler) {
 	})
 }
 
-// operationCalls are those about Nexus operations without a workflow.
+// operationCalls are calls about Nexus operations without a workflow.
 func (l *lane) operationCalls(n int, fill filler) {
 	fill.sc = nil
 	handle := func(ctx context.Context, l *lane) (client.NexusOperationHandle, error) {
@@ -276,7 +277,7 @@ func (l *lane) operationCalls(n int, fill filler) {
 	})
 }
 
-// lists are calls that answer with many workflows, activities or operations.
+// lists are calls that return many workflows, activities or operations.
 func (l *lane) lists(n int, fill filler) {
 	memos := func(l *lane, executions []*workflowpb.WorkflowExecutionInfo) error {
 		var errs []error
@@ -375,7 +376,7 @@ func (l *lane) metadata(m map[string]*commonpb.Payload) error {
 	return errors.Join(errs...)
 }
 
-// schedules are calls about schedules. An update sends again what it was told.
+// schedules are calls about schedules. An update sends the schedule back as the server sent it.
 func (l *lane) schedules(n int, fill filler) {
 	const id = "schedule"
 	described := func() proto.Message {
@@ -401,7 +402,7 @@ func (l *lane) schedules(n int, fill filler) {
 			return &client.ScheduleUpdate{Schedule: &s}, nil
 		}})
 	})
-	// A program that does not read what it sends again.
+	// A program that does not read the schedule that it sends back.
 	l.call(n, "update a schedule unread", "DescribeSchedule", "", described(), func(ctx context.Context, l *lane) error {
 		return l.client.ScheduleClient().GetHandle(ctx, id).Update(ctx, client.ScheduleUpdateOptions{DoUpdate: func(in client.ScheduleUpdateInput) (*client.ScheduleUpdate, error) {
 			s := in.Description.Schedule
@@ -459,12 +460,12 @@ func (l *lane) sawSchedule(d *client.ScheduleDescription) error {
 	return nil
 }
 
-// raw are the methods that a worker of the lane calls at any time: a response to them
-// would go astray.
+// raw lists the methods that a worker of the lane calls at any time: the worker could receive a
+// response meant for another caller.
 var raw = map[string]bool{"PollWorkflowTaskQueue": true, "PollActivityTaskQueue": true, "PollNexusTaskQueue": true, "RespondWorkflowTaskCompleted": true}
 
-// rawCalls are those of a program that calls the service by itself. It is handed
-// messages as the guard leaves them, and opens none.
+// rawCalls are calls of a program that uses the service directly. It receives messages as the
+// guard leaves them, and opens none.
 func (l *lane) rawCalls(n int) {
 	for _, service := range services() {
 		for i := range service.Methods().Len() {
@@ -488,7 +489,7 @@ func (l *lane) rawCalls(n int) {
 
 const rawName = "raw "
 
-// rawCall calls a method of the service with a request that names no more than the lane.
+// rawCall calls a method of the service with a request that names only the lane.
 func (l *lane) rawCall(ctx context.Context, name string) error {
 	method := reflect.ValueOf(l.client.WorkflowService()).MethodByName(name)
 	if !method.IsValid() {

@@ -12,8 +12,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// samplesCodec is the codec of Temporal's samples: AES-GCM under one static key, and
-// nothing that ties a payload to where it belongs.
+// samplesCodec is the codec of Temporal's samples: AES-GCM under one static key, without
+// binding a payload to its place.
 type samplesCodec struct{ aead cipher.AEAD }
 
 func newSamplesCodec() samplesCodec {
@@ -82,8 +82,8 @@ func samplesFailures(dc converter.DataConverter) func(converter.SerializationCon
 	}
 }
 
-// samplesOpener opens what the samples' codec sealed. It names no namespace: that is
-// what is wrong with it.
+// samplesOpener opens payloads of the samples' codec. It returns no namespace, because they
+// have none: that is the fault of this codec.
 func samplesOpener(c samplesCodec) func(*commonpb.Payload) ([]byte, string, error) {
 	return func(p *commonpb.Payload) ([]byte, string, error) {
 		if string(p.GetMetadata()["encoding"]) != samplesEncoding {

@@ -16,8 +16,8 @@ import (
 	"github.com/waxseal/waxseal/kms/kmstest"
 )
 
-// uncovered returns the places of the API that no scene has and no reason excuses, and
-// the reasons that excuse nothing.
+// uncovered returns the places of the API without a scene or a reason, and the reasons without
+// a place.
 func uncovered(api map[string]kind, met map[string]bool, reasons []unread) (out []string) {
 	used := make([]bool, len(reasons))
 	for _, p := range sortedKeys(api) {
@@ -39,8 +39,8 @@ func uncovered(api map[string]kind, met map[string]bool, reasons []unread) (out 
 	return out
 }
 
-// Every place of a response that can hold a payload is in a scene in which a program
-// reads it through the SDK, or is never read, for a reason that is written down.
+// Every place of a response that can hold a payload is in a scene in which a program reads it
+// through the SDK, or has a documented reason why it is never read.
 func TestEveryPlaceIsCovered(t *testing.T) {
 	a := newAdversary(1)
 	fake := kmstest.NewFake("hostile0")
@@ -64,7 +64,7 @@ func TestEveryPlaceIsCovered(t *testing.T) {
 	}
 }
 
-// A place that a new version of the API brings is noticed.
+// The test notices a place that a new version of the API adds.
 func TestANewPlaceIsNoticed(t *testing.T) {
 	field := func(name string, number int32, of string) *descriptorpb.FieldDescriptorProto {
 		return &descriptorpb.FieldDescriptorProto{Name: &name, Number: &number, Type: descriptorpb.FieldDescriptorProto_TYPE_MESSAGE.Enum(), TypeName: &of}

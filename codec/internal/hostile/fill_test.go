@@ -9,13 +9,13 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// filler puts what an honest server would hold into every place of a response.
+// filler fills every place of a response with the content of an honest server.
 type filler struct {
 	l     *lane
 	scene int
 	sc    converter.SerializationContext
-	// alternative says which field of a oneof is set; of a oneof in a list there is one
-	// element for each.
+	// alternative says which field of a oneof is set. A list holds one element for each
+	// alternative of a oneof.
 	alternative int
 }
 
@@ -84,7 +84,7 @@ func holds(field protoreflect.FieldDescriptor, above []protoreflect.MessageDescr
 func (f filler) field(m protoreflect.Message, field protoreflect.FieldDescriptor, above []protoreflect.MessageDescriptor) {
 	counts := kinds[valueOf(field).Message().FullName()] != ""
 	switch {
-	case counts && m.Has(field): // what is there came from an honest program
+	case counts && m.Has(field): // it came from an honest program
 	case field.IsMap():
 		key := protoreflect.ValueOfString("key").MapKey()
 		if field.MapKey().Kind() != protoreflect.StringKind {
@@ -111,7 +111,7 @@ func (f filler) field(m protoreflect.Message, field protoreflect.FieldDescriptor
 	}
 }
 
-// variety is how many elements of a type show all the alternatives of its oneofs.
+// variety returns how many elements of a type are needed for all alternatives of its oneofs.
 func (f filler) variety(d protoreflect.MessageDescriptor, above []protoreflect.MessageDescriptor) int {
 	most := 1
 	for i := range d.Oneofs().Len() {
@@ -120,11 +120,11 @@ func (f filler) variety(d protoreflect.MessageDescriptor, above []protoreflect.M
 	return most
 }
 
-// unbound marks a value that was sealed where no workflow is known, without the claim
-// that bind compares.
+// unbound marks a value that was sealed without a known workflow, and so without the claim that
+// bind compares.
 const unbound = "unbound-"
 
-// value fills a message that stands in a field.
+// value fills a message in a field.
 func (f filler) value(m protoreflect.Message, above []protoreflect.MessageDescriptor) {
 	named := func(what string) string {
 		if _, known := f.sc.(converter.WorkflowSerializationContext); !known {

@@ -17,7 +17,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// history is what an honest server keeps of a workflow.
+// history is an honest server's history of a workflow.
 type history struct {
 	id, kind  string
 	taskQueue *taskqueuepb.TaskQueue
@@ -29,8 +29,8 @@ type history struct {
 // attributes are fields of an event by name.
 type attributes map[string]any
 
-// add appends an event with the attributes of its type, which have the fields that from
-// has by the same name, and those in more.
+// add appends an event with the attributes of its type: the fields that from has under the same
+// name, and those in more.
 func (h *history) add(kind enumspb.EventType, from proto.Message, more attributes) *historypb.HistoryEvent {
 	e := &historypb.HistoryEvent{EventId: int64(len(h.events) + 1), EventType: kind, EventTime: timestamppb.Now()}
 	name := strings.ToLower(strings.TrimPrefix(enumName(kind), "EVENT_TYPE_")) + "_event_attributes"
@@ -77,13 +77,13 @@ func enumName(k enumspb.EventType) string {
 	return string(k.Descriptor().Values().ByNumber(k.Number()).Name())
 }
 
-// begin adds the events of a workflow task that a worker is given.
+// begin adds the events of a workflow task that a worker receives.
 func (h *history) begin() {
 	scheduled := h.add(enumspb.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED, nil, attributes{"task_queue": h.taskQueue, "attempt": int32(1), "start_to_close_timeout": durationpb.New(taskTimeout)})
 	h.add(enumspb.EVENT_TYPE_WORKFLOW_TASK_STARTED, nil, attributes{"scheduled_event_id": scheduled.GetEventId()})
 }
 
-// task returns the task that is begun, with the whole history.
+// task returns the begun task, with the whole history.
 func (h *history) task() *workflowservice.PollWorkflowTaskQueueResponse {
 	return &workflowservice.PollWorkflowTaskQueueResponse{
 		WorkflowExecution: &commonpb.WorkflowExecution{WorkflowId: h.id, RunId: "run"}, WorkflowType: &commonpb.WorkflowType{Name: h.kind}, Attempt: 1, ScheduledTime: timestamppb.Now(), StartedTime: timestamppb.Now(), WorkflowExecutionTaskQueue: h.taskQueue,
@@ -91,8 +91,8 @@ func (h *history) task() *workflowservice.PollWorkflowTaskQueueResponse {
 	}
 }
 
-// startsOf returns the events at which the task that a history ends with was started, and
-// the one before it.
+// startsOf returns the events at which the last task of a history and the one before it were
+// started.
 func startsOf(events []*historypb.HistoryEvent) (last, before int64) {
 	for _, e := range events {
 		if e.GetEventType() == enumspb.EVENT_TYPE_WORKFLOW_TASK_STARTED {
@@ -106,7 +106,7 @@ func cloneEvents(events []*historypb.HistoryEvent) []*historypb.HistoryEvent {
 	return proto.CloneOf(&historypb.History{Events: events}).GetEvents()
 }
 
-// commandEvents are the events that commands become.
+// commandEvents maps commands to their events.
 var commandEvents = map[enumspb.CommandType]enumspb.EventType{
 	enumspb.COMMAND_TYPE_SCHEDULE_ACTIVITY_TASK:                     enumspb.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED,
 	enumspb.COMMAND_TYPE_REQUEST_CANCEL_ACTIVITY_TASK:               enumspb.EVENT_TYPE_ACTIVITY_TASK_CANCEL_REQUESTED,
@@ -126,8 +126,8 @@ var commandEvents = map[enumspb.CommandType]enumspb.EventType{
 	enumspb.COMMAND_TYPE_REQUEST_CANCEL_NEXUS_OPERATION:             enumspb.EVENT_TYPE_NEXUS_OPERATION_CANCEL_REQUESTED,
 }
 
-// complete adds what a worker answered a task with, and returns the events that wait
-// for something to happen.
+// complete adds the events of a worker's answer to a task, and returns those that wait for
+// something to happen.
 func (h *history) complete(r *workflowservice.RespondWorkflowTaskCompletedRequest) (pending []*historypb.HistoryEvent) {
 	started := h.events[len(h.events)-1].GetEventId()
 	done := h.add(enumspb.EVENT_TYPE_WORKFLOW_TASK_COMPLETED, r, attributes{"started_event_id": started, "scheduled_event_id": started - 1})
@@ -153,14 +153,14 @@ func (h *history) complete(r *workflowservice.RespondWorkflowTaskCompletedReques
 	return pending
 }
 
-// commandAttributes returns what is set of the oneof of a command.
+// commandAttributes returns the attributes of a command.
 func commandAttributes(c *commandpb.Command) proto.Message {
 	m := c.ProtoReflect()
 	field := m.WhichOneof(m.Descriptor().Oneofs().ByName("attributes"))
 	return m.Get(field).Message().Interface()
 }
 
-// message adds the event that an answer to an update becomes.
+// message adds the event of an answer to an update.
 func (h *history) message(r *workflowservice.RespondWorkflowTaskCompletedRequest, id string) {
 	for _, m := range r.GetMessages() {
 		if m.GetId() != id {
@@ -185,8 +185,8 @@ func (h *history) message(r *workflowservice.RespondWorkflowTaskCompletedRequest
 	}
 }
 
-// insert puts an event before the one at an index, and has the IDs of the later ones,
-// and what refers to them, follow.
+// insert puts an event before the one at an index, and adjusts the IDs of the later ones and
+// the references to them.
 func insert(events []*historypb.HistoryEvent, at int, e *historypb.HistoryEvent) []*historypb.HistoryEvent {
 	from := events[at].GetEventId()
 	for _, later := range events {

@@ -29,8 +29,8 @@ var variants = []variant{
 	{name: "requireSealed and external storage", rule: ", requireSealed: true, sealHeaders: true", sealed: true, stores: true},
 }
 
-// TestHostileServer alters responses in every way, and finds that nothing leaves that
-// is secret, and nothing comes in that the program did not make.
+// TestHostileServer alters responses in every way. It checks that no secret leaves, and that
+// nothing comes in that the program did not make.
 func TestHostileServer(t *testing.T) {
 	a, only := arena(t)
 	a.attack(t, only, variants, countOf(t))
@@ -43,8 +43,8 @@ func TestHostileServer(t *testing.T) {
 	}
 }
 
-// TestTheAdversaryIsAble alters the same responses against the codec of Temporal's
-// samples, without a guard: if it finds nothing there, it proves nothing elsewhere.
+// TestTheAdversaryIsAble alters the same responses against the codec of Temporal's samples,
+// without a guard: an adversary that finds nothing there would prove nothing elsewhere.
 func TestTheAdversaryIsAble(t *testing.T) {
 	a, only := arena(t)
 	controls := countControl
@@ -64,7 +64,7 @@ func TestTheAdversaryIsAble(t *testing.T) {
 	}
 }
 
-// arena is an adversary that listens, and the one shot that is asked for.
+// arena returns a listening adversary, and the one shot to repeat, if any.
 func arena(t *testing.T) (*adversary, *repeat) {
 	t.Helper()
 	seed, only := seedOf(t)
@@ -76,8 +76,8 @@ func arena(t *testing.T) (*adversary, *repeat) {
 	return a, only
 }
 
-// lanes is how many programs are attacked at a time. Each is rehearsed as a whole first,
-// which takes most of the time under the race detector.
+// lanesUsual and lanesRace are how many programs are attacked at a time. Each is rehearsed as a
+// whole first, which takes most of the time under the race detector.
 const (
 	lanesUsual = 8
 	lanesRace  = 2
@@ -90,7 +90,7 @@ func lanesOf() int {
 	return lanesUsual
 }
 
-// attack alters as many responses as are asked for, in lanes with these variants in turn.
+// attack alters count responses, in lanes with these variants in turn.
 func (a *adversary) attack(t *testing.T, only *repeat, variants []variant, count int) {
 	t.Helper()
 	var fakes []*kmstest.Fake
@@ -145,7 +145,7 @@ func (a *adversary) stop() {
 	wg.Wait()
 }
 
-// opener opens with healthy keys, whatever the policy of a lane.
+// opener opens with healthy keys, regardless of a lane's policy.
 func opener(t *testing.T, fakes []*kmstest.Fake) func(*commonpb.Payload) ([]byte, string, error) {
 	t.Helper()
 	var keys []string
@@ -165,13 +165,13 @@ func opener(t *testing.T, fakes []*kmstest.Fake) func(*commonpb.Payload) ([]byte
 	}
 }
 
-// repeat is the one shot that WAXSEAL_HOSTILE asks for.
+// repeat is the one shot that WAXSEAL_HOSTILE names.
 type repeat struct {
 	lane int
 	shot int64
 }
 
-// seedOf is random, or what WAXSEAL_HOSTILE says: seed, or seed/lane/shot as a failure
+// seedOf is random, or the value of WAXSEAL_HOSTILE: seed, or seed/lane/shot as a failure
 // prints it.
 func seedOf(t *testing.T) (seed uint64, only *repeat) {
 	t.Helper()
@@ -191,8 +191,8 @@ func seedOf(t *testing.T) (seed uint64, only *repeat) {
 	return seed, only
 }
 
-// How many responses are altered. The race detector makes them many times as slow, and
-// looks for races of the codec, which some hundred of them meet.
+// How many responses are altered. The race detector makes them many times slower, and looks for
+// races of the codec, which some hundred responses find.
 const (
 	countUsual = 10_000
 	countRace  = 100

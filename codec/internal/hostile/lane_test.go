@@ -28,8 +28,8 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// lane is a client and a worker in a namespace of their own. It has one altered response
-// under way at a time, so that what happens can be told to come of it.
+// lane is a client and a worker in a namespace of their own. It has one altered response under
+// way at a time, so that any effect can be attributed to it.
 type lane struct {
 	n         int
 	variant   variant
@@ -38,41 +38,41 @@ type lane struct {
 	worker    worker.Worker
 	stopOnce  sync.Once
 	codec     *codec.Codec // nil in the control
-	// dc and fc are those of the honest programs with which this one talks, and far of
-	// those in the other namespace.
+	// dc and fc belong to the honest programs that communicate with this one, and far to those
+	// in the other namespace.
 	dc, far converter.DataConverter
-	// own is what the program converts with that reads a payload by itself.
+	// own is the converter of a program that reads a payload directly.
 	own converter.DataConverter
 	fc  func(converter.SerializationContext) converter.FailureConverter
 
 	scenes []*scene
 	means  means
-	// honest is the task that shows that the worker goes on.
+	// honest is the task that shows that the worker still works.
 	honest      *workflowservice.PollWorkflowTaskQueueResponse
 	honestScene int
 
 	current atomic.Pointer[shot]
-	// late is the scene of the shot before if it had no answer in time: the worker may
-	// handle its task still.
+	// late is the scene of the previous shot if it had no answer in time: the worker may still
+	// handle its task.
 	late    atomic.Pointer[scene]
-	answers chan answer // what the worker says of the task that is under way
+	answers chan answer // the worker's answers to the task under way
 	limit   time.Duration
 
 	mu    sync.Mutex
 	armed map[string]*armed // by method
 }
 
-// variant is how a lane is set up.
+// variant is the configuration of a lane.
 type variant struct {
 	name string
 	rule string // the rule of its policy, without match
-	// sealed says that the rule has requireSealed: nothing in plaintext may come in.
+	// sealed says that the rule has requireSealed: no plaintext may come in.
 	sealed bool
 	// bound says that an envelope opens only in the workflow that it was sealed for.
 	bound bool
 	// stores says that the client keeps all sealed payloads in external storage.
 	stores bool
-	// plain says that there is no guard, and the codec is that of the samples.
+	// plain says that there is no guard, and that the codec is the samples' one.
 	plain bool
 }
 
@@ -85,10 +85,10 @@ type shot struct {
 	mutation string
 }
 
-// id is what has only this shot repeated.
+// id is the value of WAXSEAL_HOSTILE that repeats only this shot.
 func (s *shot) id() string { return fmt.Sprintf("%d/%d/%d", s.lane.adversary.seed, s.lane.n, s.n) }
 
-// answer is what a worker says of a task.
+// answer is a worker's answer to a task.
 type answer struct {
 	token  string
 	method string
@@ -105,7 +105,8 @@ func (l *lane) canary(scene int, what string) string {
 	return l.adversary.secrets.Of(1000*(l.n+1)+scene, what)
 }
 
-// foreignScene and otherScene number secrets that do not belong to a scene of the lane.
+// foreignScene and otherScene are the numbers of secrets that do not belong to a scene of the
+// lane.
 const (
 	foreignScene = 900
 	otherScene   = 901
@@ -121,7 +122,7 @@ func (l *lane) sceneOf(id string) int {
 	return 0
 }
 
-// saw notes what the program was handed.
+// saw notes values that the program received.
 func (l *lane) saw(where string, values ...any) {
 	for _, v := range values {
 		if v == nil {
@@ -135,7 +136,7 @@ func (l *lane) saw(where string, values ...any) {
 	}
 }
 
-// textOf is all that can be read in a value.
+// textOf returns all text that can be read in a value.
 func textOf(v any) string {
 	var b strings.Builder
 	if err, ok := v.(error); ok {
@@ -181,7 +182,7 @@ func writeError(b *strings.Builder, err error, depth int) {
 	}
 }
 
-// check looks for values in a text that the program must not be handed.
+// check looks in a text for values that the program must not receive.
 func (l *lane) check(where, text string) {
 	a := l.adversary
 	if l.variant.sealed {
@@ -199,8 +200,9 @@ func (l *lane) check(where, text string) {
 	}
 }
 
-// binds reports whether bind compares a value in a place with the reader's own workflow:
-// docs/policy.md lists where it does not, and which envelopes have no claim to compare.
+// binds reports whether bind compares a value in a place with the reader's own workflow.
+// docs/policy.md lists the places without comparison, and the envelopes without a claim to
+// compare.
 func binds(where, canary string) bool {
 	in := func(text string, parts ...string) bool {
 		return slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(text, part) })
@@ -209,7 +211,7 @@ func binds(where, canary string) bool {
 		!in(canary, "-header", "-nexus", "-operation", "-cancel-failure", "-"+unbound)
 }
 
-// strays reports whether a secret of a scene has no business in the exchange under way.
+// strays reports whether a secret of a scene does not belong to the exchange under way.
 func (l *lane) strays(n int) bool {
 	s := l.current.Load()
 	if s == nil || n == s.scene.n || n == s.scene.with || n == l.honestScene {
@@ -232,7 +234,7 @@ func (l *lane) byCanary(c string) *shot {
 	return l.adversary.shots[int64(numberOf(c))]
 }
 
-// options are those of the client.
+// options are the options of the client.
 func (l *lane) options() client.Options {
 	o := client.Options{
 		HostPort: l.adversary.addr, Namespace: l.namespace(), Logger: logger{l}, ContextPropagators: []workflow.ContextPropagator{propagator{l}},
@@ -249,7 +251,7 @@ func (l *lane) options() client.Options {
 	return o
 }
 
-// logger notices tasks that the SDK drops without a word to the server.
+// logger notices tasks that the SDK drops silently.
 type logger struct{ lane *lane }
 
 var _ log.Logger = logger{}
@@ -273,8 +275,8 @@ const (
 	silent  = "there is no answer"
 )
 
-// arm has the next request of a method answered with a response in place of the honest
-// one, and those after it with an error, if it is one.
+// arm sets the response to the next request of a method, in place of the honest one. If then is
+// an error, later requests get it.
 func (l *lane) arm(method string, response proto.Message, then error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -284,13 +286,13 @@ func (l *lane) arm(method string, response proto.Message, then error) {
 	l.armed[method] = &armed{response, then}
 }
 
-// armed is what a method is answered with.
+// armed is the response set for a method.
 type armed struct {
 	response proto.Message
 	then     error
 }
 
-// disarm forgets the responses that nothing fetched.
+// disarm removes the responses that no request fetched.
 func (l *lane) disarm() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -311,7 +313,7 @@ func (l *lane) takeArmed(method string) (response proto.Message, ok bool, err er
 	return response, true, nil
 }
 
-// wait returns what the worker says of a task.
+// wait returns the worker's answer to a task.
 func (l *lane) wait(ctx context.Context, token string, limit time.Duration) answer {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
@@ -366,7 +368,7 @@ func (l *lane) failure(sc converter.SerializationContext, err error) *failurepb.
 	return l.fc(sc).ErrorToFailure(err)
 }
 
-// refused looks at an error that a client call ended with.
+// refused checks the error of a client call.
 func (l *lane) refused(err error) {
 	s, a := l.current.Load(), l.adversary
 	if err == nil || s == nil {
@@ -399,7 +401,7 @@ func (l *lane) refused(err error) {
 	}
 }
 
-// refusedTask looks at what a worker says of a task that it refuses.
+// refusedTask checks a worker's answer that refuses a task.
 func (l *lane) refusedTask(req proto.Message) {
 	s, a := l.current.Load(), l.adversary
 	var texts []string
@@ -425,7 +427,7 @@ func (l *lane) refusedTask(req proto.Message) {
 	if s == nil || len(texts) == 0 {
 		return
 	}
-	if !slices.ContainsFunc(texts, namesClass) { // that of the outermost is enough
+	if !slices.ContainsFunc(texts, namesClass) { // the outermost text is enough
 		a.find(propRefusal, s, "a refusal of ours has no class: "+texts[0])
 	}
 	for _, text := range texts {
@@ -435,13 +437,13 @@ func (l *lane) refusedTask(req proto.Message) {
 	}
 }
 
-// namesClass reports whether a text that gRPC or a failure carried, of which no error
-// value is left, names a class.
+// namesClass reports whether a text names a class. It is for errors that gRPC or a failure
+// carried as text only.
 func namesClass(text string) bool {
 	return slices.ContainsFunc(kms.Classes(), func(c kms.Class) bool { return strings.Contains(text, c.String()) })
 }
 
-// links are the texts of an error and of its causes, each without that of the others.
+// links returns the texts of an error and of its causes, each without the text of the others.
 func links(err error, depth int) []string {
 	if err == nil || depth > 20 {
 		return nil

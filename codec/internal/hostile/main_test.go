@@ -10,11 +10,11 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// Scenes of cached workflows need theirs for two tasks; those that an altered task leaves
-	// unfinished are to be evicted soon.
+	// Scenes of cached workflows need a cache entry for two tasks. Entries of unfinished tasks
+	// should be evicted soon.
 	worker.SetStickyWorkflowCacheSize(200)
-	// The lanes would take all processors from the packages that go test runs beside this
-	// one, some of which look at time and memory. A soak runs nothing beside it.
+	// The lanes would take all processors from the packages that go test runs at the same time,
+	// some of which measure time and memory. A soak runs alone.
 	if os.Getenv("WAXSEAL_SOAK") == "" {
 		runtime.GOMAXPROCS(max(1, runtime.NumCPU()/2))
 	}

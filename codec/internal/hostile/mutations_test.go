@@ -15,33 +15,33 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// means are what an adversary has at hand: everything that it has stored before, and
-// what it can make up. It has no key.
+// means are the means of an adversary: everything that it has stored, and what it can make up.
+// It has no key.
 type means struct {
 	r *rand.Rand
-	// injected is a value of its own, which no honest program ever made.
+	// injected is a value that no honest program made.
 	injected string
-	// stored are envelopes of the same namespace, and foreign those of another one that
-	// the same keys open.
+	// stored are envelopes of the same namespace. foreign are envelopes of another namespace
+	// that the same keys open.
 	stored, foreign []sealedAt
-	// workflow is the one that the response is for.
+	// workflow is the workflow that the response is for.
 	workflow string
-	// namespace is the one that foreign was sealed for.
+	// namespace is the namespace that foreign was sealed for.
 	namespace string
 	response  proto.Message
 	// storage is the external storage of the lane; nil where it has none.
 	storage *storage
 }
 
-// sealedAt is an envelope, and where the adversary has it from.
+// sealedAt is an envelope, and its origin.
 type sealedAt struct {
 	payload  *commonpb.Payload
 	workflow string
 	path     string
 }
 
-// mutation is one way to alter a response at a place. It reports whether it altered
-// anything: not each one fits each place.
+// mutation is one way to alter a response at a place. It reports whether it altered anything:
+// not every mutation fits every place.
 type mutation struct {
 	name  string
 	kinds []kind
@@ -53,7 +53,7 @@ var (
 	notPlain   = []kind{kindPayload, kindPayloads, kindMemo, kindHeader} // search attributes are plaintext by design
 )
 
-// mutations are all that the adversary does.
+// mutations are all actions of the adversary.
 var mutations = []mutation{
 	{"plaintext injected", notPlain, func(m *means, p place) bool { return m.replace(p, m.plaintext()) }},
 	{"sealed for another namespace", onPayloads, func(m *means, p place) bool {
@@ -114,8 +114,8 @@ var mutations = []mutation{
 
 func (m mutation) fits(p place) bool { return slices.Contains(m.kinds, p.kind) }
 
-// mark says in the response that a Nexus handler started what it is about. With the context
-// of an operation nothing is known of a payload's workflow.
+// mark marks the response's subject as started by a Nexus handler. In the context of an
+// operation the workflow of a payload is not known.
 func (m *means) mark() bool {
 	r := m.response.ProtoReflect()
 	f := r.Descriptor().Fields().ByName("propagated_nexus_serialization_context")
@@ -134,7 +134,7 @@ func (m *means) payloads() *commonpb.Payloads {
 	return &commonpb.Payloads{Payloads: []*commonpb.Payload{m.plaintext()}}
 }
 
-// reference says that the value lies in external storage.
+// reference claims that the value is in external storage.
 func (m *means) reference() *commonpb.Payload {
 	if m.storage != nil && m.r.IntN(4) > 0 {
 		return m.storage.reference(m)
@@ -152,7 +152,7 @@ func (m *means) reference() *commonpb.Payload {
 	}
 }
 
-// any returns one of those that satisfy ok, nil if none does.
+// any returns one element that satisfies ok, nil if none does.
 func (m *means) any(of []sealedAt, ok func(sealedAt) bool) *commonpb.Payload {
 	if len(of) == 0 {
 		return nil
@@ -166,13 +166,13 @@ func (m *means) any(of []sealedAt, ok func(sealedAt) bool) *commonpb.Payload {
 	return nil
 }
 
-// edit has f alter one of the payloads in a place.
+// edit alters one of the payloads in a place with f.
 func (m *means) edit(p place, f func(*commonpb.Payload) bool) bool {
 	all := p.payloads()
 	return len(all) > 0 && f(all[m.r.IntN(len(all))])
 }
 
-// replace puts another payload in place of one of those in a place.
+// replace replaces one of the payloads in a place.
 func (m *means) replace(p place, by *commonpb.Payload) bool {
 	return by != nil && m.edit(p, func(old *commonpb.Payload) bool {
 		proto.Reset(old)
@@ -229,7 +229,7 @@ func (p place) clear() bool {
 	return true
 }
 
-// drop leaves out the last payload.
+// drop removes the last payload.
 func drop(_ *means, p place) bool {
 	switch v := p.value.(type) {
 	case *commonpb.Payloads:
@@ -291,7 +291,7 @@ func doubleKey(m map[string]*commonpb.Payload) bool {
 	return true
 }
 
-// reorder exchanges two payloads of a place, or one with that of another place.
+// reorder exchanges two payloads of a place, or one with a payload of another place.
 func reorder(m *means, p place) bool {
 	own := p.payloads()
 	if len(own) == 0 {
@@ -341,8 +341,8 @@ func (m *means) forgeDetails(f *failurepb.Failure) bool {
 	return true
 }
 
-// forgeMarker adds a Version marker to a task that was completed before: the SDK writes
-// its change ID and its version into a search attribute.
+// forgeMarker adds a Version marker to an already completed task: the SDK writes its change ID
+// and its version into a search attribute.
 func (m *means) forgeMarker(h *historypb.History) bool {
 	id := m.any(m.stored, func(s sealedAt) bool { return s.path != pathNumber })
 	number := m.any(m.stored, func(s sealedAt) bool { return s.path == pathNumber })
@@ -380,6 +380,6 @@ func (m *means) forgeSignal(h *historypb.History) bool {
 		return false
 	}
 	h.Events = insert(h.GetEvents(), 1, e)
-	// The workflow task that is begun is not the last event's any more where it is the second.
+	// The begun workflow task is no longer the last event if it is the second one.
 	return true
 }

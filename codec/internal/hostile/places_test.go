@@ -30,7 +30,7 @@ const (
 	kindHistory    kind = "history"   // in which events can be forged
 )
 
-// kinds are those that the test of coverage counts, by the type of the field.
+// kinds are the kinds that the coverage test counts, by the type of the field.
 var kinds = map[protoreflect.FullName]kind{
 	"temporal.api.common.v1.Payload":          kindPayload,
 	"temporal.api.common.v1.Payloads":         kindPayloads,
@@ -41,7 +41,7 @@ var kinds = map[protoreflect.FullName]kind{
 	"google.protobuf.Any":                     kindAny,
 }
 
-// services are those whose responses carry payloads.
+// services are the services with responses that carry payloads.
 func services() []protoreflect.ServiceDescriptor {
 	return []protoreflect.ServiceDescriptor{
 		workflowservice.File_temporal_api_workflowservice_v1_service_proto.Services().Get(0),
@@ -49,9 +49,9 @@ func services() []protoreflect.ServiceDescriptor {
 	}
 }
 
-// apiPlaces returns every path, "Method: field.field", at which a response of the API
-// can hold one of kinds. It goes through each message type once on a path; the cause of
-// a failure stands for its causes.
+// apiPlaces returns every path, "Method: field.field", at which a response of the API can hold
+// one of kinds. It visits each message type once on a path; the cause of a failure stands for
+// all its causes.
 func apiPlaces(services []protoreflect.ServiceDescriptor) map[string]kind {
 	out := make(map[string]kind)
 	for _, s := range services {
@@ -63,8 +63,7 @@ func apiPlaces(services []protoreflect.ServiceDescriptor) map[string]kind {
 	return out
 }
 
-// errorPlaces returns the same of the details with which the API answers with errors, as
-// "Message: field.field".
+// errorPlaces returns the places in the details of the API's errors, as "Message: field.field".
 func errorPlaces() map[string]kind {
 	out := make(map[string]kind)
 	all := errordetails.File_temporal_api_errordetails_v1_message_proto.Messages()
@@ -103,7 +102,7 @@ func join(path string, field protoreflect.FieldDescriptor) string {
 	return path + "." + string(field.Name())
 }
 
-// valueOf returns the field that has the type of what stands in a field.
+// valueOf returns the field that has the type of the values in a field.
 func valueOf(f protoreflect.FieldDescriptor) protoreflect.FieldDescriptor {
 	if f.IsMap() {
 		return f.MapValue()
@@ -111,16 +110,16 @@ func valueOf(f protoreflect.FieldDescriptor) protoreflect.FieldDescriptor {
 	return f
 }
 
-// place is where a response holds one of kinds.
+// place is a part of a response that holds one of kinds.
 type place struct {
 	path   string // as in apiPlaces, without the method
-	detail string // which one of a map
+	detail string // the key in a map
 	kind   kind
 	holder protoreflect.Message
 	field  protoreflect.FieldDescriptor
 	key    protoreflect.MapKey // of a map
 	value  proto.Message       // nil for a namespace
-	// commit writes what was changed back, where value is not part of the response.
+	// commit writes the change back, if value is not part of the response.
 	commit func() error
 }
 
@@ -132,7 +131,7 @@ func (p place) name() string {
 	return p.path + "[" + p.detail + "]"
 }
 
-// payloads returns the payloads that stand right in a place.
+// payloads returns the payloads directly in a place.
 func (p place) payloads() []*commonpb.Payload {
 	switch v := p.value.(type) {
 	case *commonpb.Payload:
@@ -160,7 +159,7 @@ func sortedPayloads(m map[string]*commonpb.Payload) (out []*commonpb.Payload) {
 	return out
 }
 
-// placesIn returns the places of a response in an order that depends on its content alone.
+// placesIn returns the places of a response in an order that depends only on its content.
 func placesIn(m proto.Message) (out []place) {
 	walk(m.ProtoReflect(), "", func() error { return nil }, func(p place) { out = append(out, p) })
 	return out
@@ -202,7 +201,7 @@ func walk(m protoreflect.Message, path string, commit func() error, visit func(p
 	}
 }
 
-// meet visits a place that holds v, and what is in v.
+// meet visits a place that holds v, and the places in v.
 func (p place) meet(v protoreflect.Message, visit func(place)) {
 	p.value = v.Interface()
 	p.kind = kinds[v.Descriptor().FullName()]
@@ -234,7 +233,7 @@ func (p place) meet(v protoreflect.Message, visit func(place)) {
 	}
 }
 
-// normal leaves out the causes on the way to what is in a failure.
+// normal returns a path without the causes of a failure.
 func normal(path string) string {
 	const cause = ".cause"
 	end := strings.HasSuffix(path, cause)

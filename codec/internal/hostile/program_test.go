@@ -16,19 +16,19 @@ import (
 	"go.temporal.io/sdk/workflow"
 )
 
-// The program is what an honest team runs: workflows, activities, an operation, a
-// context propagator and an interceptor. It uses all that carries payloads, notes every
-// value that the SDK hands it, and holds a secret in every value that it makes.
+// The program is the program of an honest team: workflows, activities, an operation, a context
+// propagator and an interceptor. It uses everything that carries payloads, notes every value
+// that it receives from the SDK, and puts a secret into every value that it makes.
 
 const (
 	signalName     = "signal"
-	headerOwn      = "secret"   // which the propagator writes and reads
-	headerInjected = "injected" // which no program writes
+	headerOwn      = "secret"   // the propagator writes and reads it
+	headerInjected = "injected" // no program writes it
 	taskTimeout    = 10 * time.Second
 	attributeName  = "Customer"
 )
 
-// workflows are those of the program, by name.
+// workflows are the program's workflows, by name.
 func (l *lane) workflows() map[string]any {
 	return map[string]any{
 		"Echo": l.echo, "Activities": l.activitiesWorkflow, "Local": l.local, "Children": l.children, "Nexus": l.nexusWorkflow,
@@ -58,13 +58,13 @@ func (l *lane) startWorker() error {
 	return nil
 }
 
-// secret is a value of the workflow whose code this is.
+// secret is a value of the running workflow.
 func (l *lane) secret(ctx workflow.Context, what string) string {
 	return l.canary(l.sceneOf(workflow.GetInfo(ctx).WorkflowExecution.ID), what)
 }
 
-// notes are what a workflow was handed. It says all of it in its result, as programs do
-// that sum up.
+// notes are the values that a workflow received. Its result contains all of them, like the
+// result of a program that summarizes.
 type notes struct {
 	lane *lane
 	all  []any
@@ -75,12 +75,12 @@ func (n *notes) saw(where string, values ...any) {
 	n.all = append(n.all, values...)
 }
 
-// result is what a workflow ends with.
+// result is the result of a workflow.
 func (n *notes) result(ctx workflow.Context) string {
 	return n.lane.secret(ctx, "result") + " of " + fmt.Sprint(n.all...)
 }
 
-// begun notes what a workflow is started with.
+// begun notes the input of a workflow.
 func (l *lane) begun(ctx workflow.Context, in, more string) *notes {
 	n := &notes{lane: l}
 	n.saw("workflow input", in, more)
@@ -105,7 +105,7 @@ func (l *lane) activitiesWorkflow(ctx workflow.Context, in, more string) (string
 	ctx = workflow.WithActivityOptions(l.with(ctx, "header-activity"), workflow.ActivityOptions{
 		StartToCloseTimeout: time.Minute, WaitForCancellation: true, Summary: l.secret(ctx, "activity-summary"), RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 1},
 	})
-	carried := in // what is handed in goes on, as in a pipeline
+	carried := in // the input is passed on, as in a pipeline
 	for _, name := range []string{"Completes", "Fails", "TimesOut", "FailsAlone"} {
 		var got string
 		err := workflow.ExecuteActivity(ctx, name, l.secret(ctx, "activity-input"), carried).Get(ctx, &got)
@@ -221,7 +221,7 @@ func (l *lane) continues(ctx workflow.Context, in, more string) error {
 	return workflow.NewContinueAsNewError(l.with(ctx, "header-continue-as-new"), "Continues", l.secret(ctx, "continue-as-new-input")+fmt.Sprint(n.all...), in)
 }
 
-// fails fails with what an activity failed with, which is sent again.
+// fails fails with the failure of an activity, which is sent again.
 func (l *lane) fails(ctx workflow.Context, in, more string) error {
 	n := l.begun(ctx, in, more)
 	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: time.Minute, RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 1}})
@@ -312,7 +312,7 @@ func (l *lane) operation(_ context.Context, in string, _ nexus.StartOperationOpt
 	return l.canary(0, "operation-result") + " of " + in, nil
 }
 
-// headerKey is where a context has what the propagator read.
+// headerKey is the context key of the value that the propagator read.
 type headerKey struct{}
 
 // with returns a context with which calls send a header.
@@ -320,8 +320,8 @@ func (l *lane) with(ctx workflow.Context, what string) workflow.Context {
 	return workflow.WithValue(ctx, headerKey{}, l.secret(ctx, what))
 }
 
-// propagator carries a string in headers, as programs do it, and notes every header
-// that it is shown.
+// propagator carries a string in headers, as programs do, and notes every header that it
+// receives.
 type propagator struct{ lane *lane }
 
 var _ workflow.ContextPropagator = propagator{}
@@ -344,7 +344,7 @@ func (p propagator) InjectFromWorkflow(ctx workflow.Context, w workflow.HeaderWr
 	return p.write(ctx.Value(headerKey{}), w)
 }
 
-// read returns the header that is the program's. What is no string it does not read.
+// read returns the program's header. It reads only strings.
 func (p propagator) read(r workflow.HeaderReader) (own any) {
 	_ = r.ForEachKey(func(key string, payload *commonpb.Payload) error {
 		var v string
@@ -368,7 +368,7 @@ func (p propagator) ExtractToWorkflow(ctx workflow.Context, r workflow.HeaderRea
 	return workflow.WithValue(ctx, headerKey{}, p.read(r)), nil
 }
 
-// noting is an interceptor that notes what it is shown, in both directions.
+// noting is an interceptor that notes the values that it receives, in both directions.
 type noting struct {
 	interceptor.WorkerInterceptorBase
 	lane *lane
@@ -417,7 +417,7 @@ func (n *notingWorkflow) HandleQuery(ctx workflow.Context, in *interceptor.Handl
 	return n.Next.HandleQuery(ctx, in)
 }
 
-// sawHeader notes the headers that an interceptor reads as programs do.
+// sawHeader notes the headers that an interceptor reads, as programs do.
 func (l *lane) sawHeader(h map[string]*commonpb.Payload) {
 	for _, k := range sortedKeys(h) {
 		var v string
@@ -427,5 +427,5 @@ func (l *lane) sawHeader(h map[string]*commonpb.Payload) {
 	}
 }
 
-// describe is what a program makes of a value.
+// describe is a program's text of a value.
 func describe(v any) string { return fmt.Sprintf("%+v", v) }

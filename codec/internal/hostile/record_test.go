@@ -23,8 +23,8 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
-// recorder plays an honest server with the lane's own worker, and keeps what a
-// workflow's tasks held: the material that is altered later.
+// recorder plays an honest server with the lane's own worker, and keeps the tasks of a
+// workflow: they are altered later.
 type recorder struct {
 	l     *lane
 	h     *history
@@ -68,7 +68,8 @@ func (l *lane) record(ctx context.Context, n int, kind string) (tasks []*workflo
 	return nil, nil, fmt.Errorf("%s does not end", kind)
 }
 
-// stumble has the first attempt of the first task fail, and people change the memo.
+// stumble makes the first attempt of the first task fail, and changes the memo as an operator
+// does.
 func (r *recorder) stumble() {
 	r.h.begin()
 	last := int64(len(r.h.events))
@@ -91,7 +92,7 @@ func (r *recorder) furnish(h *historypb.History) {
 
 func (r *recorder) c(what string) string { return r.l.canary(r.scene, what) }
 
-// start begins the history with all that a workflow can be started with.
+// start begins the history with everything that a workflow can be started with.
 func (r *recorder) start() {
 	memo := &commonpb.Memo{Fields: map[string]*commonpb.Payload{"memo": r.l.sealOne(r.sc, r.c("memo"))}}
 	public, err := converter.GetDefaultDataConverter().ToPayload("public")
@@ -110,7 +111,7 @@ func (r *recorder) start() {
 	e.UserMetadata = &sdkpb.UserMetadata{Summary: r.l.sealOne(r.sc, r.c("static-summary")), Details: r.l.sealOne(r.sc, r.c("static-details"))}
 }
 
-// talk adds to a task of the workflow that answers them queries and updates.
+// talk adds queries and updates to a task of the workflow that answers them.
 func (r *recorder) talk(task *workflowservice.PollWorkflowTaskQueueResponse, step int) {
 	if r.h.kind != "Talks" {
 		return
@@ -140,7 +141,7 @@ func (r *recorder) query() *querypb.WorkflowQuery {
 	return &querypb.WorkflowQuery{QueryType: "query", QueryArgs: r.l.seal(r.sc, r.c("query")), Header: r.l.header(r.scene, "header-query")}
 }
 
-// resolve makes happen what a workflow waits for; it is false if the workflow is over.
+// resolve makes the event happen that a workflow waits for; false if the workflow is over.
 func (r *recorder) resolve(pending []*historypb.HistoryEvent) bool {
 	before := len(r.h.events)
 	for _, e := range pending {
@@ -185,7 +186,7 @@ func (r *recorder) activityContext(kind string) converter.ActivitySerializationC
 
 func (r *recorder) activity(id int64, a *historypb.ActivityTaskScheduledEventAttributes) {
 	kind := a.GetActivityType().GetName()
-	if kind == "Cancels" { // once the workflow asks for it
+	if kind == "Cancels" { // after the workflow has requested it
 		return
 	}
 	sc := r.activityContext(kind)
@@ -226,7 +227,7 @@ func (r *recorder) applicationFailure(sc converter.SerializationContext, what st
 	return chain[0]
 }
 
-// timeout is what the server makes when an activity with heartbeats is lost.
+// timeout is the failure that the server makes when an activity with heartbeats is lost.
 func (r *recorder) timeout(sc converter.SerializationContext) *failurepb.Failure {
 	return &failurepb.Failure{
 		Message: "activity Heartbeat timeout", Source: "Server",
@@ -288,7 +289,7 @@ func (r *recorder) operation(id int64, a *historypb.NexusOperationScheduledEvent
 	}
 }
 
-// operationFailure is what the server makes of the failure of an operation.
+// operationFailure is the failure that the server makes of an operation's failure.
 func (r *recorder) operationFailure(how string) *failurepb.Failure {
 	cause := r.applicationFailure(nil, "nexus-failure")
 	if how == "canceled" {

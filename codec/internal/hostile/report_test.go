@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// faults are what was found, one line each.
+// faults are the findings, one line each.
 func (a *adversary) faults() []string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -40,8 +40,7 @@ func (a *adversary) table(t *testing.T) {
 	}
 }
 
-// missed fails the test if a place or a mutation was left out of a run that is long
-// enough for all.
+// missed fails the test if a run that is long enough for all places and mutations left one out.
 func (a *adversary) missed(t *testing.T) {
 	t.Helper()
 	a.mu.Lock()
@@ -61,7 +60,7 @@ func (a *adversary) missed(t *testing.T) {
 	}
 }
 
-// progress says now and then how far a long run is.
+// progress prints the progress of a long run from time to time.
 func (a *adversary) progress(done, of int64) {
 	if os.Getenv("WAXSEAL_SOAK") == "1" && done%1000 == 0 {
 		a.mu.Lock()

@@ -18,23 +18,22 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// scene is an exchange with one response that is honest, and is altered before it is
-// delivered.
+// scene is an exchange with one honest response, which is altered before it is delivered.
 type scene struct {
 	n        int
 	name     string
-	workflow string // the ID of the one that the response is for
+	workflow string // the ID of the workflow that the response is for
 	method   string
 	response proto.Message
-	// deliver hands the SDK a response, which is the scene's own to keep, and returns how
-	// the exchange ended.
+	// deliver passes a response, which belongs to the scene, to the SDK, and returns how the
+	// exchange ended.
 	deliver func(ctx context.Context, l *lane, response proto.Message, token string) answer
-	// with is the number of the scene whose honest response comes first, if one does.
+	// with is the number of a scene with an honest response that comes first, if there is one.
 	with int
 }
 
-// How long an answer of the worker is waited for. An altered task may be dropped without
-// a word; an honest one has an answer, however busy the machine is.
+// How long the test waits for an answer of the worker. The SDK may drop an altered task
+// silently. An honest one has an answer, however busy the machine is.
 const (
 	alteredLimit = 2 * time.Second
 	honestLimit  = time.Minute
@@ -46,7 +45,7 @@ func (l *lane) giveTask(task *workflowservice.PollWorkflowTaskQueueResponse, tok
 	l.adversary.Queue("workflow", l.taskQueue()) <- task
 }
 
-// label makes a task that was recorded one of a run of its own.
+// label makes a recorded task the task of a new run.
 func (l *lane) label(task *workflowservice.PollWorkflowTaskQueueResponse, token, run string) {
 	task.TaskToken, task.WorkflowExecution.RunId = []byte(token), run
 	if events := task.GetHistory().GetEvents(); len(events) > 1 {
@@ -54,7 +53,8 @@ func (l *lane) label(task *workflowservice.PollWorkflowTaskQueueResponse, token,
 	}
 }
 
-// workflowScenes are those of one workflow, with each way on which a task reaches a worker.
+// workflowScenes are the scenes of one workflow, one for each way in which a task reaches a
+// worker.
 func (l *lane) workflowScenes(ctx context.Context, n int, kind string) error {
 	tasks, events, err := l.record(ctx, n, kind)
 	if err != nil {
@@ -100,8 +100,8 @@ func deliverPolled(ctx context.Context, l *lane, response proto.Message, token s
 	return l.wait(ctx, token, l.limit)
 }
 
-// sinceLast returns a task as a worker gets it that has the workflow in its cache: with the
-// events since the task before.
+// sinceLast returns a task for a worker that has the workflow in its cache: with the events
+// since the previous task.
 func sinceLast(task *workflowservice.PollWorkflowTaskQueueResponse) *workflowservice.PollWorkflowTaskQueueResponse {
 	task = proto.CloneOf(task)
 	_, before := startsOf(task.GetHistory().GetEvents())
@@ -109,8 +109,8 @@ func sinceLast(task *workflowservice.PollWorkflowTaskQueueResponse) *workflowser
 	return task
 }
 
-// deliverCached has the worker do the honest task before, so that the workflow is in its
-// cache, and then delivers a task with the events since.
+// deliverCached lets the worker do the previous, honest task, so that the workflow is in its
+// cache. Then it delivers a task with the events since.
 func deliverCached(before, whole *workflowservice.PollWorkflowTaskQueueResponse) func(ctx context.Context, l *lane, response proto.Message, token string) answer {
 	started, previous := startsOf(whole.GetHistory().GetEvents())
 	return func(ctx context.Context, l *lane, response proto.Message, token string) answer {
@@ -126,8 +126,8 @@ func deliverCached(before, whole *workflowservice.PollWorkflowTaskQueueResponse)
 	}
 }
 
-// deliverPage delivers the history of a task in a page of its own, as events, or as the
-// bytes that the SDK reads as well.
+// deliverPage delivers the history of a task in a separate page, as events, or as the bytes
+// that the SDK also reads.
 func deliverPage(honest *workflowservice.PollWorkflowTaskQueueResponse, asBytes bool) func(ctx context.Context, l *lane, response proto.Message, token string) answer {
 	return func(ctx context.Context, l *lane, response proto.Message, token string) answer {
 		page := response.(*workflowservice.GetWorkflowExecutionHistoryResponse)
@@ -141,7 +141,7 @@ func deliverPage(honest *workflowservice.PollWorkflowTaskQueueResponse, asBytes 
 		if asBytes {
 			b, err := proto.Marshal(page.GetHistory())
 			if err != nil {
-				panic(err) // what was unmarshalled can be marshalled
+				panic(err) // it was unmarshalled before
 			}
 			page.History, page.RawHistory = nil, []*commonpb.DataBlob{{EncodingType: enumspb.ENCODING_TYPE_PROTO3, Data: b}}
 		}
@@ -164,8 +164,8 @@ func deliverEager(ctx context.Context, l *lane, response proto.Message, token st
 	return l.wait(ctx, token, l.limit)
 }
 
-// deliverAfter delivers a task with the answer to the completion of an honest one of the
-// same workflow.
+// deliverAfter delivers a task in the response to the completion of an honest one of the same
+// workflow.
 func deliverAfter(before *workflowservice.PollWorkflowTaskQueueResponse) func(ctx context.Context, l *lane, response proto.Message, token string) answer {
 	return func(ctx context.Context, l *lane, response proto.Message, token string) answer {
 		r := response.(*workflowservice.RespondWorkflowTaskCompletedResponse)
@@ -178,8 +178,8 @@ func deliverAfter(before *workflowservice.PollWorkflowTaskQueueResponse) func(ct
 	}
 }
 
-// activityScenes are tasks of activities, which a worker polls for or is handed with
-// something else.
+// activityScenes are tasks of activities, which a worker polls for or receives with another
+// response.
 func (l *lane) activityScenes(n int) {
 	for i, how := range []string{"completes", "fails", "cancels"} {
 		id := fmt.Sprintf("workflow-%d-%d", l.n, n+i)
@@ -197,7 +197,7 @@ func (l *lane) activityScenes(n int) {
 	}
 }
 
-// beginNow gives an activity task the times of its delivery: its timeouts count from them.
+// beginNow sets the times of an activity task to its delivery: its timeouts count from them.
 func beginNow(task *workflowservice.PollActivityTaskQueueResponse) {
 	now := timestamppb.Now()
 	task.ScheduledTime, task.CurrentAttemptScheduledTime, task.StartedTime = now, now, now
@@ -211,8 +211,8 @@ func deliverActivity(ctx context.Context, l *lane, response proto.Message, token
 	return l.wait(ctx, token, l.limit)
 }
 
-// eagerActivity is the task of an activity that comes with the answer to the completion
-// of the workflow task that scheduled it.
+// eagerActivity is the task of an activity in the response to the completion of the workflow
+// task that scheduled it.
 func (l *lane) eagerActivity(n int) {
 	var first *workflowservice.PollWorkflowTaskQueueResponse
 	var with int

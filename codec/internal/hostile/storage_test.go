@@ -9,8 +9,7 @@ import (
 	"go.temporal.io/sdk/converter"
 )
 
-// storage is the external storage of a lane. The adversary reads it and writes to it as
-// it likes.
+// storage is the external storage of a lane. The adversary reads and writes it freely.
 type storage struct {
 	lane *lane
 	mu   sync.Mutex
@@ -30,7 +29,7 @@ func (*storage) Name() string { return storageName }
 // Type implements converter.StorageDriver.
 func (*storage) Type() string { return "memory" }
 
-// Store implements converter.StorageDriver. What it is handed leaves the program.
+// Store implements converter.StorageDriver. Its payloads leave the program.
 func (s *storage) Store(ctx converter.StorageDriverStoreContext, payloads []*commonpb.Payload) (claims []converter.StorageDriverClaim, err error) {
 	for _, p := range payloads {
 		err := ctx.Limiter.Permit(ctx.Context, p, func() error {
@@ -45,7 +44,7 @@ func (s *storage) Store(ctx converter.StorageDriverStoreContext, payloads []*com
 	return claims, nil
 }
 
-// put stores a payload, and returns what names it.
+// put stores a payload, and returns its name.
 func (s *storage) put(p *commonpb.Payload) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -73,8 +72,8 @@ func (s *storage) Retrieve(ctx converter.StorageDriverRetrieveContext, claims []
 	return out, nil
 }
 
-// reference names a blob that the adversary chooses: one in plaintext, or one that an
-// honest program stored.
+// reference names a blob that the adversary chooses: a plaintext one, or one that an honest
+// program stored.
 func (s *storage) reference(m *means) *commonpb.Payload {
 	s.mu.Lock()
 	stored := len(s.all)

@@ -2,9 +2,9 @@ package hostile
 
 import "path"
 
-// unread says why no program reads a place through the SDK, for the worker and the client
-// of the Go SDK that go.mod names. A program that calls the service by itself may be
-// handed these all the same: the raw scenes alter them, too.
+// unread is the reason why no program reads a place through the SDK, for the worker and the
+// client of the Go SDK in go.mod. A program that calls the service directly may receive these
+// places: the raw scenes alter them too.
 type unread struct {
 	method, path string // patterns, in which * stands for any text
 	why          string
@@ -34,6 +34,5 @@ var unreads = []unread{
 	{"*", "*history.events.workflow_execution_options_updated_event_attributes*", "a worker does nothing with it; it holds callbacks, which the server calls"},
 }
 
-// closes is why a worker does not read how a workflow ended. Clients do, from a history
-// of their own.
+// closes is why a worker does not read how a workflow ended. Clients read that from a history.
 const closes = "a worker does nothing with the event that closes a workflow"
