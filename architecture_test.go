@@ -10,8 +10,7 @@ import (
 	"testing"
 )
 
-// docs/architecture.md has each package of this module in a table, and no package that
-// does not exist.
+// docs/architecture.md lists each package of this module in a table, and no other package.
 func TestArchitectureMap(t *testing.T) {
 	document, err := os.ReadFile("docs/architecture.md")
 	if err != nil {

@@ -1,7 +1,6 @@
 // Package waxseal is the root of Waxseal, KMS-backed envelope encryption for
 // Temporal. It holds no code, only the tests that keep the tree in order.
 //
-// Workers and clients use package codec, and programs that encrypt bytes of their own
-// use package envelope, both with the keys of package kms; people and operators
-// use the binary in cmd/waxseal.
+// Workers and clients use package codec. Programs that encrypt their own bytes use package
+// envelope. Both use the keys of package kms. Operators use the binary in cmd/waxseal.
 package waxseal

@@ -112,16 +112,16 @@ func listedDurations(t *testing.T, document string) map[string]string {
 	return listed
 }
 
-// durations type-checks packages of this module, without bodies of functions, and knows
-// of all others only that they exist. So a constant has its value whatever expression it
-// is written as, and nothing is compiled.
+// durations type-checks packages of this module, without bodies of functions. Of all other
+// packages it knows only that they exist. So it evaluates any constant expression, and compiles
+// nothing.
 type durations struct {
 	packages map[string]*types.Package
 }
 
 const pathOfModule = "github.com/waxseal/waxseal/"
 
-// timeSource is what a duration constant needs of package time.
+// timeSource is the part of package time that duration constants use.
 const timeSource = `package time
 type Duration int64
 const (
@@ -133,7 +133,7 @@ const (
 	Hour = 60 * Minute
 )`
 
-// Import is that of types.Importer.
+// Import implements types.Importer.
 func (d *durations) Import(path string) (*types.Package, error) {
 	if p, ok := d.packages[path]; ok {
 		return p, nil
@@ -164,7 +164,7 @@ func (d *durations) Import(path string) (*types.Package, error) {
 		}
 	}
 	config := types.Config{Importer: d, IgnoreFuncBodies: true, Error: func(error) {}}
-	p, _ := config.Check(path, fset, files, nil) // what the other packages would hold is missing
+	p, _ := config.Check(path, fset, files, nil) // the content of other packages is missing
 	p.MarkComplete()
 	d.packages[path] = p
 	return p, nil

@@ -27,8 +27,7 @@ var startsNothing = map[string]bool{
 	"e2e/servers/temporal": true,
 }
 
-// TestTree checks every Go package below the root, those of the other modules
-// too.
+// TestTree checks every Go package below the root, including the other modules.
 func TestTree(t *testing.T) {
 	packages := 0
 	err := filepath.WalkDir(".", func(dir string, d fs.DirEntry, err error) error {
@@ -89,9 +88,9 @@ func goFiles(dir string) ([]goFile, error) {
 	return files, nil
 }
 
-// docProblems says what is wrong with the comment of the package in files:
-// there is exactly one, in doc.go or the package's only file, and it begins
-// with "Package name", or with "Command folder" for a program.
+// docProblems returns what is wrong with the package comment in files. There must be exactly
+// one, in doc.go or the package's only file. It begins with "Package name", or with "Command
+// folder" for a program.
 func docProblems(files []goFile) []string {
 	// A folder of tests alone has its comment in a test.
 	if shipped := slices.DeleteFunc(slices.Clone(files), goFile.test); len(shipped) > 0 {
@@ -135,8 +134,8 @@ func lengthProblems(files []goFile) []string {
 	return problems
 }
 
-// leakProblems says whether the package has tests that end without looking for
-// goroutines that still run, which is what goleak does in a TestMain.
+// leakProblems reports whether the package has tests that end without looking for leaked
+// goroutines, as goleak does in a TestMain.
 func leakProblems(files []goFile) []string {
 	tested := false
 	for _, f := range files {
@@ -206,7 +205,7 @@ func TestTreeProblems(t *testing.T) {
 	}
 }
 
-// parsed returns files of those names and contents as goFiles reads them.
+// parsed returns files with these names and contents, as goFiles reads them.
 func parsed(t *testing.T, contents map[string]string) []goFile {
 	t.Helper()
 	dir := t.TempDir()

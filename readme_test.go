@@ -59,8 +59,8 @@ func TestExamplePolicyParses(t *testing.T) {
 	}
 }
 
-// The curl pipeline of the README, run by a shell against the built binary,
-// prints the payload that it was given.
+// The curl pipeline of the README, run by a shell against the built binary, prints its input
+// payload.
 func TestReadmePipeline(t *testing.T) {
 	dir := t.TempDir()
 	bin := filepath.Join(dir, "waxseal")
@@ -116,7 +116,8 @@ func TestReadmePipeline(t *testing.T) {
 	_ = serve.Wait()
 }
 
-// Links in all documents lead to a file and, where they name one, to a heading in it.
+// Links in all documents lead to an existing file and, if they name one, to an existing
+// heading.
 func TestLinks(t *testing.T) {
 	link := regexp.MustCompile(`\]\(([^)#\s]*)(?:#([^)]*))?\)`)
 	for _, file := range append(documentation(t), "CHANGELOG.md") {
@@ -143,7 +144,7 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// anchors returns the names by which links reach the headings of a Markdown file.
+// anchors returns the link targets of the headings of a Markdown file.
 func anchors(t *testing.T, file string) (all []string) {
 	t.Helper()
 	b, err := os.ReadFile(file)

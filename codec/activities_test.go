@@ -83,7 +83,7 @@ func TestHeartbeatsKeepTheirDetails(t *testing.T) {
 				for _, details := range sent {
 					var got string
 					if err := a.options.DataConverter.FromPayloads(details, &got); err != nil || got != tc.want || (details != nil) != (tc.want != "") {
-						t.Errorf("a heartbeat says %q, %v, want %q", got, err, tc.want)
+						t.Errorf("a heartbeat has the details %q, %v, want %q", got, err, tc.want)
 					}
 					if diff := cmp.Diff(sent[0], details, protocmp.Transform()); diff != "" {
 						t.Errorf("it was sealed anew: %s", diff)
@@ -199,9 +199,9 @@ func TestHeartbeatsWaitToBeSealed(t *testing.T) {
 	})
 }
 
-// TestLastWordsWait lets an activity fail during an outage. An error that ends the activity
+// TestFinalErrorsWait lets an activity fail during an outage. An error that ends the activity
 // keeps its message and details. An error that is retried does not wait.
-func TestLastWordsWait(t *testing.T) {
+func TestFinalErrorsWait(t *testing.T) {
 	const outage = 30 * time.Second
 	attempts := func(attempt, of int32, types ...string) func(*activity.Info) {
 		return func(i *activity.Info) {

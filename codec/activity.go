@@ -119,8 +119,8 @@ func typeOf(err error) string {
 	return t.Name()
 }
 
-// activityOut sends heartbeats during a wait. They repeat the last details as they were sealed:
-// without details the server would forget them, and sealing them again needs the KMS.
+// activityOut sends heartbeats during a wait. They repeat the last details in their sealed
+// form: without details the server would forget them, and sealing them again needs the KMS.
 type activityOut struct {
 	interceptor.ActivityOutboundInterceptorBase
 

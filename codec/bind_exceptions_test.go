@@ -126,14 +126,14 @@ func (b *bench) commands(task *workflowservice.PollWorkflowTaskQueueResponse) []
 	out := b.do("workflow", task)
 	r, ok := out.(*workflowservice.RespondWorkflowTaskCompletedRequest)
 	if !ok {
-		b.t.Fatalf("the task failed: %s", sayings(b.t, b.codec, out.ProtoReflect()))
+		b.t.Fatalf("the task failed: %s", failureTexts(b.t, b.codec, out.ProtoReflect()))
 	}
 	return r.GetCommands()
 }
 
 // Payloads that a workflow, its activities, its child, and the workflows that it signals and
 // continues as seal for each other open there.
-func TestWhatWasNotMovedOpens(t *testing.T) {
+func TestUnmovedPayloadsOpen(t *testing.T) {
 	c, _ := newCodec(t, boundPolicy)
 	b := newBench(t, c)
 	b.code = func(ctx workflow.Context, in string) (string, error) {
@@ -289,7 +289,7 @@ func TestFailuresArePassedOn(t *testing.T) {
 
 // An envelope without claims opens anywhere. A reader that does not know its place opens
 // everything.
-func TestWhatIsNotComparedOpens(t *testing.T) {
+func TestUncomparedPayloadsOpen(t *testing.T) {
 	c, _ := newCodec(t, boundPolicy)
 	nexus := converter.NexusSerializationContext{Endpoint: "e", Service: "s", Operation: "o"}
 	moved := sealedAt(t, c, inWorkflowOf("other"), "x")

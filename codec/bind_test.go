@@ -52,8 +52,8 @@ func sealedAt(t *testing.T, c *codec.Codec, sc converter.SerializationContext, v
 	return p
 }
 
-// sayings returns the texts of all failures in a message.
-func sayings(t *testing.T, c *codec.Codec, m protoreflect.Message) (all []string) {
+// failureTexts returns the texts of all failures in a message.
+func failureTexts(t *testing.T, c *codec.Codec, m protoreflect.Message) (all []string) {
 	t.Helper()
 	switch v := m.Interface().(type) {
 	case *failurepb.Failure:
@@ -63,22 +63,22 @@ func sayings(t *testing.T, c *codec.Codec, m protoreflect.Message) (all []string
 		if err != nil {
 			t.Fatal(err)
 		}
-		return sayings(t, c, inner.ProtoReflect())
+		return failureTexts(t, c, inner.ProtoReflect())
 	}
 	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
 		switch {
 		case fd.IsMap() && fd.MapValue().Message() != nil:
 			v.Map().Range(func(_ protoreflect.MapKey, v protoreflect.Value) bool {
-				all = append(all, sayings(t, c, v.Message())...)
+				all = append(all, failureTexts(t, c, v.Message())...)
 				return true
 			})
 		case fd.IsMap() || fd.Message() == nil:
 		case fd.IsList():
 			for i := range v.List().Len() {
-				all = append(all, sayings(t, c, v.List().Get(i).Message())...)
+				all = append(all, failureTexts(t, c, v.List().Get(i).Message())...)
 			}
 		default:
-			all = append(all, sayings(t, c, v.Message())...)
+			all = append(all, failureTexts(t, c, v.Message())...)
 		}
 		return true
 	})
@@ -124,7 +124,7 @@ func (b *bench) note(what, value string, err error) {
 func (b *bench) outcome(kind string, task proto.Message) string {
 	b.t.Helper()
 	answer := b.do(kind, task)
-	return strings.Join(append(b.got.take(), sayings(b.t, b.codec, answer.ProtoReflect())...), "; ")
+	return strings.Join(append(b.got.take(), failureTexts(b.t, b.codec, answer.ProtoReflect())...), "; ")
 }
 
 // marker adds a marker as the server records it.

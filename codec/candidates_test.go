@@ -96,7 +96,7 @@ func TestForgedPayloadIsSealedAgain(t *testing.T) {
 	c := newCodecOn(t, tenants, backend)
 	sealed := encode(t, c, "a", forged)[0]
 	if sealed == forged {
-		t.Fatal("what b sealed for a leaves as if a had sealed it")
+		t.Fatal("a payload that b sealed for a leaves unchanged")
 	}
 	d := c.Decode(t.Context(), codec.DecodeOptions{Namespace: "a"}, []*commonpb.Payload{sealed})[0]
 	if d.Err != nil || string(d.Payload.GetData()) != string(forged.GetData()) {
@@ -186,7 +186,7 @@ func TestKeysOfOneCallAreOpenedTogether(t *testing.T) {
 	})
 }
 
-// Keys that hang keep the call's other envelopes waiting once, not each in turn.
+// Keys that hang delay the call's other envelopes once, not once for each key.
 func TestKeysThatHangTogether(t *testing.T) {
 	forged := fromMany(t, 40, func(n string) string { return "fake://t-" + n })
 	const yaml = `

@@ -63,7 +63,7 @@ func changesSent(o *outgoing) (sent []string) {
 
 // Without the guard, the server could read any sealed string and integer through a version
 // marker.
-func TestVersionMarkersSayNothing(t *testing.T) {
+func TestVersionMarkersLeakNothing(t *testing.T) {
 	for name, marker := range map[string]func(o *outgoing) *historypb.HistoryEvent{
 		"a string and an integer": func(o *outgoing) *historypb.HistoryEvent {
 			return versionMarker(o.sealed(o.secret("iban")), o.sealed(secretNumber))

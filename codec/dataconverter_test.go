@@ -76,7 +76,7 @@ func TestNoPlaintextBesideAnError(t *testing.T) {
 		t.Errorf("Encode: %v, %v", p, err)
 	}
 	if p, err := dc.ToPayload(make(chan int)); err == nil || p != nil {
-		t.Errorf("what the parent cannot convert: %v, %v", p, err)
+		t.Errorf("a value that the parent cannot convert: %v, %v", p, err)
 	}
 }
 
@@ -219,7 +219,7 @@ func TestFailureConverter(t *testing.T) {
 					t.Errorf("%s", f)
 				}
 				if want := "could not be sealed (" + class.String() + ")"; !strings.Contains(f.GetMessage(), want) {
-					t.Errorf("%q does not say %q", f.GetMessage(), want)
+					t.Errorf("%q does not contain %q", f.GetMessage(), want)
 				}
 			})
 		}

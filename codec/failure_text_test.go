@@ -13,9 +13,9 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// TestTextsOfFailuresOpenAsNothingElse: an error may quote the server, which could hand out the
+// TestTextsOfFailuresOpenOnlyAsTexts: an error may quote the server, which could hand out the
 // envelope as an input.
-func TestTextsOfFailuresOpenAsNothingElse(t *testing.T) {
+func TestTextsOfFailuresOpenOnlyAsTexts(t *testing.T) {
 	c, _ := newCodec(t, onePolicy)
 	dc := codec.NewDataConverter(c, "n", nil)
 	text := codec.NewFailureConverter(dc).ErrorToFailure(errors.New("rpc error: CANARY"))

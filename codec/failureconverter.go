@@ -23,7 +23,7 @@ import (
 // While an activity can be retried, the server keeps at most 4 KiB of its failure. It drops the
 // sealed parts of a larger one. So the converter shortens the failure of an activity, unless it
 // is not retryable. First it cuts stack traces, starting with the innermost cause. Then it cuts
-// messages of causes in the middle of the chain. A link that repeats the message of the link
+// the middle out of messages, the longest first. A link that repeats the message of the link
 // around it, as with fmt.Errorf, may lose its text, because each envelope costs space. The
 // converter never cuts details. If details, or links with different texts, leave no room, it
 // cuts nothing, and the pending activity shows nothing of the failure. Elsewhere messages are

@@ -54,15 +54,15 @@ func opened(t *testing.T, c *codec.Codec, f *failurepb.Failure) (out []link) {
 			out = append(out, link{}) // its text was left out
 			continue
 		}
-		said := &failurepb.Failure{EncodedAttributes: l.GetEncodedAttributes(), Message: "does not open"}
-		converter.DecodeCommonFailureAttributes(dc, said)
-		if said.GetMessage() == "does not open" {
+		decoded := &failurepb.Failure{EncodedAttributes: l.GetEncodedAttributes(), Message: "does not open"}
+		converter.DecodeCommonFailureAttributes(dc, decoded)
+		if decoded.GetMessage() == "does not open" {
 			t.Fatalf("%s does not open", l)
 		}
 		if l.GetMessage() != "Encoded failure" || l.GetStackTrace() != "" {
 			t.Errorf("in plaintext: %s", l)
 		}
-		out = append(out, link{said.GetMessage(), said.GetStackTrace()})
+		out = append(out, link{decoded.GetMessage(), decoded.GetStackTrace()})
 	}
 	return out
 }
@@ -175,7 +175,7 @@ func TestAPendingFailureOfLongLinksFits(t *testing.T) {
 			}
 			for i, got := range opened(t, c, f) {
 				if whole := got == want[i]; !whole && !isCut(got.message, want[i].message) || whole && policy == "one key" {
-					t.Errorf("%s, link %d of %d says %q", policy, i, n, got.message)
+					t.Errorf("%s, link %d of %d has the message %q", policy, i, n, got.message)
 				}
 			}
 		}
@@ -195,7 +195,7 @@ func TestAPendingFailureOfManyLinksFits(t *testing.T) {
 	}
 	for i, l := range convert(deep(5, "root")) {
 		if want := strings.Repeat("x: ", 5-i) + "root"; l.message != want {
-			t.Errorf("of five, link %d says %q", i, l.message)
+			t.Errorf("link %d of five has the message %q", i, l.message)
 		}
 	}
 	for name, tc := range map[string]struct {
@@ -265,7 +265,7 @@ func TestOtherFailuresAreWhole(t *testing.T) {
 			}
 			for i, l := range got {
 				if l.message == "" {
-					t.Errorf("link %d says nothing", i)
+					t.Errorf("link %d has no text", i)
 				}
 			}
 		})
@@ -301,7 +301,7 @@ func TestAKMSThatFailsBetweenTwoTries(t *testing.T) {
 		t.Errorf("%d bytes after %d calls", n, dc.calls)
 	}
 	if got := opened(t, c, f); !isCut(got[0].message, noise(100_000)) {
-		t.Errorf("it says %q", got[0].message)
+		t.Errorf("the message is %q", got[0].message)
 	}
 }
 
@@ -351,7 +351,7 @@ func TestFailuresWithAnOddDataConverter(t *testing.T) {
 }
 
 // A KMS that is unavailable for long is called once for the whole failure.
-func TestAFailureIsSealedInOneGo(t *testing.T) {
+func TestAFailureIsSealedInOneCall(t *testing.T) {
 	c, backend := newCodec(t, onePolicy)
 	fc := codec.NewFailureConverter(codec.NewDataConverter(c, "n", nil))
 	fc.ErrorToFailure(errors.New("warm"))

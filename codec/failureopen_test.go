@@ -240,7 +240,7 @@ seal:
 			}
 			// ToString returns the error of FromPayload.
 			if tc.p != nil && (tc.dc.FromPayload(tc.p, new(string)) == nil) != strings.HasPrefix(got, `"`) {
-				t.Errorf("FromPayload says %v", tc.dc.FromPayload(tc.p, new(string)))
+				t.Errorf("FromPayload returns %v", tc.dc.FromPayload(tc.p, new(string)))
 			}
 			own := in("n")
 			list := tc.dc.ToStrings(&commonpb.Payloads{Payloads: []*commonpb.Payload{tc.p, own, tc.p}})
@@ -250,7 +250,7 @@ seal:
 		})
 	}
 	if got := n.ToStrings(nil); got != nil {
-		t.Errorf("of nothing: %q", got)
+		t.Errorf("for a nil payload: %q", got)
 	}
 	if got := n.ToStrings(&commonpb.Payloads{Payloads: []*commonpb.Payload{in("n"), in("n")}}); !cmp.Equal(got, []string{`"CANARY n"`, `"CANARY n"`}) {
 		t.Errorf("all at once: %q", got)

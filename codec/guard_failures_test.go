@@ -65,13 +65,13 @@ func TestBareFailuresAreSealed(t *testing.T) {
 	}
 	wantBareFailure(t, c, sent)
 	if again, err := send(c, sent); err != nil || !proto.Equal(again, sent) {
-		t.Errorf("what was sealed is sent as %v, %v", again, err)
+		t.Errorf("a sealed failure is sent as %v, %v", again, err)
 	}
 
 	spoiled := proto.CloneOf(sent) // the opened text beside the sealed one
 	spoiled.Message, spoiled.StackTrace = "CANARY message", "CANARY trace"
 	if again, err := send(c, spoiled); err != nil || !proto.Equal(again, sent) {
-		t.Errorf("what was opened is sent as %v, %v", again, err)
+		t.Errorf("an opened failure is sent as %v, %v", again, err)
 	}
 
 	down := newCodecOn(t, onePolicy, backend)
@@ -122,7 +122,7 @@ func TestNexusFailuresAreSealed(t *testing.T) {
 	inner.Message = sent.GetCause().GetMessage()
 	wantBareFailure(t, c, inner)
 	if again, err := send(c, sent); err != nil || !proto.Equal(again, sent) {
-		t.Errorf("what was sealed is sent as %v, %v", again, err)
+		t.Errorf("a sealed failure is sent as %v, %v", again, err)
 	}
 
 	both := packed(bareFailure(t))

@@ -47,7 +47,7 @@ func TestSealedHeadersAreOpened(t *testing.T) {
 		}
 	}
 	if !codec.ClaimsSealed(got.GetInput().GetPayloads()[0]) {
-		t.Error("the guard opened what the data converter is there for")
+		t.Error("the guard opened payloads that the data converter opens")
 	}
 	for class, passes := range map[kms.Class]bool{kms.Unavailable: true, kms.Throttled: true, kms.Denied: false, kms.Disabled: false, kms.NotFound: false} {
 		t.Run(class.String(), func(t *testing.T) {

@@ -47,7 +47,7 @@ func TestWhatAWorkflowCarriesOverIsSealed(t *testing.T) {
 	memo := s.piggyback.GetCommands()[0].GetContinueAsNewWorkflowExecutionCommandAttributes().GetMemo().GetFields()
 	cause := s.piggyback.GetCommands()[1].GetFailWorkflowExecutionCommandAttributes().GetFailure().GetCause()
 	if !proto.Equal(memo["new"], sealed) {
-		t.Error("what was sealed is not as it was")
+		t.Error("a sealed payload was changed")
 	}
 	for what, p := range map[string]*commonpb.Payload{
 		"memo": memo["old"], "attributes": cause.GetEncodedAttributes(), "details": cause.GetApplicationFailureInfo().GetDetails().GetPayloads()[0],

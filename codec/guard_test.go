@@ -243,7 +243,7 @@ func TestGuardRefuses(t *testing.T) {
 				t.Fatalf("sent: %v, %v", !tc.sent, err)
 			}
 			if err != nil && (!strings.Contains(err.Error(), "refused to send SignalWorkflowExecution: denied: a payload in SignalWorkflowExecutionRequest is not sealed") || strings.Contains(err.Error(), "CANARY")) {
-				t.Errorf("error says %v", err)
+				t.Errorf("the error is %v", err)
 			}
 		})
 	}

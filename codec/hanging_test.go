@@ -74,7 +74,7 @@ func TestHangingKeyIsNamed(t *testing.T) {
 }
 
 // A caller with less time than FailoverAfter also reaches the second recipient.
-func TestFailoverOfAHurriedCaller(t *testing.T) {
+func TestFailoverWithAShortDeadline(t *testing.T) {
 	for _, within := range []time.Duration{200 * time.Millisecond, time.Second} {
 		synctest.Test(t, func(t *testing.T) {
 			backend := kmstest.NewBackend()
@@ -257,7 +257,7 @@ resilience: {concurrency: 1, queue: 1, attempts: 1, breaker: {failures: 1, openF
 					}
 				}
 				if failed != tc.reached {
-					t.Errorf("%d fail still, want those that reached the KMS, %d", failed, tc.reached)
+					t.Errorf("%d still fail, want those that reached the KMS, %d", failed, tc.reached)
 				}
 			})
 		})

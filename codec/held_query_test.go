@@ -37,7 +37,7 @@ func TestQueriesGetErrors(t *testing.T) {
 				return got, value.Get(&got)
 			}
 			if got, err := query(); err != nil || got != "x, CANARY" {
-				t.Fatalf("the query said %q, %v", got, err)
+				t.Fatalf("the query returned %q, %v", got, err)
 			}
 			backend.Fake("a").Always(kmstest.Fail(kms.Unavailable))
 			for range 1000 { // until the data keys wrapped ahead are used up

@@ -302,10 +302,10 @@ func TestStoppingGivesTasksBack(t *testing.T) {
 	})
 }
 
-// TestStoppingGivesNoOthersTasksBack: several workers of a process may share a Codec. A poll
+// TestStoppingKeepsTasksOfOtherWorkers: several workers of a process may share a Codec. A poll
 // names the worker that gets the task. A task in the response to a completion goes to the
 // worker of the completed task.
-func TestStoppingGivesNoOthersTasksBack(t *testing.T) {
+func TestStoppingKeepsTasksOfOtherWorkers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, backend := newCodec(t, onePolicy)
 		w := newRunWire(t, c)

@@ -86,7 +86,7 @@ func TestWhatHoldsAWorkflow(t *testing.T) {
 					}
 					if ok && (kms.ClassOf(held) != class || !strings.Contains(held.Error(), class.String()) ||
 						!strings.Contains(held.Error(), "fake://a") || strings.Contains(held.Error(), "CANARY")) {
-						t.Errorf("%s: panic says %v", name, held)
+						t.Errorf("%s: the panic is %v", name, held)
 					}
 					// Outside workflow code it is always an error.
 					wantClass(t, convert(dc.(workflow.ContextAware).WithContext(t.Context())), class)
@@ -108,7 +108,7 @@ func sealedIn(t *testing.T, namespace, uri string) *commonpb.Payload {
 	return encode(t, other, namespace, payload(t, "CANARY"))[0]
 }
 
-func TestHoldWorkflowsHoldsForNoPolicy(t *testing.T) {
+func TestHoldWorkflowsIgnoresPolicyRefusals(t *testing.T) {
 	c, _ := newCodec(t, holdPolicy)
 	for _, tc := range []struct {
 		name, namespace string

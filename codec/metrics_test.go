@@ -20,7 +20,7 @@ import (
 	"github.com/waxseal/waxseal/kms/kmstest"
 )
 
-// ledger is a client.MetricsHandler that keeps what is reported to it.
+// ledger is a client.MetricsHandler that keeps all values that it receives.
 type ledger struct {
 	tags map[string]string
 	all  *seen
@@ -97,7 +97,7 @@ func TestPluginReportsMetrics(t *testing.T) {
 	maker := newCodecOn(t, twoKeys, kmstest.NewBackend(backend.Fake("near"), kmstest.NewFake("far")))
 	c.Decode(t.Context(), codec.DecodeOptions{Namespace: "n"}, encode(t, maker, "n", payload(t, "x")))
 	if _, err := c.Encode(t.Context(), codec.EncodeOptions{Namespace: "n"}, []*commonpb.Payload{payload(t, "x")}); err == nil {
-		t.Error("sealed without a key that is out")
+		t.Error("sealed without the unavailable key")
 	}
 	want := map[string]int{
 		"waxseal_missing_recipients class=unavailable key=far":     2,

@@ -107,12 +107,12 @@ func (s *taskServer) ShutdownWorker(context.Context, *workflowservice.ShutdownWo
 // answer waits for the answer to a task.
 func (s *taskServer) answer(t *testing.T) proto.Message {
 	t.Helper()
-	patience := time.NewTimer(time.Minute) // the test proves nothing about time
-	defer patience.Stop()
+	deadline := time.NewTimer(time.Minute) // the test proves nothing about time
+	defer deadline.Stop()
 	select {
 	case m := <-s.answers:
 		return m
-	case <-patience.C:
+	case <-deadline.C:
 		t.Fatal("the task was not answered")
 		return nil
 	}

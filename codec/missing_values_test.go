@@ -22,7 +22,7 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// The rest of what reads several values, or one that may be none.
+// The other functions that read several values, or one that may be missing.
 func TestMissingValuesAreRefused(t *testing.T) {
 	c, _ := newCodec(t, sealedOnly)
 	dc := codec.NewDataConverter(c, "n", nil)

@@ -125,8 +125,8 @@ func (o *outgoing) give(kind, queue string, task proto.Message) { o.server.queue
 // wait returns the next request of one type that left.
 func wait[T proto.Message](o *outgoing) T {
 	o.Helper()
-	patience := time.NewTimer(time.Minute)
-	defer patience.Stop()
+	deadline := time.NewTimer(time.Minute)
+	defer deadline.Stop()
 	for {
 		select {
 		case m := <-o.sent:
@@ -137,7 +137,7 @@ func wait[T proto.Message](o *outgoing) T {
 			case *workflowservice.RespondWorkflowTaskFailedRequest, *workflowservice.RespondWorkflowTaskCompletedRequest:
 				o.Fatalf("a task ended with %v", m)
 			}
-		case <-patience.C:
+		case <-deadline.C:
 			o.Fatalf("no %T left", *new(T))
 		}
 	}

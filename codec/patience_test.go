@@ -292,16 +292,16 @@ func TestActivitiesWait(t *testing.T) {
 								t.Errorf("it failed: %v", err)
 							}
 						} else if wantClass(t, err, tc.want); !strings.Contains(err.Error(), tc.says) || strings.Contains(err.Error(), "CANARY") {
-							t.Errorf("%v does not say %q", err, tc.says)
+							t.Errorf("%v does not contain %q", err, tc.says)
 						}
 						if err != nil && !tc.fault.Stall && strings.Contains(err.Error(), "no answer") {
-							t.Errorf("%v does not say what the KMS did", err)
+							t.Errorf("%v does not contain the error of the KMS", err)
 						}
 						if tc.cancel > 0 && !errors.Is(err, context.Canceled) {
 							t.Errorf("%v is not canceled", err)
 						}
 						if waits := took > time.Second; strings.Count(a.logs.String(), "waits for a KMS") != map[bool]int{true: 1}[waits] {
-							t.Errorf("after %v the log says %q", took, a.logs)
+							t.Errorf("after %v the log is %q", took, a.logs)
 						}
 						if tc.heartbeat > 0 && !tc.unplugged {
 							a.checkBeats(t, start, tc.heartbeat)

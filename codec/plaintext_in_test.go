@@ -82,7 +82,7 @@ func wantRefused(t *testing.T, w *wire, why string) {
 	t.Helper()
 	reported := w.reports()
 	if len(reported) != 1 || !strings.Contains(reported["token"], why) || !strings.Contains(reported["token"], "denied") || !strings.Contains(reported["token"], "requireSealed off") || strings.Contains(reported["token"], "CANARY") {
-		t.Errorf("reported to the server: %q, want %q with what to do", reported, why)
+		t.Errorf("reported to the server: %q, want %q with a hint", reported, why)
 	}
 }
 

@@ -101,7 +101,7 @@ func TestTheServersPlaintextIsNotSealed(t *testing.T) {
 		}
 		wantNothingOf(t, c, out)
 		if again, err := codec.Outgoing(t.Context(), c, "n", "Method", out); err != nil || !proto.Equal(again, out) {
-			t.Errorf("%s: what was sent is sent again as %v, %v", name, again, err)
+			t.Errorf("%s: the failure is sent again as %v, %v", name, again, err)
 		}
 	}
 }
@@ -138,7 +138,7 @@ func TestTheServersFailuresSayNothing(t *testing.T) {
 			before := proto.CloneOf(tc.failure)
 			got := converter.FailureToError(tc.failure)
 			if strings.Contains(got.Error(), "CANARY") || !strings.Contains(got.Error(), tc.says) {
-				t.Errorf("it says %q, want %q", got, tc.says)
+				t.Errorf("the message is %q, want %q", got, tc.says)
 			}
 			var details string
 			var timeout *temporal.TimeoutError
@@ -165,7 +165,7 @@ func TestTheServersFailuresSayNothing(t *testing.T) {
 	var app *temporal.ApplicationError
 	var details string
 	if err := converter.FailureToError(ours); !errors.As(err, &app) || app.Message() != "own message" || app.Details(&details) != nil || details != "own details" {
-		t.Errorf("what is sealed is %v with details %q", err, details)
+		t.Errorf("the sealed failure is %v with details %q", err, details)
 	}
 	// Other namespaces are unchanged.
 	if err := codec.NewFailureConverter(codec.NewDataConverter(c, "other", nil)).FailureToError(&failurepb.Failure{Message: "plain"}); err.Error() != "plain" {

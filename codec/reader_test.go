@@ -126,9 +126,9 @@ func TestAnActivitysNamespaceIsTheClients(t *testing.T) {
 							t.Errorf("sealed under %q", id)
 						}
 					}
-					said := messageOf(t, c, "n", failed.GetFailure())
-					if !strings.Contains(said, "denied") || !strings.Contains(said, `task of namespace "`+tc.namespace+`", and the client's is "n"`) {
-						t.Errorf("it fails with %q", said)
+					message := messageOf(t, c, "n", failed.GetFailure())
+					if !strings.Contains(message, "denied") || !strings.Contains(message, `task of namespace "`+tc.namespace+`", and the client's is "n"`) {
+						t.Errorf("it fails with %q", message)
 					}
 				})
 			}

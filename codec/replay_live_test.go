@@ -167,7 +167,7 @@ func replayLive(t *testing.T, server *wireServer, ended chan any, stored storedH
 				t.Errorf("%s: the worker's commands are %v, and the history ends with %v", name, commandTypes(r), last)
 			}
 		case <-time.After(time.Minute):
-			t.Fatalf("%s: the worker answers nothing", name)
+			t.Fatalf("%s: the worker does not answer", name)
 		}
 	}
 }

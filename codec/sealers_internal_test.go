@@ -40,7 +40,7 @@ func (b deafBackend) Open(_ context.Context, u *url.URL) (kms.Key, error) {
 
 // A Sealer is evicted by another namespace's while its KMS hangs. That must not block the
 // others.
-func TestSealerPutOutWhileItsKMSHangs(t *testing.T) {
+func TestSealerEvictedWhileItsKMSHangs(t *testing.T) {
 	p, err := policy.Parse("test.yaml", []byte(`{keys: {a: {uri: "fake://{namespace}"}}, seal: [{match: {namespace: "*"}, keys: [a]}]}`))
 	if err != nil {
 		t.Fatal(err)

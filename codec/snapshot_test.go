@@ -176,7 +176,7 @@ func TestReloadDropsAKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	if d := c.Decode(t.Context(), codec.DecodeOptions{Namespace: "n"}, []*commonpb.Payload{before})[0]; !errors.Is(d.Err, envelope.ErrNotConfigured) {
-		t.Errorf("an envelope of a key that is gone: %v", d.Err)
+		t.Errorf("an envelope of a removed key: %v", d.Err)
 	}
 	if ids := codec.KeyIDs(encode(t, c, "n", payload(t, "x"))[0]); !slices.Equal(ids, []string{"fake://c@1"}) {
 		t.Errorf("sealed under %q", ids)
@@ -287,6 +287,6 @@ func TestAcceptAndRoom(t *testing.T) {
 		t.Errorf("without room: %v, %d bytes", d.Err, sizes)
 	}
 	if _, err := c.Encode(t.Context(), codec.EncodeOptions{Namespace: "n", Room: room}, envelopes); !errors.Is(err, envelope.ErrNoRoom) {
-		t.Errorf("what is sealed already, without room: %v", err)
+		t.Errorf("an already sealed payload, without room: %v", err)
 	}
 }

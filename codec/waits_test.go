@@ -75,7 +75,7 @@ func failing(s *stalled) error {
 	fc := codec.NewFailureConverter(codec.NewDataConverter(s.codec, testNamespace, nil))
 	failure := converter.WithFailureConverterSerializationContext(fc, beside(testWorkflow)).ErrorToFailure(errors.New("CANARY"))
 	if !strings.Contains(failure.GetMessage(), "could not be sealed (unavailable)") {
-		s.t.Errorf("the failure says %q", failure.GetMessage())
+		s.t.Errorf("the message of the failure is %q", failure.GetMessage())
 	}
 	return nil
 }

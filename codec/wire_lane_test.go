@@ -280,7 +280,7 @@ type result int
 
 const (
 	sent     result = iota // everything arrived, sealed
-	withheld               // it was sent without what could not be sealed
+	withheld               // it was sent without the values that could not be sealed
 	refused                // it was not sent
 )
 

@@ -124,8 +124,8 @@ func (c *call) token() string { return fmt.Sprint("task-", c.n) }
 // task.
 func (c *call) give(kind string, task proto.Message) error {
 	c.server.queue(kind, c.taskQueue()) <- task
-	patience := time.NewTimer(time.Minute) // the test proves nothing about time, and machines are slow
-	defer patience.Stop()
+	deadline := time.NewTimer(time.Minute) // the test proves nothing about time, and machines are slow
+	defer deadline.Stop()
 	for {
 		select {
 		case r := <-c.responded:
@@ -136,7 +136,7 @@ func (c *call) give(kind string, task proto.Message) error {
 				return errHeld
 			}
 			return r.err
-		case <-patience.C:
+		case <-deadline.C:
 			return errSilent
 		}
 	}

@@ -171,7 +171,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 			}
 		}
 		if fmt.Sprint(documented) != fmt.Sprint(labels) {
-			t.Errorf("%s says of %s the labels %v, want %v", page, f.GetName(), documented, labels)
+			t.Errorf("%s gives %s the labels %v, want %v", page, f.GetName(), documented, labels)
 		}
 	}
 }

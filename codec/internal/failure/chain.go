@@ -138,8 +138,8 @@ func (c *Chain) fit(dc converter.DataConverter, limit int) (done bool, err error
 }
 
 // room returns how many bytes the texts of the kept links may have in all, from their current
-// size. With compression, cutting one byte saves less than one, so each try cuts twice as much
-// as the last.
+// size. With compression, cutting one byte saves less than one. So the cut is the excess,
+// doubled at each later try.
 func (c *Chain) room(limit, try int) (room int) {
 	for _, link := range c.kept() {
 		room += jsonSizes(*link.sealed)

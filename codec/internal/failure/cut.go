@@ -46,8 +46,7 @@ func cutAll(texts []Text, room int) ([]Text, bool) {
 	return out, true
 }
 
-// level returns the maximum size of one element at which sizes shrink by what room is below
-// zero.
+// level returns the size to which all larger sizes must be cut to save -room bytes.
 func level(sizes []int, room int) int {
 	down := slices.Sorted(slices.Values(sizes))
 	slices.Reverse(down)

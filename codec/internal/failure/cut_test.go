@@ -40,7 +40,7 @@ func TestCut(t *testing.T) {
 				t.Fatalf("%s: %d bytes of %d, %q", name, jsonSize(got), size, got)
 			}
 			if !strings.HasPrefix(s, head) || !strings.HasSuffix(s, tail) || utf8.ValidString(s) && !utf8.ValidString(got) {
-				t.Fatalf("%s: %q is not what %q begins and ends with", name, got, s)
+				t.Fatalf("%s: %q does not have the begin and the end of %q", name, got, s)
 			}
 		}
 		if got := cut(s, messageMark, jsonSize(s)); got != s {

@@ -28,8 +28,8 @@ import (
 //
 // So the guard lets an entry "<id>-<version>" of that attribute leave only if this program's
 // code names the ID and the version. It refuses a completion with another entry, and the task
-// fails. From what a child or the next run would only inherit it removes the attribute instead:
-// nothing needs it there.
+// fails. If a child or the next run would only inherit such an entry, the guard removes the
+// attribute from the command instead: nothing needs it there.
 
 const (
 	// changeAttribute is the search attribute that the SDK writes change IDs into.

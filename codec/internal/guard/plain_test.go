@@ -14,7 +14,7 @@ func TestReasonsAreDocumented(t *testing.T) {
 	}
 	for _, why := range []string{plainAttributes, plainReferences} {
 		if !strings.Contains(string(doc), why) {
-			t.Errorf("docs/what-is-encrypted.md does not say %q", why)
+			t.Errorf("docs/what-is-encrypted.md does not contain %q", why)
 		}
 	}
 }

@@ -133,7 +133,7 @@ func TestStopReportsToARateLimitedServer(t *testing.T) {
 		const tasks, rate = 500, 150
 		ts := NewTasks()
 		var mu sync.Mutex
-		heard, left, since := map[string]int{}, rate, time.Now()
+		received, left, since := map[string]int{}, rate, time.Now()
 		for i := range tasks {
 			id := fmt.Sprint(i)
 			one := &Task{Facts: policy.Facts{WorkflowID: id}, Token: []byte(id), Attempt: 9, Until: time.Now().Add(time.Minute), Report: func(error) error {
@@ -145,7 +145,7 @@ func TestStopReportsToARateLimitedServer(t *testing.T) {
 				if left--; left < 0 {
 					return status.Error(codes.ResourceExhausted, "slow down")
 				}
-				heard[id]++
+				received[id]++
 				return nil
 			}}
 			ts.Begin(one)
@@ -154,12 +154,12 @@ func TestStopReportsToARateLimitedServer(t *testing.T) {
 		began := time.Now()
 		ts.ReleaseAll("")
 		ts.Close()
-		if len(heard) != tasks || time.Since(began) > stopTimeout {
-			t.Errorf("the server heard of %d tasks of %d in %v", len(heard), tasks, time.Since(began))
+		if len(received) != tasks || time.Since(began) > stopTimeout {
+			t.Errorf("%d tasks of %d were reported in %v", len(received), tasks, time.Since(began))
 		}
-		for id, n := range heard {
+		for id, n := range received {
 			if n != 1 {
-				t.Errorf("it heard of task %s %d times", id, n)
+				t.Errorf("task %s was reported %d times", id, n)
 			}
 		}
 	})

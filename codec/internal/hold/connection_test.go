@@ -64,6 +64,6 @@ func TestConnectionsShareNothing(t *testing.T) {
 		t.Errorf("another cluster's run has %v left", left)
 	}
 	if w.Left(first.RunKey()) == time.Second {
-		t.Error("nothing is counted")
+		t.Error("the wait is not counted")
 	}
 }

@@ -41,9 +41,9 @@ func kekThatIs(s keyset.Availability) *fakeKEK {
 	return k
 }
 
-// TestKeptWhileTheKMSIsLeftAlone: a task with KEKs that are all blocked by breakers is reported
+// TestKeptWhileBreakersAreOpen: a task with KEKs that are all blocked by breakers is reported
 // when one of them is worth a call, or before the task times out.
-func TestKeptWhileTheKMSIsLeftAlone(t *testing.T) {
+func TestKeptWhileBreakersAreOpen(t *testing.T) {
 	const timeout = 30 * time.Second
 	for _, tc := range []struct {
 		name  string
@@ -174,12 +174,12 @@ func TestProbes(t *testing.T) {
 			t.Errorf("probed %d times in 68 s", n)
 		}
 		if n := reported.Load(); n != 0 {
-			t.Errorf("%d tasks were let go while it was out", n)
+			t.Errorf("%d tasks were released during the outage", n)
 		}
 		back.Store(true)
 		time.Sleep(9 * time.Second) //nolint:forbidigo // likewise
 		if n := reported.Load(); n != tasks {
-			t.Errorf("%d tasks were let go, want %d", n, tasks)
+			t.Errorf("%d tasks were released, want %d", n, tasks)
 		}
 		if b.probes.Load() != 0 {
 			t.Error("another KEK was probed")
@@ -222,7 +222,7 @@ func TestTimeouts(t *testing.T) {
 		events        []*historypb.HistoryEvent
 		timeout, base time.Duration
 	}{
-		{"nothing is said", 5, false, nil, 10 * s, 10 * s},
+		{"no timeout is stated", 5, false, nil, 10 * s, 10 * s},
 		{"all of a history", 5, false, []*historypb.HistoryEvent{started(20 * s), scheduled(20 * s), scheduled(28 * s)}, 28 * s, 20 * s},
 		{"the end of one", 5, false, []*historypb.HistoryEvent{scheduled(18 * s)}, 18 * s, 18 * s},
 		{"a first page", 3, true, []*historypb.HistoryEvent{started(20 * s), scheduled(600 * s)}, 20 * s, 20 * s},

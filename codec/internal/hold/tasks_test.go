@@ -39,7 +39,7 @@ func TestTasksAreBounded(t *testing.T) {
 			t.Errorf("reported %d", got)
 		}
 		if _, runs, due := count(); due > 0 || runs > 10 {
-			t.Errorf("%d are due still, of %d runs something is open", due, runs)
+			t.Errorf("%d tasks are still due, %d runs have open tasks", due, runs)
 		}
 	})
 }

@@ -94,6 +94,6 @@ func TestANewPlaceIsNoticed(t *testing.T) {
 		}
 	}
 	if strings.Contains(found, "New: header") {
-		t.Errorf("what a scene has is reported:\n%s", found)
+		t.Errorf("a place of a scene is reported as uncovered:\n%s", found)
 	}
 }

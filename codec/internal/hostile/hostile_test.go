@@ -175,18 +175,18 @@ type repeat struct {
 // prints it.
 func seedOf(t *testing.T) (seed uint64, only *repeat) {
 	t.Helper()
-	said := os.Getenv("WAXSEAL_HOSTILE")
-	if said == "" {
+	value := os.Getenv("WAXSEAL_HOSTILE")
+	if value == "" {
 		return rand.Uint64() >> 11, nil
 	}
-	parts := strings.Split(said, "/")
+	parts := strings.Split(value, "/")
 	seed, err := strconv.ParseUint(parts[0], 10, 64)
 	if err == nil && len(parts) == 3 {
 		only = new(repeat)
 		_, err = fmt.Sscan(parts[1]+" "+parts[2], &only.lane, &only.shot)
 	}
 	if err != nil {
-		t.Fatalf("WAXSEAL_HOSTILE=%s: %v", said, err)
+		t.Fatalf("WAXSEAL_HOSTILE=%s: %v", value, err)
 	}
 	return seed, only
 }
@@ -204,8 +204,8 @@ const (
 // countOf is how many responses are altered.
 func countOf(t *testing.T) int {
 	t.Helper()
-	if said := os.Getenv("WAXSEAL_HOSTILE_COUNT"); said != "" {
-		n, err := strconv.Atoi(said)
+	if value := os.Getenv("WAXSEAL_HOSTILE_COUNT"); value != "" {
+		n, err := strconv.Atoi(value)
 		if err != nil {
 			t.Fatalf("WAXSEAL_HOSTILE_COUNT: %v", err)
 		}

@@ -13,8 +13,8 @@ import (
 	"github.com/waxseal/waxseal/codec"
 )
 
-// Server stands in for a Temporal server that is honest. It looks for secrets in the
-// bytes of every request, whatever its method, and notes which come out of envelopes.
+// Server is an honest Temporal server for tests. It looks for secrets in the bytes of every
+// request of any method, and notes which secrets come out of envelopes.
 type Server struct {
 	Answers
 
@@ -27,8 +27,8 @@ type Server struct {
 	opened map[string]bool // secrets that came out of envelopes
 }
 
-// Start starts a server that looks for s in what it receives, and opens envelopes with
-// opener, a healthy codec. It stops when the test ends.
+// Start starts a server that looks for s in every request, and opens envelopes with opener, a
+// healthy codec. It stops when the test ends.
 func Start(t *testing.T, s *Secrets, opener *codec.Codec) *Server {
 	t.Helper()
 	w := &Server{Secrets: s, opener: opener, opened: make(map[string]bool)}
@@ -49,14 +49,14 @@ func (w *Server) Receive(ctx context.Context, r Request) {
 	}
 }
 
-// Leaks returns what the server saw in the open, in order.
+// Leaks returns the leaks that the server found, in order.
 func (w *Server) Leaks() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.Clone(w.leaks)
 }
 
-// Leak notes one more, which something else than a request showed.
+// Leak notes a leak that was found elsewhere than in a request.
 func (w *Server) Leak(format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

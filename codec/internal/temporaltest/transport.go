@@ -18,15 +18,15 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 )
 
-// Request is a request as it came over the wire.
+// Request is a received request.
 type Request struct {
 	Method   string // without its service
 	Metadata metadata.MD
 	Raw      []byte
-	Message  proto.Message // what Raw holds
+	Message  proto.Message // Raw, unmarshalled
 }
 
-// Handler is what a script is made of. Its methods are called in many goroutines at once.
+// Handler is the script of a server. Its methods are called in many goroutines at once.
 type Handler interface {
 	// Receive sees a request before it is answered.
 	Receive(ctx context.Context, r Request)
@@ -41,7 +41,7 @@ func Listen(t *testing.T, h Handler) (addr string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The SDK pings connections without a call, which gRPC would close them for.
+	// The SDK pings idle connections. By default gRPC servers close a connection for that.
 	pings := grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true})
 	server := grpc.NewServer(pings, grpc.ForceServerCodecV2(rawBytes{}), grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
 		return handle(h, stream)
@@ -102,8 +102,8 @@ func parseAs(name protoreflect.FullName, raw []byte) (proto.Message, error) {
 	return m, proto.Unmarshal(raw, m)
 }
 
-// rawBytes makes gRPC hand over messages as they came, with all that no Go type would
-// show.
+// rawBytes makes gRPC pass messages on as the received bytes, including fields that no Go type
+// has.
 type rawBytes struct{}
 
 func (rawBytes) Name() string { return "proto" }
