@@ -17,8 +17,8 @@ const (
 	maxDecision  = 700 // words of a file in docs/adr
 )
 
-// Documents are in plain technical English: a process is no person. After a word for people,
-// "who" is allowed.
+// Documents are in plain technical English: a process is no person. The first list has the
+// words for persons, the second the phrases in which one of them is allowed.
 var (
 	personWords  = regexp.MustCompile(`(?i)\b(who|whoever|whom|nobody|somebody|everybody)\b`)
 	personPhrase = regexp.MustCompile(`(?i)\b(people|persons?|users?|operators?|developers?|authors?|anyone) who\b`)

@@ -144,7 +144,7 @@ type (
 
 // HasHeartbeatDetails implements interceptor.ActivityOutboundInterceptor.
 func (out *activityOut) HasHeartbeatDetails(ctx context.Context) bool {
-	if met, ok := ctx.Value(standsBy{}).(*bool); ok {
+	if met, ok := ctx.Value(interceptorProbe{}).(*bool); ok {
 		*met = true
 		return false
 	}

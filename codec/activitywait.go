@@ -147,13 +147,13 @@ func (p *patience) gaveUp(why string, last error) error {
 type (
 	// stillAlive marks the context of a heartbeat that only shows that the activity is alive.
 	stillAlive struct{}
-	// standsBy is the key of a bool in a context, which an activityOut sets.
-	standsBy struct{}
+	// interceptorProbe is the key of a bool in a context, which an activityOut sets.
+	interceptorProbe struct{}
 )
 
 // hasHeartbeatInterceptor reports whether an activity has an activityOut. The worker decides
 // that, and the worker's client may be another one than the converter's.
 func hasHeartbeatInterceptor(ctx context.Context) (met bool) {
-	activity.HasHeartbeatDetails(context.WithValue(ctx, standsBy{}, &met))
+	activity.HasHeartbeatDetails(context.WithValue(ctx, interceptorProbe{}, &met))
 	return met
 }

@@ -81,8 +81,8 @@ func trace(n int) string {
 	return b.String()[:n]
 }
 
-// say is text that compresses somewhat.
-func say(n int) string {
+// compressible is text that compresses somewhat.
+func compressible(n int) string {
 	words := strings.Fields("the order could not be charged because customer balance has no such amount left for shipping")
 	var b strings.Builder
 	for x := uint32(1); b.Len() < n; x = x*1664525 + 1013904223 {
@@ -166,7 +166,7 @@ func TestAPendingFailureOfLongLinksFits(t *testing.T) {
 		for n := 2; n <= 9; n++ {
 			var want []link
 			for i := range n {
-				want = append(want, link{fmt.Sprintf("%d: %s", i, say(2000)), ""})
+				want = append(want, link{fmt.Sprintf("%d: %s", i, compressible(2000)), ""})
 			}
 			c, _ := newCodec(t, pendingPolicies[policy])
 			f := inActivity(c).ErrorToFailure(chained(want...))
@@ -193,7 +193,7 @@ func TestAPendingFailureOfManyLinksFits(t *testing.T) {
 		}
 		return opened(t, c, f)
 	}
-	for i, l := range convert(deep(5, "root")) {
+	for i, l := range convert(repeatedLinks(5, "root")) {
 		if want := strings.Repeat("x: ", 5-i) + "root"; l.message != want {
 			t.Errorf("link %d of five has the message %q", i, l.message)
 		}
@@ -202,10 +202,10 @@ func TestAPendingFailureOfManyLinksFits(t *testing.T) {
 		err  error
 		want []link // the links with a text
 	}{
-		"wrapped, and wrapped again": {deep(30, "root"), []link{{strings.Repeat("x: ", 30) + "root", ""}, {"root", ""}}},
-		"more than fits in the end":  {deep(100, "root"), []link{{strings.Repeat("x: ", 100) + "root", ""}, {"root", ""}}},
+		"wrapped, and wrapped again": {repeatedLinks(30, "root"), []link{{strings.Repeat("x: ", 30) + "root", ""}, {"root", ""}}},
+		"more than fits in the end":  {repeatedLinks(100, "root"), []link{{strings.Repeat("x: ", 100) + "root", ""}, {"root", ""}}},
 		"with details inside": {
-			fmt.Errorf("outer: %w", deepAround(20, temporal.NewApplicationErrorWithCause("of its own", "Own", deep(10, "root"), "details"))),
+			fmt.Errorf("outer: %w", repeatedLinksAround(20, temporal.NewApplicationErrorWithCause("of its own", "Own", repeatedLinks(10, "root"), "details"))),
 			[]link{{"outer: " + strings.Repeat("x: ", 20) + "of its own (type: Own, retryable: true): " + strings.Repeat("x: ", 10) + "root", ""}, {"of its own", ""}, {strings.Repeat("x: ", 10) + "root", ""}, {"root", ""}},
 		},
 		"a stack trace": {chained(append(repeats("the same", 20), link{"the same", trace(10_000)})...), nil},
@@ -251,9 +251,9 @@ func TestOtherFailuresAreWhole(t *testing.T) {
 		"a local activity":                           {in(converter.ActivitySerializationContext{Namespace: "n", IsLocal: true}), retryable},
 		"an activity's last word":                    {inActivity(c), final},
 		"details leave no room":                      {inActivity(c), temporal.NewApplicationError(message, "Type", noise(5000))},
-		"the chain leaves no room":                   {inActivity(c), chained(apart(message, 30)...)},
+		"the chain leaves no room":                   {inActivity(c), chained(distinctLinks(message, 30)...)},
 		"an activity that passes on a whole failure": {inActivity(c), bare.FailureToError(bare.ErrorToFailure(retryable))},
-		"a workflow's deep chain":                    {in(converter.WorkflowSerializationContext{Namespace: "n", WorkflowID: "w"}), deep(30, message)},
+		"a workflow's deep chain":                    {in(converter.WorkflowSerializationContext{Namespace: "n", WorkflowID: "w"}), repeatedLinks(30, message)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := opened(t, c, tc.fc.ErrorToFailure(tc.err))
@@ -272,8 +272,8 @@ func TestOtherFailuresAreWhole(t *testing.T) {
 	}
 }
 
-// apart returns a chain in which no link repeats the text of another.
-func apart(message string, n int) []link {
+// distinctLinks returns a chain in which no link repeats the text of another.
+func distinctLinks(message string, n int) []link {
 	out := []link{{message, ""}}
 	for i := range n {
 		out = append(out, link{fmt.Sprint("inside ", i), ""})
@@ -281,10 +281,10 @@ func apart(message string, n int) []link {
 	return out
 }
 
-// deep returns a chain in which each link repeats the texts of the inner ones.
-func deep(n int, message string) error { return deepAround(n, errors.New(message)) }
+// repeatedLinks returns a chain in which each link repeats the texts of the inner ones.
+func repeatedLinks(n int, message string) error { return repeatedLinksAround(n, errors.New(message)) }
 
-func deepAround(n int, err error) error {
+func repeatedLinksAround(n int, err error) error {
 	for range n {
 		err = fmt.Errorf("x: %w", err)
 	}

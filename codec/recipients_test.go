@@ -222,8 +222,8 @@ func TestPolicyDefaultsAreThoseOfResilience(t *testing.T) {
 	}
 }
 
-// moody opens fakes, unless open returns an error.
-func moody(open func(ctx context.Context, host string) error) *opener {
+// scriptedOpener opens fakes, unless open returns an error.
+func scriptedOpener(open func(ctx context.Context, host string) error) *opener {
 	var mu sync.Mutex
 	fakes := make(map[string]*kmstest.Fake)
 	return &opener{open: func(ctx context.Context, u *url.URL) (kms.Key, error) {
@@ -245,7 +245,7 @@ func TestKMSOutAtTheStart(t *testing.T) {
 		var mu sync.Mutex
 		out := ""
 		set := func(host string) { mu.Lock(); defer mu.Unlock(); out = host }
-		o := moody(func(_ context.Context, host string) error {
+		o := scriptedOpener(func(_ context.Context, host string) error {
 			mu.Lock()
 			defer mu.Unlock()
 			if out == host || out == "*" {
@@ -301,7 +301,7 @@ func TestKMSThatHangsAtTheStart(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				hang := make(chan struct{})
-				o := moody(func(ctx context.Context, host string) error {
+				o := scriptedOpener(func(ctx context.Context, host string) error {
 					select {
 					case <-hang:
 						if host == "far" {
@@ -346,7 +346,7 @@ func TestKeyThatHangsWhenItIsOpened(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hang := false
 		var mu sync.Mutex
-		o := moody(func(ctx context.Context, host string) error {
+		o := scriptedOpener(func(ctx context.Context, host string) error {
 			mu.Lock()
 			hangs := hang && strings.HasPrefix(host, "far-")
 			mu.Unlock()

@@ -15,25 +15,25 @@ import (
 	"github.com/waxseal/waxseal/policy"
 )
 
-// deafKey does not answer, even when the context ends, until the gate opens.
-type deafKey struct {
+// hangingKey does not answer, even when the context ends, until the gate opens.
+type hangingKey struct {
 	*kmstest.Fake
 	called, gate chan struct{}
 }
 
-func (k deafKey) Wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error) {
+func (k hangingKey) Wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error) {
 	close(k.called)
 	<-k.gate
 	return k.Fake.Wrap(ctx, dataKeys, ec)
 }
 
-type deafBackend struct{ deaf deafKey }
+type hangingBackend struct{ hanging hangingKey }
 
-func (deafBackend) Scheme() string { return "fake" }
+func (hangingBackend) Scheme() string { return "fake" }
 
-func (b deafBackend) Open(_ context.Context, u *url.URL) (kms.Key, error) {
-	if u.Host == "deaf" {
-		return b.deaf, nil
+func (b hangingBackend) Open(_ context.Context, u *url.URL) (kms.Key, error) {
+	if u.Host == "hanging" {
+		return b.hanging, nil
 	}
 	return kmstest.NewFake(u.Host), nil
 }
@@ -45,20 +45,20 @@ func TestSealerEvictedWhileItsKMSHangs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	deaf := deafKey{Fake: kmstest.NewFake("deaf"), called: make(chan struct{}), gate: make(chan struct{})}
-	c, err := New(t.Context(), Config{Policy: p, Registry: kms.NewRegistry(deafBackend{deaf})})
+	hanging := hangingKey{Fake: kmstest.NewFake("hanging"), called: make(chan struct{}), gate: make(chan struct{})}
+	c, err := New(t.Context(), Config{Policy: p, Registry: kms.NewRegistry(hangingBackend{hanging})})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	defer close(deaf.gate)
+	defer close(hanging.gate)
 	ctx, cancel := context.WithCancel(t.Context())
 	first := make(chan struct{})
 	go func() {
 		defer close(first)
-		_, _ = c.Encode(ctx, EncodeOptions{Namespace: "deaf"}, []*commonpb.Payload{{}})
+		_, _ = c.Encode(ctx, EncodeOptions{Namespace: "hanging"}, []*commonpb.Payload{{}})
 	}()
-	<-deaf.called
+	<-hanging.called
 	cancel()
 	<-first
 	for i := range maxSealers + 1 {
