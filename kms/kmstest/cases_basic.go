@@ -2,7 +2,6 @@ package kmstest
 
 import (
 	"bytes"
-	"fmt"
 	"strings"
 	"testing"
 
@@ -25,7 +24,13 @@ func checkID(t testing.TB, h Harness) {
 	if err := kms.CheckID(id); err != nil {
 		t.Errorf("ID %q cannot be recorded: %v", id, err)
 	}
-	wrapOne(t, key, nil)
+	sampleOf(t, key, 1)
+	keepsID(t, h, key, id)
+}
+
+// keepsID wants a key, and a second handle to it, to have the ID id.
+func keepsID(t testing.TB, h Harness, key kms.Key, id string) {
+	t.Helper()
 	if again := key.ID(); again != id {
 		t.Errorf("ID was %q and became %q", id, again)
 	}
@@ -50,18 +55,18 @@ func checkRoundTrip(t testing.TB, h Harness) {
 		"long value":    {"namespace": strings.Repeat("n", 255)},
 	}
 	for name, ec := range contexts {
-		dataKey, wrapped := wrapOne(t, key, ec)
-		if bytes.Contains(wrapped.Blob, dataKey) {
+		s := sampleUnder(t, key, 1, ec)
+		if bytes.Contains(s.wrapped[0].Blob, s.dataKeys[0]) {
 			t.Fatalf("context %s: the data key stands in the blob unencrypted", name)
 		}
-		mustUnwrap(t, key, []kms.Wrapped{wrapped}, ec, [][]byte{dataKey})
+		s.opens(t)
 	}
-	// No context and an empty one are the same: a map that came back from storage
-	// does not tell them apart.
-	dataKey, wrapped := wrapOne(t, key, nil)
-	mustUnwrap(t, key, []kms.Wrapped{wrapped}, kms.Context{}, [][]byte{dataKey})
-	dataKey, wrapped = wrapOne(t, key, kms.Context{})
-	mustUnwrap(t, key, []kms.Wrapped{wrapped}, nil, [][]byte{dataKey})
+	// No context and an empty one are the same: storage may turn one into the other.
+	for _, ec := range []kms.Context{nil, {}} {
+		s := sampleUnder(t, key, 2, ec)
+		mustUnwrap(t, key, s.wrapped, nil, s.dataKeys)
+		mustUnwrap(t, key, s.wrapped, kms.Context{}, s.dataKeys)
+	}
 	// Any 32 bytes are a data key.
 	for _, b := range []byte{0, 0xff, 'a'} {
 		plain := [][]byte{bytes.Repeat([]byte{b}, kms.DataKeySize)}
@@ -70,7 +75,7 @@ func checkRoundTrip(t testing.TB, h Harness) {
 }
 
 func checkShape(t testing.TB, h Harness) {
-	wrapped := mustWrap(t, h.NewKey(t), newDataKeys(3), testContext())
+	wrapped := sampleOf(t, h.NewKey(t), 3).wrapped
 	for i, w := range wrapped {
 		if len(w.Blob) < kms.DataKeySize || len(w.Blob) > kms.MaxWrappedSize {
 			t.Errorf("item %d: blob of %d bytes, want %d to %d", i, len(w.Blob), kms.DataKeySize, kms.MaxWrappedSize)
@@ -95,13 +100,10 @@ func checkVersion(t testing.TB, h Harness, version string) {
 }
 
 func checkVersionOnlyNames(t testing.TB, h Harness) {
-	key := h.NewKey(t)
-	dataKey, wrapped := wrapOne(t, key, testContext())
-	for _, version := range []string{"", wrapped.Version, "1", "4711", "no such version"} {
-		wrapped.Version = version
-		got := unwrapEach(t, key, []kms.Wrapped{wrapped}, testContext())
-		if got[0].Err != nil || !bytes.Equal(got[0].DataKey, dataKey) {
-			t.Errorf("Unwrap with Version %s: %v", fmt.Sprintf("%q", version), got[0].Err)
-		}
+	s := sampleOf(t, h.NewKey(t), 1)
+	for _, version := range []string{"", s.wrapped[0].Version, "1", "4711", "no such version"} {
+		s.wrapped[0].Version = version
+		t.Logf("version %q", version)
+		s.opens(t)
 	}
 }

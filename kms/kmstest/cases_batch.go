@@ -51,7 +51,7 @@ func checkBatch(t testing.TB, h Harness, n int) {
 	if len(blobs) != n {
 		t.Errorf("%d data keys gave %d distinct blobs", n, len(blobs))
 	}
-	// The answer's order is the question's, not that of wrapping.
+	// An answer has the order of its own call, not that of wrapping.
 	slices.Reverse(wrapped)
 	slices.Reverse(dataKeys)
 	mustUnwrap(t, key, wrapped, testContext(), dataKeys)
@@ -59,13 +59,19 @@ func checkBatch(t testing.TB, h Harness, n int) {
 
 func checkSameBlob(t testing.TB, h Harness) {
 	const times = 5
-	key := h.NewKey(t)
-	dataKey, wrapped := wrapOne(t, key, testContext())
-	got := unwrapEach(t, key, slices.Repeat([]kms.Wrapped{wrapped}, times), testContext())
+	s := sampleOf(t, h.NewKey(t), 1)
+	got := unwrapEach(t, s.key, slices.Repeat(s.wrapped, times), s.ec)
+	wipeEach(t, got, slices.Repeat(s.dataKeys, times))
+}
+
+// wipeEach wants each item to be the data key in want, also after those before it
+// were wiped with their spare capacity.
+func wipeEach(t testing.TB, got []kms.Unwrapped, want [][]byte) {
+	t.Helper()
 	for i, u := range got {
-		if u.Err != nil || !bytes.Equal(u.DataKey, dataKey) {
-			t.Fatalf("item %d of %d: not the data key that was wrapped (error %v)", i, times, u.Err)
+		if u.Err != nil || !bytes.Equal(u.DataKey, want[i]) {
+			t.Fatalf("item %d of %d: not the data key that was wrapped (error %v)", i, len(got), u.Err)
 		}
-		clear(u.DataKey[:cap(u.DataKey)]) // each is its caller's own: the next one is whole
+		clear(u.DataKey[:cap(u.DataKey)])
 	}
 }

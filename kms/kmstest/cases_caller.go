@@ -2,7 +2,6 @@ package kmstest
 
 import (
 	"bytes"
-	"errors"
 	"maps"
 	"reflect"
 	"sync"
@@ -21,30 +20,9 @@ func callerCases() []conformance {
 }
 
 func checkEnded(t testing.TB, h Harness) {
-	key := h.NewKey(t)
-	dataKey, wrapped := wrapOne(t, key, testContext())
-	canceled := []kms.Class{kms.Canceled}
-	for cause, ctx := range ended(t) {
-		got, err := key.Wrap(ctx, [][]byte{dataKey}, testContext())
-		if err == nil || got != nil {
-			t.Errorf("Wrap under a context that ended (%v): answered", cause)
-		} else {
-			checkError(t, "Wrap", key, "wrap", err, canceled, dataKey)
-			if !errors.Is(err, cause) {
-				t.Errorf("Wrap: errors.Is(err, %q) is false", cause)
-			}
-		}
-		unwrapped, err := key.Unwrap(ctx, []kms.Wrapped{wrapped}, testContext())
-		if err == nil || unwrapped != nil {
-			t.Errorf("Unwrap under a context that ended (%v): answered", cause)
-		} else {
-			checkError(t, "Unwrap", key, "unwrap", err, canceled, dataKey, wrapped.Blob)
-			if !errors.Is(err, cause) {
-				t.Errorf("Unwrap: errors.Is(err, %q) is false", cause)
-			}
-		}
-	}
-	mustUnwrap(t, key, []kms.Wrapped{wrapped}, testContext(), [][]byte{dataKey}) // the key is none the worse
+	s := sampleOf(t, h.NewKey(t), 1)
+	s.failEnded(t, s.wrapCall(), s.unwrapCall())
+	s.opens(t) // the key is none the worse
 }
 
 func checkNotMutated(t testing.TB, h Harness) {
@@ -73,14 +51,7 @@ func checkNotAliased(t testing.TB, h Harness) {
 	for _, d := range dataKeys {
 		clear(d) // a caller wipes its data keys when it is done
 	}
-	// Wiping or overwriting one answer, its spare capacity included, changes no other.
-	first := unwrapEach(t, key, wrapped, testContext())
-	for i, u := range first {
-		if u.Err != nil || !bytes.Equal(u.DataKey, want[i]) {
-			t.Fatalf("item %d: not the data key that was wrapped (error %v)", i, u.Err)
-		}
-		clear(u.DataKey[:cap(u.DataKey)])
-	}
+	wipeEach(t, unwrapEach(t, key, wrapped, testContext()), want)
 	mustUnwrap(t, key, wrapped, testContext(), want)
 
 	kept := bytes.Clone(wrapped[1].Blob)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"strings"
 	"testing"
 
@@ -46,19 +45,18 @@ func contextCases() []conformance {
 	}
 }
 
-// checkContexts wraps under right, and wants every one of wrong refused.
+// checkContexts wraps under right, and wants a refusal under each of wrong.
 func checkContexts(t testing.TB, h Harness, right kms.Context, wrong ...kms.Context) {
 	t.Helper()
-	key := h.NewKey(t)
-	dataKey, wrapped := wrapOne(t, key, right)
+	s := sampleUnder(t, h.NewKey(t), 1, right)
 	for _, ec := range wrong {
 		t.Logf("context %v", ec)
-		mustRefuse(t, key, []kms.Wrapped{wrapped}, ec, refusedContext(), dataKey)
+		s.refused(t, ec, refusedContext()...)
 	}
-	mustUnwrap(t, key, []kms.Wrapped{wrapped}, right, [][]byte{dataKey})
+	s.opens(t)
 }
 
-// checkManyClaims leaves each of many claims away in turn, and alters it.
+// checkManyClaims omits, then alters, each of many claims.
 func checkManyClaims(t testing.TB, h Harness) {
 	right := kms.Context{}
 	for i := range 12 {
@@ -74,31 +72,31 @@ func checkManyClaims(t testing.TB, h Harness) {
 	checkContexts(t, h, right, wrong...)
 }
 
-// checkOversizedContext goes beyond what AWS KMS (8 KiB) and Google Cloud KMS
-// (64 KiB) take, and what an envelope can hold. It may be refused; it must not be
-// cut short, for then the end of it binds nothing.
+// checkOversizedContext exceeds what AWS KMS (8 KiB) and Google Cloud KMS (64 KiB)
+// accept, and what an envelope can hold. A key may refuse it; it must not cut it
+// short, for then its end binds nothing.
 func checkOversizedContext(t testing.TB, h Harness) {
-	key := h.NewKey(t)
-	dataKeys := newDataKeys(1)
-	small := mustWrap(t, key, dataKeys, testContext())
+	small := sampleOf(t, h.NewKey(t), 1)
 	for _, size := range []int{8 << 10, 64 << 10, 256 << 10} {
-		ec := kms.Context{"namespace": strings.Repeat("n", size-1) + "a"}
-		wrapped, err := key.Wrap(t.Context(), dataKeys, ec)
+		big := small
+		big.ec = kms.Context{"namespace": strings.Repeat("n", size-1) + "a"}
+		wrapped, err := big.key.Wrap(t.Context(), big.dataKeys, big.ec)
 		switch {
 		case err != nil:
 			if wrapped != nil {
 				t.Errorf("context of %d bytes: Wrap gave both an error and an answer", size)
 			}
-			checkError(t, fmt.Sprintf("context of %d bytes", size), key, "wrap", err, []kms.Class{kms.Internal}, dataKeys...)
+			checkError(t, fmt.Sprintf("context of %d bytes", size), big.key, "wrap", err, []kms.Class{kms.Internal}, big.dataKeys...)
 		case len(wrapped) != 1:
 			t.Fatalf("context of %d bytes: Wrap of one gave %d answers", size, len(wrapped))
 		default:
-			mustUnwrap(t, key, wrapped, ec, dataKeys)
-			mustRefuse(t, key, wrapped, kms.Context{"namespace": strings.Repeat("n", size-1) + "b"}, refusedContext(), dataKeys...)
+			big.wrapped = wrapped
+			big.opens(t)
+			big.refused(t, kms.Context{"namespace": strings.Repeat("n", size-1) + "b"}, refusedContext()...)
 		}
-		mustRefuse(t, key, small, ec, slices.Concat(refusedContext(), []kms.Class{kms.Internal}), dataKeys...)
+		small.refused(t, big.ec, append(refusedContext(), kms.Internal)...)
 	}
-	mustUnwrap(t, key, small, testContext(), dataKeys) // the key is none the worse
+	small.opens(t) // the key is none the worse
 }
 
 // emptyContexts are those that AWS KMS does not take.
@@ -107,46 +105,41 @@ func emptyContexts() []kms.Context {
 }
 
 func checkEmptyInContext(t testing.TB, h Harness) {
-	key := h.NewKey(t)
-	dataKey, wrapped := wrapOne(t, key, testContext())
-	mustRefuseEmpty(t, key, dataKey, wrapped)
-	mustUnwrap(t, key, []kms.Wrapped{wrapped}, testContext(), [][]byte{dataKey}) // the key is none the worse
+	s := sampleOf(t, h.NewKey(t), 2)
+	s.refusesEmpty(t)
+	s.opens(t) // the key is none the worse
 }
 
-// checkEmptyNotSent: what a KMS that is down cannot have refused, the key did.
+// checkEmptyNotSent: while the KMS is down, the refusal must come from the key itself.
 func checkEmptyNotSent(t testing.TB, h Harness) {
-	key := h.NewKey(t)
-	dataKey, wrapped := wrapOne(t, key, testContext())
-	heal := once(h.Faults[FaultDown](t, key))
+	s := sampleOf(t, h.NewKey(t), 2)
+	heal := once(h.Faults[FaultDown](t, s.key))
 	defer heal()
-	mustRefuseEmpty(t, key, dataKey, wrapped)
+	s.refusesEmpty(t)
 	heal()
-	mustBeBack(t, key, FaultDown, []kms.Wrapped{wrapped}, [][]byte{dataKey})
+	s.back(t, FaultDown)
 }
 
-// mustRefuseEmpty wants all that takes a context to refuse an empty name or value,
-// with Class Internal: the caller has a bug.
-func mustRefuseEmpty(t testing.TB, key kms.Key, dataKey []byte, wrapped kms.Wrapped) {
+// refusesEmpty wants every operation with a context to refuse an empty name or
+// value, with Class Internal: the caller has a bug.
+func (s sample) refusesEmpty(t testing.TB) {
 	t.Helper()
-	internal := []kms.Class{kms.Internal}
 	for _, ec := range emptyContexts() {
-		got, err := key.Wrap(t.Context(), [][]byte{dataKey}, ec)
-		if err == nil || got != nil {
-			t.Errorf("context %q: Wrap gave %d answers, error %v", ec, len(got), err)
-			continue
+		t.Logf("context %q", ec)
+		empty := s
+		empty.ec = ec
+		err := empty.wrapCall().fails(t.Context(), t, empty, []kms.Class{kms.Internal})
+		if e, ok := errors.AsType[*kms.Error](err); err != nil && (!ok || e.Hint() == "") {
+			t.Error("Wrap gives no advice")
 		}
-		checkError(t, fmt.Sprintf("Wrap under %q", ec), key, "wrap", err, internal, dataKey)
-		if e, ok := errors.AsType[*kms.Error](err); !ok || e.Hint() == "" {
-			t.Errorf("context %q: Wrap gives no advice", ec)
-		}
-		mustRefuse(t, key, []kms.Wrapped{wrapped, wrapped}, ec, internal, dataKey)
-		if _, ok := kms.As[kms.Rewrapper](key); ok {
-			mustNotRewrap(t, key, key, []kms.Wrapped{wrapped, wrapped}, ec, internal, dataKey)
+		s.refused(t, ec, kms.Internal)
+		if _, ok := kms.As[kms.Rewrapper](s.key); ok {
+			s.notRewrapped(t, s.key, ec, kms.Internal)
 		}
 	}
 }
 
-// checkContextsApart has calls under different contexts run at one time.
+// checkContextsApart makes calls under different contexts at one time.
 func checkContextsApart(t testing.TB, h Harness) {
 	const contexts = 16
 	key := h.NewKey(t)

@@ -21,16 +21,15 @@ const (
 	backWithin = 10 * time.Second
 )
 
-// faultPromise is what becomes of calls while something goes wrong.
+// faultPromise is how calls fail while something goes wrong.
 type faultPromise struct {
 	fault        Power
 	name         string
 	wrap, unwrap []kms.Class
-	// wrapMayWork and unwrapMayWork: an answer may come too, if it is right, since
-	// not every KMS's answers tell.
+	// wrapMayWork and unwrapMayWork: a right answer may come too, since the answers of
+	// some KMSs do not show the fault.
 	wrapMayWork, unwrapMayWork bool
-	// onTheWay: the fault is between us and the KMS, and so befalls all that a key
-	// can be asked.
+	// onTheWay: the fault is between us and the KMS, so it affects all operations.
 	onTheWay bool
 }
 
@@ -79,31 +78,50 @@ func faultCases() []conformance {
 	return out
 }
 
-// checkFault has everything fail, looks at what a handle that was in use and one
-// that was not say, and wants both to work when it is over.
+// checkFault makes everything fail, checks a handle that was in use and one that was
+// not, and wants both to work when the fault is over.
 func (p faultPromise) checkFault(t testing.TB, h Harness) {
-	key := h.NewKey(t)
-	dataKeys := newDataKeys(5)
-	wrapped := mustWrap(t, key, dataKeys, testContext())
-	mustUnwrap(t, key, wrapped, testContext(), dataKeys)
-	unused := h.Reopen(t, key)
+	s := sampleOf(t, h.NewKey(t), 5)
+	s.opens(t)
+	keys := []kms.Key{s.key, h.Reopen(t, s.key)}
 
-	heal := once(h.Faults[p.fault](t, key))
+	heal := once(h.Faults[p.fault](t, s.key))
 	defer heal()
-	limited := func(check func(ctx context.Context)) {
-		ctx, cancel := context.WithTimeout(t.Context(), callLimit)
-		defer cancel()
-		check(ctx)
-	}
-	for _, k := range []kms.Key{key, unused} {
-		for _, n := range []int{1, len(dataKeys)} {
-			limited(func(ctx context.Context) { p.checkWrap(t, ctx, h, k, dataKeys[:n]) })
-			limited(func(ctx context.Context) { p.checkUnwrap(t, ctx, h, k, wrapped[:n], dataKeys[:n]) })
+	for _, k := range keys {
+		for _, n := range []int{1, len(s.dataKeys)} {
+			limited(t, func(ctx context.Context) { p.checkWrap(ctx, t, h, s.on(k).part(0, n)) })
+			limited(t, func(ctx context.Context) { p.checkUnwrap(ctx, t, h, s.on(k).part(0, n)) })
 		}
 	}
 	heal()
-	for _, k := range []kms.Key{key, unused} {
-		mustBeBack(t, k, p.fault, wrapped, dataKeys)
+	for _, k := range keys {
+		s.on(k).back(t, p.fault)
+	}
+}
+
+// limited runs check with the time that calls have which do not stall.
+func limited(t testing.TB, check func(ctx context.Context)) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), callLimit)
+	defer cancel()
+	check(ctx)
+}
+
+// eachFaultOnTheWay runs check under every fault that affects all operations of a
+// key, with a key of its own that works afterwards.
+func eachFaultOnTheWay(t testing.TB, h Harness, check func(ctx context.Context, p faultPromise, s sample)) {
+	t.Helper()
+	for _, p := range faultPromises() {
+		if _, lacks := h.Lacks[p.fault]; lacks || !p.onTheWay {
+			continue
+		}
+		s := sampleOf(t, h.NewKey(t), 2)
+		heal := once(h.Faults[p.fault](t, s.key))
+		func() {
+			defer heal() // also when check ends the test
+			limited(t, func(ctx context.Context) { check(ctx, p, s) })
+		}()
+		s.back(t, p.fault)
 	}
 }
 
@@ -118,48 +136,47 @@ func once(heal func()) func() {
 	}
 }
 
-//nolint:revive // t first, as everywhere in tests
-func (p faultPromise) checkWrap(t testing.TB, ctx context.Context, h Harness, key kms.Key, dataKeys [][]byte) {
+func (p faultPromise) checkWrap(ctx context.Context, t testing.TB, h Harness, s sample) {
 	t.Helper()
-	got, err := key.Wrap(ctx, dataKeys, testContext())
+	got, err := s.key.Wrap(ctx, s.dataKeys, s.ec)
 	switch {
 	case err != nil && got != nil:
-		t.Errorf("Wrap of %d: part of an answer came with the error", len(dataKeys))
+		t.Errorf("Wrap of %d: part of an answer came with the error", len(s.dataKeys))
 	case err != nil:
-		p.checkFailure(t, h, fmt.Sprintf("Wrap of %d", len(dataKeys)), key, "wrap", err, p.wrap, dataKeys...)
+		p.checkFailure(t, h, fmt.Sprintf("Wrap of %d", len(s.dataKeys)), s.key, "wrap", err, p.wrap, s.dataKeys...)
 	case !p.wrapMayWork:
-		t.Errorf("Wrap of %d: answered", len(dataKeys))
-	case len(got) != len(dataKeys):
-		t.Errorf("Wrap of %d gave %d answers", len(dataKeys), len(got))
+		t.Errorf("Wrap of %d: answered", len(s.dataKeys))
+	case len(got) != len(s.dataKeys):
+		t.Errorf("Wrap of %d gave %d answers", len(s.dataKeys), len(got))
 	}
 }
 
-//nolint:revive // t first, as everywhere in tests
-func (p faultPromise) checkUnwrap(t testing.TB, ctx context.Context, h Harness, key kms.Key, wrapped []kms.Wrapped, dataKeys [][]byte) {
+func (p faultPromise) checkUnwrap(ctx context.Context, t testing.TB, h Harness, s sample) {
 	t.Helper()
-	what := fmt.Sprintf("Unwrap of %d", len(wrapped))
-	got, err := key.Unwrap(ctx, wrapped, testContext())
-	if err != nil {
-		if got != nil {
-			t.Errorf("%s: part of an answer came with the error", what)
-		}
-		got = slices.Repeat([]kms.Unwrapped{{Err: err}}, len(wrapped))
-	}
-	if len(got) != len(wrapped) {
-		t.Errorf("%s gave %d answers", what, len(got))
-		return
-	}
-	for i, u := range got {
+	what := fmt.Sprintf("Unwrap of %d", len(s.wrapped))
+	got, err := s.key.Unwrap(ctx, s.wrapped, s.ec)
+	for i, u := range itemsOf(t, what, len(s.wrapped), got, err, kms.Unwrapped{Err: err}) {
 		switch {
 		case u.Err != nil && u.DataKey != nil:
 			t.Errorf("%s: item %d: a data key came with the error", what, i)
 		case u.Err != nil:
-			p.checkFailure(t, h, what, key, "unwrap", u.Err, p.unwrap, dataKeys[i], wrapped[i].Blob)
+			p.checkFailure(t, h, what, s.key, "unwrap", u.Err, p.unwrap, s.part(i, i+1).secrets()...)
 		case !p.unwrapMayWork:
 			t.Errorf("%s: item %d: answered", what, i)
-		case !bytes.Equal(u.DataKey, dataKeys[i]):
+		case !bytes.Equal(u.DataKey, s.dataKeys[i]):
 			t.Errorf("%s: item %d: not the data key that was wrapped", what, i)
 		}
+	}
+}
+
+// checkCall wants an operation to fail as Wrap does.
+func (p faultPromise) checkCall(ctx context.Context, t testing.TB, h Harness, s sample, c call) {
+	t.Helper()
+	what := fmt.Sprintf("%s: %s", p.fault, c.name)
+	if _, err := c.do(ctx); err == nil {
+		t.Errorf("%s: answered", what)
+	} else {
+		p.checkFailure(t, h, what, s.key, c.op, err, p.wrap, s.secrets()...)
 	}
 }
 
@@ -183,20 +200,19 @@ func (p faultPromise) checkFailure(t testing.TB, h Harness, what string, key kms
 	}
 }
 
-// mustBeBack checks that a key works again once a fault is over: at once, but
-// where nothing was listening.
-func mustBeBack(t testing.TB, key kms.Key, fault Power, wrapped []kms.Wrapped, dataKeys [][]byte) {
+// back wants the key to work again once a fault is over: at once, but where nothing
+// was listening.
+func (s sample) back(t testing.TB, fault Power) {
 	t.Helper()
-	for began := time.Now(); fault == FaultDown && time.Since(began) < backWithin; {
-		_, err := key.Wrap(t.Context(), dataKeys[:1], testContext())
+	for began := time.Now(); fault == FaultDown && time.Since(began) < backWithin; pause(t, 20*time.Millisecond) {
+		_, err := s.key.Wrap(t.Context(), s.dataKeys[:1], s.ec)
 		if err == nil {
 			break
 		}
-		checkError(t, "Wrap", key, "wrap", err, []kms.Class{kms.Unavailable}, dataKeys...)
-		pause(t, 20*time.Millisecond)
+		checkError(t, "Wrap", s.key, "wrap", err, []kms.Class{kms.Unavailable}, s.dataKeys...)
 	}
-	mustUnwrap(t, key, wrapped, testContext(), dataKeys)
-	mustUnwrap(t, key, mustWrap(t, key, dataKeys, testContext()), testContext(), dataKeys)
+	s.opens(t)
+	mustUnwrap(t, s.key, mustWrap(t, s.key, s.dataKeys, s.ec), s.ec, s.dataKeys)
 }
 
 // pause lets d pass, or the test end.

@@ -1,7 +1,6 @@
 package kmstest
 
 import (
-	"bytes"
 	"testing"
 
 	"github.com/waxseal/waxseal/kms"
@@ -23,47 +22,42 @@ func lifecycleCases() []conformance {
 
 func checkReopen(t testing.TB, h Harness) {
 	key := h.NewKey(t)
-	before, wrappedBefore := wrapOne(t, key, testContext())
+	before := sampleOf(t, key, 1)
 	second := h.Reopen(t, key)
-	mustUnwrap(t, second, []kms.Wrapped{wrappedBefore}, testContext(), [][]byte{before})
-	after, wrappedAfter := wrapOne(t, second, testContext())
-	mustUnwrap(t, key, []kms.Wrapped{wrappedAfter}, testContext(), [][]byte{after})
+	before.opens(t, second)
+	sampleOf(t, second, 1).opens(t, key)
 }
 
 func checkRotation(t testing.TB, h Harness) {
 	key := h.NewKey(t)
 	const rotations = 3
-	var dataKeys [][]byte
-	var wrapped []kms.Wrapped
+	all := sampleOf(t, key, 1)
+	for range rotations {
+		h.Rotate(t, key)
+		all = all.and(sampleOf(t, key, 1))
+	}
 	versions := map[string]bool{}
-	for i := range rotations + 1 {
-		if i > 0 {
-			h.Rotate(t, key)
-		}
-		d, w := wrapOne(t, key, testContext())
+	for _, w := range all.wrapped {
 		checkVersion(t, h, w.Version)
-		dataKeys, wrapped = append(dataKeys, d), append(wrapped, w)
 		versions[w.Version] = true
 	}
 	if h.VersionTold && len(versions) != rotations+1 {
 		t.Errorf("%d rotations gave the versions %v", rotations, versions)
 	}
-	mustUnwrap(t, key, wrapped, testContext(), dataKeys) // all versions in one batch
-	mustUnwrap(t, h.Reopen(t, key), wrapped, testContext(), dataKeys)
+	all.opens(t, key, h.Reopen(t, key)) // all versions in one batch
 }
 
 func checkRotationElsewhere(t testing.TB, h Harness) {
 	key := h.NewKey(t)
 	second := h.Reopen(t, key)
-	_, old := wrapOne(t, second, testContext()) // it has used, and may remember, the old version
+	old := sampleOf(t, second, 1) // the second handle may remember the old version
 	h.Rotate(t, key)
 
-	dataKey, wrapped := wrapOne(t, key, testContext())
-	mustUnwrap(t, second, []kms.Wrapped{wrapped}, testContext(), [][]byte{dataKey})
-	dataKey, wrapped = wrapOne(t, second, testContext())
-	mustUnwrap(t, key, []kms.Wrapped{wrapped}, testContext(), [][]byte{dataKey})
-	if h.VersionTold && wrapped.Version == old.Version {
-		t.Errorf("after a rotation elsewhere the second handle still wraps under version %q", old.Version)
+	sampleOf(t, key, 1).opens(t, second)
+	current := sampleOf(t, second, 1)
+	current.opens(t, key)
+	if version := old.wrapped[0].Version; h.VersionTold && current.wrapped[0].Version == version {
+		t.Errorf("after a rotation elsewhere the second handle still wraps under version %q", version)
 	}
 }
 
@@ -79,92 +73,71 @@ func checkRotationUnderLoad(t testing.TB, h Harness) {
 func checkRotationKeepsID(t testing.TB, h Harness) {
 	key := h.NewKey(t)
 	id := key.ID()
-	wrapOne(t, key, nil)
+	sampleOf(t, key, 1)
 	h.Rotate(t, key)
-	wrapOne(t, key, nil)
-	if got := key.ID(); got != id {
-		t.Errorf("rotated, the ID is %q, was %q", got, id)
-	}
-	if got := h.Reopen(t, key).ID(); got != id {
-		t.Errorf("rotated and reopened, the ID is %q, was %q", got, id)
-	}
+	sampleOf(t, key, 1)
+	keepsID(t, h, key, id)
 }
 
 func checkDisabled(t testing.TB, h Harness) {
 	key := h.NewKey(t)
 	second := h.Reopen(t, key)
-	dataKey, wrapped := wrapOne(t, key, testContext())
-	mustUnwrap(t, second, []kms.Wrapped{wrapped}, testContext(), [][]byte{dataKey})
+	s := sampleOf(t, key, 1)
+	s.opens(t, second)
 
 	h.Disable(t, key)
 	for _, k := range []kms.Key{key, second, h.Reopen(t, key)} {
-		mustBeOff(t, k, dataKey, wrapped)
+		s.on(k).off(t, kms.Disabled)
 	}
 
 	h.Enable(t, key)
 	for _, k := range []kms.Key{key, second} {
-		mustUnwrap(t, k, []kms.Wrapped{wrapped}, testContext(), [][]byte{dataKey})
-		wrapOne(t, k, testContext())
+		s.opens(t, k)
+		sampleOf(t, k, 1)
 	}
-}
-
-// mustBeOff checks that a key neither wraps nor unwraps, with Class Disabled.
-func mustBeOff(t testing.TB, key kms.Key, dataKey []byte, wrapped kms.Wrapped) {
-	t.Helper()
-	disabled := []kms.Class{kms.Disabled}
-	got, err := key.Wrap(t.Context(), [][]byte{dataKey}, testContext())
-	if err == nil || got != nil {
-		t.Error("Wrap with a disabled key: answered")
-	} else {
-		checkError(t, "Wrap", key, "wrap", err, disabled, dataKey)
-	}
-	mustRefuse(t, key, []kms.Wrapped{wrapped}, testContext(), disabled, dataKey)
 }
 
 func checkDisabledVersion(t testing.TB, h Harness) {
-	checkLostVersion(t, h, h.DisableVersion, []kms.Class{kms.Disabled})
+	checkLostVersion(t, h, h.DisableVersion, kms.Disabled)
 }
 
-// A KMS that keeps only a lower bound (Vault) tells no more than that the version
-// is not allowed.
+// checkDestroyedVersion accepts Disabled too: a KMS that keeps only a lower bound
+// (Vault) says no more than that the version is not allowed.
 func checkDestroyedVersion(t testing.TB, h Harness) {
-	checkLostVersion(t, h, h.DestroyVersion, []kms.Class{kms.NotFound, kms.Disabled})
+	checkLostVersion(t, h, h.DestroyVersion, kms.NotFound, kms.Disabled)
 }
 
-// checkLostVersion wraps under two versions and has lose take the older one.
-func checkLostVersion(t testing.TB, h Harness, lose func(testing.TB, kms.Key, string), classes []kms.Class) {
+// checkLostVersion wraps under two versions and loses the older one.
+func checkLostVersion(t testing.TB, h Harness, lose func(testing.TB, kms.Key, string), classes ...kms.Class) {
 	t.Helper()
 	key := h.NewKey(t)
 	second := h.Reopen(t, key)
-	oldKey, old := wrapOne(t, key, testContext())
-	mustUnwrap(t, second, []kms.Wrapped{old}, testContext(), [][]byte{oldKey})
+	old := sampleOf(t, key, 1)
+	old.opens(t, second)
 	h.Rotate(t, key)
-	newKey, current := wrapOne(t, key, testContext())
-	lose(t, key, old.Version)
+	current := sampleOf(t, key, 1)
+	lose(t, key, old.wrapped[0].Version)
 	for _, k := range []kms.Key{key, second, h.Reopen(t, key)} {
-		mustRefuse(t, k, []kms.Wrapped{old}, testContext(), classes, oldKey)
-		mustUnwrap(t, k, []kms.Wrapped{current}, testContext(), [][]byte{newKey})
-		// In one batch the loss is that of its own item.
-		got := unwrapEach(t, k, []kms.Wrapped{current, old, current}, testContext())
-		for _, i := range []int{0, 2} {
-			if got[i].Err != nil || !bytes.Equal(got[i].DataKey, newKey) {
-				t.Errorf("beside a lost version, another one does not open: %v", got[i].Err)
-			}
-		}
+		old.on(k).refused(t, old.ec, classes...)
+		current.opens(t, k)
+		// In a batch only the items of the lost version fail.
+		batch := current.and(old).and(current)
+		got := unwrapEach(t, k, batch.wrapped, batch.ec)
+		wipeEach(t, []kms.Unwrapped{got[0], got[2]}, current.and(current).dataKeys)
 		if got[1].Err == nil || got[1].DataKey != nil {
 			t.Error("a lost version opened in a batch")
 		}
-		wrapOne(t, k, testContext())
+		sampleOf(t, k, 1)
 	}
 }
 
 func checkPendingDeletion(t testing.TB, h Harness) {
 	key := h.NewKey(t)
 	second := h.Reopen(t, key)
-	dataKey, wrapped := wrapOne(t, key, testContext())
-	mustUnwrap(t, second, []kms.Wrapped{wrapped}, testContext(), [][]byte{dataKey})
+	s := sampleOf(t, key, 1)
+	s.opens(t, second)
 	h.ScheduleDeletion(t, key)
 	for _, k := range []kms.Key{key, second, h.Reopen(t, key)} {
-		mustBeOff(t, k, dataKey, wrapped)
+		s.on(k).off(t, kms.Disabled)
 	}
 }

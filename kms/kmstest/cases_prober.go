@@ -2,7 +2,6 @@ package kmstest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -22,20 +21,15 @@ func proberCases() []conformance {
 	}
 }
 
-// proberOf returns the key's power to probe, which the harness says it has.
-func proberOf(t testing.TB, key kms.Key) kms.Prober {
+func (s sample) probeCall(t testing.TB) call {
 	t.Helper()
-	p, ok := kms.As[kms.Prober](key)
-	if !ok {
-		t.Fatalf("%T is no kms.Prober, but another key of the harness is", key)
-	}
-	return p
+	return callOf("Probe", powerOf[kms.Prober](t, s.key).Probe)
 }
 
 func checkProbe(t testing.TB, h Harness) {
 	key := h.NewKey(t)
 	for _, when := range []string{"before it was used", "after it was used"} {
-		report, err := proberOf(t, key).Probe(t.Context())
+		report, err := powerOf[kms.Prober](t, key).Probe(t.Context())
 		if err != nil {
 			t.Fatalf("Probe of a key %s: %v", when, err)
 		}
@@ -53,66 +47,40 @@ func checkProbe(t testing.TB, h Harness) {
 				t.Errorf("%s: an empty warning", when)
 			}
 		}
-		dataKey, wrapped := wrapOne(t, key, testContext())
+		s := sampleOf(t, key, 1)
 		text := fmt.Sprintf("%v %+v %#v", report, report, report)
-		for _, secret := range append(h.credentials(), dataKey, wrapped.Blob) {
+		for _, secret := range append(h.credentials(), s.secrets()...) {
 			if how := leaks(text, secret, key.ID()); how != "" {
 				t.Errorf("%s: the report holds a credential, data key or blob, %s", when, how)
 			}
 		}
-		mustUnwrap(t, key, []kms.Wrapped{wrapped}, testContext(), [][]byte{dataKey})
+		s.opens(t)
 	}
 }
 
 func checkProbeEnded(t testing.TB, h Harness) {
-	key := h.NewKey(t)
-	for cause, ctx := range ended(t) {
-		_, err := proberOf(t, key).Probe(ctx)
-		if err == nil {
-			t.Errorf("Probe under a context that ended (%v): answered", cause)
-			continue
-		}
-		checkOf(t, "Probe", key, err, []kms.Class{kms.Canceled})
-		if !errors.Is(err, cause) {
-			t.Errorf("Probe: errors.Is(err, %q) is false", cause)
-		}
-	}
+	s := sample{key: h.NewKey(t)}
+	s.failEnded(t, s.probeCall(t))
 }
 
 func checkProbeDisabled(t testing.TB, h Harness) {
-	key := h.NewKey(t)
-	h.Disable(t, key)
-	if _, err := proberOf(t, key).Probe(t.Context()); err == nil {
-		t.Error("Probe of a disabled key: no error")
-	} else {
-		checkOf(t, "Probe", key, err, []kms.Class{kms.Disabled})
-	}
-	h.Enable(t, key)
-	if _, err := proberOf(t, key).Probe(t.Context()); err != nil {
+	s := sample{key: h.NewKey(t)}
+	h.Disable(t, s.key)
+	s.probeCall(t).fails(t.Context(), t, s, []kms.Class{kms.Disabled})
+	h.Enable(t, s.key)
+	if _, err := s.probeCall(t).do(t.Context()); err != nil {
 		t.Errorf("Probe of a key that was enabled again: %v", err)
 	}
 }
 
 func checkProbeFaults(t testing.TB, h Harness) {
-	eachFaultOnTheWay(t, h, func(ctx context.Context, p faultPromise, key kms.Key, _ [][]byte, _ []kms.Wrapped) {
-		_, err := proberOf(t, key).Probe(ctx)
-		failsAs(t, h, p, "Probe", key, err)
+	eachFaultOnTheWay(t, h, func(ctx context.Context, p faultPromise, s sample) {
+		p.checkCall(ctx, t, h, s, s.probeCall(t))
 	})
 }
 
 func checkProbeStalled(t testing.TB, h Harness) {
-	stalled(t, h, 1, func(key kms.Key, _ [][]byte, _ []kms.Wrapped) {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
-		defer cancel()
-		began := time.Now()
-		_, err := proberOf(t, key).Probe(ctx)
-		if took := time.Since(began); took > patience+promptly {
-			t.Errorf("Probe took %v after its caller had given up", took-patience)
-		}
-		if err == nil {
-			t.Error("Probe of a KMS that stalls: answered")
-			return
-		}
-		checkOf(t, "Probe", key, err, []kms.Class{kms.Canceled}, h.credentials()...)
+	stalled(t, h, 1, func(s sample) {
+		mustEnd(t, h, s, context.DeadlineExceeded, deadline, s.probeCall(t))
 	})
 }

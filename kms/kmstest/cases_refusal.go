@@ -8,9 +8,9 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// What a refused blob may be called. Where the authentication of a KMS fails it
-// cannot say what was altered; some answer as if access was denied. An altered
-// blob may also name a version that does not exist or is switched off.
+// The classes of a refused blob. A KMS whose authentication fails cannot say what
+// was altered; some answer as if access was denied. An altered blob may also name a
+// version that does not exist or is switched off.
 
 func refusedContext() []kms.Class { return []kms.Class{kms.Corrupt, kms.Denied} }
 
@@ -35,65 +35,54 @@ func refusalCases() []conformance {
 
 func checkWrongKey(t testing.TB, h Harness) {
 	key, other := h.NewKey(t), h.OtherKey(t)
-	dataKey, wrapped := wrapOne(t, key, testContext())
-	mustRefuse(t, other, []kms.Wrapped{wrapped}, testContext(), []kms.Class{kms.Corrupt, kms.Denied, kms.NotFound}, dataKey)
-	dataKey, wrapped = wrapOne(t, other, nil)
-	mustRefuse(t, key, []kms.Wrapped{wrapped}, nil, []kms.Class{kms.Corrupt, kms.Denied, kms.NotFound}, dataKey)
+	sampleOf(t, key, 1).on(other).refused(t, testContext(), kms.Corrupt, kms.Denied, kms.NotFound)
+	sampleUnder(t, other, 1, nil).on(key).refused(t, nil, kms.Corrupt, kms.Denied, kms.NotFound)
 }
 
-// altered returns one copy of w for each blob.
-func altered(w kms.Wrapped, blobs ...[]byte) []kms.Wrapped {
-	out := make([]kms.Wrapped, len(blobs))
-	for i, b := range blobs {
-		out[i] = kms.Wrapped{Version: w.Version, Blob: b}
-	}
-	return out
+// flipped returns a copy of blob with the bits of mask flipped in byte i.
+func flipped(blob []byte, i int, mask byte) []byte {
+	b := bytes.Clone(blob)
+	b[i] ^= mask
+	return b
 }
 
 func checkTampered(t testing.TB, h Harness) {
-	key := h.NewKey(t)
-	dataKey, wrapped := wrapOne(t, key, testContext())
+	s := sampleOf(t, h.NewKey(t), 1)
+	blob := s.wrapped[0].Blob
 	var blobs [][]byte
-	flip := func(i int, mask byte) {
-		b := bytes.Clone(wrapped.Blob)
-		b[i] ^= mask
-		blobs = append(blobs, b)
+	for i := range blob {
+		blobs = append(blobs, flipped(blob, i, 1<<(i%8)), flipped(blob, i, 0xff))
 	}
-	for i := range wrapped.Blob {
-		flip(i, 1<<(i%8))
-		flip(i, 0xff)
-	}
-	for i := range min(16, len(wrapped.Blob)) { // where headers and versions stand: every bit
+	for i := range min(16, len(blob)) { // where headers and versions stand: every bit
 		for bit := range 8 {
-			flip(i, 1<<bit)
-			flip(len(wrapped.Blob)-1-i, 1<<bit)
+			blobs = append(blobs, flipped(blob, i, 1<<bit), flipped(blob, len(blob)-1-i, 1<<bit))
 		}
 	}
-	mustRefuse(t, key, altered(wrapped, blobs...), testContext(), refusedBlob(), dataKey)
-	mustUnwrap(t, key, []kms.Wrapped{wrapped}, testContext(), [][]byte{dataKey})
+	s.altered(blobs...).refused(t, s.ec, refusedBlob()...)
+	s.opens(t)
 }
 
 func checkTruncated(t testing.TB, h Harness) {
-	key := h.NewKey(t)
-	dataKey, wrapped := wrapOne(t, key, testContext())
+	s := sampleOf(t, h.NewKey(t), 1)
+	blob := s.wrapped[0].Blob
 	var blobs [][]byte
-	for n := range wrapped.Blob {
-		blobs = append(blobs, wrapped.Blob[:n:n])
+	for n := range blob {
+		blobs = append(blobs, blob[:n:n])
 		if n > 0 {
-			blobs = append(blobs, wrapped.Blob[n:])
+			blobs = append(blobs, blob[n:])
 		}
 	}
-	mustRefuse(t, key, altered(wrapped, blobs...), testContext(), refusedBlob(), dataKey)
+	s.altered(blobs...).refused(t, s.ec, refusedBlob()...)
 }
 
 func checkLengthened(t testing.TB, h Harness) {
-	key := h.NewKey(t)
-	dataKey, wrapped := wrapOne(t, key, testContext())
+	s := sampleOf(t, h.NewKey(t), 1)
+	blob := s.wrapped[0].Blob
 	var blobs [][]byte
-	for _, extra := range []string{"\x00", "\n", "\r\n", " ", "=", "A", "AAAA", "\xff\xff", string(wrapped.Blob)} {
-		blobs = append(blobs, slices.Concat(wrapped.Blob, []byte(extra)), slices.Concat([]byte(extra), wrapped.Blob))
+	for _, extra := range []string{"\x00", "\n", "\r\n", " ", "=", "A", "AAAA", "\xff\xff", string(blob)} {
+		blobs = append(blobs, slices.Concat(blob, []byte(extra)), slices.Concat([]byte(extra), blob))
 	}
-	mustRefuse(t, key, altered(wrapped, blobs...), testContext(), refusedBlob(), dataKey)
+	s.altered(blobs...).refused(t, s.ec, refusedBlob()...)
 }
 
 func checkEmptyBlob(t testing.TB, h Harness) {
@@ -101,74 +90,69 @@ func checkEmptyBlob(t testing.TB, h Harness) {
 }
 
 func checkOversized(t testing.TB, h Harness) {
-	key := h.NewKey(t)
-	dataKey, wrapped := wrapOne(t, key, testContext())
+	s := sampleOf(t, h.NewKey(t), 1)
+	blob := s.wrapped[0].Blob
 	for _, size := range []int{kms.MaxWrappedSize + 1, 1 << 20} {
-		big := slices.Concat(wrapped.Blob, bytes.Repeat([]byte{'A'}, size-len(wrapped.Blob)))
-		mustRefuse(t, key, altered(wrapped, big), testContext(), []kms.Class{kms.Corrupt}, dataKey)
+		big := slices.Concat(blob, bytes.Repeat([]byte{'A'}, size-len(blob)))
+		s.altered(big).refused(t, s.ec, kms.Corrupt)
 	}
 }
 
 func checkForeign(t testing.TB, h Harness) {
-	key := h.NewKey(t)
 	blobs := [][]byte{{0}, {1}, []byte("vault:v1:"), []byte("{}"), []byte("not a wrapped key"), bytes.Repeat([]byte{0}, 64), bytes.Repeat([]byte{0xff}, 256)}
-	mustRefuse(t, key, altered(kms.Wrapped{}, append(blobs, newDataKeys(8)...)...), testContext(), refusedBlob())
+	foreign := sample{key: h.NewKey(t), wrapped: make([]kms.Wrapped, 1)}
+	foreign.altered(append(blobs, newDataKeys(8)...)...).refused(t, testContext(), refusedBlob()...)
+}
+
+// badAmongGood returns a sample with three bad items of seven.
+func badAmongGood(t testing.TB, key kms.Key) (s sample, bad map[int]bool) {
+	t.Helper()
+	s = sampleOf(t, key, 7)
+	s.wrapped[0].Blob = nil
+	s.wrapped[3].Blob = flipped(s.wrapped[3].Blob, len(s.wrapped[3].Blob)-2, 1)
+	s.wrapped[6].Blob = bytes.Repeat([]byte{'x'}, kms.MaxWrappedSize+1)
+	return s, map[int]bool{0: true, 3: true, 6: true}
 }
 
 func checkOneBadItem(t testing.TB, h Harness) {
-	key := h.NewKey(t)
-	dataKeys := newDataKeys(7)
-	wrapped := mustWrap(t, key, dataKeys, testContext())
-	bad := map[int]bool{0: true, 3: true, 6: true}
-	wrapped[0].Blob = nil
-	wrapped[3].Blob = slices.Clone(wrapped[3].Blob)
-	wrapped[3].Blob[len(wrapped[3].Blob)-2] ^= 1
-	wrapped[6].Blob = bytes.Repeat([]byte{'x'}, kms.MaxWrappedSize+1)
-
-	got, err := key.Unwrap(t.Context(), wrapped, testContext())
-	if err != nil {
-		t.Fatalf("three bad items of seven failed the whole call: %v", err)
-	}
-	if len(got) != len(wrapped) {
-		t.Fatalf("Unwrap of %d gave %d answers", len(wrapped), len(got))
+	s, bad := badAmongGood(t, h.NewKey(t))
+	got, err := s.key.Unwrap(t.Context(), s.wrapped, s.ec)
+	if err != nil || len(got) != len(s.wrapped) {
+		t.Fatalf("three bad items of %d: %d answers, error %v", len(s.wrapped), len(got), err)
 	}
 	for i, u := range got {
 		switch {
 		case bad[i] && (u.Err == nil || u.DataKey != nil):
 			t.Errorf("item %d is bad but was not refused", i)
 		case bad[i]:
-			checkError(t, "bad item", key, "unwrap", u.Err, refusedBlob(), dataKeys[i], wrapped[i].Blob)
+			checkError(t, "bad item", s.key, "unwrap", u.Err, refusedBlob(), s.part(i, i+1).secrets()...)
 		case u.Err != nil:
 			t.Errorf("item %d is good but failed: %v", i, u.Err)
-		case !bytes.Equal(u.DataKey, dataKeys[i]):
+		case !bytes.Equal(u.DataKey, s.dataKeys[i]):
 			t.Errorf("item %d is not the data key that was wrapped", i)
 		}
 	}
 }
 
 func checkAllBad(t testing.TB, h Harness) {
-	key := h.NewKey(t)
-	dataKey, wrapped := wrapOne(t, key, testContext())
-	flipped := bytes.Clone(wrapped.Blob)
-	flipped[len(flipped)-1] ^= 0x80
-	blobs := [][]byte{flipped, nil, wrapped.Blob[:len(wrapped.Blob)-1], bytes.Repeat([]byte{'x'}, kms.MaxWrappedSize+1), {0}}
-	mustRefuse(t, key, altered(wrapped, slices.Concat(blobs, blobs)...), testContext(), refusedBlob(), dataKey)
-	mustUnwrap(t, key, []kms.Wrapped{wrapped}, testContext(), [][]byte{dataKey})
+	s := sampleOf(t, h.NewKey(t), 1)
+	blob := s.wrapped[0].Blob
+	last := len(blob) - 1
+	blobs := [][]byte{flipped(blob, last, 0x80), nil, blob[:last], bytes.Repeat([]byte{'x'}, kms.MaxWrappedSize+1), {0}}
+	s.altered(slices.Repeat(blobs, 2)...).refused(t, s.ec, refusedBlob()...)
+	s.opens(t)
 }
 
+// checkWrongLength: a wrong length is a bug of the caller, found without the KMS.
 func checkWrongLength(t testing.TB, h Harness) {
 	key := h.NewKey(t)
 	for _, n := range []int{0, 1, 16, kms.DataKeySize - 1, kms.DataKeySize + 1, 64} {
+		t.Logf("data key of %d bytes", n)
 		good := newDataKeys(2)
 		bad := bytes.Repeat([]byte{'k'}, n)
 		for _, batch := range [][][]byte{{bad}, {good[0], bad, good[1]}} {
-			got, err := key.Wrap(t.Context(), batch, testContext())
-			if err == nil || got != nil {
-				t.Errorf("Wrap of a data key of %d bytes: not refused, or not as a whole (%d answers, error %v)", n, len(got), err)
-				continue
-			}
-			// Internal: our own caller has a bug; no KMS was asked.
-			checkError(t, "wrong length", key, "wrap", err, []kms.Class{kms.Internal}, batch...)
+			s := sample{key: key, ec: testContext(), dataKeys: batch}
+			s.wrapCall().fails(t.Context(), t, s, []kms.Class{kms.Internal})
 		}
 	}
 }

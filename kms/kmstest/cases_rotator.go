@@ -3,8 +3,6 @@ package kmstest
 import (
 	"context"
 	"errors"
-	"fmt"
-	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -28,39 +26,36 @@ func rotatorCases() []conformance {
 	}
 }
 
-// powerOf returns a power of the key's, which the harness says it has.
-func powerOf[T any](t testing.TB, key kms.Key) T {
-	t.Helper()
-	power, ok := kms.As[T](key)
-	if !ok {
-		t.Fatalf("%T is no %v, but another key of the harness is", key, reflect.TypeFor[T]())
-	}
-	return power
-}
-
-// checkOf checks an error of an operation whose name is the backend's to choose.
-func checkOf(t testing.TB, what string, key kms.Key, err error, classes []kms.Class, secrets ...[]byte) {
-	t.Helper()
-	op := "of some name"
-	if e, ok := errors.AsType[*kms.Error](err); ok && e.Op != "" {
-		op = e.Op
-	}
-	checkError(t, what, key, op, err, classes, secrets...)
-}
-
-// unsupported reports whether err says that this KMS does not have the operation,
-// and if so checks that it says what there is instead.
+// unsupported reports whether this KMS does not have an operation that failed with
+// err, and if so checks that err says what there is instead.
 func unsupported(t testing.TB, what string, key kms.Key, err error) bool {
 	t.Helper()
 	if !errors.Is(err, errors.ErrUnsupported) {
 		return false
 	}
-	checkOf(t, what, key, err, []kms.Class{kms.Invalid})
+	checkError(t, what, key, anyOp, err, []kms.Class{kms.Invalid})
 	if e, ok := errors.AsType[*kms.Error](err); ok && e.Hint() == "" {
 		t.Errorf("%s is not supported, and nothing says what there is instead", what)
 	}
 	t.Logf("%s: not supported: %v", what, err)
 	return true
+}
+
+// supported is the reverse for an operation that has to succeed where there is one.
+func supported(t testing.TB, what string, key kms.Key, err error) bool {
+	t.Helper()
+	if unsupported(t, what, key, err) {
+		return false
+	}
+	mustDo(t, what, err)
+	return true
+}
+
+func mustDo(t testing.TB, what string, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
 }
 
 // mustVersions lists the versions of a healthy key and checks what holds for
@@ -121,41 +116,40 @@ func primaryOf(t testing.TB, key kms.Key) kms.Version {
 	return versions[i]
 }
 
-// stateOf returns the state of one version.
-func stateOf(t testing.TB, key kms.Key, id string) kms.VersionState {
+// wantState wants a version to be in a state.
+func wantState(t testing.TB, key kms.Key, id string, want kms.VersionState) {
 	t.Helper()
 	versions, err := powerOf[kms.Rotator](t, key).Versions(t.Context())
-	if err != nil {
-		t.Fatalf("Versions: %v", err)
-	}
+	mustDo(t, "Versions", err)
 	i := slices.IndexFunc(versions, func(v kms.Version) bool { return v.ID == id })
 	if i < 0 {
 		t.Fatalf("Versions: there is no version %q among %v", id, versions)
 	}
-	return versions[i].State
-}
-
-func wantState(t testing.TB, key kms.Key, id string, want ...kms.VersionState) {
-	t.Helper()
-	if got := stateOf(t, key, id); !slices.Contains(want, got) {
+	if got := versions[i].State; got != want {
 		t.Errorf("version %q is %v, want %v", id, got, want)
 	}
 }
 
+// mustRotate rotates with the key's own power.
+func mustRotate(t testing.TB, key kms.Key) kms.Version {
+	t.Helper()
+	v, err := powerOf[kms.Rotator](t, key).Rotate(t.Context())
+	mustDo(t, "Rotate", err)
+	return v
+}
+
 func checkVersions(t testing.TB, h Harness) {
-	key := h.NewKey(t)
-	_, wrapped := wrapOne(t, key, nil)
-	if got := primaryOf(t, key).ID; h.VersionTold && got != wrapped.Version && !h.real {
-		t.Errorf("the primary is %q, but wraps as %q", got, wrapped.Version)
+	s := sampleOf(t, h.NewKey(t), 1)
+	key, version := s.key, s.wrapped[0].Version
+	if got := primaryOf(t, key).ID; h.VersionTold && got != version && !h.real {
+		t.Errorf("the primary is %q, but wraps as %q", got, version)
 	}
 	if h.real {
 		return // each rotation of a real key stays, and costs
 	}
 	for range 2 {
 		before := mustVersions(t, key)
-		if _, err := powerOf[kms.Rotator](t, key).Rotate(t.Context()); err != nil {
-			t.Fatalf("Rotate: %v", err)
-		}
+		mustRotate(t, key)
 		after := mustVersions(t, h.Reopen(t, key))
 		if len(after) != len(before)+1 || after[len(after)-1].ID != primaryOf(t, key).ID {
 			t.Errorf("a rotation made %d versions out of %d, or not the last one the primary", len(after), len(before))
@@ -166,21 +160,18 @@ func checkVersions(t testing.TB, h Harness) {
 func checkRotate(t testing.TB, h Harness) {
 	key := h.NewKey(t)
 	second := h.Reopen(t, key)
-	oldKey, old := wrapOne(t, second, testContext())
+	old := sampleOf(t, second, 1)
 	before := primaryOf(t, key)
-	v, err := powerOf[kms.Rotator](t, key).Rotate(t.Context())
-	if err != nil {
-		t.Fatalf("Rotate: %v", err)
-	}
+	v := mustRotate(t, key)
 	if v.ID == "" || v.ID == before.ID || !v.Primary || v.State != kms.VersionEnabled {
 		t.Errorf("Rotate gave %+v, when the primary was %q", v, before.ID)
 	}
 	for _, k := range []kms.Key{key, second} {
-		mustUnwrap(t, k, []kms.Wrapped{old}, testContext(), [][]byte{oldKey})
-		dataKey, wrapped := wrapOne(t, k, testContext())
-		mustUnwrap(t, key, []kms.Wrapped{wrapped}, testContext(), [][]byte{dataKey})
-		if h.VersionTold && !h.real && wrapped.Version != v.ID { // a real service takes its time
-			t.Errorf("after a rotation to %q a handle wraps under %q", v.ID, wrapped.Version)
+		old.opens(t, k)
+		s := sampleOf(t, k, 1)
+		s.opens(t, key)
+		if got := s.wrapped[0].Version; h.VersionTold && !h.real && got != v.ID { // a real service takes its time
+			t.Errorf("after a rotation to %q a handle wraps under %q", v.ID, got)
 		}
 	}
 	if got := primaryOf(t, key); !h.real && got.ID != v.ID {
@@ -188,244 +179,177 @@ func checkRotate(t testing.TB, h Harness) {
 	}
 }
 
-// twoVersions returns a key that was rotated, what it wrapped before and after,
-// and the older version's ID.
-func twoVersions(t testing.TB, h Harness) (key kms.Key, dataKeys [][]byte, old, current kms.Wrapped, id string) {
+// twoVersions returns what a key wrapped before and after a rotation, and the older
+// version's ID.
+func twoVersions(t testing.TB, h Harness) (old, current sample, id string) {
 	t.Helper()
-	key = h.NewKey(t)
-	oldKey, old := wrapOne(t, key, testContext())
+	key := h.NewKey(t)
+	old = sampleOf(t, key, 1)
 	id = primaryOf(t, key).ID
-	if _, err := powerOf[kms.Rotator](t, key).Rotate(t.Context()); err != nil {
-		t.Fatalf("Rotate: %v", err)
-	}
-	newKey, current := wrapOne(t, key, testContext())
-	return key, [][]byte{oldKey, newKey}, old, current, id
+	mustRotate(t, key)
+	return old, sampleOf(t, key, 1), id
 }
 
 func checkDisableVersion(t testing.TB, h Harness) {
-	key, dataKeys, old, current, id := twoVersions(t, h)
-	r := powerOf[kms.Retirer](t, key)
-	err := r.Disable(t.Context(), id)
-	if unsupported(t, "Disable of a version", key, err) {
-		unsupported(t, "Enable of a version", key, r.Enable(t.Context(), id))
-		mustUnwrap(t, key, []kms.Wrapped{old, current}, testContext(), dataKeys)
+	old, current, id := twoVersions(t, h)
+	r := powerOf[kms.Retirer](t, old.key)
+	if !supported(t, "Disable of a version", old.key, r.Disable(t.Context(), id)) {
+		unsupported(t, "Enable of a version", old.key, r.Enable(t.Context(), id))
+		old.and(current).opens(t)
 		return
 	}
-	if err != nil {
-		t.Fatalf("Disable of version %s: %v", id, err)
+	wantState(t, old.key, id, kms.VersionDisabled)
+	for _, k := range []kms.Key{old.key, h.Reopen(t, old.key)} {
+		old.on(k).refused(t, old.ec, kms.Disabled)
+		current.opens(t, k)
 	}
-	wantState(t, key, id, kms.VersionDisabled)
-	for _, k := range []kms.Key{key, h.Reopen(t, key)} {
-		mustRefuse(t, k, []kms.Wrapped{old}, testContext(), []kms.Class{kms.Disabled}, dataKeys...)
-		mustUnwrap(t, k, []kms.Wrapped{current}, testContext(), dataKeys[1:])
-	}
-	if err := r.Enable(t.Context(), id); err != nil {
-		t.Fatalf("Enable of version %s: %v", id, err)
-	}
-	wantState(t, key, id, kms.VersionEnabled)
-	mustUnwrap(t, key, []kms.Wrapped{old, current}, testContext(), dataKeys)
+	mustDo(t, "Enable of a version", r.Enable(t.Context(), id))
+	wantState(t, old.key, id, kms.VersionEnabled)
+	old.and(current).opens(t)
 }
 
 func checkDisableKey(t testing.TB, h Harness) {
-	key := h.NewKey(t)
-	dataKey, wrapped := wrapOne(t, key, testContext())
-	r := powerOf[kms.Retirer](t, key)
-	err := r.Disable(t.Context(), "")
-	if unsupported(t, "Disable of the key", key, err) {
-		unsupported(t, "Enable of the key", key, r.Enable(t.Context(), ""))
-		mustUnwrap(t, key, []kms.Wrapped{wrapped}, testContext(), [][]byte{dataKey})
+	s := sampleOf(t, h.NewKey(t), 1)
+	r := powerOf[kms.Retirer](t, s.key)
+	if !supported(t, "Disable of the key", s.key, r.Disable(t.Context(), "")) {
+		unsupported(t, "Enable of the key", s.key, r.Enable(t.Context(), ""))
+		s.opens(t)
 		return
 	}
-	if err != nil {
-		t.Fatalf("Disable of the key: %v", err)
+	for _, k := range []kms.Key{s.key, h.Reopen(t, s.key)} {
+		s.on(k).off(t, kms.Disabled)
 	}
-	for _, k := range []kms.Key{key, h.Reopen(t, key)} {
-		mustBeOff(t, k, dataKey, wrapped)
-	}
-	if err := r.Enable(t.Context(), ""); err != nil {
-		t.Fatalf("Enable of the key: %v", err)
-	}
-	mustUnwrap(t, key, []kms.Wrapped{wrapped}, testContext(), [][]byte{dataKey})
-	wrapOne(t, key, nil)
+	mustDo(t, "Enable of the key", r.Enable(t.Context(), ""))
+	s.opens(t)
+	sampleOf(t, s.key, 1)
 }
 
 // checkDestroyVersion disables, destroys and, where there is time left for it,
 // restores and enables the older of two versions.
 func checkDestroyVersion(t testing.TB, h Harness) {
-	key, dataKeys, old, current, id := twoVersions(t, h)
-	r := powerOf[kms.Retirer](t, key)
-	if err := r.Disable(t.Context(), id); err != nil && !unsupported(t, "Disable of a version", key, err) {
-		t.Fatalf("Disable of version %s: %v", id, err)
-	}
+	old, current, id := twoVersions(t, h)
+	key, r := old.key, powerOf[kms.Retirer](t, old.key)
+	supported(t, "Disable of a version", key, r.Disable(t.Context(), id))
 	at, err := r.Destroy(t.Context(), id, 0)
-	if unsupported(t, "Destroy of a version", key, err) {
+	if !supported(t, "Destroy of a version", key, err) {
 		unsupported(t, "Restore of a version", key, r.Restore(t.Context(), id))
 		return
-	}
-	if err != nil {
-		t.Fatalf("Destroy of version %s: %v", id, err)
 	}
 	if at.IsZero() {
 		t.Error("Destroy does not say when")
 	}
-	mustRefuse(t, key, []kms.Wrapped{old}, testContext(), []kms.Class{kms.Disabled, kms.NotFound}, dataKeys...)
-	mustUnwrap(t, key, []kms.Wrapped{current}, testContext(), dataKeys[1:])
+	old.refused(t, old.ec, kms.Disabled, kms.NotFound)
+	current.opens(t)
 	if !time.Now().Before(at) {
 		if err := r.Restore(t.Context(), id); err == nil {
 			t.Error("Restore of a version that is gone: no error")
 		} else if !unsupported(t, "Restore of a version", key, err) {
-			checkOf(t, "Restore of a version that is gone", key, err, []kms.Class{kms.NotFound, kms.Invalid})
+			checkError(t, "Restore of a version that is gone", key, anyOp, err, []kms.Class{kms.NotFound, kms.Invalid})
 		}
 		return
 	}
 	wantState(t, key, id, kms.VersionPendingDestruction)
 	mustVersions(t, key)
-	if err := r.Restore(t.Context(), id); err != nil {
-		t.Fatalf("Restore of version %s: %v", id, err)
-	}
+	mustDo(t, "Restore of a version", r.Restore(t.Context(), id))
 	wantState(t, key, id, kms.VersionDisabled)
-	mustRefuse(t, key, []kms.Wrapped{old}, testContext(), []kms.Class{kms.Disabled}, dataKeys...)
-	if err := r.Enable(t.Context(), id); err != nil {
-		t.Fatalf("Enable of version %s: %v", id, err)
-	}
-	mustUnwrap(t, key, []kms.Wrapped{old, current}, testContext(), dataKeys)
+	old.refused(t, old.ec, kms.Disabled)
+	mustDo(t, "Enable of a version", r.Enable(t.Context(), id))
+	old.and(current).opens(t)
 }
 
 func checkDestroyKey(t testing.TB, h Harness) {
-	key := h.NewKey(t)
-	dataKey, wrapped := wrapOne(t, key, testContext())
-	r := powerOf[kms.Retirer](t, key)
-	if err := r.Disable(t.Context(), ""); err != nil && !unsupported(t, "Disable of the key", key, err) {
-		t.Fatalf("Disable of the key: %v", err)
-	}
+	s := sampleOf(t, h.NewKey(t), 1)
+	r := powerOf[kms.Retirer](t, s.key)
+	supported(t, "Disable of the key", s.key, r.Disable(t.Context(), ""))
 	at, err := r.Destroy(t.Context(), "", 0)
-	if unsupported(t, "Destroy of the key", key, err) {
-		unsupported(t, "Restore of the key", key, r.Restore(t.Context(), ""))
+	if !supported(t, "Destroy of the key", s.key, err) {
+		unsupported(t, "Restore of the key", s.key, r.Restore(t.Context(), ""))
 		return
 	}
-	if err != nil {
-		t.Fatalf("Destroy of the key: %v", err)
-	}
-	got, err := key.Wrap(t.Context(), [][]byte{dataKey}, testContext())
-	if err == nil || got != nil {
-		t.Error("Wrap with a key that is to be destroyed: answered")
-	} else {
-		checkError(t, "Wrap", key, "wrap", err, []kms.Class{kms.Disabled, kms.NotFound}, dataKey)
-	}
-	mustRefuse(t, key, []kms.Wrapped{wrapped}, testContext(), []kms.Class{kms.Disabled, kms.NotFound}, dataKey)
+	s.off(t, kms.Disabled, kms.NotFound)
 	if !time.Now().Before(at) {
 		if at.IsZero() {
 			t.Error("Destroy does not say when")
 		}
 		return
 	}
-	if err := r.Restore(t.Context(), ""); err != nil {
-		t.Fatalf("Restore of the key: %v", err)
-	}
-	mustBeOff(t, key, dataKey, wrapped)
-	if err := r.Enable(t.Context(), ""); err != nil {
-		t.Fatalf("Enable of the key: %v", err)
-	}
-	mustUnwrap(t, key, []kms.Wrapped{wrapped}, testContext(), [][]byte{dataKey})
+	mustDo(t, "Restore of the key", r.Restore(t.Context(), ""))
+	s.off(t, kms.Disabled)
+	mustDo(t, "Enable of the key", r.Enable(t.Context(), ""))
+	s.opens(t)
 }
 
-// checkDestroyEnabled: a version is switched off before it is destroyed, which shows
-// whether anything still needs it.
+// checkDestroyEnabled: a version has to be disabled before it is destroyed, which
+// shows whether anything still needs it.
 func checkDestroyEnabled(t testing.TB, h Harness) {
-	key, dataKeys, old, current, id := twoVersions(t, h)
-	_, err := powerOf[kms.Retirer](t, key).Destroy(t.Context(), id, 0)
+	old, current, id := twoVersions(t, h)
+	_, err := powerOf[kms.Retirer](t, old.key).Destroy(t.Context(), id, 0)
 	switch {
 	case err == nil:
 		t.Error("Destroy of an enabled version: not refused")
-	case !unsupported(t, "Destroy of a version", key, err):
-		checkOf(t, "Destroy of an enabled version", key, err, []kms.Class{kms.Invalid})
+	case !unsupported(t, "Destroy of a version", old.key, err):
+		checkError(t, "Destroy of an enabled version", old.key, anyOp, err, []kms.Class{kms.Invalid})
 	}
-	mustUnwrap(t, key, []kms.Wrapped{old, current}, testContext(), dataKeys)
+	old.and(current).opens(t)
 }
 
 // retirerCalls are the operations of a Retirer, on one version.
-func retirerCalls(ctx context.Context, r kms.Retirer, version string) map[string]func() error {
-	return map[string]func() error{
-		"Disable": func() error { return r.Disable(ctx, version) },
-		"Enable":  func() error { return r.Enable(ctx, version) },
-		"Destroy": func() error { _, err := r.Destroy(ctx, version, 0); return err },
-		"Restore": func() error { return r.Restore(ctx, version) },
+func retirerCalls(r kms.Retirer, version string) []call {
+	on := func(name string, do func(ctx context.Context, version string) error) call {
+		return callOf(name, func(ctx context.Context) (struct{}, error) { return struct{}{}, do(ctx, version) })
 	}
+	return []call{
+		on("Disable", r.Disable), on("Enable", r.Enable), on("Restore", r.Restore),
+		callOf("Destroy", func(ctx context.Context) (time.Time, error) { return r.Destroy(ctx, version, 0) }),
+	}
+}
+
+// rotatorCalls are the operations of a Rotator.
+func (s sample) rotatorCalls(t testing.TB) []call {
+	t.Helper()
+	r := powerOf[kms.Rotator](t, s.key)
+	return []call{callOf("Rotate", r.Rotate), callOf("Versions", r.Versions)}
 }
 
 func checkUnknownVersion(t testing.TB, h Harness) {
-	key := h.NewKey(t)
-	dataKey, wrapped := wrapOne(t, key, testContext())
-	before := mustVersions(t, key)
+	s := sampleOf(t, h.NewKey(t), 1)
+	before := mustVersions(t, s.key)
 	for _, version := range []string{"4711", "0", "-1", "no such version", "../1"} {
-		for name, call := range retirerCalls(t.Context(), powerOf[kms.Retirer](t, key), version) {
-			what := fmt.Sprintf("%s of version %q", name, version)
-			if err := call(); err == nil {
-				t.Errorf("%s: no error", what)
-			} else {
-				checkOf(t, what, key, err, []kms.Class{kms.NotFound, kms.Invalid})
-			}
+		t.Logf("version %q", version)
+		for _, c := range retirerCalls(powerOf[kms.Retirer](t, s.key), version) {
+			c.fails(t.Context(), t, s, []kms.Class{kms.NotFound, kms.Invalid})
 		}
 	}
-	if after := mustVersions(t, key); !sameVersions(after, before) {
+	if after := mustVersions(t, s.key); !sameVersions(after, before) {
 		t.Errorf("refused operations changed the versions %v to %v", before, after)
 	}
-	mustUnwrap(t, key, []kms.Wrapped{wrapped}, testContext(), [][]byte{dataKey})
+	s.opens(t)
 }
 
 func checkRotatorEnded(t testing.TB, h Harness) {
-	key := h.NewKey(t)
-	_, wrapped := wrapOne(t, key, nil)
-	before := mustVersions(t, key)
+	s := sampleOf(t, h.NewKey(t), 1)
+	before := mustVersions(t, s.key)
+	calls := s.rotatorCalls(t)
+	if retirer, ok := kms.As[kms.Retirer](s.key); ok {
+		calls = append(calls, retirerCalls(retirer, primaryOf(t, s.key).ID)...)
+	}
 	for cause, ctx := range ended(t) {
-		r, calls := powerOf[kms.Rotator](t, key), map[string]func() error{}
-		if retirer, ok := kms.As[kms.Retirer](key); ok {
-			calls = retirerCalls(ctx, retirer, primaryOf(t, key).ID)
-		}
-		calls["Rotate"] = func() error { _, err := r.Rotate(ctx); return err }
-		calls["Versions"] = func() error { _, err := r.Versions(ctx); return err }
-		for name, call := range calls {
-			err := call()
-			switch {
-			case err == nil:
-				t.Errorf("%s under a context that ended (%v): answered", name, cause)
-			case errors.Is(err, errors.ErrUnsupported): // that takes no asking
-			default:
-				checkOf(t, name, key, err, []kms.Class{kms.Canceled}, wrapped.Blob)
-				if !errors.Is(err, cause) {
-					t.Errorf("%s: errors.Is(err, %q) is false", name, cause)
-				}
+		for _, c := range calls {
+			if _, err := c.do(ctx); errors.Is(err, errors.ErrUnsupported) {
+				continue // known without a request
 			}
+			c.canceled(ctx, t, s, cause)
 		}
 	}
-	if after := mustVersions(t, key); !sameVersions(after, before) {
+	if after := mustVersions(t, s.key); !sameVersions(after, before) {
 		t.Errorf("calls under an ended context changed the versions %v to %v", before, after)
 	}
 }
 
 func checkRotatorFaults(t testing.TB, h Harness) {
-	eachFaultOnTheWay(t, h, func(ctx context.Context, p faultPromise, key kms.Key, dataKeys [][]byte, wrapped []kms.Wrapped) {
-		r := powerOf[kms.Rotator](t, key)
-		for name, call := range map[string]func() error{
-			"Rotate":   func() error { _, err := r.Rotate(ctx); return err },
-			"Versions": func() error { _, err := r.Versions(ctx); return err },
-		} {
-			failsAs(t, h, p, name, key, call(), append(dataKeys, wrapped[0].Blob)...)
+	eachFaultOnTheWay(t, h, func(ctx context.Context, p faultPromise, s sample) {
+		for _, c := range s.rotatorCalls(t) {
+			p.checkCall(ctx, t, h, s, c)
 		}
 	})
-}
-
-// failsAs checks the error of an operation whose name is the backend's to choose.
-func failsAs(t testing.TB, h Harness, p faultPromise, what string, key kms.Key, err error, secrets ...[]byte) {
-	t.Helper()
-	what = fmt.Sprintf("%s: %s", p.fault, what)
-	e, ok := errors.AsType[*kms.Error](err)
-	switch {
-	case err == nil:
-		t.Errorf("%s: answered", what)
-	case !ok || e.Op == "":
-		t.Errorf("%s: error is a %T, not a *kms.Error with an operation", what, err)
-	default:
-		p.checkFailure(t, h, what, key, e.Op, err, p.wrap, secrets...)
-	}
 }

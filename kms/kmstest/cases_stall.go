@@ -3,7 +3,6 @@ package kmstest
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"runtime/pprof"
 	"strconv"
@@ -24,107 +23,84 @@ const (
 func stallCases() []conformance {
 	stalls := []Power{FaultStall}
 	return []conformance{
-		{name: "stalled: the caller's deadline gives Canceled", needs: stalls, check: checkStallDeadline},
-		{name: "stalled: a caller who gives up gets Canceled", needs: stalls, check: checkStallGivenUp},
-		{name: "stalled: a large batch ends with its caller", needs: stalls, check: checkStallBatch},
+		{name: "stalled: the caller's deadline gives Canceled", needs: stalls, check: func(t testing.TB, h Harness) {
+			checkStall(t, h, 3, context.DeadlineExceeded, deadline)
+		}},
+		{name: "stalled: a caller who gives up gets Canceled", needs: stalls, check: func(t testing.TB, h Harness) {
+			checkStall(t, h, 3, context.Canceled, givingUp)
+		}},
+		// More items than any backend sends at one time.
+		{name: "stalled: a large batch ends with its caller", needs: stalls, check: func(t testing.TB, h Harness) {
+			checkStall(t, h, 250, context.DeadlineExceeded, deadline)
+		}},
 		{name: "stalled: calls leave nothing behind", needs: stalls, check: checkStallLeavesNothing},
 		{name: "stalled: the key's own timeout gives Unavailable", needs: []Power{FaultStall, PowerHasty}, check: checkStallTimeout},
 	}
 }
 
-// stalled has a key stall during a check, which gets data keys and their blobs,
-// and wants the key to work at once when it is over.
-func stalled(t testing.TB, h Harness, n int, check func(key kms.Key, dataKeys [][]byte, wrapped []kms.Wrapped)) {
+// stalled runs check with a key that stalls and n data keys that it wrapped before,
+// and wants the key to work at once afterwards.
+func stalled(t testing.TB, h Harness, n int, check func(s sample)) {
 	t.Helper()
-	key := h.NewKey(t)
-	dataKeys := newDataKeys(n)
-	wrapped := mustWrap(t, key, dataKeys, testContext())
-	heal := once(h.Faults[FaultStall](t, key))
+	s := sampleOf(t, h.NewKey(t), n)
+	heal := once(h.Faults[FaultStall](t, s.key))
 	defer heal()
-	check(key, dataKeys, wrapped)
+	check(s)
 	heal()
-	mustBeBack(t, key, FaultStall, wrapped, dataKeys)
+	s.back(t, FaultStall)
 }
 
-// mustEnd makes both calls, each under a context that newCtx makes, and wants
-// both to end promptly, with Class Canceled and cause.
-func mustEnd(t testing.TB, h Harness, key kms.Key, dataKeys [][]byte, wrapped []kms.Wrapped, cause error, newCtx func() (context.Context, context.CancelFunc)) {
+// deadline returns a context that ends after patience, as one with a timeout does.
+func deadline(t testing.TB) (context.Context, context.CancelFunc) {
 	t.Helper()
-	secrets := append(h.credentials(), dataKeys...)
-	for _, op := range []string{"wrap", "unwrap"} {
-		ctx, cancel := newCtx()
+	return context.WithTimeout(t.Context(), patience)
+}
+
+// givingUp returns a context that its caller cancels after patience.
+func givingUp(t testing.TB) (context.Context, context.CancelFunc) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(patience, cancel)
+	return ctx, cancel
+}
+
+// mustEnd makes each call under a new context, and wants it to end promptly, with
+// Class Canceled and cause.
+func mustEnd(
+	t testing.TB, h Harness, s sample, cause error,
+	newContext func(testing.TB) (context.Context, context.CancelFunc), calls ...call,
+) {
+	t.Helper()
+	for _, c := range calls {
+		ctx, cancel := newContext(t)
 		began := time.Now()
-		var err error
-		var answered bool
-		if op == "wrap" {
-			var got []kms.Wrapped
-			got, err = key.Wrap(ctx, dataKeys, testContext())
-			answered = got != nil
-		} else {
-			var got []kms.Unwrapped
-			got, err = key.Unwrap(ctx, wrapped, testContext())
-			answered = got != nil
-		}
-		took := time.Since(began)
+		c.canceled(ctx, t, s, cause, h.credentials()...)
 		cancel()
-		if err == nil || answered {
-			t.Errorf("%s of %d: answered, or answered in part (error %v)", op, len(dataKeys), err)
-			continue
-		}
-		checkError(t, op, key, op, err, []kms.Class{kms.Canceled}, secrets...)
-		if !errors.Is(err, cause) {
-			t.Errorf("%s: errors.Is(err, %q) is false", op, cause)
-		}
-		if took > patience+promptly {
-			t.Errorf("%s: took %v after its caller had given up", op, took-patience)
+		if took := time.Since(began); took > patience+promptly {
+			t.Errorf("%s: took %v after its caller had given up", c.name, took-patience)
 		}
 	}
 }
 
-func checkStallDeadline(t testing.TB, h Harness) {
-	stalled(t, h, 3, func(key kms.Key, dataKeys [][]byte, wrapped []kms.Wrapped) {
-		mustEnd(t, h, key, dataKeys, wrapped, context.DeadlineExceeded, func() (context.Context, context.CancelFunc) {
-			return context.WithTimeout(t.Context(), patience)
-		})
+func checkStall(t testing.TB, h Harness, n int, cause error, newContext func(testing.TB) (context.Context, context.CancelFunc)) {
+	t.Helper()
+	stalled(t, h, n, func(s sample) {
+		mustEnd(t, h, s, cause, newContext, s.wrapCall(), s.unwrapCall())
 	})
 }
 
-func checkStallGivenUp(t testing.TB, h Harness) {
-	stalled(t, h, 3, func(key kms.Key, dataKeys [][]byte, wrapped []kms.Wrapped) {
-		mustEnd(t, h, key, dataKeys, wrapped, context.Canceled, func() (context.Context, context.CancelFunc) {
-			ctx, cancel := context.WithCancel(t.Context())
-			time.AfterFunc(patience, cancel)
-			return ctx, cancel
-		})
-	})
-}
-
-// checkStallBatch stalls more items than any backend sends at one time.
-func checkStallBatch(t testing.TB, h Harness) {
-	stalled(t, h, 250, func(key kms.Key, dataKeys [][]byte, wrapped []kms.Wrapped) {
-		mustEnd(t, h, key, dataKeys, wrapped, context.DeadlineExceeded, func() (context.Context, context.CancelFunc) {
-			return context.WithTimeout(t.Context(), patience)
-		})
-	})
-}
-
-// checkStallLeavesNothing counts goroutines by a label that those inherit which
-// a call starts. A few may stay, such as those of a connection.
+// checkStallLeavesNothing counts the goroutines of calls by a label that they inherit.
+// A few may stay, such as those of a connection.
 func checkStallLeavesNothing(t testing.TB, h Harness) {
 	const calls, few = 64, 16
 	label := fmt.Sprintf("%s %p", t.Name(), new(byte))
-	stalled(t, h, 1, func(key kms.Key, dataKeys [][]byte, wrapped []kms.Wrapped) {
+	stalled(t, h, 1, func(s sample) {
+		kinds := []call{s.wrapCall(), s.unwrapCall()}
 		inParallel(calls, func(i int) {
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			ctx, cancel := deadline(t)
 			defer cancel()
 			pprof.Do(ctx, pprof.Labels(callLabel, label), func(ctx context.Context) {
-				var err error
-				if i%2 == 0 {
-					_, err = key.Wrap(ctx, dataKeys, testContext())
-				} else {
-					_, err = key.Unwrap(ctx, wrapped, testContext())
-				}
-				if kms.ClassOf(err) != kms.Canceled {
+				if _, err := kinds[i%2].do(ctx); kms.ClassOf(err) != kms.Canceled {
 					t.Errorf("error %v", err)
 				}
 			})
@@ -143,7 +119,7 @@ func checkStallLeavesNothing(t testing.TB, h Harness) {
 	t.Errorf("%d calls that ended with their callers left %d goroutines behind", calls, left)
 }
 
-// callLabel marks goroutines in profiles, and so those that they start.
+// callLabel marks a goroutine, and those that it starts, in profiles.
 const callLabel = "kmstest call"
 
 // countGoroutines returns how many goroutines have the label.
@@ -174,19 +150,14 @@ func countGoroutines(label string) (int, error) {
 	return count, nil
 }
 
-// checkStallTimeout leaves a stalled key to its own devices.
+// checkStallTimeout sets no deadline that a stalled key with a timeout of its own reaches.
 func checkStallTimeout(t testing.TB, h Harness) {
-	stalled(t, h, 2, func(key kms.Key, dataKeys [][]byte, wrapped []kms.Wrapped) {
-		hasty := h.Hasty(t, key)
+	stalled(t, h, 2, func(s sample) {
+		hasty := s.on(h.Hasty(t, s.key))
 		promise := faultPromise{fault: FaultStall, wrap: []kms.Class{kms.Unavailable}, unwrap: []kms.Class{kms.Unavailable}}
-		for _, check := range []func(ctx context.Context){
-			func(ctx context.Context) { promise.checkWrap(t, ctx, h, hasty, dataKeys) },
-			func(ctx context.Context) { promise.checkUnwrap(t, ctx, h, hasty, wrapped, dataKeys) },
-		} {
+		for _, check := range []func(context.Context, testing.TB, Harness, sample){promise.checkWrap, promise.checkUnwrap} {
 			began := time.Now()
-			ctx, cancel := context.WithTimeout(t.Context(), callLimit)
-			check(ctx)
-			cancel()
+			limited(t, func(ctx context.Context) { check(ctx, t, h, hasty) })
 			if took := time.Since(began); took > promptly {
 				t.Errorf("a key with a short timeout of its own took %v", took)
 			}

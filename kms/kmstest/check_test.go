@@ -38,3 +38,10 @@ func TestLeaksOfBlobWithItsKeysName(t *testing.T) {
 		})
 	}
 }
+
+// wrapOne wraps one fresh data key and returns it with the outcome.
+func wrapOne(t testing.TB, key kms.Key, ec kms.Context) (dataKey []byte, wrapped kms.Wrapped) {
+	t.Helper()
+	dataKeys := newDataKeys(1)
+	return dataKeys[0], mustWrap(t, key, dataKeys, ec)[0]
+}

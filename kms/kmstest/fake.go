@@ -1,6 +1,7 @@
 package kmstest
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -12,7 +13,7 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// Counts says what a Fake was asked so far, failed calls included.
+// Counts counts the calls that a Fake received, failed ones included.
 type Counts struct {
 	Wraps, Unwraps             int // calls
 	WrapItems, UnwrapItems     int // data keys over all calls
@@ -39,8 +40,8 @@ func (c *Counts) tally(op Op) (calls, items, failed *int) {
 	return &c.Admin, new(int), &c.FailedAdmin
 }
 
-// Fake is an in-memory kms.Key that encrypts for real and fails as told. It is
-// healthy until a script says otherwise. Safe for concurrent use.
+// Fake is an in-memory kms.Key that encrypts for real and fails as a script says.
+// Without a script it is healthy. Safe for concurrent use.
 type Fake struct {
 	key *fakeKey // shared by all handles
 
@@ -76,10 +77,18 @@ func (f *Fake) Rotate() string { return f.key.rotate() }
 func (f *Fake) Version() string { return f.key.version() }
 
 // Disable switches the key off, for every handle.
-func (f *Fake) Disable() { f.key.setDisabled(true) }
+func (f *Fake) Disable() { f.setKey(kms.VersionDisabled) }
 
 // Enable switches it on again.
-func (f *Fake) Enable() { f.key.setDisabled(false) }
+func (f *Fake) Enable() { f.setKey(kms.VersionEnabled) }
+
+func (f *Fake) setKey(state kms.VersionState) {
+	f.key.mu.Lock()
+	defer f.key.mu.Unlock()
+	if f.key.state != kms.VersionPendingDestruction {
+		f.key.state = state
+	}
+}
 
 // DisableVersion switches one version off, EnableVersion on again, for every
 // handle. Like DestroyVersion they panic if there is no such version.
@@ -92,25 +101,21 @@ func (f *Fake) EnableVersion(version string) { f.setVersion(version, kms.Version
 func (f *Fake) DestroyVersion(version string) { f.setVersion(version, kms.VersionDestroyed) }
 
 func (f *Fake) setVersion(version string, state kms.VersionState) {
-	err := f.key.set(version,
-		func(*fakeKey) error { return fakeError(kms.NotFound, "the version has no name") },
-		func(v *fakeVersion) error {
-			if v.state != kms.VersionDestroyed {
-				v.state, v.destroyAt = state, time.Time{}
-			}
-			return nil
-		})
+	err := fakeError(kms.NotFound, "the version has no name")
+	if version != "" {
+		err = f.key.change(version, func(l *lifecycle) error { l.set(state); return nil })
+	}
 	if err != nil {
 		panic(err) //nolint:forbidigo // a bug in a test, found at once
 	}
 }
 
-// ScheduleDeletion has the key wait for its deletion, which never comes:
-// Managed.Restore takes it back.
+// ScheduleDeletion puts the key into the state of waiting for its deletion, which
+// never comes: Managed.Restore takes it back.
 func (f *Fake) ScheduleDeletion() {
 	f.key.mu.Lock()
 	defer f.key.mu.Unlock()
-	f.key.disabled, f.key.deleteAt = true, time.Now().UTC().Add(fakeWait)
+	f.key.state, f.key.destroyAt = kms.VersionPendingDestruction, time.Now().UTC().Add(fakeWait)
 }
 
 // ScriptWrap appends to the script of Wrap: each call takes the next fault.
@@ -129,15 +134,15 @@ func (f *Fake) Script(op Op, faults ...Fault) {
 	f.scripts[op] = append(f.scripts[op], faults...)
 }
 
-// Each has decide say what goes wrong in every call that no script covers; nil
-// is nothing. It runs without a lock, at times in several goroutines at once.
+// Each makes decide choose the fault of every call that no script covers; nil chooses
+// none. decide runs without a lock, at times in several goroutines at once.
 func (f *Fake) Each(decide func(Call) Fault) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.each = decide
 }
 
-// Always has every call suffer fault until Heal: an outage.
+// Always gives every call this fault until Heal: an outage.
 func (f *Fake) Always(fault Fault) { f.Each(func(Call) Fault { return fault }) }
 
 // Heal forgets all scripts.
@@ -147,7 +152,7 @@ func (f *Fake) Heal() {
 	f.scripts, f.each = nil, nil
 }
 
-// Counts returns what this handle was asked so far.
+// Counts returns the counts of this handle so far.
 func (f *Fake) Counts() Counts {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -156,75 +161,71 @@ func (f *Fake) Counts() Counts {
 
 // Wrap implements kms.Key.
 func (f *Fake) Wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error) {
-	if err := ec.Check(string(OpWrap), f.ID()); err != nil {
-		return nil, err
-	}
-	fault := f.begin(OpWrap, len(dataKeys), ec)
-	wrapped, err := f.doWrap(ctx, fault, dataKeys, ec)
-	f.end(OpWrap, err)
-	return wrapped, err
+	return answer(ctx, f, OpWrap, len(dataKeys), ec, func(fault Fault) ([]kms.Wrapped, error) {
+		for i := range dataKeys {
+			if err := fault.ItemErrs[i]; err != nil {
+				return nil, err
+			}
+		}
+		wrapped, err := f.key.wrap(dataKeys, ec)
+		for _, w := range wrapped {
+			fault.spoil(w)
+		}
+		return wrapped, err
+	})
 }
 
-func (f *Fake) doWrap(ctx context.Context, fault Fault, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error) {
-	if err := f.suffer(ctx, OpWrap, fault); err != nil {
-		return nil, err
+// spoil flips a bit of an answer's blob if the fault says so.
+func (f Fault) spoil(w kms.Wrapped) {
+	if f.FlipBlob {
+		w.Blob[len(w.Blob)/2] ^= 1
 	}
-	for i := range dataKeys {
-		if err := fault.ItemErrs[i]; err != nil {
-			return nil, f.fail(OpWrap, err)
-		}
-	}
-	wrapped, err := f.key.wrap(dataKeys, ec)
-	if err != nil {
-		return nil, f.fail(OpWrap, err)
-	}
-	for _, w := range wrapped {
-		if fault.FlipBlob {
-			w.Blob[len(w.Blob)/2] ^= 1
-		}
-	}
-	if fault.Drop && len(wrapped) > 0 {
-		wrapped = wrapped[:len(wrapped)-1]
-	}
-	return wrapped, nil
 }
 
 // Unwrap implements kms.Key.
 func (f *Fake) Unwrap(ctx context.Context, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Unwrapped, error) {
-	if err := ec.Check(string(OpUnwrap), f.ID()); err != nil {
-		return nil, err
-	}
-	fault := f.begin(OpUnwrap, len(wrapped), ec)
-	out, err := f.doUnwrap(ctx, fault, wrapped, ec)
-	f.end(OpUnwrap, err)
-	return out, err
+	return answer(ctx, f, OpUnwrap, len(wrapped), ec, func(fault Fault) ([]kms.Unwrapped, error) {
+		out := make([]kms.Unwrapped, len(wrapped))
+		for i, w := range wrapped {
+			err := fault.ItemErrs[i]
+			if err == nil {
+				out[i].DataKey, err = f.key.unwrap(w, ec)
+			}
+			if err != nil {
+				out[i] = kms.Unwrapped{Err: f.fail(OpUnwrap, err)}
+				continue
+			}
+			if fault.WrongDataKey {
+				rand.Read(out[i].DataKey)
+			}
+			if fault.FlipDataKey {
+				out[i].DataKey[0] ^= 1
+			}
+		}
+		return out, nil
+	})
 }
 
-func (f *Fake) doUnwrap(ctx context.Context, fault Fault, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Unwrapped, error) {
-	if err := f.suffer(ctx, OpUnwrap, fault); err != nil {
+// answer runs do as a call of op about some items: it counts the call, applies the
+// fault that is scripted for it, and gives errors their shape.
+func answer[T any](ctx context.Context, f *Fake, op Op, items int, ec kms.Context, do func(Fault) ([]T, error)) ([]T, error) {
+	if err := ec.Check(string(op), f.ID()); err != nil {
 		return nil, err
 	}
-	out := make([]kms.Unwrapped, len(wrapped))
-	for i, w := range wrapped {
-		err := fault.ItemErrs[i]
-		if err == nil {
-			out[i].DataKey, err = f.key.unwrap(w, ec)
-		}
-		if err != nil {
-			out[i] = kms.Unwrapped{Err: f.fail(OpUnwrap, err)}
-			continue
-		}
-		if fault.WrongDataKey {
-			rand.Read(out[i].DataKey)
-		}
-		if fault.FlipDataKey {
-			out[i].DataKey[0] ^= 1
-		}
+	fault := f.begin(op, items, ec)
+	var out []T
+	err := suffer(ctx, fault)
+	if err == nil {
+		out, err = do(fault)
 	}
+	if err != nil {
+		out, err = nil, f.fail(op, err)
+	}
+	f.end(op, err)
 	if fault.Drop && len(out) > 0 {
 		out = out[:len(out)-1]
 	}
-	return out, nil
+	return out, err
 }
 
 // begin counts a call and takes the fault that is scripted for it.
@@ -260,7 +261,7 @@ func (f *Fake) end(op Op, err error) {
 }
 
 // suffer goes through what happens to a call before it does its work.
-func (f *Fake) suffer(ctx context.Context, op Op, fault Fault) error {
+func suffer(ctx context.Context, fault Fault) error {
 	if fault.Latency > 0 {
 		timer := time.NewTimer(fault.Latency)
 		defer timer.Stop()
@@ -271,19 +272,13 @@ func (f *Fake) suffer(ctx context.Context, op Op, fault Fault) error {
 	}
 	if ctx.Err() == nil && fault.Hook != nil {
 		if err := fault.Hook(ctx); err != nil {
-			return f.fail(op, err)
+			return err
 		}
 	}
 	if fault.Stall {
 		<-ctx.Done()
 	}
-	if err := ctx.Err(); err != nil {
-		return f.fail(op, err)
-	}
-	if fault.Err != nil {
-		return f.fail(op, fault.Err)
-	}
-	return nil
+	return cmp.Or(ctx.Err(), fault.Err)
 }
 
 // fail gives err the shape that kms.Key promises.

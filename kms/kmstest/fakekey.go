@@ -19,16 +19,21 @@ import (
 type fakeKey struct {
 	id string
 
-	mu       sync.RWMutex
-	versions []*fakeVersion // version n is at n-1; the last one is the primary
-	// disabled and deleteAt are about the whole key; each version has a state of its own.
-	disabled bool
-	deleteAt time.Time // zero unless its deletion is scheduled
+	mu        sync.RWMutex
+	lifecycle                // of the whole key
+	versions  []*fakeVersion // version n is at n-1; the last one is the primary
 }
 
 type fakeVersion struct {
-	aead      cipher.AEAD // nil once destroyed
-	created   time.Time
+	lifecycle
+	aead    cipher.AEAD
+	created time.Time
+}
+
+// lifecycle is the state of a key, or of one version. The errors of its methods are
+// those of wrap and unwrap.
+type lifecycle struct {
+	of        string // "key" or "version"
 	state     kms.VersionState
 	destroyAt time.Time // zero unless scheduled
 }
@@ -39,7 +44,7 @@ func newFakeKey(id string) (*fakeKey, error) {
 	if err := kms.CheckID(id); err != nil {
 		return nil, fmt.Errorf("kmstest: make fake key: %w", err)
 	}
-	k := &fakeKey{id: id}
+	k := &fakeKey{id: id, lifecycle: lifecycle{of: "key"}}
 	k.rotate()
 	return k, nil
 }
@@ -51,7 +56,7 @@ func (k *fakeKey) rotate() string {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.versions = append(k.versions, &fakeVersion{aead: aead, created: time.Now().UTC()})
+	k.versions = append(k.versions, &fakeVersion{aead: aead, created: time.Now().UTC(), lifecycle: lifecycle{of: "version"}})
 	return strconv.Itoa(len(k.versions))
 }
 
@@ -83,25 +88,60 @@ func (k *fakeKey) list() []kms.Version {
 	return out
 }
 
-func (k *fakeKey) setDisabled(disabled bool) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.disabled = disabled
-}
-
-// set has change alter a version, or the whole key if version is empty. The
-// errors are those of wrap and unwrap.
-func (k *fakeKey) set(version string, key func(*fakeKey) error, one func(*fakeVersion) error) error {
+// change applies do to a version, or to the whole key if version is empty.
+func (k *fakeKey) change(version string, do func(*lifecycle) error) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if version == "" {
-		return key(k)
+		return do(&k.lifecycle)
 	}
 	n, err := strconv.Atoi(version)
 	if err != nil || n < 1 || n > len(k.versions) {
 		return fakeError(kms.NotFound, "there is no such version")
 	}
-	return one(k.versions[n-1])
+	return do(&k.versions[n-1].lifecycle)
+}
+
+// set enters a state, unless a destroyed version would leave its own.
+func (l *lifecycle) set(state kms.VersionState) {
+	if l.state != kms.VersionDestroyed {
+		l.state, l.destroyAt = state, time.Time{}
+	}
+}
+
+// switchTo enables or disables what is not to be destroyed.
+func (l *lifecycle) switchTo(state kms.VersionState) error {
+	if l.state != kms.VersionEnabled && l.state != kms.VersionDisabled {
+		return l.usable()
+	}
+	l.set(state)
+	return nil
+}
+
+// destroy schedules the destruction of what is not enabled.
+func (l *lifecycle) destroy(at time.Time) error {
+	switch l.state {
+	case kms.VersionEnabled:
+		return fakeError(kms.Invalid, "it is enabled: only what is disabled is destroyed")
+	case kms.VersionDestroyed:
+		return l.usable()
+	case kms.VersionDisabled, kms.VersionPendingDestruction, kms.VersionUnavailable:
+	}
+	l.state, l.destroyAt = kms.VersionPendingDestruction, at
+	return nil
+}
+
+// restore takes a scheduled destruction back.
+func (l *lifecycle) restore() error {
+	switch l.state {
+	case kms.VersionPendingDestruction:
+		l.set(kms.VersionDisabled)
+		return nil
+	case kms.VersionDestroyed:
+		return l.usable()
+	case kms.VersionEnabled, kms.VersionDisabled, kms.VersionUnavailable:
+	}
+	return fakeError(kms.Invalid, "its destruction is not scheduled")
 }
 
 // fakeError returns a *kms.Error whose Op and KeyID the Fake fills in.
@@ -109,30 +149,24 @@ func fakeError(class kms.Class, detail string) error {
 	return &kms.Error{Class: class, Detail: detail, Advice: "look at what the test did to its Fake"}
 }
 
-// usable says why the key as a whole cannot be used. k is locked.
-func (k *fakeKey) usable() error {
-	switch {
-	case !k.deleteAt.IsZero():
-		return fakeError(kms.Disabled, "the key waits for its deletion")
-	case k.disabled:
-		return fakeError(kms.Disabled, "the key is switched off")
-	}
-	return nil
-}
-
-// usable says why the version cannot be used.
-func (v *fakeVersion) usable() error {
-	switch v.state {
+// usable says why the key or version cannot be used.
+func (l *lifecycle) usable() error {
+	detail := "the " + l.of + " is " + l.state.String()
+	switch l.state {
 	case kms.VersionEnabled:
 		return nil
 	case kms.VersionDestroyed:
-		return fakeError(kms.NotFound, "the version was destroyed")
-	case kms.VersionDisabled, kms.VersionPendingDestruction, kms.VersionUnavailable:
+		return fakeError(kms.NotFound, detail)
+	case kms.VersionDisabled:
+		detail = "the " + l.of + " is switched off"
+	case kms.VersionPendingDestruction:
+		detail = "the " + l.of + " waits for its deletion"
+	case kms.VersionUnavailable:
 	}
-	return fakeError(kms.Disabled, "the version is "+v.state.String())
+	return fakeError(kms.Disabled, detail)
 }
 
-// ready says why nothing could be wrapped now.
+// ready says why the key could not wrap now.
 func (k *fakeKey) ready() error {
 	k.mu.RLock()
 	defer k.mu.RUnlock()

@@ -1,6 +1,7 @@
 package kmstest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -9,7 +10,7 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// fakeWait is how long a Managed leaves for a change of mind by default.
+// fakeWait is the default time between Managed.Destroy and the destruction.
 const fakeWait = 24 * time.Hour
 
 // Managed is a Fake with the powers that only some keys have: kms.Rewrapper,
@@ -33,27 +34,25 @@ var (
 // Managed returns the same handle with further powers.
 func (f *Fake) Managed() *Managed { return &Managed{f} }
 
-// ask runs do as a call of op, with what is scripted for it.
-func (m *Managed) ask(ctx context.Context, op Op, do func() error) error {
-	fault := m.begin(op, 0, nil)
-	err := m.suffer(ctx, op, fault)
-	if err == nil {
-		if err = do(); err != nil {
-			err = m.fail(op, err)
-		}
-	}
-	m.end(op, err)
+// manage runs do as a call of op, with the fault that is scripted for it.
+func (m *Managed) manage(ctx context.Context, op Op, do func() error) error {
+	_, err := answer(ctx, m.Fake, op, 0, nil, func(Fault) ([]struct{}, error) { return nil, do() })
 	return err
 }
 
+// change runs do as a call of op on a version, or on the whole key.
+func (m *Managed) change(ctx context.Context, op Op, version string, do func(*lifecycle) error) error {
+	return m.manage(ctx, op, func() error { return m.key.change(version, do) })
+}
+
 // RewrapsFrom implements kms.Rewrapper: a Managed takes what the same key
-// wrapped, through whichever handle, and no other.
+// wrapped, through any handle, and no other.
 func (m *Managed) RewrapsFrom(source kms.Key) bool {
 	key := fakeKeyOf(source)
 	return key != nil && key == m.key
 }
 
-// fakeKeyOf returns the key behind a handle, nil if that is none of a Fake's.
+// fakeKeyOf returns the key behind a handle of a Fake, nil for other handles.
 func fakeKeyOf(key kms.Key) *fakeKey {
 	if f, ok := kms.As[interface{ fake() *Fake }](key); ok {
 		return f.fake().key
@@ -65,41 +64,25 @@ func (f *Fake) fake() *Fake { return f }
 
 // Rewrap implements kms.Rewrapper.
 func (m *Managed) Rewrap(ctx context.Context, source kms.Key, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Rewrapped, error) {
-	if err := ec.Check(string(OpRewrap), m.ID()); err != nil {
-		return nil, err
-	}
-	fault := m.begin(OpRewrap, len(wrapped), ec)
-	out, err := m.doRewrap(ctx, fault, source, wrapped, ec)
-	m.end(OpRewrap, err)
-	return out, err
-}
-
-func (m *Managed) doRewrap(ctx context.Context, fault Fault, source kms.Key, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Rewrapped, error) {
-	if err := m.suffer(ctx, OpRewrap, fault); err != nil {
-		return nil, err
-	}
-	if !m.RewrapsFrom(source) {
-		return nil, m.fail(OpRewrap, &kms.Error{Detail: "a Fake rewraps only what it wrapped itself", Advice: "unwrap with the one key and wrap with the other"})
-	}
-	if err := m.key.ready(); err != nil {
-		return nil, m.fail(OpRewrap, err)
-	}
-	out := make([]kms.Rewrapped, len(wrapped))
-	for i, w := range wrapped {
-		anew, err := m.rewrapOne(fault.ItemErrs[i], w, ec)
-		if err != nil {
-			out[i].Err = m.fail(OpRewrap, err)
-			continue
+	return answer(ctx, m.Fake, OpRewrap, len(wrapped), ec, func(fault Fault) ([]kms.Rewrapped, error) {
+		if !m.RewrapsFrom(source) {
+			return nil, &kms.Error{Detail: "a Fake rewraps only what it wrapped itself", Advice: "unwrap with the one key and wrap with the other"}
 		}
-		if fault.FlipBlob {
-			anew.Blob[len(anew.Blob)/2] ^= 1
+		if err := m.key.ready(); err != nil {
+			return nil, err
 		}
-		out[i].Wrapped = anew
-	}
-	if fault.Drop && len(out) > 0 {
-		out = out[:len(out)-1]
-	}
-	return out, nil
+		out := make([]kms.Rewrapped, len(wrapped))
+		for i, w := range wrapped {
+			anew, err := m.rewrapOne(fault.ItemErrs[i], w, ec)
+			if err != nil {
+				out[i].Err = m.fail(OpRewrap, err)
+				continue
+			}
+			fault.spoil(anew)
+			out[i].Wrapped = anew
+		}
+		return out, nil
+	})
 }
 
 func (m *Managed) rewrapOne(scripted error, w kms.Wrapped, ec kms.Context) (kms.Wrapped, error) {
@@ -120,7 +103,7 @@ func (m *Managed) rewrapOne(scripted error, w kms.Wrapped, ec kms.Context) (kms.
 
 // Rotate implements kms.Rotator.
 func (m *Managed) Rotate(ctx context.Context) (made kms.Version, err error) {
-	err = m.ask(ctx, OpRotate, func() error {
+	err = m.manage(ctx, OpRotate, func() error {
 		id := m.key.rotate()
 		versions := m.key.list()
 		made = versions[slices.IndexFunc(versions, func(v kms.Version) bool { return v.ID == id })]
@@ -131,65 +114,26 @@ func (m *Managed) Rotate(ctx context.Context) (made kms.Version, err error) {
 
 // Versions implements kms.Rotator.
 func (m *Managed) Versions(ctx context.Context) (versions []kms.Version, err error) {
-	err = m.ask(ctx, OpVersions, func() error { versions = m.key.list(); return nil })
+	err = m.manage(ctx, OpVersions, func() error { versions = m.key.list(); return nil })
 	return versions, err
 }
 
 // Disable implements kms.Retirer.
 func (m *Managed) Disable(ctx context.Context, version string) error {
-	return m.ask(ctx, OpDisable, func() error { return m.switchTo(version, kms.VersionDisabled) })
+	return m.change(ctx, OpDisable, version, func(l *lifecycle) error { return l.switchTo(kms.VersionDisabled) })
 }
 
 // Enable implements kms.Retirer.
 func (m *Managed) Enable(ctx context.Context, version string) error {
-	return m.ask(ctx, OpEnable, func() error { return m.switchTo(version, kms.VersionEnabled) })
-}
-
-func (m *Managed) switchTo(version string, state kms.VersionState) error {
-	return m.key.set(version,
-		func(k *fakeKey) error {
-			if !k.deleteAt.IsZero() {
-				return k.usable()
-			}
-			k.disabled = state == kms.VersionDisabled
-			return nil
-		},
-		func(v *fakeVersion) error {
-			if v.state != kms.VersionEnabled && v.state != kms.VersionDisabled {
-				return v.usable()
-			}
-			v.state = state
-			return nil
-		})
+	return m.change(ctx, OpEnable, version, func(l *lifecycle) error { return l.switchTo(kms.VersionEnabled) })
 }
 
 // Destroy implements kms.Retirer: the destruction is scheduled for wait from now,
 // 24 hours if wait is zero, and never comes about by itself.
 func (m *Managed) Destroy(ctx context.Context, version string, wait time.Duration) (at time.Time, err error) {
-	if wait == 0 {
-		wait = fakeWait
-	}
-	err = m.ask(ctx, OpDestroy, func() error {
-		at = time.Now().UTC().Add(wait)
-		return m.key.set(version,
-			func(k *fakeKey) error {
-				if !k.disabled {
-					return stillEnabled()
-				}
-				k.deleteAt = at
-				return nil
-			},
-			func(v *fakeVersion) error {
-				switch v.state {
-				case kms.VersionEnabled:
-					return stillEnabled()
-				case kms.VersionDestroyed:
-					return v.usable()
-				case kms.VersionDisabled, kms.VersionPendingDestruction, kms.VersionUnavailable:
-				}
-				v.state, v.destroyAt = kms.VersionPendingDestruction, at
-				return nil
-			})
+	err = m.change(ctx, OpDestroy, version, func(l *lifecycle) error {
+		at = time.Now().UTC().Add(cmp.Or(wait, fakeWait))
+		return l.destroy(at)
 	})
 	if err != nil {
 		return time.Time{}, err
@@ -197,38 +141,14 @@ func (m *Managed) Destroy(ctx context.Context, version string, wait time.Duratio
 	return at, nil
 }
 
-func stillEnabled() error {
-	return fakeError(kms.Invalid, "it is enabled: only what is disabled is destroyed")
-}
-
 // Restore implements kms.Retirer.
 func (m *Managed) Restore(ctx context.Context, version string) error {
-	return m.ask(ctx, OpRestore, func() error {
-		return m.key.set(version,
-			func(k *fakeKey) error {
-				if k.deleteAt.IsZero() {
-					return fakeError(kms.Invalid, "its deletion is not scheduled")
-				}
-				k.deleteAt = time.Time{}
-				return nil
-			},
-			func(v *fakeVersion) error {
-				switch v.state {
-				case kms.VersionPendingDestruction:
-					v.state, v.destroyAt = kms.VersionDisabled, time.Time{}
-					return nil
-				case kms.VersionDestroyed:
-					return v.usable()
-				case kms.VersionEnabled, kms.VersionDisabled, kms.VersionUnavailable:
-				}
-				return fakeError(kms.Invalid, "its destruction is not scheduled")
-			})
-	})
+	return m.change(ctx, OpRestore, version, (*lifecycle).restore)
 }
 
 // Probe implements kms.Prober.
 func (m *Managed) Probe(ctx context.Context) (report kms.Report, err error) {
-	err = m.ask(ctx, OpProbe, func() error {
+	err = m.manage(ctx, OpProbe, func() error {
 		if err := m.key.ready(); err != nil {
 			return err
 		}

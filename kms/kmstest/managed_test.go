@@ -130,7 +130,7 @@ func TestManagedKeyState(t *testing.T) {
 	wantClass(t, "restore an enabled key", m.Restore(ctx, ""), kms.Invalid)
 
 	m.ScheduleDeletion()
-	mustBeOff(t, m, dataKey, wrapped)
+	sample{m, testContext(), [][]byte{dataKey}, []kms.Wrapped{wrapped}}.off(t, kms.Disabled)
 	wantClass(t, "enable a key that is to be deleted", m.Enable(ctx, ""), kms.Disabled)
 	_, err = m.Probe(ctx)
 	wantClass(t, "probe a key that is to be deleted", err, kms.Disabled)
@@ -143,7 +143,7 @@ func TestManagedKeyState(t *testing.T) {
 	m.DisableVersion("1")
 	_, err = m.Probe(ctx)
 	wantClass(t, "probe a key without a usable primary", err, kms.Disabled)
-	mustBeOff(t, m, dataKey, wrapped)
+	sample{m, testContext(), [][]byte{dataKey}, []kms.Wrapped{wrapped}}.off(t, kms.Disabled)
 	m.EnableVersion("1")
 	mustUnwrap(t, m, []kms.Wrapped{wrapped}, testContext(), [][]byte{dataKey})
 }
