@@ -11,8 +11,8 @@ import (
 	"syscall"
 	"time"
 
-	awsserver "github.com/waxseal/waxseal/internal/emulator/awskms"
-	gcpserver "github.com/waxseal/waxseal/internal/emulator/gcpkms"
+	"github.com/waxseal/waxseal/internal/emulator/awskms"
+	"github.com/waxseal/waxseal/internal/emulator/gcpkms"
 )
 
 // AWSAlias and GCPKey name the keys that are always there.
@@ -55,8 +55,8 @@ func misused(advice, format string, args ...any) *Error {
 
 // Servers are an AWS KMS and a Google Cloud KMS on loopback.
 type Servers struct {
-	aws     *awsserver.Server
-	gcp     *gcpserver.Server
+	aws     *awskms.Server
+	gcp     *gcpkms.Server
 	aliases []string // in AWS KMS
 	arns    []string // of the keys that they name
 	names   []string // in Google Cloud KMS
@@ -85,7 +85,7 @@ func Start(ctx context.Context, cfg Config) (_ *Servers, err error) {
 		}
 		d.names = append(d.names, name)
 	}
-	if d.aws, err = awsserver.Start(awsserver.Config{Address: cfg.AWSAddress}); err != nil {
+	if d.aws, err = awskms.Start(awskms.Config{Address: cfg.AWSAddress}); err != nil {
 		return nil, &Error{Err: err, Advice: listenAdvice("--aws-listen", err)}
 	}
 	defer func() {
@@ -93,11 +93,11 @@ func Start(ctx context.Context, cfg Config) (_ *Servers, err error) {
 			d.Close()
 		}
 	}()
-	if d.gcp, err = gcpserver.Start(ctx, cfg.GCPAddress); err != nil {
+	if d.gcp, err = gcpkms.Start(ctx, cfg.GCPAddress); err != nil {
 		return nil, &Error{Err: err, Advice: listenAdvice("--gcp-listen", err)}
 	}
 	for _, alias := range d.aliases {
-		key, err := d.aws.CreateKey(awsserver.KeySpec{})
+		key, err := d.aws.CreateKey(awskms.KeySpec{})
 		if err != nil {
 			return nil, err
 		}
@@ -128,9 +128,9 @@ func (d *Servers) Close() {
 func (d *Servers) Info() *Info {
 	i := &Info{
 		Environment: map[string]string{
-			"AWS_ACCESS_KEY_ID": awsserver.DefaultAccessKeyID, "AWS_SECRET_ACCESS_KEY": awsserver.DefaultSecretAccessKey,
+			"AWS_ACCESS_KEY_ID": awskms.DefaultAccessKeyID, "AWS_SECRET_ACCESS_KEY": awskms.DefaultSecretAccessKey,
 		},
-		AWS: AWS{Endpoint: d.aws.URL(), Region: awsserver.DefaultRegion},
+		AWS: AWS{Endpoint: d.aws.URL(), Region: awskms.DefaultRegion},
 		GCP: GCP{Endpoint: d.gcp.Addr()},
 	}
 	for n, alias := range d.aliases {

@@ -7,8 +7,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 
-	awsserver "github.com/waxseal/waxseal/internal/emulator/awskms"
-	gcpserver "github.com/waxseal/waxseal/internal/emulator/gcpkms"
+	"github.com/waxseal/waxseal/internal/emulator/awskms"
+	"github.com/waxseal/waxseal/internal/emulator/gcpkms"
 )
 
 const rehearseAdvice = "aws, gcp or all, then up, down, deny, stall, throttle, or slow with a duration: gcp slow 300ms"
@@ -33,7 +33,7 @@ const (
 // GoWrong makes requests to aws, gcp or all meet a Trouble from now on.
 func (d *Servers) GoWrong(which string, t Trouble) {
 	if which != "gcp" {
-		d.aws.SetFault(awsserver.AllOperations, t.aws(d.latency))
+		d.aws.SetFault(awskms.AllOperations, t.aws(d.latency))
 	}
 	if which != "aws" {
 		d.gcp.ClearFaults()
@@ -44,29 +44,29 @@ func (d *Servers) GoWrong(which string, t Trouble) {
 	}
 }
 
-func (t Trouble) aws(latency time.Duration) awsserver.Fault {
-	f := awsserver.Fault{}
+func (t Trouble) aws(latency time.Duration) awskms.Fault {
+	f := awskms.Fault{}
 	switch t.kind {
 	case healthy:
 	case down:
-		return awsserver.Fault{Reset: true}
+		return awskms.Fault{Reset: true}
 	case denied:
-		f = awsserver.Fault{Code: "AccessDeniedException", Message: "rehearsed"}
+		f = awskms.Fault{Code: "AccessDeniedException", Message: "rehearsed"}
 	case stalled:
 		f.Stall = true
 	case throttled:
-		f = awsserver.Throttle()
+		f = awskms.Throttle()
 	}
 	f.Latency = latency + t.slow
 	return f
 }
 
-func (t Trouble) gcp(latency time.Duration) gcpserver.Fault {
-	f := gcpserver.Fault{Latency: latency + t.slow}
+func (t Trouble) gcp(latency time.Duration) gcpkms.Fault {
+	f := gcpkms.Fault{Latency: latency + t.slow}
 	switch t.kind {
 	case healthy:
 	case down:
-		return gcpserver.Fault{Code: codes.Unavailable, Message: "rehearsed"}
+		return gcpkms.Fault{Code: codes.Unavailable, Message: "rehearsed"}
 	case denied:
 		f.Code = codes.PermissionDenied
 	case stalled:

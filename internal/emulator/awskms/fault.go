@@ -70,35 +70,27 @@ func Outage() Fault {
 // Fault says: the way to AWS and back. Requests wait at the same time, not one
 // after the other. Zero, as at the start, ends it.
 func (s *Server) SetLatency(d time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.latency = d
+	s.locked(func() { s.latency = d })
 }
 
 // SetClock has the server's clock be ahead of the machine's, or behind it with a
 // negative d: in the Date of answers, and where signatures are checked, which may
 // be 5 minutes off.
 func (s *Server) SetClock(d time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.ahead = d
+	s.locked(func() { s.ahead = d })
 }
 
 // Script has the next requests of operation ("Encrypt", or AllOperations) meet
 // faults, one each, in order; then all is well again. Scripts of an operation
 // come before those of AllOperations, and both before SetFault.
 func (s *Server) Script(operation string, faults ...Fault) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.scripts[operation] = append(s.scripts[operation], faults...)
+	s.locked(func() { s.scripts[operation] = append(s.scripts[operation], faults...) })
 }
 
 // SetFault has every request of operation, or AllOperations, meet f from now on.
 // The zero Fault ends it.
 func (s *Server) SetFault(operation string, f Fault) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.always[operation] = f
+	s.locked(func() { s.always[operation] = f })
 }
 
 // nextFault returns what the next request of operation meets. s is locked.
@@ -174,19 +166,11 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, service *service,
 	panic(http.ErrAbortHandler) //nolint:forbidigo // how net/http ends a connection amid an answer
 }
 
-// spoil has an answer lie.
+// spoil makes an answer wrong.
 func (f Fault) spoil(answer any) {
 	switch a := answer.(type) {
 	case *encryptAnswer:
-		if f.FlipCiphertext {
-			a.CiphertextBlob[len(a.CiphertextBlob)/2] ^= 1
-		}
-		if f.EmptyCiphertext {
-			a.CiphertextBlob = nil
-		}
-		if f.WrongKeyID {
-			a.KeyID = otherARN(a.KeyID)
-		}
+		f.spoilCiphertext(&a.CiphertextBlob, &a.KeyID)
 	case *decryptAnswer:
 		if f.WrongPlaintext {
 			rand.Read(a.Plaintext) // never fails: crypto/rand ends the process instead
@@ -198,17 +182,21 @@ func (f Fault) spoil(answer any) {
 			a.KeyID = otherARN(a.KeyID)
 		}
 	case *reEncryptAnswer:
-		if f.FlipCiphertext {
-			a.CiphertextBlob[len(a.CiphertextBlob)/2] ^= 1
-		}
-		if f.EmptyCiphertext {
-			a.CiphertextBlob = nil
-		}
-		if f.WrongKeyID {
-			a.KeyID = otherARN(a.KeyID)
-		}
+		f.spoilCiphertext(&a.CiphertextBlob, &a.KeyID)
 		if f.WrongSourceKeyID {
 			a.SourceKeyID = otherARN(a.SourceKeyID)
 		}
+	}
+}
+
+func (f Fault) spoilCiphertext(blob *[]byte, keyID *string) {
+	if f.FlipCiphertext {
+		(*blob)[len(*blob)/2] ^= 1
+	}
+	if f.EmptyCiphertext {
+		*blob = nil
+	}
+	if f.WrongKeyID {
+		*keyID = otherARN(*keyID)
 	}
 }

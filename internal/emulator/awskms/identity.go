@@ -187,14 +187,10 @@ type denial struct {
 // Deny has everybody refused who asks for an action ("kms:Encrypt") with k, or
 // with any key where k is nil.
 func (s *Server) Deny(action string, k *Key) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.denied[denial{action, k}] = true
+	s.locked(func() { s.denied[denial{action, k}] = true })
 }
 
 // Undeny takes Deny back.
 func (s *Server) Undeny(action string, k *Key) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.denied, denial{action, k})
+	s.locked(func() { delete(s.denied, denial{action, k}) })
 }

@@ -174,9 +174,7 @@ func (s *Server) Replicate(k *Key, region string) (*Key, error) {
 // SetAlias points an alias ("alias/payments") of k's Region to k, whether it
 // pointed elsewhere before or not.
 func (s *Server) SetAlias(alias string, k *Key) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.aliases[keyName{k.region, alias}] = k
+	s.locked(func() { s.aliases[keyName{k.region, alias}] = k })
 }
 
 // ID returns the key ID: a UUID, or mrk- and 32 hexadecimal digits.

@@ -124,8 +124,15 @@ func (c *call) updateAlias(in *aliasInput) (any, error) {
 	return struct{}{}, nil
 }
 
-// switchable finds a key that is neither about to be deleted nor gone.
-func (c *call) switchable(in *keyInput, action string) (*Key, error) {
+func (c *call) enableKey(in *keyInput) (any, error) {
+	return c.switchKey(in, "kms:EnableKey", Enabled)
+}
+
+func (c *call) disableKey(in *keyInput) (any, error) {
+	return c.switchKey(in, "kms:DisableKey", Disabled)
+}
+
+func (c *call) switchKey(in *keyInput, action, state string) (any, error) {
 	k, err := c.find(in.KeyID, action, nil)
 	if err != nil {
 		return nil, err
@@ -133,24 +140,7 @@ func (c *call) switchable(in *keyInput, action string) (*Key, error) {
 	if !isOneOf(k.state, Enabled, Disabled) {
 		return nil, fail("KMSInvalidStateException", k.ARN()+" is "+k.state+".")
 	}
-	return k, nil
-}
-
-func (c *call) enableKey(in *keyInput) (any, error) {
-	k, err := c.switchable(in, "kms:EnableKey")
-	if err != nil {
-		return nil, err
-	}
-	k.state = Enabled
-	return struct{}{}, nil
-}
-
-func (c *call) disableKey(in *keyInput) (any, error) {
-	k, err := c.switchable(in, "kms:DisableKey")
-	if err != nil {
-		return nil, err
-	}
-	k.state = Disabled
+	k.state = state
 	return struct{}{}, nil
 }
 

@@ -9,22 +9,17 @@ import (
 // wraps with its old material, as at AWS, where they complete in the background.
 // By default they take no time.
 func (s *Server) SetRotationTime(d time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.rotationTime = d
+	s.locked(func() { s.rotationTime = d })
 }
 
 func (c *call) rotateKeyOnDemand(in *keyInput) (any, error) {
 	k, err := c.find(in.KeyID, "kms:RotateKeyOnDemand", nil)
+	if err == nil {
+		err = k.rotates()
+	}
 	switch {
 	case err != nil:
 		return nil, err
-	case k.state == Disabled:
-		return nil, fail("DisabledException", k.ARN()+" is disabled.")
-	case k.state != Enabled:
-		return nil, fail("KMSInvalidStateException", k.ARN()+" is "+k.state+".")
-	case !k.rotatable() || k != k.shared.primary || !k.spec.ImportedUntil.IsZero():
-		return nil, fail("UnsupportedOperationException", "only symmetric keys, and of multi-Region keys the primary, are rotated.")
 	case !k.shared.started.IsZero():
 		return nil, fail("ConflictException", "a rotation of the key is under way.")
 	}
@@ -40,6 +35,19 @@ func (c *call) rotateKeyOnDemand(in *keyInput) (any, error) {
 	k.shared.started = time.Now()
 	k.settle()
 	return map[string]any{"KeyId": k.ARN()}, nil
+}
+
+// rotates says why rotation of the key cannot be started or scheduled, or nil.
+func (k *Key) rotates() error {
+	switch {
+	case k.state == Disabled:
+		return fail("DisabledException", k.ARN()+" is disabled.")
+	case k.state != Enabled:
+		return fail("KMSInvalidStateException", k.ARN()+" is "+k.state+".")
+	case !k.rotatable() || k != k.shared.primary || !k.spec.ImportedUntil.IsZero():
+		return fail("UnsupportedOperationException", "only symmetric keys, and of multi-Region keys the primary, are rotated.")
+	}
+	return nil
 }
 
 type rotationsInput struct {
@@ -74,12 +82,7 @@ func (c *call) listKeyRotations(in *rotationsInput) (any, error) {
 	default:
 		return nil, fail("ValidationException", "1 validation error detected: Value at 'includeKeyMaterial' failed to satisfy constraint: an enum value")
 	}
-	part, answer, err := page(&in.listInput, all)
-	if err != nil {
-		return nil, err
-	}
-	answer["Rotations"] = part
-	return answer, nil
+	return page(&in.listInput, "Rotations", all)
 }
 
 // rotation describes one material.
@@ -162,15 +165,11 @@ func (c *call) disableKeyRotation(in *keyInput) (any, error) {
 
 func (c *call) setPeriod(name, action string, days int) (any, error) {
 	k, err := c.rotating(name, action)
-	switch {
-	case err != nil:
+	if err == nil {
+		err = k.rotates()
+	}
+	if err != nil {
 		return nil, err
-	case k.state == Disabled:
-		return nil, fail("DisabledException", k.ARN()+" is disabled.")
-	case k.state != Enabled:
-		return nil, fail("KMSInvalidStateException", k.ARN()+" is "+k.state+".")
-	case k != k.shared.primary || !k.spec.ImportedUntil.IsZero():
-		return nil, fail("UnsupportedOperationException", "only symmetric keys, and of multi-Region keys the primary, are rotated.")
 	}
 	k.shared.period = days
 	return struct{}{}, nil

@@ -171,6 +171,13 @@ func (s *Server) Close() error {
 	return err
 }
 
+// locked runs do with the server locked.
+func (s *Server) locked(do func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	do()
+}
+
 // Requests returns how many requests each operation has had, refused ones
 // included, since the last call of ResetRequests.
 func (s *Server) Requests() map[string]int {
@@ -181,9 +188,7 @@ func (s *Server) Requests() map[string]int {
 
 // ResetRequests sets all counts to zero.
 func (s *Server) ResetRequests() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	clear(s.counts)
+	s.locked(func() { clear(s.counts) })
 }
 
 // ServeHTTP implements http.Handler. The order of checks: protocol, size, fault

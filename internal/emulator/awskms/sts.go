@@ -1,6 +1,7 @@
 package awskms
 
 import (
+	"cmp"
 	"encoding/xml"
 	"mime"
 	"net/http"
@@ -20,7 +21,7 @@ func stsService() *service {
 	}
 }
 
-// stsAction returns the operation that a form asks STS for; empty if it is none.
+// stsAction returns the operation of STS that a form names; empty if it is none.
 func stsAction(r *http.Request, body []byte) string {
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/x-www-form-urlencoded" {
 		return ""
@@ -44,29 +45,19 @@ func getCallerIdentity(c *call, _ []byte) (any, error) {
 	return &callerIdentity{Arn: c.who.arn, UserID: c.who.id, Account: c.who.account()}, nil
 }
 
-// stsCode returns what STS calls an error that AWS KMS has another code for.
+// stsCode returns STS's name of an error that AWS KMS has another code for.
 func stsCode(code string) string {
-	switch code {
-	case "UnrecognizedClientException":
-		return "InvalidClientTokenId"
-	case "InvalidSignatureException":
-		return "SignatureDoesNotMatch"
-	case "ExpiredTokenException":
-		return "ExpiredToken"
-	case "MissingAuthenticationTokenException":
-		return "MissingAuthenticationToken"
-	case "IncompleteSignatureException":
-		return "IncompleteSignature"
-	case "ThrottlingException":
-		return "Throttling"
-	case "AccessDeniedException":
-		return "AccessDenied"
-	case "UnknownOperationException":
-		return "InvalidAction"
-	case "KMSInternalException":
-		return "InternalFailure"
-	}
-	return code
+	return cmp.Or(map[string]string{
+		"UnrecognizedClientException":         "InvalidClientTokenId",
+		"InvalidSignatureException":           "SignatureDoesNotMatch",
+		"ExpiredTokenException":               "ExpiredToken",
+		"MissingAuthenticationTokenException": "MissingAuthenticationToken",
+		"IncompleteSignatureException":        "IncompleteSignature",
+		"ThrottlingException":                 "Throttling",
+		"AccessDeniedException":               "AccessDenied",
+		"UnknownOperationException":           "InvalidAction",
+		"KMSInternalException":                "InternalFailure",
+	}[code], code)
 }
 
 func stsStatus(code string) int {

@@ -9,8 +9,7 @@ import (
 	"strings"
 )
 
-// What follows is for people with a command line, and for programs that have AWS
-// KMS make their data keys.
+// The operations that command lines use, and programs whose data keys AWS KMS makes.
 
 type createKeyInput struct {
 	Description string
@@ -21,9 +20,9 @@ type createKeyInput struct {
 }
 
 func (c *call) createKey(in *createKeyInput) (any, error) {
-	switch {
-	case !c.who.allows("kms:CreateKey", "*", nil) || c.server.denied[denial{"kms:CreateKey", nil}]:
-		return nil, c.forbidden("kms:CreateKey")
+	switch err := c.may("kms:CreateKey"); {
+	case err != nil:
+		return nil, err
 	case !isOneOf(in.Origin, "", "AWS_KMS"):
 		return nil, fail("UnsupportedOperationException", "this server makes key material itself.")
 	case !isOneOf(in.KeySpec, "", SpecSymmetric, SpecRSA2048, SpecHMAC256):
@@ -37,6 +36,14 @@ func (c *call) createKey(in *createKeyInput) (any, error) {
 	}
 	k.description = in.Description
 	return map[string]any{"KeyMetadata": k.metadata()}, nil
+}
+
+// may checks the permission for an action on no key in particular.
+func (c *call) may(action string) error {
+	if !c.who.allows(action, "*", nil) || c.server.denied[denial{action, nil}] {
+		return c.forbidden(action)
+	}
+	return nil
 }
 
 // fits reports whether AWS has keys of this spec for this usage.
@@ -56,8 +63,9 @@ type listInput struct {
 	Marker string
 }
 
-// page cuts what is listed as Limit and Marker ask for, and says how to go on.
-func page[T any](in *listInput, all []T) ([]T, map[string]any, error) {
+// page answers with the part of all that Limit and Marker choose, called name, and
+// with the next marker.
+func page[T any](in *listInput, name string, all []T) (any, error) {
 	limit := 100
 	if in.Limit != nil {
 		limit = *in.Limit
@@ -65,16 +73,16 @@ func page[T any](in *listInput, all []T) ([]T, map[string]any, error) {
 	from, err := strconv.Atoi("0" + in.Marker)
 	switch {
 	case limit < 1 || limit > 1000:
-		return nil, nil, fail("ValidationException", "1 validation error detected: Value at 'limit' failed to satisfy constraint: between 1 and 1000")
+		return nil, fail("ValidationException", "1 validation error detected: Value at 'limit' failed to satisfy constraint: between 1 and 1000")
 	case err != nil || from > len(all):
-		return nil, nil, fail("InvalidMarkerException", "the marker is not one that was given")
+		return nil, fail("InvalidMarkerException", "the marker is not one that was given")
 	}
 	until := min(from+limit, len(all))
-	answer := map[string]any{"Truncated": until < len(all)}
+	answer := map[string]any{name: all[from:until], "Truncated": until < len(all)}
 	if until < len(all) {
 		answer["NextMarker"] = strconv.Itoa(until)
 	}
-	return all[from:until], answer, nil
+	return answer, nil
 }
 
 type listedKey struct {
@@ -83,8 +91,8 @@ type listedKey struct {
 }
 
 func (c *call) listKeys(in *listInput) (any, error) {
-	if !c.who.allows("kms:ListKeys", "*", nil) || c.server.denied[denial{"kms:ListKeys", nil}] {
-		return nil, c.forbidden("kms:ListKeys")
+	if err := c.may("kms:ListKeys"); err != nil {
+		return nil, err
 	}
 	all := []listedKey{}
 	for name, k := range c.server.keys {
@@ -93,12 +101,7 @@ func (c *call) listKeys(in *listInput) (any, error) {
 		}
 	}
 	slices.SortFunc(all, func(a, b listedKey) int { return cmp.Compare(a.KeyID, b.KeyID) })
-	part, answer, err := page(in, all)
-	if err != nil {
-		return nil, err
-	}
-	answer["Keys"] = part
-	return answer, nil
+	return page(in, "Keys", all)
 }
 
 type listedAlias struct {
@@ -109,16 +112,13 @@ type listedAlias struct {
 
 // listAliases lists all aliases of the account, or those of one key.
 func (c *call) listAliases(in *listInput) (any, error) {
-	if !c.who.allows("kms:ListAliases", "*", nil) || c.server.denied[denial{"kms:ListAliases", nil}] {
-		return nil, c.forbidden("kms:ListAliases")
-	}
+	err := c.may("kms:ListAliases")
 	var only *Key
-	if in.KeyID != "" {
-		k, err := c.find(in.KeyID, "kms:ListAliases", nil)
-		if err != nil {
-			return nil, err
-		}
-		only = k
+	if err == nil && in.KeyID != "" {
+		only, err = c.find(in.KeyID, "kms:ListAliases", nil)
+	}
+	if err != nil {
+		return nil, err
 	}
 	all := []listedAlias{}
 	for _, name := range slices.SortedFunc(maps.Keys(c.server.aliases), func(a, b keyName) int { return cmp.Compare(a.name, b.name) }) {
@@ -127,12 +127,7 @@ func (c *call) listAliases(in *listInput) (any, error) {
 			all = append(all, listedAlias{name.name, strings.TrimSuffix(k.ARN(), "key/"+k.id) + name.name, k.id})
 		}
 	}
-	part, answer, err := page(in, all)
-	if err != nil {
-		return nil, err
-	}
-	answer["Aliases"] = part
-	return answer, nil
+	return page(in, "Aliases", all)
 }
 
 func (c *call) deleteAlias(in *aliasInput) (any, error) {

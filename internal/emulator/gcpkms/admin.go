@@ -88,42 +88,40 @@ func (s *service) CreateCryptoKey(ctx context.Context, req *kmspb.CreateCryptoKe
 }
 
 func (s *service) GetCryptoKey(ctx context.Context, req *kmspb.GetCryptoKeyRequest) (*kmspb.CryptoKey, error) {
-	if _, _, ok := splitKey(req.Name); !ok {
-		return nil, badName("name")
+	return onKey(ctx, s, "name", req.Name, "cloudkms.cryptoKeys.get", func(k *cryptoKey) (*kmspb.CryptoKey, error) {
+		return k.proto(), nil
+	})
+}
+
+// onKey does something with the key called name, if the caller has permission. The
+// server is locked meanwhile. field is where the request names the key.
+func onKey[T any](ctx context.Context, s *service, field, name, permission string, do func(*cryptoKey) (T, error)) (out T, err error) {
+	if _, _, ok := splitKey(name); !ok {
+		return out, badName(field)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.allowed(ctx, "cloudkms.cryptoKeys.get", req.Name); err != nil {
-		return nil, err
+	if err := s.allowed(ctx, permission, name); err != nil {
+		return out, err
 	}
-	k, err := s.findKey(req.Name)
+	k, err := s.findKey(name)
 	if err != nil {
-		return nil, err
+		return out, err
 	}
-	return k.proto(), nil
+	return do(k)
 }
 
 func (s *service) CreateCryptoKeyVersion(ctx context.Context, req *kmspb.CreateCryptoKeyVersionRequest) (*kmspb.CryptoKeyVersion, error) {
-	if _, _, ok := splitKey(req.Parent); !ok {
-		return nil, badName("parent")
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.allowed(ctx, "cloudkms.cryptoKeyVersions.create", req.Parent); err != nil {
-		return nil, err
-	}
-	k, err := s.findKey(req.Parent)
-	if err != nil {
-		return nil, err
-	}
-	if err := k.generates(ctx); err != nil {
-		return nil, err
-	}
-	v, err := k.addVersion(time.Now(), s.generation)
-	if err != nil {
-		return nil, err
-	}
-	return v.proto(), nil
+	return onKey(ctx, s, "parent", req.Parent, "cloudkms.cryptoKeyVersions.create", func(k *cryptoKey) (*kmspb.CryptoKeyVersion, error) {
+		if err := k.generates(ctx); err != nil {
+			return nil, err
+		}
+		v, err := k.addVersion(time.Now(), s.generation)
+		if err != nil {
+			return nil, err
+		}
+		return v.proto(), nil
+	})
 }
 
 // generates says why Cloud KMS does not generate versions of k by itself, or nil.
@@ -140,30 +138,20 @@ func (k *cryptoKey) generates(ctx context.Context) error {
 }
 
 func (s *service) UpdateCryptoKeyPrimaryVersion(ctx context.Context, req *kmspb.UpdateCryptoKeyPrimaryVersionRequest) (*kmspb.CryptoKey, error) {
-	if _, _, ok := splitKey(req.Name); !ok {
-		return nil, badName("name")
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.allowed(ctx, "cloudkms.cryptoKeys.update", req.Name); err != nil {
-		return nil, err
-	}
-	k, err := s.findKey(req.Name)
-	if err != nil {
-		return nil, err
-	}
-	if k.purpose != kmspb.CryptoKey_ENCRYPT_DECRYPT {
-		return nil, status.Errorf(codes.FailedPrecondition, "%s has the purpose %s, which knows no primary version.", k.name, k.purpose)
-	}
-	v, err := s.findVersion(req.Name + "/cryptoKeyVersions/" + req.CryptoKeyVersionId)
-	if err != nil {
-		return nil, err
-	}
-	k.primary = v
-	return k.proto(), nil
+	return onKey(ctx, s, "name", req.Name, "cloudkms.cryptoKeys.update", func(k *cryptoKey) (*kmspb.CryptoKey, error) {
+		if k.purpose != kmspb.CryptoKey_ENCRYPT_DECRYPT {
+			return nil, status.Errorf(codes.FailedPrecondition, "%s has the purpose %s, which knows no primary version.", k.name, k.purpose)
+		}
+		v, err := s.findVersion(req.Name + "/cryptoKeyVersions/" + req.CryptoKeyVersionId)
+		if err != nil {
+			return nil, err
+		}
+		k.primary = v
+		return k.proto(), nil
+	})
 }
 
-// onVersion does change to the version called name, for whoever has permission.
+// onVersion changes the version called name, if the caller has permission.
 func (s *service) onVersion(ctx context.Context, name, permission string, change func(*version) error) (*kmspb.CryptoKeyVersion, error) {
 	if _, _, ok := splitVersion(name); !ok {
 		return nil, badName("name")
@@ -235,9 +223,6 @@ func (s *service) RestoreCryptoKeyVersion(ctx context.Context, req *kmspb.Restor
 }
 
 func (s *service) ListCryptoKeyVersions(ctx context.Context, req *kmspb.ListCryptoKeyVersionsRequest) (*kmspb.ListCryptoKeyVersionsResponse, error) {
-	if _, _, ok := splitKey(req.Parent); !ok {
-		return nil, badName("parent")
-	}
 	if req.Filter != "" || req.OrderBy != "" {
 		return nil, status.Error(codes.Unimplemented, "This server neither filters nor sorts.")
 	}
@@ -249,28 +234,21 @@ func (s *service) ListCryptoKeyVersions(ctx context.Context, req *kmspb.ListCryp
 		}
 		from = n
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.allowed(ctx, "cloudkms.cryptoKeyVersions.list", req.Parent); err != nil {
-		return nil, err
-	}
-	k, err := s.findKey(req.Parent)
-	if err != nil {
-		return nil, err
-	}
 	size := int(req.PageSize)
 	if size <= 0 || size > 1000 {
 		size = 1000
 	}
-	all := k.versions
-	from = min(from, len(all))
-	to := min(from+size, len(all))
-	resp := &kmspb.ListCryptoKeyVersionsResponse{TotalSize: int32(min(len(all), 1<<30))}
-	for _, v := range all[from:to] {
-		resp.CryptoKeyVersions = append(resp.CryptoKeyVersions, v.proto())
-	}
-	if to < len(all) {
-		resp.NextPageToken = strconv.Itoa(to)
-	}
-	return resp, nil
+	return onKey(ctx, s, "parent", req.Parent, "cloudkms.cryptoKeyVersions.list", func(k *cryptoKey) (*kmspb.ListCryptoKeyVersionsResponse, error) {
+		all := k.versions
+		from = min(from, len(all))
+		to := min(from+size, len(all))
+		resp := &kmspb.ListCryptoKeyVersionsResponse{TotalSize: int32(min(len(all), 1<<30))}
+		for _, v := range all[from:to] {
+			resp.CryptoKeyVersions = append(resp.CryptoKeyVersions, v.proto())
+		}
+		if to < len(all) {
+			resp.NextPageToken = strconv.Itoa(to)
+		}
+		return resp, nil
+	})
 }

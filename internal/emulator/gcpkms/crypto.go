@@ -44,9 +44,6 @@ func (s *service) Encrypt(ctx context.Context, req *kmspb.EncryptRequest) (*kmsp
 	f := faultOf(ctx)
 	f.harmEncryptRequest(req)
 	keyName, _, isVersion := strings.Cut(req.Name, "/cryptoKeyVersions/")
-	if _, _, ok := splitKey(keyName); !ok {
-		return nil, badName("name")
-	}
 	plainOK, err := verified("plaintext", req.Plaintext, req.PlaintextCrc32C)
 	if err != nil {
 		return nil, err
@@ -56,47 +53,37 @@ func (s *service) Encrypt(ctx context.Context, req *kmspb.EncryptRequest) (*kmsp
 	if err != nil {
 		return nil, err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.allowed(ctx, "cloudkms.cryptoKeyVersions.useToEncrypt", keyName); err != nil {
-		return nil, err
-	}
-	k, err := s.findKey(keyName)
-	if err != nil {
-		return nil, err
-	}
-	if err := k.takes(len(req.Plaintext), len(aad)); err != nil {
-		return nil, err
-	}
-	v := k.primary
-	if isVersion {
-		if v, err = s.findVersion(req.Name); err != nil {
+	return onKey(ctx, s, "name", keyName, useToEncrypt, func(k *cryptoKey) (*kmspb.EncryptResponse, error) {
+		if err := k.takes(len(req.Plaintext), len(aad)); err != nil {
 			return nil, err
 		}
-	}
-	if v == nil {
-		return nil, precondition("KEY_NO_PRIMARY", k.name, k.name+" has no primary version.")
-	}
-	if err := v.usable(); err != nil {
-		return nil, err
-	}
-	header := slices.Concat([]byte{formatByte}, v.id[:])
-	out := slices.Concat(header, v.aead.Seal(nil, nil, req.Plaintext, slices.Concat(header, aad))) //nolint:gosec // it makes its nonces itself, and puts them in front
-	resp := &kmspb.EncryptResponse{
-		Name: v.name(), Ciphertext: out, CiphertextCrc32C: checksum(out),
-		VerifiedPlaintextCrc32C: plainOK, VerifiedAdditionalAuthenticatedDataCrc32C: aadOK,
-		ProtectionLevel: k.level,
-	}
-	f.harmEncryptAnswer(resp)
-	return resp, nil
+		v := k.primary
+		if isVersion {
+			if v, err = s.findVersion(req.Name); err != nil {
+				return nil, err
+			}
+		}
+		if v == nil {
+			return nil, precondition("KEY_NO_PRIMARY", k.name, k.name+" has no primary version.")
+		}
+		if err := v.usable(); err != nil {
+			return nil, err
+		}
+		header := slices.Concat([]byte{formatByte}, v.id[:])
+		out := slices.Concat(header, v.aead.Seal(nil, nil, req.Plaintext, slices.Concat(header, aad))) //nolint:gosec // the cipher makes its nonces, and puts them in front
+		resp := &kmspb.EncryptResponse{
+			Name: v.name(), Ciphertext: out, CiphertextCrc32C: checksum(out),
+			VerifiedPlaintextCrc32C: plainOK, VerifiedAdditionalAuthenticatedDataCrc32C: aadOK,
+			ProtectionLevel: k.level,
+		}
+		f.harmEncryptAnswer(resp)
+		return resp, nil
+	})
 }
 
 func (s *service) Decrypt(ctx context.Context, req *kmspb.DecryptRequest) (*kmspb.DecryptResponse, error) {
 	f := faultOf(ctx)
 	f.harmDecryptRequest(req)
-	if _, _, ok := splitKey(req.Name); !ok {
-		return nil, badName("name")
-	}
 	if _, err := verified("ciphertext", req.Ciphertext, req.CiphertextCrc32C); err != nil {
 		return nil, err
 	}
@@ -104,20 +91,20 @@ func (s *service) Decrypt(ctx context.Context, req *kmspb.DecryptRequest) (*kmsp
 	if _, err := verified("additional_authenticated_data", aad, req.AdditionalAuthenticatedDataCrc32C); err != nil {
 		return nil, err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.allowed(ctx, "cloudkms.cryptoKeyVersions.useToDecrypt", req.Name); err != nil {
-		return nil, err
-	}
-	k, err := s.findKey(req.Name)
-	if err != nil {
-		return nil, err
-	}
-	if err := k.takes(0, len(aad)); err != nil {
-		return nil, err
-	}
+	return onKey(ctx, s, "name", req.Name, useToDecrypt, func(k *cryptoKey) (*kmspb.DecryptResponse, error) {
+		if err := k.takes(0, len(aad)); err != nil {
+			return nil, err
+		}
+		resp, err := k.decrypt(req.Ciphertext, aad)
+		if err == nil {
+			f.harmDecryptAnswer(resp)
+		}
+		return resp, err
+	})
+}
+
+func (k *cryptoKey) decrypt(in, aad []byte) (*kmspb.DecryptResponse, error) {
 	const header = 1 + versionIDSize
-	in := req.Ciphertext
 	if len(in) < header || in[0] != formatByte {
 		return nil, status.Error(codes.InvalidArgument, "Decryption failed: the ciphertext is invalid.")
 	}
@@ -133,11 +120,9 @@ func (s *service) Decrypt(ctx context.Context, req *kmspb.DecryptRequest) (*kmsp
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, "Decryption failed: the ciphertext is invalid.")
 	}
-	resp := &kmspb.DecryptResponse{
+	return &kmspb.DecryptResponse{
 		Plaintext: plaintext, PlaintextCrc32C: checksum(plaintext), UsedPrimary: v == k.primary, ProtectionLevel: k.level,
-	}
-	f.harmDecryptAnswer(resp)
-	return resp, nil
+	}, nil
 }
 
 // takes checks that k encrypts and decrypts, and takes that much.

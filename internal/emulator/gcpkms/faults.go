@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
 // Harm is something that goes wrong with a request or an answer on its way, or
@@ -95,16 +96,12 @@ type Fault struct {
 // Inject has f befall calls from now on. Of several faults for one call the one
 // injected first counts.
 func (s *Server) Inject(f Fault) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.faults = append(s.faults, &pending{Fault: f, left: f.Times})
+	s.locked(func() { s.faults = append(s.faults, &pending{Fault: f, left: f.Times}) })
 }
 
 // ClearFaults ends all faults. A call that stalls already goes on stalling.
 func (s *Server) ClearFaults() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.faults = nil
+	s.locked(func() { s.faults = nil })
 }
 
 type pending struct {
@@ -174,72 +171,69 @@ func damaged(b []byte) []byte {
 	return b
 }
 
+type sum = *wrapperspb.Int64Value
+
 func (f Fault) harmEncryptRequest(req *kmspb.EncryptRequest) {
-	switch f.Harm {
-	case DamagedRequest:
-		req.Plaintext = damaged(req.Plaintext)
-	case DamagedRequestAAD:
-		req.AdditionalAuthenticatedData = damaged(req.AdditionalAuthenticatedData)
-	case LostRequestChecksums:
-		req.PlaintextCrc32C, req.AdditionalAuthenticatedDataCrc32C = nil, nil
-	default:
-	}
+	f.harmRequest(&req.Plaintext, &req.AdditionalAuthenticatedData, &req.PlaintextCrc32C, &req.AdditionalAuthenticatedDataCrc32C)
 }
 
 func (f Fault) harmDecryptRequest(req *kmspb.DecryptRequest) {
+	f.harmRequest(&req.Ciphertext, &req.AdditionalAuthenticatedData, &req.CiphertextCrc32C, &req.AdditionalAuthenticatedDataCrc32C)
+}
+
+func (f Fault) harmRequest(data, aad *[]byte, sums ...*sum) {
 	switch f.Harm {
 	case DamagedRequest:
-		req.Ciphertext = damaged(req.Ciphertext)
+		*data = damaged(*data)
 	case DamagedRequestAAD:
-		req.AdditionalAuthenticatedData = damaged(req.AdditionalAuthenticatedData)
+		*aad = damaged(*aad)
 	case LostRequestChecksums:
-		req.CiphertextCrc32C, req.AdditionalAuthenticatedDataCrc32C = nil, nil
+		for _, s := range sums {
+			*s = nil
+		}
 	default:
 	}
 }
 
 func (f Fault) harmEncryptAnswer(resp *kmspb.EncryptResponse) {
-	switch f.Harm {
-	case DamagedAnswer:
-		resp.Ciphertext = damaged(resp.Ciphertext)
-	case LostAnswerChecksum:
-		resp.CiphertextCrc32C = nil
-	case WrongKeyName:
+	if f.Harm == WrongKeyName {
 		misname(&resp.Name)
-	case EmptyAnswer:
-		resp.Ciphertext, resp.CiphertextCrc32C = nil, checksum(nil)
-	case HugeAnswer:
-		resp.Ciphertext = append(resp.Ciphertext, make([]byte, MaxPlaintext)...)
-		resp.CiphertextCrc32C = checksum(resp.Ciphertext)
-	case GiantAnswer:
-		resp.Ciphertext = append(resp.Ciphertext, make([]byte, giant)...)
-		resp.CiphertextCrc32C = checksum(resp.Ciphertext)
-	default:
 	}
+	f.harmAnswer(&resp.Ciphertext, &resp.CiphertextCrc32C)
 }
 
 func (f Fault) harmDecryptAnswer(resp *kmspb.DecryptResponse) {
 	switch f.Harm {
-	case DamagedAnswer:
-		resp.Plaintext = damaged(resp.Plaintext)
-	case LostAnswerChecksum:
-		resp.PlaintextCrc32C = nil
 	case WrongPlaintext:
 		rand.Read(resp.Plaintext) // never fails: crypto/rand ends the process instead
 		resp.PlaintextCrc32C = checksum(resp.Plaintext)
 	case TruncatedPlaintext:
 		resp.Plaintext = resp.Plaintext[:len(resp.Plaintext)/2]
 		resp.PlaintextCrc32C = checksum(resp.Plaintext)
-	case EmptyAnswer:
-		resp.Plaintext, resp.PlaintextCrc32C = nil, checksum(nil)
-	case HugeAnswer:
-		resp.Plaintext = append(resp.Plaintext, make([]byte, MaxPlaintext)...)
-		resp.PlaintextCrc32C = checksum(resp.Plaintext)
-	case GiantAnswer:
-		resp.Plaintext = append(resp.Plaintext, make([]byte, giant)...)
-		resp.PlaintextCrc32C = checksum(resp.Plaintext)
 	default:
+		f.harmAnswer(&resp.Plaintext, &resp.PlaintextCrc32C)
 	}
+}
+
+// harmAnswer does what may happen to a ciphertext or plaintext.
+func (f Fault) harmAnswer(data *[]byte, s *sum) {
+	switch f.Harm {
+	case DamagedAnswer:
+		*data = damaged(*data)
+		return
+	case LostAnswerChecksum:
+		*s = nil
+		return
+	case EmptyAnswer:
+		*data = nil
+	case HugeAnswer:
+		*data = append(*data, make([]byte, MaxPlaintext)...)
+	case GiantAnswer:
+		*data = append(*data, make([]byte, giant)...)
+	default:
+		return
+	}
+	*s = checksum(*data)
 }
 
 // harmAdminAnswer does what concerns answers about keys.

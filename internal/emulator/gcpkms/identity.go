@@ -49,9 +49,7 @@ func permissionsOf(role string) []string {
 // metadata ("Bearer " and the token), and a member may do only what Grant says.
 // Most clients send tokens over TLS only: put a TLS front before the server.
 func (s *Server) SignIn(member, token string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.tokens[token] = member
+	s.locked(func() { s.tokens[token] = member })
 }
 
 // Expire ends a token: requests with it answer UNAUTHENTICATED.
@@ -86,25 +84,19 @@ func (s *Server) Grant(member, resource string, roles ...string) error {
 
 // Revoke takes from member all that Grant gave.
 func (s *Server) Revoke(member string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	maps.DeleteFunc(s.bindings, func(b binding, _ bool) bool { return b.member == member })
+	s.locked(func() { maps.DeleteFunc(s.bindings, func(b binding, _ bool) bool { return b.member == member }) })
 }
 
 // Deny takes an IAM permission, such as "cloudkms.cryptoKeyVersions.useToEncrypt",
 // from everybody, on resource and all below it; an empty resource is everything.
 // Calls that need it answer PERMISSION_DENIED, whether the resource exists or not.
 func (s *Server) Deny(permission, resource string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.denied[denial{permission, resource}] = true
+	s.locked(func() { s.denied[denial{permission, resource}] = true })
 }
 
 // Allow takes back the Deny with the same arguments.
 func (s *Server) Allow(permission, resource string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.denied, denial{permission, resource})
+	s.locked(func() { delete(s.denied, denial{permission, resource}) })
 }
 
 // caller is whom a context's call comes from.

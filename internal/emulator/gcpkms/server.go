@@ -87,17 +87,20 @@ func (s *Server) Close() {
 // SetLatency has the server wait for d before it does anything about a request,
 // as if it were that far away; each request waits for itself. Zero ends it.
 func (s *Server) SetLatency(d time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.latency = d
+	s.locked(func() { s.latency = d })
 }
 
 // TellTime has answers carry a "date" header, as those of Google's front ends do,
 // by a clock that is ahead of this machine's by so much.
 func (s *Server) TellTime(ahead time.Duration) {
+	s.locked(func() { s.tellsTime, s.ahead = true, ahead })
+}
+
+// locked runs do with the server locked.
+func (s *Server) locked(do func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.tellsTime, s.ahead = true, ahead
+	do()
 }
 
 // intercept counts a call, authenticates it, and applies its fault.

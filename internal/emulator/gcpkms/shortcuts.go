@@ -61,9 +61,7 @@ func (s *Server) Rotate(key string) (number int, err error) {
 // SetGenerationTime has versions made from now on be PENDING_GENERATION for d
 // before they are ENABLED, as those in an HSM can be.
 func (s *Server) SetGenerationTime(d time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.generation = d
+	s.locked(func() { s.generation = d })
 }
 
 // SetState puts version number of key, or all of them for 0, into state at once,
