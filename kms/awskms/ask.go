@@ -62,10 +62,8 @@ func (k *Key) ready(ctx context.Context, op string, dataKeys [][]byte, ec kms.Co
 		size += len(name) + len(value)
 	}
 	if size > maxContext {
-		return k.fail(op, refusal{
-			Detail: fmt.Sprintf("an encryption context of %d bytes, above the bound of %d", size, maxContext),
-			Advice: "have fewer or shorter claims",
-		}, nil)
+		return k.fail(op, driver.Refuse(kms.Internal, fmt.Sprintf("an encryption context of %d bytes, above the bound of %d", size, maxContext),
+			"have fewer or shorter claims"), nil)
 	}
 	return nil
 }

@@ -11,7 +11,7 @@ import (
 // (denied, disabled, not found, throttled; unavailable after as many as run at once)
 // keeps the requests that have not been sent from being sent.
 func (k *Key) each(ctx context.Context, op string, wrapped []kms.Wrapped, open func(i int) *kms.Error) ([]error, error) {
-	foreign := refusal{Class: kms.Corrupt, Detail: "the wrapped data key is not one that AWS KMS wrote", Advice: driver.Damaged}
+	foreign := driver.Refuse(kms.Corrupt, "the wrapped data key is not one that AWS KMS wrote", driver.Damaged)
 	return driver.OpenEach(ctx, maxParallel, op, k.id, wrapped, foreign, func(i int) (*kms.Error, driver.Scope) {
 		err := open(i)
 		return err, scopeOf(err)

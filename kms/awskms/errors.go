@@ -50,12 +50,10 @@ func (k *Key) explained(ctx, askCtx context.Context, op, action string, err erro
 	case ctx.Err() != nil:
 		return k.canceled(op, ctx.Err())
 	case kms.Late(askCtx) != nil:
-		return k.fail(op, refusal{
-			Class: kms.Unavailable, Detail: "AWS KMS gave " + kms.Late(askCtx).Error(),
-			Advice: "check that the network lets us through to AWS KMS in " + k.name.region,
-		}, err)
+		return k.fail(op, driver.Refuse(kms.Unavailable, "AWS KMS gave "+kms.Late(askCtx).Error(),
+			"check that the network lets us through to AWS KMS in "+k.name.region), err)
 	case errors.Is(err, errExposed):
-		return k.fail(op, refusal{Class: kms.Invalid, Detail: exposedDetail, Advice: exposedAdvice}, err)
+		return k.fail(op, driver.Refuse(kms.Invalid, exposedDetail, exposedAdvice), err)
 	case errors.Is(err, driver.ErrTooLarge):
 		return k.fail(op, notKMS(), err)
 	case errors.As(err, &noCredentials):
@@ -70,19 +68,15 @@ func (k *Key) explained(ctx, askCtx context.Context, op, action string, err erro
 		}
 		return k.fail(op, k.reason(op, action, answered.ErrorCode(), status), err)
 	case errors.As(err, &untrusted):
-		return k.fail(op, refusal{
-			Class: kms.Unavailable, Detail: "the certificate of the endpoint is not trusted",
-			Advice: "set AWS_CA_BUNDLE to the file with the certificate of the authority that signed it",
-		}, err)
+		return k.fail(op, driver.Refuse(kms.Unavailable, "the certificate of the endpoint is not trusted",
+			"set AWS_CA_BUNDLE to the file with the certificate of the authority that signed it"), err)
 	case errors.Is(err, http.ErrSchemeMismatch):
-		return k.fail(op, refusal{Class: kms.Unavailable, Detail: "the endpoint does not speak TLS", Advice: "write http:// in the endpoint if it is on the same machine"}, err)
+		return k.fail(op, driver.Refuse(kms.Unavailable, "the endpoint does not speak TLS", "write http:// in the endpoint if it is on the same machine"), err)
 	case errors.As(err, &response) && !errors.As(err, &notSent):
 		return k.fail(op, notKMS(), err) // an answer, and not one of AWS's
 	}
-	return k.fail(op, refusal{
-		Class: kms.Unavailable, Detail: "cannot reach AWS KMS in " + k.name.region,
-		Advice: "check that the Region is spelled right, the endpoint if one is set, and that the network lets us through",
-	}, err)
+	return k.fail(op, driver.Refuse(kms.Unavailable, "cannot reach AWS KMS in "+k.name.region,
+		"check that the Region is spelled right, the endpoint if one is set, and that the network lets us through"), err)
 }
 
 // withoutDescribing reports whether a failed DescribeKey leaves the key usable.

@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
 // The operations that errors name.
@@ -102,10 +103,8 @@ func (k *Key) describe(ctx context.Context) error {
 	case m.KeyUsage != types.KeyUsageTypeEncryptDecrypt || m.KeySpec != types.KeySpecSymmetricDefault:
 		return k.fail(opOpen, wrongKind(), nil)
 	case m.KeyManager == types.KeyManagerTypeAws:
-		return k.fail(opOpen, refusal{
-			Class: kms.Invalid, Detail: "it is an AWS managed key, which only the AWS service that owns it may use",
-			Advice: "create a key of your own (aws kms create-key) and name that one",
-		}, nil)
+		return k.fail(opOpen, driver.Refuse(kms.Invalid, "it is an AWS managed key, which only the AWS service that owns it may use",
+			"create a key of your own (aws kms create-key) and name that one"), nil)
 	}
 	k.name = n
 	k.inStore = aws.ToString(m.CustomKeyStoreId) != ""

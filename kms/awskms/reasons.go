@@ -49,47 +49,39 @@ func (k *Key) meaning(op, action, code string, status int) refusal {
 		return throttled()
 	case "KMSInternalException", "KMSInternal", "InternalFailure", "InternalError", "InternalServerError", "InternalServerException",
 		"DependencyTimeoutException", "DependencyTimeout", "ServiceUnavailable", "ServiceUnavailableException", "RequestTimeout", "RequestTimeoutException":
-		return refusal{Class: kms.Unavailable, Detail: "AWS KMS failed to answer", Advice: "look at the AWS Health Dashboard for " + k.name.region}
+		return driver.Refuse(kms.Unavailable, "AWS KMS failed to answer", "look at the AWS Health Dashboard for "+k.name.region)
 	case "KeyUnavailableException", "KeyUnavailable":
-		return refusal{Class: kms.Unavailable, Detail: "AWS KMS has the key but cannot use it right now", Advice: "try again; for a key in a custom key store, check that store"}
+		return driver.Refuse(kms.Unavailable, "AWS KMS has the key but cannot use it right now", "try again; for a key in a custom key store, check that store")
 	case "CustomKeyStoreNotFoundException", "CustomKeyStoreInvalidStateException", "CloudHsmClusterNotActiveException", "CloudHsmClusterInvalidConfigurationException",
 		"XksProxyUriUnreachableException", "XksProxyInvalidResponseException":
 		return noKeyStore()
 	case codeAccessDenied, "AccessDenied", "NotAuthorized", "OptInRequired":
-		return refusal{
-			Class: kms.Denied, Detail: "neither IAM nor the key's policy lets this identity do it",
-			Advice: "grant " + action + " on the key to this identity (aws sts get-caller-identity)" + mind(op),
-		}
+		return driver.Refuse(kms.Denied, "neither IAM nor the key's policy lets this identity do it",
+			"grant "+action+" on the key to this identity (aws sts get-caller-identity)"+mind(op))
 	case "ExpiredTokenException", "ExpiredToken":
 		return expiredCredentials()
 	case "UnrecognizedClientException", "InvalidClientTokenId", "InvalidAccessKeyId":
-		return refusal{
-			Class: kms.Denied, Detail: "AWS does not know the credentials: they were deleted, are of another partition, or lack their session token",
-			Advice: "check with aws sts get-caller-identity; set AWS_SESSION_TOKEN with temporary credentials",
-		}
+		return driver.Refuse(kms.Denied, "AWS does not know the credentials: they were deleted, are of another partition, or lack their session token",
+			"check with aws sts get-caller-identity; set AWS_SESSION_TOKEN with temporary credentials")
 	case "InvalidSignatureException", "SignatureDoesNotMatch", "RequestExpired", "RequestTimeTooSkewed", "IncompleteSignature", "IncompleteSignatureException",
 		"MissingAuthenticationToken", "MissingAuthenticationTokenException":
-		return refusal{
-			Class: kms.Denied, Detail: "AWS does not take the signature: the secret, the clock or the Region is wrong",
-			Advice: "check AWS_SECRET_ACCESS_KEY, this machine's clock, and the Region",
-		}
+		return driver.Refuse(kms.Denied, "AWS does not take the signature: the secret, the clock or the Region is wrong",
+			"check AWS_SECRET_ACCESS_KEY, this machine's clock, and the Region")
 	case "NotFoundException", "NotFound":
-		return refusal{
-			Class: kms.NotFound, Detail: "AWS KMS has no such key or alias in " + k.name.region,
-			Advice: "check account, Region and spelling; " + k.named(),
-		}
+		return driver.Refuse(kms.NotFound, "AWS KMS has no such key or alias in "+k.name.region,
+			"check account, Region and spelling; "+k.named())
 	case "DisabledException", "Disabled":
 		return k.switchedOff()
 	case "KMSInvalidStateException", "KMSInvalidState":
 		return k.notInState()
 	case "InvalidCiphertextException", "InvalidCiphertext":
-		return refusal{Class: kms.Corrupt, Detail: "the wrapped data key was altered, or belongs to another context", Advice: driver.Damaged}
+		return driver.Refuse(kms.Corrupt, "the wrapped data key was altered, or belongs to another context", driver.Damaged)
 	case "IncorrectKeyException", "IncorrectKey":
-		return refusal{Class: kms.Corrupt, Detail: "the wrapped data key belongs to another key", Advice: driver.Damaged}
+		return driver.Refuse(kms.Corrupt, "the wrapped data key belongs to another key", driver.Damaged)
 	case "InvalidKeyUsageException", "InvalidKeyUsage":
 		return wrongKind()
 	case "InvalidArnException", "InvalidArn":
-		return refusal{Class: kms.Invalid, Detail: "AWS KMS does not take the key's name", Advice: uriAdvice}
+		return driver.Refuse(kms.Invalid, "AWS KMS does not take the key's name", uriAdvice)
 	case "UnsupportedOperationException", "UnsupportedOperation", "UnknownOperationException", "UnknownOperation":
 		return refusal{
 			Class: kms.Invalid, Detail: "AWS KMS does not do this with such a key, or what answers does not know the operation",
@@ -100,63 +92,51 @@ func (k *Key) meaning(op, action, code string, status int) refusal {
 	case status == http.StatusTooManyRequests:
 		return throttled()
 	case status >= http.StatusInternalServerError:
-		return refusal{Class: kms.Unavailable, Detail: "AWS KMS failed to answer", Advice: "look at the AWS Health Dashboard, and at what a proxy on the way says"}
+		return driver.Refuse(kms.Unavailable, "AWS KMS failed to answer", "look at the AWS Health Dashboard, and at what a proxy on the way says")
 	case code == "" || code == "UnknownError": // the SDK's name for an answer without a code
 		return notKMS()
 	}
-	return refusal{Detail: "AWS KMS did not take the request, for a reason that we do not know", Advice: "look for the request in CloudTrail"}
+	return driver.Refuse(kms.Internal, "AWS KMS did not take the request, for a reason that we do not know", "look for the request in CloudTrail")
 }
 
 func throttled() refusal {
-	return refusal{
-		Class: kms.Throttled, Detail: "the request quota of this account and Region is used up",
-		Advice: "let more payloads share a data key (dataKey.maxPayloads), or ask AWS for a higher quota",
-	}
+	return driver.Refuse(kms.Throttled, "the request quota of this account and Region is used up",
+		"let more payloads share a data key (dataKey.maxPayloads), or ask AWS for a higher quota")
 }
 
 func (k *Key) switchedOff() refusal {
-	return refusal{Class: kms.Disabled, Detail: "the key is disabled", Advice: "enable it: aws kms enable-key --key-id " + k.shown()}
+	return driver.Refuse(kms.Disabled, "the key is disabled", "enable it: aws kms enable-key --key-id "+k.shown())
 }
 
 func (k *Key) notInState() refusal {
-	return refusal{
-		Class: kms.Disabled, Detail: "the key's state does not permit it: it is pending deletion or import, or its key store is not connected",
-		Advice: "look at its state with aws kms describe-key; cancel-key-deletion and then enable-key bring a key back that is pending deletion",
-	}
+	return driver.Refuse(kms.Disabled, "the key's state does not permit it: it is pending deletion or import, or its key store is not connected",
+		"look at its state with aws kms describe-key; cancel-key-deletion and then enable-key bring a key back that is pending deletion")
 }
 
 func noKeyStore() refusal {
-	return refusal{Class: kms.Unavailable, Detail: "the custom key store of the key is not connected", Advice: "connect it: aws kms connect-custom-key-store"}
+	return driver.Refuse(kms.Unavailable, "the custom key store of the key is not connected", "connect it: aws kms connect-custom-key-store")
 }
 
 func wrongKind() refusal {
-	return refusal{
-		Class: kms.Invalid, Detail: "it is not a symmetric key for encryption: key usage or key spec do not fit",
-		Advice: "create one with aws kms create-key (SYMMETRIC_DEFAULT, ENCRYPT_DECRYPT) and name that one; a key's kind cannot be changed",
-	}
+	return driver.Refuse(kms.Invalid, "it is not a symmetric key for encryption: key usage or key spec do not fit",
+		"create one with aws kms create-key (SYMMETRIC_DEFAULT, ENCRYPT_DECRYPT) and name that one; a key's kind cannot be changed")
 }
 
 func otherKey() refusal {
-	return refusal{
-		Detail: "the answer names another key than the one that was asked",
-		Advice: "this must not happen with AWS KMS: check what the endpoint is, and what is on the way to it",
-	}
+	return driver.Refuse(kms.Internal, "the answer names another key than the one that was asked",
+		"this must not happen with AWS KMS: check what the endpoint is, and what is on the way to it")
 }
 
 func notUnderstood() refusal {
-	return refusal{
-		Detail: "what was answered is not what AWS KMS answers",
-		Advice: "check what the endpoint is, and what is on the way to it",
-	}
+	return driver.Refuse(kms.Internal, "what was answered is not what AWS KMS answers",
+		"check what the endpoint is, and what is on the way to it")
 }
 
 // notKMS is about answers that are no word of AWS's, which must not pass for one:
 // a proxy's page does not mean that a key is gone.
 func notKMS() refusal {
-	return refusal{
-		Class: kms.Unavailable, Detail: "the answer was cut short, or what answers is not AWS KMS",
-		Advice: "check the endpoint if one is set, and what a proxy on the way says",
-	}
+	return driver.Refuse(kms.Unavailable, "the answer was cut short, or what answers is not AWS KMS",
+		"check the endpoint if one is set, and what a proxy on the way says")
 }
 
 // clockTolerance is how far AWS lets the time of a signature be off.
@@ -175,17 +155,13 @@ func wrongClock(code string, answer http.Header, now time.Time) (refusal, bool) 
 	if err != nil || date.Sub(now).Abs() < clockTolerance {
 		return refusal{}, false
 	}
-	return refusal{
-		Class: kms.Unavailable, Detail: "this machine's clock differs from AWS's by " + date.Sub(now).Abs().Round(time.Minute).String(),
-		Advice: "set this machine's clock, and have it kept right",
-	}, true
+	return driver.Refuse(kms.Unavailable, "this machine's clock differs from AWS's by "+date.Sub(now).Abs().Round(time.Minute).String(),
+		"set this machine's clock, and have it kept right"), true
 }
 
 func expiredCredentials() refusal {
-	return refusal{
-		Class: kms.Denied, Detail: "the credentials have expired",
-		Advice: "get new ones, such as with aws sso login; give a long-running process a role instead of a copied token",
-	}
+	return driver.Refuse(kms.Denied, "the credentials have expired",
+		"get new ones, such as with aws sso login; give a long-running process a role instead of a copied token")
 }
 
 // ofCredentials says why there is nothing to sign with. That is a refusal only where
@@ -213,22 +189,20 @@ func ofCredentials(cause error) refusal {
 	}
 	switch code {
 	case "ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded":
-		return refusal{Class: kms.Throttled, Detail: "the service that gives credentials refused for quota", Advice: "start fewer processes at once"}
+		return driver.Refuse(kms.Throttled, "the service that gives credentials refused for quota", "start fewer processes at once")
 	case "ExpiredTokenException", "ExpiredToken", "UnauthorizedException":
 		return expiredCredentials()
 	case "", "UnknownError", "IDPCommunicationError", "RequestTimeout", "RequestTimeoutException": // "UnknownError" is the SDK's own
 	default:
 		if status == 0 || status >= http.StatusBadRequest && status < http.StatusInternalServerError {
-			return refusal{Class: kms.Denied, Detail: "AWS gave no credentials for the configured role or profile", Advice: "check AWS_PROFILE, AWS_ROLE_ARN and the role's trust policy"}
+			return driver.Refuse(kms.Denied, "AWS gave no credentials for the configured role or profile", "check AWS_PROFILE, AWS_ROLE_ARN and the role's trust policy")
 		}
 	}
 	if machine {
 		return noCredentials(kms.Unavailable)
 	}
-	return refusal{
-		Class: kms.Unavailable, Detail: "the service that gives credentials could not be reached or gave none, or a file for it cannot be read",
-		Advice: "check that the network lets us through to AWS STS, SSO or the container's agent, and that the file AWS_WEB_IDENTITY_TOKEN_FILE names is there",
-	}
+	return driver.Refuse(kms.Unavailable, "the service that gives credentials could not be reached or gave none, or a file for it cannot be read",
+		"check that the network lets us through to AWS STS, SSO or the container's agent, and that the file AWS_WEB_IDENTITY_TOKEN_FILE names is there")
 }
 
 // noCredentials is what is left to say where only the metadata service of the machine
@@ -254,15 +228,11 @@ func metadataDisabled() bool {
 func ofRotation(code string) (refusal, bool) {
 	switch code {
 	case "LimitExceededException", "LimitExceeded":
-		return refusal{
-			Class: kms.Invalid, Detail: "the key was rotated on demand as often as AWS KMS permits (25 times), for good",
-			Advice: "turn automatic rotation on (aws kms enable-key-rotation), or make a new key and rewrap to it",
-		}, true
+		return driver.Refuse(kms.Invalid, "the key was rotated on demand as often as AWS KMS permits (25 times), for good",
+			"turn automatic rotation on (aws kms enable-key-rotation), or make a new key and rewrap to it"), true
 	case "ConflictException", "Conflict":
-		return refusal{
-			Class: kms.Unavailable, Detail: "the key is being rotated already, or will be within 20 minutes",
-			Advice: "wait for that rotation: aws kms get-key-rotation-status tells",
-		}, true
+		return driver.Refuse(kms.Unavailable, "the key is being rotated already, or will be within 20 minutes",
+			"wait for that rotation: aws kms get-key-rotation-status tells"), true
 	case "UnsupportedOperationException", "UnsupportedOperation":
 		return refusal{
 			Class: kms.Invalid, Detail: "AWS KMS does not rotate such a key: it is a replica, its material is imported and no new one waits, or it is in a custom key store",

@@ -14,6 +14,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
 const (
@@ -87,10 +88,8 @@ func (k *Key) rotated(ctx context.Context, before string) (kms.Version, *kms.Err
 		if ctx.Err() != nil {
 			return kms.Version{}, k.canceled(opRotate, ctx.Err())
 		}
-		return kms.Version{}, k.fail(opRotate, refusal{
-			Class: kms.Unavailable, Detail: "AWS KMS has not completed the rotation within " + k.rotation.wait.String(),
-			Advice: "look again in some minutes: aws kms get-key-rotation-status tells",
-		}, context.Cause(waitCtx))
+		return kms.Version{}, k.fail(opRotate, driver.Refuse(kms.Unavailable, "AWS KMS has not completed the rotation within "+k.rotation.wait.String(),
+			"look again in some minutes: aws kms get-key-rotation-status tells"), context.Cause(waitCtx))
 	}
 }
 
@@ -218,10 +217,8 @@ func (k *Key) Destroy(ctx context.Context, version string, wait time.Duration) (
 	in := &awskms.ScheduleKeyDeletionInput{KeyId: aws.String(k.arn)}
 	if wait != 0 {
 		if wait < minWait || wait > maxWait || wait%day != 0 {
-			return time.Time{}, k.fail(opDestroy, refusal{
-				Class: kms.Invalid, Detail: fmt.Sprintf("a wait of %v, and AWS KMS takes 7 to 30 days", wait),
-				Advice: "give a number of whole days from 7 (168h) to 30 (720h), or none for 30",
-			}, nil)
+			return time.Time{}, k.fail(opDestroy, driver.Refuse(kms.Invalid, fmt.Sprintf("a wait of %v, and AWS KMS takes 7 to 30 days", wait),
+				"give a number of whole days from 7 (168h) to 30 (720h), or none for 30"), nil)
 		}
 		in.PendingWindowInDays = aws.Int32(int32(wait / day))
 	}

@@ -74,5 +74,5 @@ func retryAfter(st *status.Status, with *aside) time.Duration {
 
 // unsupported refuses what Cloud KMS does not have, in the way of kms.Rotator.
 func (k *Key) unsupported(op, detail, advice string, cause error) *kms.Error {
-	return k.fail(op, refusal{Class: kms.Invalid, Detail: detail, Advice: advice}, cause)
+	return k.fail(op, driver.Refuse(kms.Invalid, detail, advice), cause)
 }

@@ -41,10 +41,8 @@ func (k *Key) refused(ctx, callCtx context.Context, c call, err error) (failed *
 		return k.canceled(c.op, ctx.Err()), false
 	}
 	if late := kms.Late(callCtx); late != nil {
-		return k.fail(c.op, refusal{
-			Class: kms.Unavailable, Detail: k.endpoint + " gave " + late.Error(),
-			Advice: "check Google Cloud's status and the network between",
-		}, err), false
+		return k.fail(c.op, driver.Refuse(kms.Unavailable, k.endpoint+" gave "+late.Error(),
+			"check Google Cloud's status and the network between"), err), false
 	}
 	why := k.reason(c, st)
 	failed = k.fail(c.op, why, err)
@@ -62,5 +60,5 @@ func (k *Key) noClient(options bool, cause error) *kms.Error {
 	if options {
 		advice += "; or check the client options"
 	}
-	return k.fail(opOpen, refusal{Class: kms.Unavailable, Detail: "there are no usable Google credentials", Advice: advice}, cause)
+	return k.fail(opOpen, driver.Refuse(kms.Unavailable, "there are no usable Google credentials", advice), cause)
 }

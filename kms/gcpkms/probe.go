@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
 // shortGrace is a destroy_scheduled_duration that is worth a warning: it is all the
@@ -66,10 +67,8 @@ func (k *Key) Probe(ctx context.Context) (kms.Report, error) {
 // noneEnabled is what it means that no version of a key is enabled.
 func (k *Key) noneEnabled(key *kmspb.CryptoKey) refusal {
 	if key.Primary == nil {
-		return refusal{
-			Class: kms.Disabled, Detail: "the key has no enabled version",
-			Advice: "make one: " + k.gcloud("kms keys versions create --primary", scopeKey),
-		}
+		return driver.Refuse(kms.Disabled, "the key has no enabled version",
+			"make one: "+k.gcloud("kms keys versions create --primary", scopeKey))
 	}
 	return k.inState(key.Primary.State)
 }

@@ -28,12 +28,10 @@ func (k *Key) reason(c call, st *status.Status) refusal {
 		return k.missing(c)
 	case codes.ResourceExhausted:
 		if has("received message larger than max") { // our own limit
-			return refusal{Detail: "the answer is larger than any of Cloud KMS's", Advice: "check that " + k.endpoint + " is Cloud KMS"}
+			return driver.Refuse(kms.Internal, "the answer is larger than any of Cloud KMS's", "check that "+k.endpoint+" is Cloud KMS")
 		}
-		return refusal{
-			Class: kms.Throttled, Detail: "a quota of Cloud KMS is used up",
-			Advice: "raise the project's quota for cryptographic requests, or let more payloads share a data key",
-		}
+		return driver.Refuse(kms.Throttled, "a quota of Cloud KMS is used up",
+			"raise the project's quota for cryptographic requests, or let more payloads share a data key")
 	case codes.FailedPrecondition:
 		return k.precondition(c, st)
 	case codes.InvalidArgument, codes.OutOfRange:
@@ -48,38 +46,28 @@ func (k *Key) reason(c call, st *status.Status) refusal {
 				Advice: driver.Damaged,
 			}
 		case c.op == opWrap:
-			return refusal{
-				Detail: "Cloud KMS did not take the request",
-				Advice: "an HSM key takes 8 KiB of data key and context together; is the context larger? otherwise look into Cloud KMS's audit log",
-			}
+			return driver.Refuse(kms.Internal, "Cloud KMS did not take the request",
+				"an HSM key takes 8 KiB of data key and context together; is the context larger? otherwise look into Cloud KMS's audit log")
 		}
-		return refusal{Detail: "Cloud KMS did not take the request", Advice: "look into Cloud KMS's audit log for its reason"}
+		return driver.Refuse(kms.Internal, "Cloud KMS did not take the request", "look into Cloud KMS's audit log for its reason")
 	case codes.Unimplemented:
-		return refusal{
-			Class: kms.Unavailable, Detail: "what answers at " + k.endpoint + " is not Cloud KMS, or something on the way",
-			Advice: "check the endpoint, and what a proxy in front of it says",
-		}
+		return driver.Refuse(kms.Unavailable, "what answers at "+k.endpoint+" is not Cloud KMS, or something on the way",
+			"check the endpoint, and what a proxy in front of it says")
 	case codes.Unavailable:
-		return refusal{
-			Class: kms.Unavailable, Detail: k.endpoint + " cannot be reached, or is not available",
-			Advice: "check the network and Google Cloud's status; for an external key, that its manager can be reached",
-		}
+		return driver.Refuse(kms.Unavailable, k.endpoint+" cannot be reached, or is not available",
+			"check the network and Google Cloud's status; for an external key, that its manager can be reached")
 	case codes.DeadlineExceeded, codes.Canceled, codes.Aborted, codes.Internal, codes.Unknown, codes.DataLoss:
-		return refusal{
-			Class: kms.Unavailable, Detail: "Cloud KMS failed to answer",
-			Advice: "check Google Cloud's status; for an external key, that its manager is healthy",
-		}
+		return driver.Refuse(kms.Unavailable, "Cloud KMS failed to answer",
+			"check Google Cloud's status; for an external key, that its manager is healthy")
 	default:
-		return refusal{Detail: "Cloud KMS answered in a way that we do not understand", Advice: "look into Cloud KMS's audit log"}
+		return driver.Refuse(kms.Internal, "Cloud KMS answered in a way that we do not understand", "look into Cloud KMS's audit log")
 	}
 }
 
 // missing is what NOT_FOUND means.
 func (k *Key) missing(c call) refusal {
-	r := refusal{
-		Class: kms.NotFound, Detail: "there is no such key, or no such project, location or key ring",
-		Advice: "check the resource name; " + k.gcloud("kms keys list", scopeRing) + " shows what there is",
-	}
+	r := driver.Refuse(kms.NotFound, "there is no such key, or no such project, location or key ring",
+		"check the resource name; "+k.gcloud("kms keys list", scopeRing)+" shows what there is")
 	if c.ofVersion() {
 		r.Detail = "there is no such version, or no such key"
 		r.Advice = k.gcloud("kms keys versions list", scopeKey) + " shows what there is"
@@ -140,18 +128,14 @@ func roleFor(c call) string {
 func (k *Key) notKMS(httpStatus string) refusal {
 	code, _, _ := strings.Cut(httpStatus, " ")
 	if code == "429" {
-		return refusal{
-			Class: kms.Throttled, Detail: k.endpoint + " answers that there are too many requests",
-			Advice: "send fewer, or let more payloads share a data key; a proxy on the way may have a limit of its own",
-		}
+		return driver.Refuse(kms.Throttled, k.endpoint+" answers that there are too many requests",
+			"send fewer, or let more payloads share a data key; a proxy on the way may have a limit of its own")
 	}
 	if len(code) != 3 || strings.Trim(code, digits) != "" {
 		code = "unknown"
 	}
-	return refusal{
-		Class: kms.Unavailable, Detail: "what answers at " + k.endpoint + " is not Cloud KMS, or something on the way (HTTP status " + code + ")",
-		Advice: "check the endpoint, look for a proxy or login page on the way, and check Google Cloud's status",
-	}
+	return driver.Refuse(kms.Unavailable, "what answers at "+k.endpoint+" is not Cloud KMS, or something on the way (HTTP status "+code+")",
+		"check the endpoint, look for a proxy or login page on the way, and check Google Cloud's status")
 }
 
 // wrongPurpose reports whether a message complains of a key's purpose. Google
@@ -161,18 +145,14 @@ func wrongPurpose(st *status.Status) bool {
 }
 
 func (k *Key) wrongKind() refusal {
-	return refusal{
-		Class: kms.Invalid, Detail: "the key is of the wrong kind: its purpose is not ENCRYPT_DECRYPT",
-		Advice: "create another key with --purpose=encryption and name that one; a key's purpose cannot be changed",
-	}
+	return driver.Refuse(kms.Invalid, "the key is of the wrong kind: its purpose is not ENCRYPT_DECRYPT",
+		"create another key with --purpose=encryption and name that one; a key's purpose cannot be changed")
 }
 
 // otherKey refuses an answer that names another key than was asked for.
 func (k *Key) otherKey() refusal {
-	return refusal{
-		Detail: "the answer is about another key than it was asked for",
-		Advice: "check that " + k.endpoint + " is Cloud KMS, and what is between it and us",
-	}
+	return driver.Refuse(kms.Internal, "the answer is about another key than it was asked for",
+		"check that "+k.endpoint+" is Cloud KMS, and what is between it and us")
 }
 
 // damagedRequest and damagedAnswer are transmission faults: Google's advice is to

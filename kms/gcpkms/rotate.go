@@ -8,6 +8,7 @@ import (
 	"cloud.google.com/go/kms/apiv1/kmspb"
 
 	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
 const (
@@ -107,9 +108,8 @@ func (k *Key) awaitEnabled(ctx context.Context, v *kmspb.CryptoKeyVersion) (*kms
 			if ctx.Err() != nil {
 				return nil, k.canceled(opRotate, ctx.Err())
 			}
-			return nil, k.fail(opRotate, refusal{
-				Class: kms.Unavailable, Detail: "it is not ready after " + k.generation.String(), Advice: "check Google Cloud's status",
-			}, context.Cause(waiting))
+			return nil, k.fail(opRotate, driver.Refuse(kms.Unavailable, "it is not ready after "+k.generation.String(),
+				"check Google Cloud's status"), context.Cause(waiting))
 		}
 		var err error
 		v, _, err = admin(ctx, k, opRotate, permGetVersion, k.conn.client.GetCryptoKeyVersion, &kmspb.GetCryptoKeyVersionRequest{Name: name})

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
 // precondition tells apart what FAILED_PRECONDITION stands for.
@@ -21,15 +22,11 @@ func (k *Key) precondition(c call, st *status.Status) refusal {
 	case wrongPurpose(st):
 		return k.wrongKind()
 	case c.op == opWrap && strings.Contains(message, "primary"):
-		return refusal{
-			Class: kms.Disabled, Detail: "the key has no primary version",
-			Advice: "make one: " + k.gcloud("kms keys versions create --primary", scopeKey),
-		}
+		return driver.Refuse(kms.Disabled, "the key has no primary version",
+			"make one: "+k.gcloud("kms keys versions create --primary", scopeKey))
 	case c.op != opWrap && c.op != opUnwrap:
-		return refusal{
-			Class: kms.Disabled, Detail: "the present state of the key or its version does not allow that",
-			Advice: k.gcloud("kms keys versions list", scopeKey) + " shows the states",
-		}
+		return driver.Refuse(kms.Disabled, "the present state of the key or its version does not allow that",
+			k.gcloud("kms keys versions list", scopeKey)+" shows the states")
 	}
 	return refusal{
 		Class: kms.Disabled, Item: true, Detail: "the key, or the version that is needed, cannot be used in its present state",

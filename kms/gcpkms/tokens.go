@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
 // unauthenticated tells credentials that are bad from a token that could not be
@@ -16,15 +17,11 @@ import (
 // 6749, 5.2), or its HTTP status with an answer of its kind, is a refusal.
 func (k *Key) unauthenticated(st *status.Status) refusal {
 	if said, ok := strings.CutPrefix(st.Message(), "transport: per-RPC creds failed"); ok && !tokenRefused(said) {
-		return refusal{
-			Class: kms.Unavailable, Detail: "Google's token service cannot be reached, or is not available, or a file for it cannot be read",
-			Advice: "check the network to oauth2.googleapis.com, sts.googleapis.com or the metadata server, and the files that the credentials name",
-		}
+		return driver.Refuse(kms.Unavailable, "Google's token service cannot be reached, or is not available, or a file for it cannot be read",
+			"check the network to oauth2.googleapis.com, sts.googleapis.com or the metadata server, and the files that the credentials name")
 	}
-	return refusal{
-		Class: kms.Denied, Detail: "Google does not take our credentials: they expired, were revoked, or are another service's",
-		Advice: "renew what GOOGLE_APPLICATION_CREDENTIALS names, or run gcloud auth application-default login",
-	}
+	return driver.Refuse(kms.Denied, "Google does not take our credentials: they expired, were revoked, or are another service's",
+		"renew what GOOGLE_APPLICATION_CREDENTIALS names, or run gcloud auth application-default login")
 }
 
 // The texts in which Google's library reports what a token service answered.

@@ -22,7 +22,7 @@ func (k *Key) Unwrap(ctx context.Context, wrapped []kms.Wrapped, ec kms.Context)
 	}
 	results := make([]kms.Unwrapped, len(wrapped))
 	ad := ec.AssociatedData()
-	foreign := refusal{Class: kms.Corrupt, Detail: "the wrapped data key is not one that Cloud KMS wrote", Advice: driver.Damaged}
+	foreign := driver.Refuse(kms.Corrupt, "the wrapped data key is not one that Cloud KMS wrote", driver.Damaged)
 	errs, all := driver.OpenEach(ctx, maxParallel, opUnwrap, k.id, wrapped, foreign, func(i int) (*kms.Error, driver.Scope) {
 		dataKey, item, err := k.unwrapOne(ctx, wrapped[i].Blob, ad)
 		results[i].DataKey = dataKey

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
 const (
@@ -53,9 +54,8 @@ func (k *Key) list(ctx context.Context, op string, key *kmspb.CryptoKey) ([]kms.
 			break
 		}
 		if next == token || len(all) > maxVersions {
-			return nil, k.fail(op, refusal{
-				Detail: "the list of versions does not end", Advice: "check that " + k.endpoint + " is Cloud KMS",
-			}, nil)
+			return nil, k.fail(op, driver.Refuse(kms.Internal, "the list of versions does not end",
+				"check that "+k.endpoint+" is Cloud KMS"), nil)
 		}
 		token = next
 	}
@@ -153,9 +153,8 @@ func (k *Key) Destroy(ctx context.Context, version string, wait time.Duration) (
 	switch v.State {
 	case kmspb.CryptoKeyVersion_DISABLED:
 	case kmspb.CryptoKeyVersion_ENABLED:
-		return time.Time{}, k.fail(opDestroy, refusal{
-			Class: kms.Invalid, Detail: "version " + version + " is enabled", Advice: "disable it first, and wait to see that nothing needs it",
-		}, nil)
+		return time.Time{}, k.fail(opDestroy, driver.Refuse(kms.Invalid, "version "+version+" is enabled",
+			"disable it first, and wait to see that nothing needs it"), nil)
 	default:
 		return time.Time{}, k.fail(opDestroy, k.inState(v.State), nil)
 	}
@@ -221,9 +220,8 @@ func (k *Key) versionName(op, version string) (string, error) {
 			op+" each version by itself; to cut a key off at once, take the roles on it away", errors.ErrUnsupported)
 	}
 	if !isVersion(version) {
-		return "", k.fail(op, refusal{
-			Class: kms.NotFound, Detail: fmt.Sprintf("%q is not a version of Cloud KMS's", version), Advice: "versions are numbers, such as 7",
-		}, nil)
+		return "", k.fail(op, driver.Refuse(kms.NotFound, fmt.Sprintf("%q is not a version of Cloud KMS's", version),
+			"versions are numbers, such as 7"), nil)
 	}
 	return k.name + versionsPart + version, nil
 }
@@ -234,10 +232,8 @@ func (k *Key) checkState(op, version string, v *kmspb.CryptoKeyVersion, want kms
 		return k.fail(op, k.otherKey(), nil)
 	}
 	if v.State != want {
-		return k.fail(op, refusal{
-			Detail: "Cloud KMS took it, but version " + version + " did not change as it should",
-			Advice: k.gcloud("kms keys versions list", scopeKey) + " shows the states",
-		}, nil)
+		return k.fail(op, driver.Refuse(kms.Internal, "Cloud KMS took it, but version "+version+" did not change as it should",
+			k.gcloud("kms keys versions list", scopeKey)+" shows the states"), nil)
 	}
 	return nil
 }

@@ -55,10 +55,8 @@ func (k *Key) wrapOne(ctx context.Context, dataKey, ad []byte) (kms.Wrapped, *km
 		return kms.Wrapped{}, k.fail(opWrap, k.otherKey(), nil)
 	}
 	if n := len(resp.Ciphertext); n == 0 || n > kms.MaxWrappedSize {
-		return kms.Wrapped{}, k.fail(opWrap, refusal{
-			Detail: fmt.Sprintf("a wrapped data key of %d bytes came back, which cannot be stored", n),
-			Advice: "check that " + k.endpoint + " is Cloud KMS; for an external key, how its manager wraps",
-		}, nil)
+		return kms.Wrapped{}, k.fail(opWrap, driver.Refuse(kms.Internal, fmt.Sprintf("a wrapped data key of %d bytes came back, which cannot be stored", n),
+			"check that "+k.endpoint+" is Cloud KMS; for an external key, how its manager wraps"), nil)
 	}
 	return kms.Wrapped{Version: version, Blob: resp.Ciphertext}, nil
 }

@@ -5,6 +5,8 @@ import (
 	"encoding/hex"
 	"slices"
 	"testing"
+
+	"github.com/waxseal/waxseal/kms"
 )
 
 // An emulator may put the key's ARN at the front of its blobs, and errors name the

@@ -21,19 +21,23 @@ type backend struct{}
 func (backend) Scheme() string { return Scheme }
 
 func (backend) Open(ctx context.Context, uri *url.URL) (kms.Key, error) {
-	path, name, err := parseURI(uri)
-	if err != nil {
-		return nil, report("open", kms.Redact(uri), err)
-	}
-	r, err := OpenKeyring(path)
-	if err != nil {
-		return nil, report("open", kms.Redact(uri), err)
-	}
-	k, err := r.Open(ctx, name)
+	k, err := open(ctx, uri)
 	if err != nil {
 		return nil, report("open", kms.Redact(uri), err)
 	}
 	return k, nil
+}
+
+func open(ctx context.Context, uri *url.URL) (*Key, error) {
+	path, name, err := parseURI(uri)
+	if err != nil {
+		return nil, err
+	}
+	r, err := OpenKeyring(path)
+	if err != nil {
+		return nil, err
+	}
+	return r.Open(ctx, name)
 }
 
 var _ kms.Matcher = backend{}

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
 	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
 // Key is one key of a keyring, a kms.Key. It is safe for concurrent use. Errors
@@ -42,25 +44,10 @@ func (k *Key) ID() string { return k.id }
 func (k *Key) Location() string { return k.store.path }
 
 // Wrap implements kms.Key with the primary version.
-func (k *Key) Wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error) {
-	wrapped, err := k.wrap(ctx, dataKeys, ec)
-	if err != nil {
-		return nil, report("wrap", k.id, err)
-	}
-	return wrapped, nil
-}
-
-func (k *Key) wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error) {
-	if err := ctx.Err(); err != nil {
+func (k *Key) Wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) (_ []kms.Wrapped, err error) {
+	defer k.report("wrap", &err)
+	if err := driver.Ready(ctx, "wrap", k.id, dataKeys, ec); err != nil {
 		return nil, err
-	}
-	if err := ec.Check("wrap", k.id); err != nil {
-		return nil, err
-	}
-	for i, d := range dataKeys {
-		if len(d) != kms.DataKeySize {
-			return nil, problem(kms.Internal, fmt.Sprintf("data key %d of %d has %d bytes, want %d", i+1, len(dataKeys), len(d), kms.DataKeySize), "", nil)
-		}
 	}
 	now, err := k.current()
 	if errors.Is(err, errNoKey) && !k.seen.Load() {
@@ -93,39 +80,25 @@ func (k *Key) create(ctx context.Context) (*loadedKey, error) {
 }
 
 // Unwrap implements kms.Key.
-func (k *Key) Unwrap(ctx context.Context, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Unwrapped, error) {
-	out, err := k.unwrap(ctx, wrapped, ec)
-	if err != nil {
-		return nil, report("unwrap", k.id, err)
-	}
-	return out, nil
-}
-
-func (k *Key) unwrap(ctx context.Context, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Unwrapped, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	if err := ec.Check("unwrap", k.id); err != nil {
+func (k *Key) Unwrap(ctx context.Context, wrapped []kms.Wrapped, ec kms.Context) (_ []kms.Unwrapped, err error) {
+	defer k.report("unwrap", &err)
+	if err := driver.Ready(ctx, "unwrap", k.id, nil, ec); err != nil {
 		return nil, err
 	}
 	now, err := k.current()
 	if err != nil {
 		return nil, err
 	}
-	if k.namesUnknownVersion(now, wrapped) {
-		// Some network file systems tell a file's time late. One look inside settles it.
+	if slices.ContainsFunc(wrapped, now.lacks) {
+		// Some network file systems show a file's new time late: read the file itself.
 		if now, err = k.reload(); err != nil {
 			return nil, err
 		}
 	}
 	out := make([]kms.Unwrapped, len(wrapped))
 	for i, w := range wrapped {
-		d, err := k.unwrapOne(now, w.Blob, ec)
-		if err != nil {
-			out[i].Err = report("unwrap", k.id, err)
-			continue
-		}
-		out[i].DataKey = d
+		out[i].DataKey, out[i].Err = k.unwrapOne(now, w.Blob, ec)
+		k.report("unwrap", &out[i].Err)
 	}
 	return out, nil
 }
@@ -150,15 +123,18 @@ func (k *Key) unwrapOne(now *loadedKey, blob []byte, ec kms.Context) ([]byte, er
 	return d, nil
 }
 
-func (k *Key) namesUnknownVersion(now *loadedKey, wrapped []kms.Wrapped) bool {
-	for _, w := range wrapped {
-		if number, ok := blobVersion(w.Blob); ok {
-			if _, known := now.versions[number]; !known {
-				return true
-			}
-		}
+// lacks reports whether l has no version that w names.
+func (l *loadedKey) lacks(w kms.Wrapped) bool {
+	number, ok := blobVersion(w.Blob)
+	_, known := l.versions[number]
+	return ok && !known
+}
+
+// report gives an error of an operation its name and the key's, if there is one.
+func (k *Key) report(op string, err *error) {
+	if *err != nil {
+		*err = report(op, k.id, *err)
 	}
-	return false
 }
 
 func noSuchKey(name string) error {
@@ -173,8 +149,8 @@ func errClosed() error {
 	return problem(kms.Internal, "the key is closed", "this is a bug in the calling program: it uses a key after Close", errKeyClosed)
 }
 
-// Close lets go of the key's ciphers; calls that are running end normally, later
-// ones fail with Class Internal. It may be called again and never fails.
+// Close drops the key's ciphers. Calls under way end normally, later ones fail with
+// Class Internal. It may be called again and never fails.
 func (k *Key) Close() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -55,18 +55,12 @@ type VersionInfo struct {
 // OpenKeyring returns the keyring at path, which is absolute. The file need not
 // exist yet; if it does, it is checked and read.
 func OpenKeyring(path string) (*Keyring, error) {
-	const op = "open keyring"
 	s, err := newStore(path)
-	if err != nil {
-		return nil, report(op, "", err)
+	if err == nil {
+		err = s.check()
 	}
-	c, _, err := s.load()
-	switch {
-	case errors.Is(err, errAbsent):
-	case err != nil:
-		return nil, report(op, "", err)
-	default:
-		c.wipe()
+	if err != nil {
+		return nil, report("open keyring", "", err)
 	}
 	return &Keyring{store: s}, nil
 }
@@ -147,20 +141,17 @@ func (r *Keyring) create(ctx context.Context, name string, exists func(*contents
 // Open returns the key, for sealing and opening. It makes the file and its
 // folder if they do not exist, since the file's ID is part of the key's; a key that does not
 // exist is made when it first wraps. The caller closes the Key.
-func (r *Keyring) Open(ctx context.Context, name string) (*Key, error) {
-	const op = "open"
-	if err := errors.Join(checkName(name), ctx.Err()); err != nil {
-		return nil, report(op, "", err)
-	}
-	k, err := r.open(name)
-	if errors.Is(err, errAbsent) {
-		if err := r.store.update(ctx, true, func(*contents) error { return nil }); err != nil {
-			return nil, report(op, "", err)
-		}
+func (r *Keyring) Open(ctx context.Context, name string) (k *Key, err error) {
+	if err = errors.Join(checkName(name), ctx.Err()); err == nil {
 		k, err = r.open(name)
 	}
+	if errors.Is(err, errAbsent) {
+		if err = r.store.update(ctx, true, func(*contents) error { return nil }); err == nil {
+			k, err = r.open(name)
+		}
+	}
 	if err != nil {
-		return nil, report(op, "", err)
+		return nil, report("open", "", err)
 	}
 	return k, nil
 }

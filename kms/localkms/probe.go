@@ -21,10 +21,8 @@ const oldVersion = 365 * 24 * time.Hour
 // Wrap makes it. What was found out stands beside an error.
 func (k *Key) Probe(ctx context.Context) (kms.Report, error) {
 	r, err := k.probe(ctx, time.Now())
-	if err != nil {
-		return r, report("probe", k.id, err)
-	}
-	return r, nil
+	k.report("probe", &err)
+	return r, err
 }
 
 func (k *Key) probe(ctx context.Context, now time.Time) (kms.Report, error) {

@@ -15,20 +15,13 @@ func (k *Key) RewrapsFrom(source kms.Key) bool {
 
 // Rewrap implements kms.Rewrapper. The data keys are in the memory of this
 // process for a moment, and wiped before it returns.
-func (k *Key) Rewrap(ctx context.Context, source kms.Key, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Rewrapped, error) {
-	out, err := k.rewrap(ctx, source, wrapped, ec)
-	if err != nil {
-		return nil, report("rewrap", k.id, err)
-	}
-	return out, nil
-}
-
-func (k *Key) rewrap(ctx context.Context, source kms.Key, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Rewrapped, error) {
+func (k *Key) Rewrap(ctx context.Context, source kms.Key, wrapped []kms.Wrapped, ec kms.Context) (_ []kms.Rewrapped, err error) {
+	defer k.report("rewrap", &err)
 	from, ok := kms.As[*Key](source)
 	if !ok {
 		return nil, problem(kms.Internal, "what another KMS wrapped cannot be rewrapped by a local keyring", "unwrap with the one key and wrap with the other", nil)
 	}
-	opened, err := from.unwrap(ctx, wrapped, ec)
+	opened, err := from.Unwrap(ctx, wrapped, ec)
 	if err != nil {
 		return nil, err
 	}
@@ -45,17 +38,17 @@ func (k *Key) rewrap(ctx context.Context, source kms.Key, wrapped []kms.Wrapped,
 	}
 	var anew []kms.Wrapped
 	if len(dataKeys) > 0 {
-		if anew, err = k.wrap(ctx, dataKeys, ec); err != nil {
+		if anew, err = k.Wrap(ctx, dataKeys, ec); err != nil {
 			return nil, err
 		}
 	}
 	out := make([]kms.Rewrapped, len(wrapped))
 	for i, u := range opened {
-		if u.Err != nil {
-			out[i].Err = report("rewrap", k.id, u.Err)
-			continue
+		if u.Err == nil {
+			out[i].Wrapped, anew = anew[0], anew[1:]
 		}
-		out[i].Wrapped, anew = anew[0], anew[1:]
+		out[i].Err = u.Err
+		k.report("rewrap", &out[i].Err)
 	}
 	return out, nil
 }

@@ -24,11 +24,11 @@ func (k *Key) Rotate(ctx context.Context) (made kms.Version, err error) {
 }
 
 // Versions implements kms.Rotator.
-func (k *Key) Versions(ctx context.Context) ([]kms.Version, error) {
-	const op = "list versions"
+func (k *Key) Versions(ctx context.Context) (_ []kms.Version, err error) {
+	defer k.report("list versions", &err)
 	e, wipe, err := k.entry(ctx)
 	if err != nil {
-		return nil, report(op, k.id, err)
+		return nil, err
 	}
 	defer wipe()
 	return e.describe(), nil
@@ -62,24 +62,21 @@ func (k *Key) Restore(ctx context.Context, version string) error {
 }
 
 // change alters the key in the file, if it is still the same keyring's.
-func (k *Key) change(ctx context.Context, op string, alter func(*entry) error) error {
+func (k *Key) change(ctx context.Context, op string, alter func(*entry) error) (err error) {
+	defer k.report(op, &err)
 	if err := k.usable(ctx); err != nil {
-		return report(op, k.id, err)
+		return err
 	}
-	err := k.store.update(ctx, false, func(c *contents) error {
+	return k.store.update(ctx, false, func(c *contents) error {
 		e, err := k.in(c)
 		if err != nil {
 			return err
 		}
 		return alter(e)
 	})
-	if err != nil {
-		return report(op, k.id, err)
-	}
-	return nil
 }
 
-// usable says why nothing can be asked of k.
+// usable says why k cannot be used, or nil.
 func (k *Key) usable(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err

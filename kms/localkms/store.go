@@ -80,6 +80,19 @@ func (s *store) loadAt(target string) (*contents, fs.FileInfo, error) {
 	return c, info, nil
 }
 
+// check reads the file, if there is one.
+func (s *store) check() error {
+	c, _, err := s.load()
+	switch {
+	case errors.Is(err, errAbsent):
+		return nil
+	case err != nil:
+		return err
+	}
+	c.wipe()
+	return nil
+}
+
 func (s *store) absent() error {
 	return problem(kms.Invalid, "there is no keyring file "+s.path, "restore it from a backup, or correct the path; creating a key makes a new keyring", errAbsent)
 }

@@ -3,6 +3,7 @@ package vaultkms
 import (
 	"context"
 	"net/http"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -33,37 +34,42 @@ func (c ciphertexts[T]) of(ctx context.Context, wrapped []kms.Wrapped) ([]T, err
 	var places []int // where each blob's outcome goes
 	for i, w := range wrapped {
 		if _, ok := parseBlob(w.Blob); !ok {
-			results[i] = c.failed(c.key.fail(c.op, refusal{Class: kms.Corrupt, Detail: "the wrapped data key is not one that Vault wrote", Advice: driver.Damaged}, nil))
+			results[i] = c.failed(c.key.fail(c.op, driver.Refuse(kms.Corrupt, "the wrapped data key is not one that Vault wrote", driver.Damaged), nil))
 			continue
 		}
 		blobs, places = append(blobs, w.Blob), append(places, i)
 	}
 
 	var failed driver.Failures
-	var group errgroup.Group
-	group.SetLimit(maxParallel)
-	for from := 0; from < len(blobs); from += maxBatch {
-		to := min(from+maxBatch, len(blobs))
-		group.Go(func() error {
-			outcomes, err := c.batch(ctx, blobs[from:to])
-			if err != nil {
-				failed.Add(to-from, err, driver.AllItems)
-			}
-			for i, place := range places[from:to] {
-				if err != nil {
-					results[place] = c.failed(err)
-				} else {
-					results[place] = outcomes[i]
-				}
-			}
-			return nil
-		})
+	for i, outcome := range c.inParts(ctx, blobs, maxBatch, &failed) {
+		results[places[i]] = outcome
 	}
-	_ = group.Wait() // its functions keep their errors in results
 	if err := failed.All(len(wrapped)); err != nil {
 		return nil, err
 	}
 	return results, nil
+}
+
+// inParts returns the outcome for each of blobs, by requests for up to size of them,
+// and notes in failed what failed whole requests.
+func (c ciphertexts[T]) inParts(ctx context.Context, blobs [][]byte, size int, failed *driver.Failures) []T {
+	outcomes := make([]T, len(blobs))
+	var group errgroup.Group
+	group.SetLimit(maxParallel)
+	for from := 0; from < len(blobs); from += size {
+		to := min(from+size, len(blobs))
+		group.Go(func() error {
+			got, err := c.batch(ctx, blobs[from:to])
+			if err != nil {
+				failed.Add(to-from, err, driver.AllItems)
+				got = slices.Repeat([]T{c.failed(err)}, to-from)
+			}
+			copy(outcomes[from:to], got)
+			return nil
+		})
+	}
+	_ = group.Wait() // its functions keep their errors in outcomes
+	return outcomes
 }
 
 // batch returns the outcome for each of blobs, at most maxBatch, or the error
@@ -91,7 +97,8 @@ func (c ciphertexts[T]) batch(ctx context.Context, blobs [][]byte) ([]T, error) 
 		case len(blobs) == 1:
 			return []T{c.failed(refused)}, nil
 		}
-		return c.singly(ctx, blobs), nil
+		// Something in the batch was refused, and Vault did not say which.
+		return c.inParts(ctx, blobs, 1, new(driver.Failures)), nil
 	case len(results) != len(blobs):
 		a.wipe()
 		return nil, k.notUnderstood(c.op)
@@ -104,24 +111,4 @@ func (c ciphertexts[T]) batch(ctx context.Context, blobs [][]byte) ([]T, error) 
 		outcomes[i] = c.outcome(r, item)
 	}
 	return outcomes, nil
-}
-
-// singly asks for each blob by itself, because something in the batch that they
-// came in was refused and Vault did not say which.
-func (c ciphertexts[T]) singly(ctx context.Context, blobs [][]byte) []T {
-	outcomes := make([]T, len(blobs))
-	var group errgroup.Group
-	group.SetLimit(maxParallel)
-	for i := range blobs {
-		group.Go(func() error {
-			if got, err := c.batch(ctx, blobs[i:i+1]); err != nil {
-				outcomes[i] = c.failed(err)
-			} else {
-				outcomes[i] = got[0]
-			}
-			return nil
-		})
-	}
-	_ = group.Wait()
-	return outcomes
 }

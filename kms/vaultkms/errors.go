@@ -37,66 +37,46 @@ func (c *client) noAnswer(err error) refusal {
 	case errors.As(err, &login):
 		return refusal{Class: login.Class, Detail: login.Detail, Advice: login.Advice, RetryAfter: login.RetryAfter}
 	case errors.Is(err, errClosed):
-		return refusal{Detail: "the key was closed", Advice: "this is a bug in the calling program: it uses a key after closing it"}
+		return driver.Refuse(kms.Internal, "the key was closed", "this is a bug in the calling program: it uses a key after closing it")
 	case errors.As(err, &late):
-		return refusal{
-			Class: kms.Unavailable, Detail: at + " gave " + late.Error(),
-			Advice: "check that Vault at this address is healthy, or raise VAULT_CLIENT_TIMEOUT",
-		}
+		return driver.Refuse(kms.Unavailable, at+" gave "+late.Error(),
+			"check that Vault at this address is healthy, or raise VAULT_CLIENT_TIMEOUT")
 	case errors.Is(err, errRateLimit):
-		return refusal{
-			Class: kms.Throttled, Detail: "the rate limit set for this client leaves no room in time",
-			Advice: "raise VAULT_RATE_LIMIT, or let more payloads share a data key",
-		}
+		return driver.Refuse(kms.Throttled, "the rate limit set for this client leaves no room in time",
+			"raise VAULT_RATE_LIMIT, or let more payloads share a data key")
 	case errors.Is(err, driver.ErrTooLarge):
 		return c.notVault()
 	case errors.Is(err, errRedirect):
-		return refusal{
-			Class: kms.Unavailable, Detail: at + " redirects to an address where the token and data keys would cross the network unencrypted",
-			Advice: "give Vault's nodes an https:// api_addr, or use the address of the active node",
-		}
+		return driver.Refuse(kms.Unavailable, at+" redirects to an address where the token and data keys would cross the network unencrypted",
+			"give Vault's nodes an https:// api_addr, or use the address of the active node")
 	case errors.Is(err, errElsewhere):
-		return refusal{
-			Class: kms.Unavailable, Detail: at + " redirects to another page, as a login in front of Vault does; the token and data keys do not go there",
-			Advice: "let us through to Vault itself, or use the address of the active node",
-		}
+		return driver.Refuse(kms.Unavailable, at+" redirects to another page, as a login in front of Vault does; the token and data keys do not go there",
+			"let us through to Vault itself, or use the address of the active node")
 	case errors.As(err, &untrusted):
-		return refusal{
-			Class: kms.Unavailable, Detail: "the certificate of " + at + " is not trusted",
-			Advice: "set VAULT_CACERT to the file with the certificate of the authority that signed it; VAULT_TLS_SERVER_NAME where the name differs",
-		}
+		return driver.Refuse(kms.Unavailable, "the certificate of "+at+" is not trusted",
+			"set VAULT_CACERT to the file with the certificate of the authority that signed it; VAULT_TLS_SERVER_NAME where the name differs")
 	case strings.Contains(err.Error(), "remote error: tls:"): // Go has no type for what the other side says
-		return refusal{
-			Class: kms.Unavailable, Detail: at + " ends the TLS handshake",
-			Advice: "set VAULT_CLIENT_CERT and VAULT_CLIENT_KEY if it demands a certificate, and have it trust who signed that",
-		}
+		return driver.Refuse(kms.Unavailable, at+" ends the TLS handshake",
+			"set VAULT_CLIENT_CERT and VAULT_CLIENT_KEY if it demands a certificate, and have it trust who signed that")
 	case errors.Is(err, http.ErrSchemeMismatch):
-		return refusal{
-			Class: kms.Unavailable, Detail: at + " does not speak TLS",
-			Advice: "give this server a certificate, or on the same machine use http://",
-		}
+		return driver.Refuse(kms.Unavailable, at+" does not speak TLS",
+			"give this server a certificate, or on the same machine use http://")
 	}
-	return refusal{
-		Class: kms.Unavailable, Detail: "cannot reach " + at,
-		Advice: "check that Vault runs there, that VAULT_ADDR names it (with https:// where it speaks TLS), and that the network lets us through",
-	}
+	return driver.Refuse(kms.Unavailable, "cannot reach "+at,
+		"check that Vault runs there, that VAULT_ADDR names it (with https:// where it speaks TLS), and that the network lets us through")
 }
 
 // notUnderstood reports an answer that makes no sense.
 func (k *Key) notUnderstood(op string) *kms.Error {
-	return k.fail(op, refusal{
-		Detail: "what Vault answered is not what a transit engine answers",
-		Advice: "check that the mount " + k.mount + " is a transit engine",
-	}, errAnswer)
+	return k.fail(op, driver.Refuse(kms.Internal, "what Vault answered is not what a transit engine answers",
+		"check that the mount "+k.mount+" is a transit engine"), errAnswer)
 }
 
 // mixedUp reports an answer whose items are not those of the request, or in
 // another order.
 func (k *Key) mixedUp(op string) *kms.Error {
-	return k.fail(op, refusal{
-		Class: kms.Unavailable, Detail: "the answer's items do not match those that were sent",
-		Advice: "look for what changes answers between Vault and us: a proxy, or a cache in front of it",
-	}, errAnswer)
+	return k.fail(op, driver.Refuse(kms.Unavailable, "the answer's items do not match those that were sent",
+		"look for what changes answers between Vault and us: a proxy, or a cache in front of it"), errAnswer)
 }
 
 // refused classifies an answer that refused the whole request. blame says that
@@ -115,7 +95,7 @@ func (k *Key) refused(op string, r *reply, a *answer) (err *kms.Error, blame boo
 func (k *Key) refusedItem(op string, r *reply, message string) *kms.Error {
 	why, known := k.reason(op, message)
 	if !known {
-		why = refusal{Detail: "Vault refused this item for a reason that we do not know", Advice: "look for the request in Vault's log"}
+		why = driver.Refuse(kms.Internal, "Vault refused this item for a reason that we do not know", "look for the request in Vault's log")
 		if r.status >= http.StatusInternalServerError {
 			why.Class = kms.Unavailable
 		}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
 // The operations of an administrator that errors name.
@@ -70,12 +71,10 @@ func (k *Key) Disable(ctx context.Context, version string) error {
 	case n < facts.MinDecryption:
 		return nil
 	case n == facts.Latest:
-		return k.fail(opDisable, refusal{Class: kms.Invalid, Detail: "version " + version + " is the one that wraps", Advice: "rotate the key first"}, nil)
+		return k.fail(opDisable, driver.Refuse(kms.Invalid, "version "+version+" is the one that wraps", "rotate the key first"), nil)
 	case n > facts.MinDecryption:
-		return k.fail(opDisable, refusal{
-			Class: kms.Invalid, Detail: fmt.Sprintf("Vault disables the oldest version first, and %d is enabled", facts.MinDecryption),
-			Advice: "disable the older versions before this one, when nothing needs them",
-		}, nil)
+		return k.fail(opDisable, driver.Refuse(kms.Invalid, fmt.Sprintf("Vault disables the oldest version first, and %d is enabled", facts.MinDecryption),
+			"disable the older versions before this one, when nothing needs them"), nil)
 	}
 	bounds := map[string]int{"min_decryption_version": n + 1}
 	if facts.MinEncryption > 0 {
@@ -96,10 +95,8 @@ func (k *Key) Enable(ctx context.Context, version string) error {
 	case n >= facts.MinDecryption:
 		return nil
 	case n < facts.MinDecryption-1:
-		return k.fail(opEnable, refusal{
-			Class: kms.Invalid, Detail: fmt.Sprintf("Vault enables the newest version first, and %d is disabled", facts.MinDecryption-1),
-			Advice: "enable the newer versions before this one",
-		}, nil)
+		return k.fail(opEnable, driver.Refuse(kms.Invalid, fmt.Sprintf("Vault enables the newest version first, and %d is disabled", facts.MinDecryption-1),
+			"enable the newer versions before this one"), nil)
 	}
 	_, err = k.manage(ctx, opEnable, "config", map[string]int{"min_decryption_version": n}, false)
 	return err
@@ -116,18 +113,14 @@ func (k *Key) Destroy(ctx context.Context, version string, wait time.Duration) (
 	case err != nil:
 		return time.Time{}, err
 	case wait != 0:
-		return time.Time{}, k.fail(opDestroy, refusal{
-			Class: kms.Invalid, Detail: "Vault destroys a version at once, and cannot be told to wait", Advice: "wait before you ask: a disabled version can be enabled again",
-		}, nil)
+		return time.Time{}, k.fail(opDestroy, driver.Refuse(kms.Invalid, "Vault destroys a version at once, and cannot be told to wait",
+			"wait before you ask: a disabled version can be enabled again"), nil)
 	case n >= facts.MinDecryption:
-		return time.Time{}, k.fail(opDestroy, refusal{
-			Class: kms.Invalid, Detail: "version " + version + " is enabled", Advice: "disable it first, and see whether anything misses it",
-		}, nil)
+		return time.Time{}, k.fail(opDestroy, driver.Refuse(kms.Invalid, "version "+version+" is enabled",
+			"disable it first, and see whether anything misses it"), nil)
 	case n > facts.MinAvailable:
-		return time.Time{}, k.fail(opDestroy, refusal{
-			Class: kms.Invalid, Detail: fmt.Sprintf("Vault destroys the oldest version first, and %d is there", facts.MinAvailable),
-			Advice: "destroy the older versions before this one",
-		}, nil)
+		return time.Time{}, k.fail(opDestroy, driver.Refuse(kms.Invalid, fmt.Sprintf("Vault destroys the oldest version first, and %d is there", facts.MinAvailable),
+			"destroy the older versions before this one"), nil)
 	}
 	if facts.MinEncryption <= n {
 		if _, err := k.manage(ctx, opDestroy, "config", map[string]int{"min_encryption_version": n + 1}, false); err != nil {
@@ -142,29 +135,26 @@ func (k *Key) Destroy(ctx context.Context, version string, wait time.Duration) (
 
 // Restore implements kms.Retirer: Vault cannot.
 func (k *Key) Restore(context.Context, string) error {
-	return k.fail(opRestore, refusal{
-		Class: kms.Invalid, Detail: "what Vault has destroyed is gone",
-		Advice: "restore a backup of the key under another name, if there is one (vault write transit/restore/…), and unwrap with that",
-	}, errors.ErrUnsupported)
+	return k.fail(opRestore, driver.Refuse(kms.Invalid, "what Vault has destroyed is gone",
+		"restore a backup of the key under another name, if there is one (vault write transit/restore/…), and unwrap with that"), errors.ErrUnsupported)
 }
 
 // find reads the key and returns the number of one of its versions that is there.
 // instead is the advice for the whole key, with which Vault does not do it.
 func (k *Key) find(ctx context.Context, op, version, instead string) (facts keyFacts, n int, err error) {
 	if version == "" {
-		return facts, 0, k.fail(op, refusal{Class: kms.Invalid, Detail: "Vault does it with versions of a key, not with all of it", Advice: instead}, errors.ErrUnsupported)
+		return facts, 0, k.fail(op, driver.Refuse(kms.Invalid, "Vault does it with versions of a key, not with all of it", instead), errors.ErrUnsupported)
 	}
 	if facts, err = k.readKey(ctx, op); err != nil {
 		return facts, 0, err
 	}
 	n, err = strconv.Atoi(version)
 	if err != nil || n < 1 || n > facts.Latest || strconv.Itoa(n) != version {
-		return facts, 0, k.fail(op, refusal{
-			Class: kms.NotFound, Detail: "the key has no such version", Advice: fmt.Sprintf("name a version from 1 to %d", facts.Latest),
-		}, nil)
+		return facts, 0, k.fail(op, driver.Refuse(kms.NotFound, "the key has no such version",
+			fmt.Sprintf("name a version from 1 to %d", facts.Latest)), nil)
 	}
 	if n < facts.MinAvailable {
-		return facts, 0, k.fail(op, refusal{Class: kms.NotFound, Detail: "version " + version + " is destroyed", Advice: "nothing brings it back but a backup of the key"}, nil)
+		return facts, 0, k.fail(op, driver.Refuse(kms.NotFound, "version "+version+" is destroyed", "nothing brings it back but a backup of the key"), nil)
 	}
 	return facts, n, nil
 }

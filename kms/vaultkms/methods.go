@@ -17,6 +17,7 @@ import (
 	vault "github.com/hashicorp/vault/api"
 
 	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
 const (
@@ -369,15 +370,13 @@ func (c *client) askLogin(ctx context.Context, req request, advice string) (*ans
 	why := c.statusReason(r.status, message, a.Standby != nil)
 	switch r.status {
 	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden:
-		why = refusal{Class: kms.Denied, Detail: "Vault refuses it at " + req.path, Advice: advice}
+		why = driver.Refuse(kms.Denied, "Vault refuses it at "+req.path, advice)
 	case http.StatusNotFound, http.StatusMethodNotAllowed:
-		why = refusal{
-			Class: kms.Denied, Detail: "there is no such login at " + req.path + ", or no such Vault namespace",
-			Advice: "check " + envAuthMount + " and " + envAuthNamespace + ", or mount the auth method there",
-		}
+		why = driver.Refuse(kms.Denied, "there is no such login at "+req.path+", or no such Vault namespace",
+			"check "+envAuthMount+" and "+envAuthNamespace+", or mount the auth method there")
 	}
 	if strings.Contains(message, "past the max TTL") { // with a status of 500
-		why = refusal{Class: kms.Denied, Detail: "the token has had all its time", Advice: advice}
+		why = driver.Refuse(kms.Denied, "the token has had all its time", advice)
 	}
 	why.RetryAfter = r.retryAfter
 	return nil, loginError(why, cause(r, a.Errors))

@@ -42,11 +42,10 @@ func (k *Key) reason(op, message string) (why refusal, known bool) {
 	case wantsContext(message):
 		return k.derivedKey(), true
 	case has("missing client token"):
-		return refusal{Class: kms.Denied, Detail: "Vault got no token", Advice: "set VAULT_TOKEN, or have the agent add its own"}, true
+		return driver.Refuse(kms.Denied, "Vault got no token", "set VAULT_TOKEN, or have the agent add its own"), true
 	case has(tlsOnly):
-		return refusal{
-			Class: kms.Unavailable, Detail: k.client.address + " speaks only TLS", Advice: "use https:// in VAULT_ADDR",
-		}, true
+		return driver.Refuse(kms.Unavailable, k.client.address+" speaks only TLS",
+			"use https:// in VAULT_ADDR"), true
 	case has("no handler for route"), has("unsupported path"), has("unsupported operation"):
 		return k.noEngine(), true
 	}
@@ -65,10 +64,8 @@ func (k *Key) statusReason(op string, status int, message string, standby bool) 
 		return k.noEngine()
 	case http.StatusTooManyRequests:
 		if !standby {
-			return refusal{
-				Class: kms.Throttled, Detail: "a quota in Vault is used up",
-				Advice: "raise the rate limit quota of " + k.mount + ", or let more payloads share a data key",
-			}
+			return driver.Refuse(kms.Throttled, "a quota in Vault is used up",
+				"raise the rate limit quota of "+k.mount+", or let more payloads share a data key")
 		}
 	}
 	return k.client.statusReason(status, message, standby)
@@ -79,41 +76,33 @@ func (c *client) statusReason(status int, message string, standby bool) refusal 
 	switch status {
 	case http.StatusTooManyRequests:
 		if standby {
-			return refusal{Class: kms.Unavailable, Detail: c.address + " is a standby node", Advice: "use the address of the active node"}
+			return driver.Refuse(kms.Unavailable, c.address+" is a standby node", "use the address of the active node")
 		}
-		return refusal{Class: kms.Throttled, Detail: "a quota in Vault is used up", Advice: "raise the rate limit quota in Vault"}
+		return driver.Refuse(kms.Throttled, "a quota in Vault is used up", "raise the rate limit quota in Vault")
 	case http.StatusPreconditionFailed:
-		return refusal{
-			Class: kms.Unavailable, Detail: c.address + " is a standby node that is behind the active one",
-			Advice: "use the address of the active node, or set allow_forwarding_via_header in Vault's replication stanza",
-		}
+		return driver.Refuse(kms.Unavailable, c.address+" is a standby node that is behind the active one",
+			"use the address of the active node, or set allow_forwarding_via_header in Vault's replication stanza")
 	case 472, 473: // disaster recovery secondary, performance standby
-		return refusal{
-			Class: kms.Unavailable, Detail: c.address + " is a standby or secondary node that cannot answer",
-			Advice: "use the address of the active node",
-		}
+		return driver.Refuse(kms.Unavailable, c.address+" is a standby or secondary node that cannot answer",
+			"use the address of the active node")
 	case http.StatusNotImplemented:
-		return refusal{
-			Class: kms.Unavailable, Detail: "Vault is not initialized",
-			Advice: "initialize Vault at " + c.address + ", or look whether it is the address of the right server",
-		}
+		return driver.Refuse(kms.Unavailable, "Vault is not initialized",
+			"initialize Vault at "+c.address+", or look whether it is the address of the right server")
 	case http.StatusServiceUnavailable:
 		if strings.Contains(message, "sealed") {
-			return refusal{Class: kms.Unavailable, Detail: "Vault is sealed", Advice: "unseal Vault at " + c.address}
+			return driver.Refuse(kms.Unavailable, "Vault is sealed", "unseal Vault at "+c.address)
 		}
 	case http.StatusRequestEntityTooLarge:
-		return refusal{Detail: "the request is larger than Vault takes", Advice: "raise max_request_size of Vault's listener"}
+		return driver.Refuse(kms.Internal, "the request is larger than Vault takes", "raise max_request_size of Vault's listener")
 	}
 	switch {
 	case status >= http.StatusInternalServerError:
-		return refusal{Class: kms.Unavailable, Detail: "Vault failed to answer", Advice: "look into Vault's log, and that of a proxy in front of it"}
+		return driver.Refuse(kms.Unavailable, "Vault failed to answer", "look into Vault's log, and that of a proxy in front of it")
 	case status >= http.StatusMultipleChoices && status < http.StatusBadRequest:
-		return refusal{
-			Class: kms.Unavailable, Detail: c.address + " redirects and is not followed",
-			Advice: "use the address of the active node",
-		}
+		return driver.Refuse(kms.Unavailable, c.address+" redirects and is not followed",
+			"use the address of the active node")
 	}
-	return refusal{Detail: "Vault did not take the request", Advice: "look for the request in Vault's log"}
+	return driver.Refuse(kms.Internal, "Vault did not take the request", "look for the request in Vault's log")
 }
 
 // meansTheSameFromAnyone reports whether a status says enough when it comes from a
@@ -129,10 +118,8 @@ func meansTheSameFromAnyone(status int) bool {
 }
 
 func (c *client) notVault() refusal {
-	return refusal{
-		Class: kms.Unavailable, Detail: "what answers at " + c.address + " is not Vault, or something on the way",
-		Advice: "check that the address is Vault's, and what a proxy in front of it says",
-	}
+	return driver.Refuse(kms.Unavailable, "what answers at "+c.address+" is not Vault, or something on the way",
+		"check that the address is Vault's, and what a proxy in front of it says")
 }
 
 func (c *client) badToken() refusal {
@@ -146,10 +133,8 @@ func (c *client) badToken() refusal {
 }
 
 func (k *Key) denied(op string) refusal {
-	r := refusal{
-		Class: kms.Denied, Detail: "Vault's policies do not let this token do it",
-		Advice: "check the token, that the key exists, and that a policy grants update on " + k.path(op),
-	}
+	r := driver.Refuse(kms.Denied, "Vault's policies do not let this token do it",
+		"check the token, that the key exists, and that a policy grants update on "+k.path(op))
 	if op == opRewrap {
 		r.Advice += " and read on " + k.keyPath()
 	}
@@ -169,27 +154,21 @@ func (k *Key) noKey(op string) refusal {
 }
 
 func (k *Key) noEngine() refusal {
-	return refusal{
-		Class: kms.NotFound, Detail: "there is no transit engine at " + k.mount + ", or no such Vault namespace",
-		Advice: "check the mount in the key URI, or mount one: vault secrets enable -path=" + k.mount + " transit",
-	}
+	return driver.Refuse(kms.NotFound, "there is no transit engine at "+k.mount+", or no such Vault namespace",
+		"check the mount in the key URI, or mount one: vault secrets enable -path="+k.mount+" transit")
 }
 
 func (k *Key) wrongType(keyType string) refusal {
 	if keyType != "" {
 		keyType = " " + keyType
 	}
-	return refusal{
-		Class: kms.Invalid, Detail: "its type" + keyType + " does not do: it takes no associated data or has fewer than 256 bits",
-		Advice: "create another key with type=aes256-gcm96 and name that one; a key's type cannot be changed",
-	}
+	return driver.Refuse(kms.Invalid, "its type"+keyType+" does not do: it takes no associated data or has fewer than 256 bits",
+		"create another key with type=aes256-gcm96 and name that one; a key's type cannot be changed")
 }
 
 func (k *Key) derivedKey() refusal {
-	return refusal{
-		Class: kms.Invalid, Detail: "it is a derived key now, and was none when it was looked at",
-		Advice: "was the key deleted and made again? what the old one wrapped is lost; start this process anew to use the new one",
-	}
+	return driver.Refuse(kms.Invalid, "it is a derived key now, and was none when it was looked at",
+		"was the key deleted and made again? what the old one wrapped is lost; start this process anew to use the new one")
 }
 
 // typeIn finds the key type that a message of Vault's ends with. Only the name of

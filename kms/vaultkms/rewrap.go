@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
 // rewrapper is a Key that was made with derived=true, and is declared to be: a
@@ -40,10 +41,8 @@ func (k *rewrapper) RewrapsFrom(source kms.Key) bool {
 // and up to four requests at a time for more. The data keys stay in Vault.
 func (k *rewrapper) Rewrap(ctx context.Context, source kms.Key, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Rewrapped, error) {
 	if !k.RewrapsFrom(source) {
-		return nil, k.fail(opRewrap, refusal{
-			Detail: "Vault rewraps only what the key itself wrapped",
-			Advice: "unwrap with the other key and wrap with this one",
-		}, nil)
+		return nil, k.fail(opRewrap, driver.Refuse(kms.Internal, "Vault rewraps only what the key itself wrapped",
+			"unwrap with the other key and wrap with this one"), nil)
 	}
 	if len(wrapped) > 0 && ctx.Err() == nil {
 		// A key that is not derived would take the data key out of its context.

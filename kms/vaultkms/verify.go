@@ -10,6 +10,7 @@ import (
 	vault "github.com/hashicorp/vault/api"
 
 	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
 // verify makes sure, once for each Key, that data keys may be sent: that the
@@ -73,10 +74,8 @@ func (k *Key) readType(ctx context.Context, op string) (facts keyFacts, readable
 // be and is not.
 func (k *Key) learn(op string, derived bool) error {
 	if k.declared && !derived {
-		return k.fail(op, refusal{
-			Class: kms.Invalid, Detail: "it is not a derived key, and the configuration says it is",
-			Advice: "leave ?" + paramDerived + "=true out of the key URI, or create another key with derived=true and name that one",
-		}, nil)
+		return k.fail(op, driver.Refuse(kms.Invalid, "it is not a derived key, and the configuration says it is",
+			"leave ?"+paramDerived+"=true out of the key URI, or create another key with derived=true and name that one"), nil)
 	}
 	k.derived.Store(derived)
 	return nil

@@ -24,6 +24,11 @@ type Refusal struct {
 	RetryAfter time.Duration
 }
 
+// Refuse returns the Refusal of a class, for reasons that concern the key or the service.
+func Refuse(class kms.Class, detail, advice string) Refusal {
+	return Refusal{Class: class, Detail: detail, Advice: advice}
+}
+
 // Error makes the error of one operation. cause is kept for errors.Is and errors.As,
 // and never printed.
 func (r Refusal) Error(op, keyID string, cause error) *kms.Error {
