@@ -17,7 +17,7 @@ const (
 	Internal Class = iota
 	// Unavailable means the KMS could not be reached, timed out or is sealed.
 	Unavailable
-	// Throttled means the KMS refused for quota; it may be asked again later.
+	// Throttled means the KMS refused for quota; a later call may succeed.
 	Throttled
 	// Denied means our identity may not use the key this way.
 	Denied
@@ -61,9 +61,9 @@ func (c Class) String() string {
 // Transient reports whether the same call may succeed a little later.
 func (c Class) Transient() bool { return c == Unavailable || c == Throttled }
 
-// ErrNotAsked is in the chain of the error of a call that never got to its KMS,
-// because its queue is full or it is being left alone. It says nothing about what
-// the call was for, and need not be remembered: the next call may be made.
+// ErrNotAsked is in the chain of the error of a call that never reached its KMS, because
+// its queue is full or its breaker is open. It says nothing about the call's data, and need
+// not be remembered: the next call may be made.
 var ErrNotAsked = errors.New("kms: not asked")
 
 // Error is a failed key operation. Its text names the operation, the key and
@@ -79,7 +79,7 @@ type Error struct {
 	Detail string
 	// Advice says what to do next, in one sentence.
 	Advice string
-	// RetryAfter is how long the KMS asked to be left alone; zero if it did not say.
+	// RetryAfter is how long the KMS wants no further request; zero if it did not say.
 	RetryAfter time.Duration
 	// Err is the cause for errors.Is and errors.As. Its text is not printed,
 	// because it may quote an answer of the KMS.
@@ -110,9 +110,9 @@ func (e *Error) Unwrap() error { return e.Err }
 // Hint says what to do next; empty if there is nothing to say.
 func (e *Error) Hint() string { return e.Advice }
 
-// ClassOf returns the Class of err: that of the first *Error in its chain,
-// Canceled for a bare context error, and Internal for everything else, nil
-// included (ask only about errors).
+// ClassOf returns the Class of err: that of the first *Error in its chain, Canceled for a
+// bare context error, and Internal for everything else, nil included (call it for errors
+// only).
 func ClassOf(err error) Class {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Class

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// LateError is the cause of a context that WithLimit made and whose limit passed.
+// LateError is the cause of a context from WithLimit after its limit has passed.
 type LateError struct{ Limit time.Duration }
 
 // Error implements error.

@@ -40,9 +40,8 @@ type Key interface {
 
 // Wrapped is a data key encrypted under a KEK.
 type Wrapped struct {
-	// Version of the KEK that wrapped it, as the KMS names it ("7"); empty where
-	// the KMS does not tell. It names, it does not choose: Unwrap reads the
-	// version from Blob.
+	// Version of the KEK that wrapped it, as the KMS names it ("7"); empty where the KMS
+	// does not say. It names, it does not choose: Unwrap reads the version from Blob.
 	Version string
 	// Blob is the KMS's own ciphertext, 1 to MaxWrappedSize bytes.
 	Blob []byte

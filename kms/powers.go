@@ -8,9 +8,9 @@ import (
 // What only some keys can do are interfaces of their own. As finds them, also
 // behind a decorator; probe once, when the key is opened.
 
-// Rewrapper is implemented by keys whose KMS moves a wrapped data key to the
-// key's current version by itself: the data key never leaves the KMS.
-// Implementations are safe for concurrent use and change nothing in the KMS.
+// Rewrapper is implemented by keys that their KMS can rewrap by itself: it moves a wrapped
+// data key to the key's current version, and the data key never leaves it. Implementations
+// are safe for concurrent use and change nothing in the KMS.
 type Rewrapper interface {
 	// RewrapsFrom reports whether Rewrap can take what source wrapped. It calls no
 	// KMS. Every Rewrapper rewraps from itself.
@@ -30,10 +30,10 @@ type Rewrapped struct {
 	Err     error
 }
 
-// Rotator is implemented by keys whose versions an administrator can list and add
-// to through their KMS. Errors are *Error. An operation that this KMS does not have
-// gives Class Invalid, with errors.ErrUnsupported in its chain and advice that names
-// what it has instead; so it does for a Retirer.
+// Rotator is implemented by keys with versions that an administrator can list and add to
+// through their KMS. Errors are *Error. An operation that this KMS does not have gives
+// Class Invalid, with errors.ErrUnsupported in its chain and advice that names what it has
+// instead; so it does for a Retirer.
 //
 // Nothing here is retried: a lost answer leaves it open whether the operation
 // happened, and Versions shows it.
@@ -42,12 +42,12 @@ type Rotator interface {
 	// it. Earlier versions keep unwrapping.
 	Rotate(ctx context.Context) (Version, error)
 
-	// Versions returns all versions, oldest first. A KMS whose old key material
-	// cannot be told apart by what it wrapped (AWS KMS) still lists when it rotated.
+	// Versions returns all versions, oldest first. A KMS that does not say which of them
+	// wrapped a data key (AWS KMS) still lists when it rotated.
 	Versions(ctx context.Context) ([]Version, error)
 }
 
-// Retirer is implemented by keys whose versions an administrator can switch off and
+// Retirer is implemented by keys with versions that an administrator can switch off and
 // destroy through their KMS. Errors are as with Rotator.
 type Retirer interface {
 	// Disable switches one version off, so that it neither wraps nor unwraps;
@@ -97,13 +97,13 @@ func (s VersionState) String() string {
 
 // Version describes one version of a key.
 type Version struct {
-	// ID is how Wrapped.Version names it. A KMS that does not tell which version
-	// wrapped a data key has IDs of its own here.
+	// ID is how Wrapped.Version names it. A KMS that does not name the version that wrapped
+	// a data key has IDs of its own here.
 	ID    string
 	State VersionState
 	// Primary is true for the one version that wraps.
 	Primary bool
-	// Created is when it was made, in UTC; zero where the KMS does not tell.
+	// Created is when it was made, in UTC; zero where the KMS does not say.
 	Created time.Time
 	// DestroyAt is when it will be destroyed; zero unless that is scheduled.
 	DestroyAt time.Time
@@ -112,24 +112,24 @@ type Version struct {
 // Prober is implemented by keys that can report on themselves and the way to their
 // KMS, for diagnosis.
 type Prober interface {
-	// Probe asks the KMS about the key and about us. What may not be asked, for
-	// lack of a right that sealing and opening do not need, is left empty in the
-	// report; an error means that the KMS cannot be reached or the key not used.
+	// Probe requests what the KMS knows about the key and about us. Facts that need a right
+	// which sealing and opening do not need may be missing from the report; an error means
+	// that the KMS cannot be reached or the key not used.
 	Probe(ctx context.Context) (Report, error)
 }
 
 // Report is what a Prober found out. It holds no credential.
 type Report struct {
-	// Identity is whom the KMS takes us for: an ARN, an account's e-mail address, a
-	// token's display name. Empty if it cannot be told.
+	// Identity is what the KMS calls us: an ARN, an account's e-mail address, a token's
+	// display name. Empty if it is not known.
 	Identity string
 	// Expires is when our credentials end unless they are renewed; zero if never
 	// or not known.
 	Expires time.Time
 	// Key describes the key: its kind, where it is kept, its current version.
 	Key string
-	// Skew is how far the KMS's clock is ahead of ours, to the precision that it
-	// tells the time in; SkewKnown says whether it does.
+	// Skew is how far the KMS's clock is ahead of ours, to the precision of the time that
+	// it sends; SkewKnown says whether it sends one.
 	Skew      time.Duration
 	SkewKnown bool
 	// Warnings are what an operator should know, one sentence each.
@@ -144,9 +144,9 @@ type Availability interface {
 	Available() bool
 }
 
-// Locator is implemented by keys whose ID does not say which KMS holds them. Two
-// keys with one ID are one key if their locations are equal, and two keys that cannot
-// open each other's envelopes if not.
+// Locator is implemented by keys with an ID that does not say which KMS holds them. Two
+// keys with one ID are one key if their locations are equal, and two keys that cannot open
+// each other's envelopes if not.
 type Locator interface {
 	// Location names the place: an address, the path of a file. It is not recorded,
 	// holds no credential, and stays the same for the life of the key. It is empty where

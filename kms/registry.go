@@ -85,7 +85,7 @@ func (r *Registry) Open(ctx context.Context, uri string) (Key, error) {
 	}
 	if err := checkKey(u, key); err != nil {
 		if c, ok := key.(Closer); ok {
-			_ = c.Close() // nothing was asked of it; the ID is what to tell
+			_ = c.Close() // it was not used; the ID is the problem to report
 		}
 		return nil, err
 	}

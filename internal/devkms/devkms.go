@@ -156,7 +156,7 @@ func numbered(name string, n int) string {
 	return name + "-" + strconv.Itoa(n+1)
 }
 
-// listenAdvice tells what to do about an address that cannot be listened on.
+// listenAdvice says what to do about an address that cannot be listened on.
 func listenAdvice(flag string, err error) string {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):

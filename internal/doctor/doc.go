@@ -2,7 +2,7 @@
 // it sees, whether it wraps and unwraps, whether it enforces the encryption context,
 // and how long all that takes.
 //
-// The command line calls it. It asks a KMS only what a worker or a codec server
-// would ask, and about itself; it changes nothing there, logs nothing, and keeps
-// no data key. What it reports holds no credential.
+// The command line calls it. It sends a KMS only the requests that a worker or a codec
+// server sends, and those that describe the key and our identity. It changes nothing there,
+// logs nothing, and keeps no data key. Its results hold no credential.
 package doctor

@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	// DefaultTimeout is how long a KMS may take to answer one question.
+	// DefaultTimeout is how long a KMS may take to answer one request.
 	DefaultTimeout = 10 * time.Second
 	// DefaultCalls is how many calls the latency is measured over.
 	DefaultCalls = 20
@@ -34,7 +34,7 @@ type Config struct {
 	// Calls is how many calls the latency is measured over: DefaultCalls if zero,
 	// none if negative.
 	Calls int
-	// Timeout bounds each question to a KMS, and the latency's calls together;
+	// Timeout bounds each request to a KMS, and the latency's calls together;
 	// DefaultTimeout if zero.
 	Timeout time.Duration
 	// Done, if any, is called after each key. It may be called concurrently.
@@ -96,7 +96,7 @@ func (s Status) String() string {
 const (
 	Opens       = "opens"       // the URI is understood, and the key can be opened
 	Reachable   = "reachable"   // the KMS answers
-	Identity    = "identity"    // whom it takes us for
+	Identity    = "identity"    // which identity we have there
 	Description = "key"         // what key it is
 	Wraps       = "wraps"       // it wraps a data key
 	Unwraps     = "unwraps"     // it unwraps that again, or a Sample

@@ -116,8 +116,8 @@ func (e *examination) close() {
 	}
 }
 
-// probe asks the KMS about the key and about us, and reports whether it answers.
-// A key that tells nothing about itself is asked nothing: wrapping shows it.
+// probe probes the key, and reports whether the KMS answers. Keys that cannot be probed
+// count as answering: wrapping shows it.
 func (e *examination) probe(ctx context.Context) (*kms.Report, bool) {
 	prober, ok := kms.As[kms.Prober](e.kek)
 	if !ok {
@@ -145,7 +145,7 @@ func (e *examination) probe(ctx context.Context) (*kms.Report, bool) {
 	return &report, true
 }
 
-// told notes what a Prober told.
+// told notes a fact from a Prober's report.
 func (e *examination) told(name, detail string) {
 	if detail == "" {
 		e.note(Check{Name: name, Status: Skip, Detail: "not known: there is no right to ask, or the KMS does not tell"})

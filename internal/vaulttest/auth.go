@@ -25,8 +25,8 @@ func (s *Server) SecretID(t testing.TB, path, name string) string {
 	return text(t, s.Do(t, http.MethodPost, "auth/"+path+"/role/"+name+"/secret-id", map[string]any{}), "data", "secret_id")
 }
 
-// Wrapped makes a request as root whose answer Vault keeps, for five minutes, and
-// returns the token to unwrap it with.
+// Wrapped makes a request as root and lets Vault keep the answer for five minutes. It
+// returns the token to unwrap the answer with.
 func (s *Server) Wrapped(t testing.TB, method, path string) string {
 	t.Helper()
 	status, answer, err := s.send(t.Context(), method, path, map[string]any{}, "X-Vault-Wrap-TTL", "300")

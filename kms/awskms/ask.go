@@ -20,8 +20,8 @@ const maxContext = 32 << 10
 // sender is how the SDK's client sends one kind of request.
 type sender[In, Out any] func(context.Context, *In, ...func(*awskms.Options)) (*Out, error)
 
-// ask sends one request, bounded in time, for the operation op, and says what its
-// failure means. action is what IAM calls the permission.
+// ask sends one request of the operation op, bounded in time, and classifies its failure.
+// action is IAM's name of the permission.
 func ask[In, Out any](ctx context.Context, k *Key, op, action string, send sender[In, Out], in *In) (*Out, *kms.Error) {
 	askCtx, cancel := kms.WithLimit(ctx, k.timeout)
 	defer cancel()
@@ -30,8 +30,8 @@ func ask[In, Out any](ctx context.Context, k *Key, op, action string, send sende
 		return answer, nil
 	}
 	if errors.Is(askCtx.Err(), context.DeadlineExceeded) {
-		// The other connections may lead to where no answer comes from either, and
-		// those that were on their way to being made have no request that waits for them.
+		// The other connections may lead to the same dead end, and those still being made
+		// have no request that waits for them.
 		k.transport.CloseIdleConnections()
 	}
 	failed := k.failed(ctx, askCtx, op, action, err)
@@ -42,9 +42,9 @@ func ask[In, Out any](ctx context.Context, k *Key, op, action string, send sende
 	return nil, failed
 }
 
-// disconnected tells a key whose custom key store is not connected, which is an
-// outage, from one that was switched off: AWS KMS has one error code for both.
-// Where it may not be asked, a key counts as switched off.
+// disconnected distinguishes a key in a custom key store that is not connected, which is an
+// outage, from one that was switched off: AWS KMS has one error code for both. Without the
+// right to describe it, a key counts as switched off.
 func (k *Key) disconnected(ctx context.Context) bool {
 	askCtx, cancel := kms.WithLimit(ctx, k.timeout)
 	defer cancel()

@@ -18,8 +18,8 @@ import (
 	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
-// defaultTimeout bounds one request whose caller set no deadline of its own, the
-// time to get credentials included. AWS KMS answers in some 25 ms.
+// defaultTimeout bounds one request without a deadline of its caller, the time to get
+// credentials included. AWS KMS answers in some 25 ms.
 const defaultTimeout = 10 * time.Second
 
 // maxIdleConns is how many connections to AWS KMS stay open between bursts: two
@@ -58,16 +58,16 @@ type Config struct {
 
 // New returns the key that cfg names.
 //
-// It asks AWS about the key (DescribeKey), once: an alias or key ID is resolved to
-// the key ARN, which is used and recorded from then on, wherever the alias moves;
-// a key that cannot do the job (asymmetric, for signatures or MACs, owned by an
-// AWS service) is refused with class Invalid. A key that is disabled or pending
-// deletion is opened, and its use gives Disabled until it is enabled.
+// It sends one DescribeKey: an alias or key ID is resolved to the key ARN, which is used
+// and recorded from then on, wherever the alias moves; a key that cannot do the job
+// (asymmetric, for signatures or MACs, owned by an AWS service) is refused with class
+// Invalid. A key that is disabled or pending deletion is opened, and its use gives Disabled
+// until it is enabled.
 //
-// For a key ARN the answer is a courtesy: where DescribeKey is denied, or AWS KMS
-// cannot be asked right now, New goes on without. For an alias or a key ID it is
-// not, and the error tells what to do. A Config that cannot be used gives an
-// *kms.Error of class Invalid that lists everything wrong with it.
+// For a key ARN the answer is a courtesy: if DescribeKey is denied, or AWS KMS does not
+// answer right now, New continues without. For an alias or a key ID that is an error. A
+// Config that cannot be used gives an *kms.Error of class Invalid that lists everything
+// wrong with it.
 func New(ctx context.Context, cfg Config) (*Key, error) {
 	n, problem := cfg.check()
 	if problem != nil {
@@ -117,7 +117,7 @@ func New(ctx context.Context, cfg Config) (*Key, error) {
 		k.asked = n.arn(n.region)
 		k.resolved()
 	} else {
-		k.id = Scheme + ":///" + cfg.Key // for errors until AWS has told the ARN
+		k.id = Scheme + ":///" + cfg.Key // for errors until the ARN is known
 	}
 	if err := k.describe(ctx); err != nil {
 		transport.CloseIdleConnections()

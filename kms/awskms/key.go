@@ -36,7 +36,7 @@ const maxParallel = 50
 // It prints as its ID.
 type Key struct {
 	id        string // as recorded
-	arn       string // as used: with the Region that we ask
+	arn       string // as used: with the Region that we call
 	asked     string // what the URI said, for DescribeKey
 	name      name
 	inStore   bool // in a custom key store, which can be disconnected
@@ -87,7 +87,7 @@ func (k *Key) Close() error {
 // resolved takes over k.name, which is a key ARN's.
 func (k *Key) resolved() { k.id, k.arn = k.name.keyID(), k.name.arn(k.name.region) }
 
-// describe asks AWS about the key, as New documents.
+// describe reads what AWS knows about the key, as New documents.
 func (k *Key) describe(ctx context.Context) error {
 	m, failed := k.metadata(ctx, opOpen)
 	if failed != nil {
@@ -112,7 +112,7 @@ func (k *Key) describe(ctx context.Context) error {
 	return kms.CheckID(k.id)
 }
 
-// metadata asks AWS what the key is.
+// metadata returns AWS's description of the key.
 func (k *Key) metadata(ctx context.Context, op string) (*types.KeyMetadata, *kms.Error) {
 	answer, err := ask(ctx, k, op, "kms:DescribeKey", k.api.DescribeKey, &awskms.DescribeKeyInput{KeyId: aws.String(k.shown())})
 	switch {

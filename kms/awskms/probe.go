@@ -34,11 +34,11 @@ const (
 	soon = 30 * day
 )
 
-// Probe implements kms.Prober. DescribeKey tells about the key, STS's
-// GetCallerIdentity about us, and both, with GetKeyRotationStatus and
-// ListKeyRotations, give warnings; what is denied is left out. Where STS does not
-// answer, Identity is the end of the access key ID and where it is from. A key that
-// is disabled, pending deletion or unavailable gives an error beside the report.
+// Probe implements kms.Prober. DescribeKey describes the key, STS's GetCallerIdentity our
+// identity; both, with GetKeyRotationStatus and ListKeyRotations, give warnings. What is
+// denied is left out. If STS does not answer, Identity is the end of the access key ID and
+// its source. A key that is disabled, pending deletion or unavailable gives an error beside
+// the report.
 func (k *Key) Probe(ctx context.Context) (kms.Report, error) {
 	var r kms.Report
 	var account string
@@ -66,7 +66,7 @@ func (k *Key) Probe(ctx context.Context) (kms.Report, error) {
 	return r, nil
 }
 
-// keyReport is the part of a Report that AWS KMS has to say.
+// keyReport is AWS KMS's part of a Report.
 type keyReport struct {
 	text      string
 	skew      time.Duration
@@ -79,7 +79,7 @@ func (r *keyReport) warn(format string, args ...any) {
 	r.warnings = append(r.warnings, fmt.Sprintf(format, args...))
 }
 
-// about asks AWS KMS about the key.
+// about collects AWS KMS's part of a report.
 func (k *Key) about(ctx context.Context) (r keyReport) {
 	sent := time.Now()
 	answer, err := ask(ctx, k, opProbe, "kms:DescribeKey", k.api.DescribeKey, &awskms.DescribeKeyInput{KeyId: aws.String(k.arn)})
@@ -116,8 +116,8 @@ func (k *Key) about(ctx context.Context) (r keyReport) {
 	return r
 }
 
-// rehearse asks whether we may use a key that we may not ask about: AWS KMS checks
-// such requests and does not carry them out. To be permitted either way is enough.
+// rehearse checks whether we may use a key that we may not describe: AWS KMS checks dry
+// runs and does not carry them out. One permission, to encrypt or to decrypt, is enough.
 // There is no encryption context to try with, which a policy may demand.
 func (k *Key) rehearse(ctx context.Context) *kms.Error {
 	_, err := ask(ctx, k, opProbe, "kms:Encrypt", k.api.Encrypt, &awskms.EncryptInput{
@@ -142,7 +142,7 @@ func (k *Key) rehearse(ctx context.Context) *kms.Error {
 	return err
 }
 
-// unusable returns the error of a key whose state keeps it from use.
+// unusable returns the error of a key in a state that keeps it from use.
 func (k *Key) unusable(m *types.KeyMetadata) *kms.Error {
 	switch state, at := stateOf(m); {
 	case m.KeyUsage != types.KeyUsageTypeEncryptDecrypt || m.KeySpec != types.KeySpecSymmetricDefault:
@@ -251,8 +251,7 @@ const maxIdentity = 2048
 // callerForm is the form of an identity of STS.
 var callerForm = regexp.MustCompile(`^arn:aws[a-z-]*:(iam|sts)::[0-9]{12}:[A-Za-z0-9_/:.@=+,-]+$`)
 
-// identity returns whom AWS takes us for, that one's account, and when the
-// credentials end.
+// identity returns the identity that AWS sees, its account, and when the credentials end.
 func (k *Key) identity(ctx context.Context) (who, account string, expires time.Time) {
 	askCtx, cancel := context.WithTimeout(ctx, min(k.timeout, identityTimeout))
 	defer cancel()
@@ -273,8 +272,8 @@ func (k *Key) identity(ctx context.Context) (who, account string, expires time.T
 	return fallbackIdentity(credentials), "", expires
 }
 
-// fallbackIdentity names credentials without a request. An access key ID is
-// no secret, and its end tells two of them apart.
+// fallbackIdentity names credentials without a request. An access key ID is no secret, and
+// its end distinguishes two of them.
 func fallbackIdentity(c aws.Credentials) string {
 	source, _, _ := strings.Cut(c.Source, ":") // what follows is the path of a file
 	end := c.AccessKeyID[max(len(c.AccessKeyID)-4, 0):]

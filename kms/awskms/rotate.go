@@ -29,7 +29,7 @@ const (
 	day     = 24 * time.Hour
 )
 
-// rotationTimes is how patient Rotate is.
+// rotationTimes are the waits of Rotate.
 type rotationTimes struct{ wait, pause time.Duration }
 
 // Rotate implements kms.Rotator: RotateKeyOnDemand, which AWS KMS permits 25 times
@@ -59,7 +59,7 @@ func (k *Key) Rotate(ctx context.Context) (kms.Version, error) {
 	return now, nil
 }
 
-// lookFirst is advice for an operator who does not know whether a rotation happened.
+// lookFirst is the advice when it is not known whether a rotation happened.
 const lookFirst = "list the versions before you rotate again, for AWS KMS permits only 25 rotations"
 
 // rotated waits until the key has other material than before.
@@ -93,11 +93,11 @@ func (k *Key) rotated(ctx context.Context, before string) (kms.Version, *kms.Err
 	}
 }
 
-// Versions implements kms.Rotator: the key materials, with the ID that AWS gives
-// them (64 hexadecimal digits). What a data key was wrapped with is not told: the
-// whole key is disabled, or destroyed, and the versions have its state. A key that
-// AWS KMS does not rotate, such as one in a custom key store, has one version with
-// the ID of the key. It needs kms:DescribeKey and kms:ListKeyRotations.
+// Versions implements kms.Rotator: the key materials, with the ID that AWS gives them (64
+// hexadecimal digits). AWS does not say which one wrapped a data key, and only the whole
+// key can be disabled or destroyed: the versions have its state. A key that AWS KMS does
+// not rotate, such as one in a custom key store, has one version with the ID of the key. It
+// needs kms:DescribeKey and kms:ListKeyRotations.
 func (k *Key) Versions(ctx context.Context) ([]kms.Version, error) {
 	versions, err := k.versions(ctx, opVersions)
 	if err != nil {
@@ -106,8 +106,8 @@ func (k *Key) Versions(ctx context.Context) ([]kms.Version, error) {
 	return versions, nil
 }
 
-// pageSize is how many key materials are asked for at a time, so that an answer is
-// far from maxAnswer.
+// pageSize is the number of key materials in one request, so that an answer is far from
+// maxAnswer.
 const pageSize = 50
 
 func (k *Key) versions(ctx context.Context, op string) ([]kms.Version, *kms.Error) {
@@ -146,7 +146,7 @@ func (k *Key) versions(ctx context.Context, op string) ([]kms.Version, *kms.Erro
 	return append(versions, waiting...), nil
 }
 
-// materials asks for all key materials, page by page.
+// materials lists all key materials, page by page.
 func (k *Key) materials(ctx context.Context, op string) ([]types.RotationsListEntry, *kms.Error) {
 	var all []types.RotationsListEntry
 	in := &awskms.ListKeyRotationsInput{KeyId: aws.String(k.arn), IncludeKeyMaterial: types.IncludeKeyMaterialAllKeyMaterial, Limit: aws.Int32(pageSize)}
@@ -207,9 +207,9 @@ func (k *Key) Enable(ctx context.Context, version string) error {
 }
 
 // Destroy implements kms.Retirer for the whole key, enabled or disabled:
-// ScheduleKeyDeletion, which needs kms:ScheduleKeyDeletion. wait is 7 to 30 whole
-// days, or zero for 30. The time is zero for the primary of a multi-Region key that
-// has replicas, whose wait begins when the last of them is gone.
+// ScheduleKeyDeletion, which needs kms:ScheduleKeyDeletion. wait is 7 to 30 whole days, or
+// zero for 30. The time is zero for the primary of a multi-Region key that has replicas:
+// its wait begins when the last of them is gone.
 func (k *Key) Destroy(ctx context.Context, version string, wait time.Duration) (time.Time, error) {
 	if err := k.whole(opDestroy, version); err != nil {
 		return time.Time{}, err
@@ -241,7 +241,7 @@ func (k *Key) Restore(ctx context.Context, version string) error {
 	return done(ask(ctx, k, opRestore, "kms:CancelKeyDeletion", k.api.CancelKeyDeletion, &awskms.CancelKeyDeletionInput{KeyId: aws.String(k.arn)}))
 }
 
-// whole refuses what AWS KMS does to whole keys only.
+// whole refuses operations on versions: AWS KMS has them for whole keys only.
 func (k *Key) whole(op, version string) error {
 	if version == "" {
 		return nil
@@ -253,7 +253,7 @@ func (k *Key) whole(op, version string) error {
 	}, nil)
 }
 
-// done has a failed request be an error, and a successful one none.
+// done turns the result of ask into an error.
 func done[Out any](_ *Out, err *kms.Error) error {
 	if err != nil {
 		return err

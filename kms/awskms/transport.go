@@ -60,10 +60,10 @@ func (t *transport) Do(r *http.Request) (*http.Response, error) {
 	return answer, nil
 }
 
-// send makes one HTTP request. A connection that lay idle may be closed already,
-// and to find that out is no failure of AWS's: the request goes out once more over
-// a new one. Encrypting or decrypting the same twice does no harm; to rotate twice
-// does, and so that is asked over a new connection, once.
+// send makes one HTTP request. An idle connection may be closed already, which is no
+// failure of AWS's: the request goes out once more over a new one. To encrypt or decrypt
+// twice does no harm. To rotate twice does, so a rotation is sent over a new connection,
+// once.
 func (t *transport) send(r *http.Request, body *driver.Body) (*http.Response, error) {
 	only := r.Header.Get("X-Amz-Target") == targetRotate
 	if only {

@@ -12,10 +12,10 @@ import (
 	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
-// Unwrap implements kms.Key: one Decrypt for each wrapped data key, up to 50 at a
-// time. Every request names the key, so that AWS refuses what another one wrapped.
-// What is about the key and not about one blob, such as Denied or Throttled, is
-// not asked again for the rest of the batch.
+// Unwrap implements kms.Key: one Decrypt for each wrapped data key, up to 50 at a time.
+// Every request names the key, so that AWS refuses what another one wrapped. After an error
+// about the key and not about one blob, such as Denied or Throttled, the rest of the batch
+// is not sent.
 func (k *Key) Unwrap(ctx context.Context, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Unwrapped, error) {
 	if err := k.ready(ctx, opUnwrap, nil, ec); err != nil {
 		return nil, err

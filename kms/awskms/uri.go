@@ -40,8 +40,8 @@ var (
 // Scheme implements kms.Backend.
 func (b backend) Scheme() string { return string(b) }
 
-// Open implements kms.Backend; see New for what it asks AWS. A URI that cannot be
-// used gives an *kms.Error of class Invalid with a hint.
+// Open implements kms.Backend; New documents the request that it sends. A URI that cannot
+// be used gives an *kms.Error of class Invalid with a hint.
 func (b backend) Open(ctx context.Context, uri *url.URL) (kms.Key, error) {
 	cfg, err := parseURI(uri)
 	if err != nil {

@@ -12,9 +12,9 @@ import (
 	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
-// Wrap implements kms.Key: one Encrypt for each data key, up to 50 at a time. The
-// first that fails ends the others. AWS does not tell which key material
-// encrypted, so Wrapped.Version is empty. Blobs are of 184 bytes.
+// Wrap implements kms.Key: one Encrypt for each data key, up to 50 at a time. The first
+// that fails ends the others. AWS does not say which key material encrypted, so
+// Wrapped.Version is empty. Blobs are of 184 bytes.
 func (k *Key) Wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error) {
 	if err := k.ready(ctx, opWrap, dataKeys, ec); err != nil {
 		return nil, err
@@ -25,8 +25,8 @@ func (k *Key) Wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]km
 	})
 }
 
-// wrapOne encrypts one data key. ctx ends also when another data key fails, whose
-// error then counts.
+// wrapOne encrypts one data key. ctx ends also when another data key fails; the error of
+// that one then counts.
 func (k *Key) wrapOne(ctx context.Context, dataKey []byte, ec kms.Context) ([]byte, *kms.Error) {
 	answer, err := ask(ctx, k, opWrap, "kms:Encrypt", k.api.Encrypt, &awskms.EncryptInput{
 		KeyId: aws.String(k.arn), Plaintext: dataKey,

@@ -39,8 +39,8 @@ func (a *aside) value(name string) string {
 	return ""
 }
 
-// admin makes one call that is about the key rather than with it. permission is
-// what IAM asks for.
+// admin makes one call that is about the key rather than with it. permission is the one
+// that IAM checks.
 func admin[Q, A any](ctx context.Context, k *Key, op, permission string, method rpc[Q, A], req Q) (A, aside, error) {
 	var with aside
 	var none A
@@ -57,8 +57,7 @@ func admin[Q, A any](ctx context.Context, k *Key, op, permission string, method 
 	return answer, with, nil
 }
 
-// retryAfter is how long a status, or what came with it, asks to be left alone;
-// zero if it does not say.
+// retryAfter is the pause that a status, or what came with it, demands; zero if none.
 func retryAfter(st *status.Status, with *aside) time.Duration {
 	wait := time.Duration(0)
 	for _, d := range st.Details() {

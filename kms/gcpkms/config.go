@@ -17,9 +17,9 @@ const (
 	// Config says otherwise.
 	defaultEndpoint = "cloudkms.googleapis.com:443"
 
-	// defaultTimeout bounds one request whose caller set no deadline of its own.
-	// Cloud KMS answers in some tens of milliseconds; one that is stuck should not
-	// hold a worker for the 60 s that Google's client waits.
+	// defaultTimeout bounds one request without a deadline of its caller. Cloud KMS answers
+	// in some tens of milliseconds; one that is stuck should not hold a worker for the 60 s
+	// that Google's client waits.
 	defaultTimeout = 10 * time.Second
 )
 
@@ -46,12 +46,11 @@ type Config struct {
 	ClientOptions []option.ClientOption
 }
 
-// New returns the key that cfg names. Credentials are Google's Application
-// Default Credentials: the file that GOOGLE_APPLICATION_CREDENTIALS names, the
-// ones that "gcloud auth application-default login" left, or those of the
-// machine, workload or service account that the process runs as. They are looked
-// for once, now, which asks Google's metadata server where there is no file; with
-// InsecurePlaintext there are none.
+// New returns the key that cfg names. Credentials are Google's Application Default
+// Credentials: the file that GOOGLE_APPLICATION_CREDENTIALS names, the ones that "gcloud
+// auth application-default login" left, or those of the machine, workload or service
+// account that the process runs as. New looks for them once, which is a request to Google's
+// metadata server if there is no file; with InsecurePlaintext there are none.
 //
 // New does not reach Cloud KMS. Each key has a connection of its own; NewBackend
 // is for programs that open many. A Config that cannot be used gives an *kms.Error
@@ -89,7 +88,7 @@ func (cfg Config) open(connect func(Config) (*connection, func() error, error)) 
 	return k, nil
 }
 
-// check lists all that is wrong with cfg, whose defaults are filled in.
+// check lists all that is wrong with cfg after its defaults are filled in.
 func (cfg Config) check() error {
 	var problems driver.Problems
 	bad := problems.Bad

@@ -46,8 +46,8 @@ func (cfg Config) dial(connections int) (made *connection, err error) {
 			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxReconnectDelay},
 			MinConnectTimeout: cfg.Timeout,
 		}),
-		// Pings this rare find nothing out by themselves; asking for them has gRPC
-		// set TCP_USER_TIMEOUT, which does.
+		// Pings this rare find nothing out by themselves. With them gRPC sets
+		// TCP_USER_TIMEOUT, which does.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Minute, Timeout: deadAfter}),
 	}
 	quiet := slog.New(slog.DiscardHandler)

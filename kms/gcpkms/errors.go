@@ -17,7 +17,7 @@ type refusal = driver.Refusal
 // call is what a request was for.
 type call struct {
 	op         string
-	permission string // that IAM asks for
+	permission string // that IAM checks
 	aside      *aside // what came with the answer
 }
 
@@ -26,8 +26,8 @@ func (k *Key) fail(op string, r refusal, cause error) *kms.Error { return r.Erro
 
 func (k *Key) canceled(op string, cause error) *kms.Error { return driver.Canceled(op, k.id, cause) }
 
-// deadlineSkew is how much earlier than the caller's deadline a server, which is
-// told how much time is left, may report that it has passed.
+// deadlineSkew is how much earlier than the caller's deadline a server may report that it
+// has passed: a request carries the time that is left.
 const deadlineSkew = 100 * time.Millisecond
 
 // refused says why a call failed, and whether that is about one item. ctx is the

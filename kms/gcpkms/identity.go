@@ -14,7 +14,7 @@ import (
 // the same machine or next to it.
 const metadataPatience = 500 * time.Millisecond
 
-// identity is whom our credentials are for. It holds nothing secret.
+// identity is the owner of our credentials. It holds nothing secret.
 type identity struct {
 	text string
 	// machine says that they come from the metadata server, which knows more.
@@ -70,7 +70,7 @@ func impersonatedAccount(url string) string {
 	return account
 }
 
-// resolve returns the identity as text. If only the metadata server knows it, resolve asks
+// resolve returns the identity as text. If only the metadata server knows it, resolve calls
 // that server, for a moment.
 func (i identity) resolve(ctx context.Context) string {
 	if !i.machine {

@@ -21,7 +21,7 @@ import (
 // time there is to find out that a version is still needed. Google's default is 30 days.
 const shortGrace = 7 * 24 * time.Hour
 
-// dateGrain is how finely a "date" header tells the time.
+// dateGrain is the precision of a "date" header.
 const dateGrain = time.Second
 
 // Probe implements kms.Prober: GetCryptoKey, and ListCryptoKeyVersions for the
@@ -79,7 +79,7 @@ func (k *Key) canBeUsed(ctx context.Context) error {
 	nothing := []byte{0}
 	_, _, err := admin(ctx, k, opProbe, permDecrypt, k.conn.client.Decrypt, &kmspb.DecryptRequest{Name: k.name, Ciphertext: nothing})
 	if e, ok := errors.AsType[*kms.Error](err); ok && status.Code(e.Err) == codes.InvalidArgument && !wrongPurpose(status.Convert(e.Err)) {
-		return nil // it was allowed to ask, and what it asked was wrong
+		return nil // permitted, and refused for what it sent
 	}
 	if unprivileged(err) {
 		_, _, err = admin(ctx, k, opProbe, permEncrypt, k.conn.client.Encrypt, &kmspb.EncryptRequest{Name: k.name, Plaintext: nothing})
@@ -87,8 +87,8 @@ func (k *Key) canBeUsed(ctx context.Context) error {
 	return err
 }
 
-// unprivileged reports whether our identity may not ask, which does not mean that
-// it may not seal and open.
+// unprivileged reports whether our identity may not describe the key, which does not mean
+// that it may not seal and open.
 func unprivileged(err error) bool {
 	return err != nil && kms.ClassOf(err) == kms.Denied && lacksPermission(err)
 }

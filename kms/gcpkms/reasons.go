@@ -84,7 +84,7 @@ func (c call) ofVersion() bool {
 	return false
 }
 
-// denied tells apart what PERMISSION_DENIED stands for.
+// denied distinguishes the meanings of PERMISSION_DENIED.
 func (k *Key) denied(c call, st *status.Status) refusal {
 	r := refusal{Class: kms.Denied}
 	switch errorReason(st) {
@@ -149,7 +149,7 @@ func (k *Key) wrongKind() refusal {
 		"create another key with --purpose=encryption and name that one; a key's purpose cannot be changed")
 }
 
-// otherKey refuses an answer that names another key than was asked for.
+// otherKey refuses an answer that names another key than its request.
 func (k *Key) otherKey() refusal {
 	return driver.Refuse(kms.Internal, "the answer is about another key than it was asked for",
 		"check that "+k.endpoint+" is Cloud KMS, and what is between it and us")

@@ -30,11 +30,11 @@ const (
 // exceptional cases hours, to be in effect everywhere: until then some data keys
 // are still wrapped under the version before, which must stay enabled.
 //
-// A key whose versions Cloud KMS does not make by itself, because their material is
-// imported or kept by an external key manager, gives Class Invalid with
-// errors.ErrUnsupported and advice that has the command; so does a key that is not
-// for encryption, before anything is made. An error that comes after the version
-// was made names it: MakePrimary finishes the rotation then.
+// A key of which Cloud KMS makes no versions by itself, because their material is imported
+// or kept by an external key manager, gives Class Invalid with errors.ErrUnsupported and
+// advice that has the command; so does a key that is not for encryption, before anything is
+// made. An error that comes after the version was made names it: MakePrimary finishes the
+// rotation then.
 func (k *Key) Rotate(ctx context.Context) (kms.Version, error) {
 	key, _, err := k.describe(ctx, opRotate)
 	if err != nil {
@@ -62,7 +62,7 @@ func (k *Key) Rotate(ctx context.Context) (kms.Version, error) {
 	return toVersion(version, true, made), nil
 }
 
-// generates refuses keys that do not encrypt, or whose versions come from elsewhere.
+// generates refuses keys that do not encrypt, or have versions that come from elsewhere.
 func (k *Key) generates(key *kmspb.CryptoKey) error {
 	switch level := key.VersionTemplate.GetProtectionLevel(); {
 	case key.Purpose != kmspb.CryptoKey_ENCRYPT_DECRYPT:
@@ -77,15 +77,15 @@ func (k *Key) generates(key *kmspb.CryptoKey) error {
 	return nil
 }
 
-// external refuses to make a version whose material an external manager keeps.
+// external refuses to make a version from material that an external manager keeps.
 func (k *Key) external(cause error) *kms.Error {
 	return k.unsupported(opRotate, "an external key manager keeps this key: Cloud KMS cannot make a version by itself",
 		"make the key there, then "+k.gcloud("kms keys versions create --primary --external-key-uri=…", scopeKey)+
 			" (or --ekm-connection-key-path=… for a key behind a VPC)", cause)
 }
 
-// externalAdvice replaces the refusal of a key behind a VPC, whose manager may or
-// may not be one that makes versions on Cloud KMS's request.
+// externalAdvice replaces the refusal of a key behind a VPC: its manager may or may not
+// make versions on Cloud KMS's request.
 func (k *Key) externalAdvice(key *kmspb.CryptoKey, err error) error {
 	e, ok := errors.AsType[*kms.Error](err)
 	if ok && key.VersionTemplate.GetProtectionLevel() == kmspb.ProtectionLevel_EXTERNAL_VPC && (e.Class == kms.Internal || e.Class == kms.Invalid || e.Class == kms.Disabled) {
@@ -126,7 +126,7 @@ func (k *Key) awaitEnabled(ctx context.Context, v *kmspb.CryptoKeyVersion) (*kms
 	return v, nil
 }
 
-// halfRotated tells of a version that was made and is not the primary.
+// halfRotated is the error about a version that was made and is not the primary.
 func (k *Key) halfRotated(version string, err error) error {
 	e, ok := errors.AsType[*kms.Error](err)
 	if !ok {

@@ -12,11 +12,11 @@ import (
 // front ends take some 100 requests at a time on each.
 const sharedConnections = 4
 
-// NewBackend returns a Backend like the constant of that name whose keys share what
-// they can: all keys at one endpoint use the same few connections, and the same
-// credentials and access token. That is for programs that open many keys, such as
-// one for each namespace. Credentials are looked for when the first of them is
-// opened; the last Close closes the connections.
+// NewBackend returns a Backend like the constant of that name, with keys that share what
+// they can: all keys at one endpoint use the same few connections, and the same credentials
+// and access token. That is for programs that open many keys, such as one for each
+// namespace. Credentials are looked for when the first of them is opened; the last Close
+// closes the connections.
 func NewBackend() kms.Backend {
 	return sharing{driver.NewSessions[target](func(c *connection) error { return c.client.Close() })}
 }
@@ -26,7 +26,7 @@ type sharing struct {
 	sessions *driver.Sessions[target, *connection]
 }
 
-// target is all that tells the connections of URIs apart.
+// target identifies the connections of a URI.
 type target struct {
 	endpoint  string
 	plaintext bool

@@ -10,7 +10,7 @@ import (
 	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
-// precondition tells apart what FAILED_PRECONDITION stands for.
+// precondition distinguishes the meanings of FAILED_PRECONDITION.
 func (k *Key) precondition(c call, st *status.Status) refusal {
 	kind, message := violation(st), strings.TrimRight(st.Message(), ".")
 	for state := range kmspb.CryptoKeyVersion_CryptoKeyVersionState_value {

@@ -11,10 +11,10 @@ import (
 	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
-// unauthenticated tells credentials that are bad from a token that could not be
-// fetched for the moment. The client reports the latter with the same code and a
-// text of its own, which decides: only an OAuth error of the token service's (RFC
-// 6749, 5.2), or its HTTP status with an answer of its kind, is a refusal.
+// unauthenticated distinguishes bad credentials from a token that could not be fetched for
+// the moment. The client reports the latter with the same code and a text of its own, which
+// decides: only an OAuth error of the token service's (RFC 6749, 5.2), or its HTTP status
+// with an answer of its kind, is a refusal.
 func (k *Key) unauthenticated(st *status.Status) refusal {
 	if said, ok := strings.CutPrefix(st.Message(), "transport: per-RPC creds failed"); ok && !tokenRefused(said) {
 		return driver.Refuse(kms.Unavailable, "Google's token service cannot be reached, or is not available, or a file for it cannot be read",

@@ -9,13 +9,13 @@ import (
 	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
-// Unwrap implements kms.Key: one request for each wrapped data key, up to 100 at a
-// time. A failure that is not about one item, such as an outage or a missing
-// permission, is not asked about again: items that were not sent yet get the same
-// error. A blob that cannot be Cloud KMS's is Corrupt without asking.
+// Unwrap implements kms.Key: one request for each wrapped data key, up to 100 at a time.
+// After a failure that is not about one item, such as an outage or a missing permission,
+// the rest is not sent and gets the same error. A blob that cannot be Cloud KMS's is
+// Corrupt without a request.
 //
-// A request or answer that was damaged on the way, as checksums tell, is
-// Unavailable: the same call may succeed when it is repeated.
+// A request or answer that its checksum shows to be damaged is Unavailable: the same call
+// may succeed when it is repeated.
 func (k *Key) Unwrap(ctx context.Context, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Unwrapped, error) {
 	if err := driver.Ready(ctx, opUnwrap, k.id, nil, ec); err != nil {
 		return nil, err

@@ -146,7 +146,7 @@ func splitProject(name string) (project, rest string) {
 const (
 	scopeRing = iota
 	scopeKey  // for commands about versions
-	scopeName // for commands about the key, whose name is their argument
+	scopeName // for commands with the key's name as their argument
 )
 
 // gcloud returns a command about the key as a person would type it.

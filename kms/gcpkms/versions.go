@@ -18,14 +18,14 @@ import (
 )
 
 const (
-	// versionsPage is how many versions are asked for at a time.
+	// versionsPage is the number of versions in one request.
 	versionsPage = 500
 	// maxVersions is more than a key rotated every hour gathers in ten years.
 	maxVersions = 100_000
 )
 
 // Versions implements kms.Rotator, in the order of their numbers. It takes
-// cloudkms.cryptoKeys.get, which tells the primary, and cryptoKeyVersions.list.
+// cloudkms.cryptoKeys.get, for the primary, and cryptoKeyVersions.list.
 func (k *Key) Versions(ctx context.Context) ([]kms.Version, error) {
 	key, _, err := k.describe(ctx, opVersions)
 	if err != nil {
@@ -185,7 +185,7 @@ func (k *Key) Restore(ctx context.Context, version string) error {
 	return k.checkState(opRestore, version, v, kmspb.CryptoKeyVersion_DISABLED)
 }
 
-// describe asks for the key itself.
+// describe gets the key itself.
 func (k *Key) describe(ctx context.Context, op string) (*kmspb.CryptoKey, aside, error) {
 	key, with, err := admin(ctx, k, op, permGetKey, k.conn.client.GetCryptoKey, &kmspb.GetCryptoKeyRequest{Name: k.name})
 	if err != nil {
@@ -197,7 +197,7 @@ func (k *Key) describe(ctx context.Context, op string) (*kmspb.CryptoKey, aside,
 	return key, with, nil
 }
 
-// version asks for one version of the key.
+// version gets one version of the key.
 func (k *Key) version(ctx context.Context, op, version string) (*kmspb.CryptoKeyVersion, error) {
 	name, err := k.versionName(op, version)
 	if err != nil {
@@ -226,7 +226,8 @@ func (k *Key) versionName(op, version string) (string, error) {
 	return k.name + versionsPart + version, nil
 }
 
-// checkState checks that an answer is about the version, and says what was asked for.
+// checkState checks that an answer is about the version, and has the state that was
+// requested.
 func (k *Key) checkState(op, version string, v *kmspb.CryptoKeyVersion, want kmspb.CryptoKeyVersion_CryptoKeyVersionState) error {
 	if number, ok := versionOf(k.name, v.Name); !ok || number != version {
 		return k.fail(op, k.otherKey(), nil)

@@ -13,8 +13,8 @@ import (
 // Wrap implements kms.Key: one request for each data key, up to 100 at a time.
 // The first that fails ends the others.
 //
-// A request or answer that was damaged on the way, as checksums tell, is
-// Unavailable: the same call may succeed when it is repeated.
+// A request or answer that its checksum shows to be damaged is Unavailable: the same call
+// may succeed when it is repeated.
 func (k *Key) Wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error) {
 	if err := driver.Ready(ctx, opWrap, k.id, dataKeys, ec); err != nil {
 		return nil, err

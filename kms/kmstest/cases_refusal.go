@@ -8,9 +8,9 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// The classes of a refused blob. A KMS whose authentication fails cannot say what
-// was altered; some answer as if access was denied. An altered blob may also name a
-// version that does not exist or is switched off.
+// The classes of a refused blob. A KMS cannot say what was altered if the authentication
+// fails; some answer as if access was denied. An altered blob may also name a version that
+// does not exist or is switched off.
 
 func refusedContext() []kms.Class { return []kms.Class{kms.Corrupt, kms.Denied} }
 

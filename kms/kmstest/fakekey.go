@@ -144,7 +144,7 @@ func (l *lifecycle) restore() error {
 	return fakeError(kms.Invalid, "its destruction is not scheduled")
 }
 
-// fakeError returns a *kms.Error whose Op and KeyID the Fake fills in.
+// fakeError returns a *kms.Error without Op and KeyID, which the Fake fills in.
 func fakeError(class kms.Class, detail string) error {
 	return &kms.Error{Class: class, Detail: detail, Advice: "look at what the test did to its Fake"}
 }

@@ -45,10 +45,10 @@ type Call struct {
 	Context kms.Context
 }
 
-// Fault is what goes wrong in one call; the zero value is a healthy call. The
-// fields combine. In this order: the call waits for Latency, runs Hook, stalls,
-// fails with Err, and only then does its work, whose outcome the other fields
-// spoil. A call whose context ends while it waits gives Canceled.
+// Fault is what goes wrong in one call; the zero value is a healthy call. The fields
+// combine. In this order: the call waits for Latency, runs Hook, stalls, fails with Err,
+// and only then does its work; the other fields spoil its outcome. If the context ends
+// while the call waits, it gives Canceled.
 type Fault struct {
 	// Latency is waited first, on a timer that synctest's clock drives.
 	Latency time.Duration
@@ -72,8 +72,8 @@ type Fault struct {
 	FlipDataKey bool
 	// FlipBlob makes Wrap, or Rewrap, flip one bit of each blob that it answers with.
 	FlipBlob bool
-	// Drop makes the call answer with one item fewer than it was asked for,
-	// which breaks the promise of kms.Key.
+	// Drop makes the call answer with one item too few, which breaks the promise of
+	// kms.Key.
 	Drop bool
 }
 
@@ -83,14 +83,14 @@ func Healthy() Fault { return Fault{} }
 // Fail returns the fault of a call that fails with an error of class.
 func Fail(class kms.Class) Fault { return Fault{Err: Err(class)} }
 
-// FailItem returns the fault of a call whose item i (from 0) fails with an
-// error of class.
+// FailItem returns the fault of a call in which item i (from 0) fails with an error of
+// class.
 func FailItem(i int, class kms.Class) Fault {
 	return Fault{ItemErrs: map[int]error{i: Err(class)}}
 }
 
-// Throttle returns the fault of a call that is refused for quota, and told to
-// come back after d; 0 is a KMS that does not say.
+// Throttle returns the fault of a call that is refused for quota, with d as the time to
+// wait; 0 is a KMS that does not say.
 func Throttle(d time.Duration) Fault {
 	return Fault{Err: &kms.Error{
 		Class: kms.Throttled, RetryAfter: d, Detail: "scripted fault", Advice: "nothing to do: a test asked for it",

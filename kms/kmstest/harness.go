@@ -11,7 +11,7 @@ import (
 // Harness is what the suite needs to put one backend through its cases. The
 // functions report their own failures with t.Fatal and clean up with t.Cleanup.
 type Harness struct {
-	// NewKey returns a key of which nothing was asked before. Required.
+	// NewKey returns a key that was not used before. Required.
 	NewKey func(t testing.TB) kms.Key
 	// OtherKey returns a key with another ID and other key material than any
 	// other key of the test, in the same KMS; often NewKey again.
@@ -40,8 +40,8 @@ type Harness struct {
 	// until heal is called. heal also ends what still hangs.
 	Faults map[Power]func(t testing.TB, key kms.Key) (heal func())
 
-	// VersionTold says that the KMS tells which version wrapped a data key. Where
-	// it does not, Wrapped.Version is always empty.
+	// VersionTold says that the KMS names the version that wrapped a data key. Where it
+	// does not, Wrapped.Version is always empty.
 	VersionTold bool
 
 	// Credentials are what the keys were opened with and no error or report may

@@ -59,7 +59,7 @@ func due(state State, destroyAt, now time.Time) bool {
 	return state == Pending && !now.Before(destroyAt)
 }
 
-// settle destroys the versions whose time has come.
+// settle destroys the versions that are due.
 func (c *contents) settle(now time.Time) {
 	for _, e := range c.keys {
 		for _, v := range e.versions {

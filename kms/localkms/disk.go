@@ -10,8 +10,8 @@ import (
 
 // disk reads and writes whole files. The zero value is ready to use.
 type disk struct {
-	// before, if not nil, is asked before each step and may fail it: so tests
-	// see what a broken disk does.
+	// before, if not nil, is called before each step and may fail it: so tests see what a
+	// broken disk does.
 	before func(step string) error
 }
 

@@ -7,15 +7,14 @@
 //
 //	local:///var/lib/waxseal/keyring#payments
 //
-// an absolute path and a key's name. Opening a key makes the file if there is
-// none, and the last folder of its path; the key itself is made when it first
-// wraps, so that asking for a key by name never grows the file (in a template,
-// put {namespace} into the name and not into the path). What is recorded in envelopes
-// is the keyring's own ID and the name, "local://k5ptxzjqm2dcv7wr/payments",
-// never the path: a keyring may be moved. Keyring is the same file for its
-// administrators: list, create, rotate, disable, enable, destroy, restore. A Key
-// does the same for itself, as a kms.Rotator and kms.Retirer; it is a kms.Rewrapper, which takes
-// from every other local key, and a kms.Prober.
+// an absolute path and a key's name. Opening a key makes the file if there is none, and the
+// last folder of its path; the key itself is made when it first wraps, so that opening keys
+// by name never grows the file (in a template, put {namespace} into the name and not into
+// the path). Envelopes record the keyring's own ID and the name,
+// "local://k5ptxzjqm2dcv7wr/payments", never the path: a keyring may be moved. Keyring is
+// the same file for its administrators: list, create, rotate, disable, enable, destroy,
+// restore. A Key does the same for itself, as a kms.Rotator and kms.Retirer; it is a
+// kms.Rewrapper, which takes from every other local key, and a kms.Prober.
 //
 // # The file
 //

@@ -17,7 +17,7 @@ var ErrExists = errors.New("localkms: key exists")
 // may be made.
 var errAbsent = errors.New("localkms: no keyring file")
 
-// problem is an error whose operation and key report adds.
+// problem is an error without its operation and key, which report adds.
 func problem(class kms.Class, detail, advice string, cause error) *kms.Error {
 	return &kms.Error{Class: class, Detail: detail, Advice: advice, Err: cause}
 }

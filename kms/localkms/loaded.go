@@ -10,8 +10,8 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// settled is how old a file must be before its time, size and inode tell that it
-// is unchanged. Below the granularity of file times two changes may look alike.
+// settled is how old a file must be before equal time, size and inode mean that it is
+// unchanged. Below the granularity of file times two changes may look alike.
 const settled = 100 * time.Millisecond
 
 // loadedKey is what a Key knows of its versions. It is immutable.

@@ -34,9 +34,8 @@ type (
 	}
 )
 
-// parse reads a keyring file. It accepts what encode writes, differently spaced
-// at most, so that writing it back loses nothing. Its errors tell places and
-// quote no values.
+// parse reads a keyring file. It accepts what encode writes, differently spaced at most, so
+// that writing it back loses nothing. Its errors name places and quote no values.
 func parse(data []byte) (*contents, error) {
 	bad := func(detail string) error {
 		return problem(kms.Unavailable, detail,

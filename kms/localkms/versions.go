@@ -13,7 +13,7 @@ import (
 const (
 	// DestroyWait is how long a version waits for its destruction by default.
 	DestroyWait = 7 * 24 * time.Hour
-	// MaxDestroyWait is the longest that it can be told to wait.
+	// MaxDestroyWait is the longest wait.
 	MaxDestroyWait = 10 * 365 * 24 * time.Hour
 )
 

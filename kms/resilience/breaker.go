@@ -29,11 +29,10 @@ func (s State) String() string {
 	return "unknown"
 }
 
-// breaker leaves a KMS alone that has not been answering. failsafe-go's counts
-// failures and time; around it, this one adds what it does not have: an attempt
-// that tells nothing gives the trial back, and what was sent before the state
-// last changed no longer counts, so that a late answer to an old request neither
-// closes the breaker nor lets a second trial through.
+// breaker stops calls to a KMS that has not been answering. failsafe-go's counts failures
+// and time. This one adds two things. An attempt without a verdict gives the trial back. An
+// attempt sent before the last change of state does not count, so a late answer to an old
+// request neither closes the breaker nor lets a second trial through.
 type breaker struct {
 	mu sync.Mutex
 	cb circuitbreaker.CircuitBreaker[any]
@@ -110,7 +109,7 @@ func (b *breaker) isClosed() bool {
 	return b.cb.IsClosed()
 }
 
-// done gives a pass back with what the attempt told; err is what failed in it.
+// done gives a pass back with the attempt's verdict; err is what failed in it.
 func (b *breaker) done(p pass, v verdict, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

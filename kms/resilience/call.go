@@ -12,9 +12,9 @@ import (
 // outcome sums up what came of one attempt, over its items.
 type outcome struct {
 	err     error         // the most telling error; nil if nothing failed
-	again   bool          // something failed that is worth asking again
+	again   bool          // something failed that a retry may solve
 	backoff time.Duration // bounds the wait before the second attempt
-	after   time.Duration // what the KMS asked to be left alone for
+	after   time.Duration // the wait that the KMS demands
 	breaker verdict
 }
 
@@ -34,13 +34,12 @@ func (o *outcome) add(err error) {
 	o.breaker = max(o.breaker, r.breaker)
 }
 
-// send asks the KMS once about whatever has no answer yet. explain is to be
-// applied to each error.
+// send makes one attempt for all that has no answer yet. It applies explain to each error.
 type send func(ctx context.Context, explain func(error) error) outcome
 
-// call asks the KMS until all is answered or there is no use in going on. An error
-// means that no attempt was made, or that the caller gave up before another one;
-// else the last attempt's outcome stands.
+// call makes attempts until all is answered or another one is of no use. An error means
+// that no attempt was made, or that the caller gave up before another one; else the last
+// attempt's outcome stands.
 //
 // The order of checks, for every attempt: the caller's context, the breaker, a
 // place in the bulkhead, the breaker again (it may have opened
@@ -52,7 +51,7 @@ func (k *Key) call(ctx context.Context, op string, send send) error {
 		o, err := k.attempt(ctx, op, send)
 		switch {
 		case err != nil && attempt > 1 && kms.ClassOf(err) != kms.Canceled:
-			return nil // what the KMS said last tells more
+			return nil // the KMS's last answer says more
 		case err != nil:
 			return err
 		case attempt == 1:
@@ -85,7 +84,7 @@ func (k *Key) call(ctx context.Context, op string, send send) error {
 	}
 }
 
-// attempt asks once, or returns why not.
+// attempt makes one attempt, or returns why not.
 func (k *Key) attempt(ctx context.Context, op string, send send) (outcome, error) {
 	if ctx.Err() != nil {
 		return outcome{}, k.callerGaveUp(ctx, op, nil)
@@ -101,7 +100,7 @@ func (k *Key) attempt(ctx context.Context, op string, send send) (outcome, error
 	if r != nil {
 		return outcome{}, k.leftAlone(op, r)
 	}
-	var o outcome // tells nothing if send does not come back
+	var o outcome // no verdict if send does not return
 	defer func() { k.breaker.done(p, o.breaker, o.err) }()
 	timed, cancel := kms.WithLimit(ctx, k.cfg.Timeout)
 	defer cancel()

@@ -29,7 +29,7 @@ const (
 	maxMaxBatch       = 10_000
 )
 
-// Config says how much is asked of a KMS. The zero value takes all defaults.
+// Config bounds the load on a KMS. The zero value takes all defaults.
 type Config struct {
 	// Timeout bounds one attempt: 2 s if zero; from 10 ms to a minute. Waiting in the
 	// queue and between attempts does not count.
@@ -58,10 +58,9 @@ type Config struct {
 	Hooks Hooks
 }
 
-// Hooks observe one key, for metrics; any may be nil. They are called in the
-// goroutine of a caller, at times in several at once, and must neither block nor
-// call the key. Errors hold no secret; kms.ClassOf tells their class. op is "wrap",
-// "unwrap" or "rewrap".
+// Hooks observe one key, for metrics; any may be nil. They are called in the goroutine of a
+// caller, at times in several at once, and must neither block nor call the key. Errors hold
+// no secret; kms.ClassOf returns their class. op is "wrap", "unwrap" or "rewrap".
 type Hooks struct {
 	// Attempt is called after each attempt: what failed in it, nil if nothing did,
 	// and how long the KMS took.

@@ -6,11 +6,11 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// items asks for answers that come one by one, kms.Unwrapped or kms.Rewrapped,
-// and asks again only for those that are missing.
+// items collects answers that come one by one, kms.Unwrapped or kms.Rewrapped, and retries
+// only those that are missing.
 type items[T any] struct {
 	op string
-	// ask asks the key behind.
+	// ask calls the key behind.
 	ask func(ctx context.Context, wrapped []kms.Wrapped) ([]T, error)
 	// errOf points to an answer's error; wipe destroys what secret it holds.
 	errOf func(*T) *error
@@ -92,8 +92,7 @@ func (it items[T]) part(ctx context.Context, k *Key, wrapped []kms.Wrapped, out 
 	return stopped
 }
 
-// guardedAsk asks the key behind, and answers with as many as it was asked for or
-// an error.
+// guardedAsk calls the key behind, and returns the right number of answers or an error.
 func (it items[T]) guardedAsk(ctx context.Context, k *Key, wrapped []kms.Wrapped) ([]T, error) {
 	var got []T
 	err := k.guarded(it.op, func() (err error) {
@@ -112,8 +111,8 @@ func (it items[T]) guardedAsk(ctx context.Context, k *Key, wrapped []kms.Wrapped
 	return got, nil
 }
 
-// Unwrap implements kms.Key. Items that were answered, whatever with, keep their
-// answers; only those that failed as Unavailable or Throttled are asked for again.
+// Unwrap implements kms.Key. Items keep their answers, good or bad; only those that failed
+// as Unavailable or Throttled are retried.
 func (k *Key) Unwrap(ctx context.Context, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Unwrapped, error) {
 	return items[kms.Unwrapped]{
 		op: opUnwrap,
@@ -128,7 +127,7 @@ func (k *Key) Unwrap(ctx context.Context, wrapped []kms.Wrapped, ec kms.Context)
 	}.of(ctx, k, wrapped)
 }
 
-// rewrapper is a Key whose key behind is a kms.Rewrapper.
+// rewrapper is a Key in front of a kms.Rewrapper.
 type rewrapper struct {
 	*Key
 	behind kms.Rewrapper
@@ -137,8 +136,8 @@ type rewrapper struct {
 // RewrapsFrom implements kms.Rewrapper.
 func (r rewrapper) RewrapsFrom(source kms.Key) bool { return r.behind.RewrapsFrom(undecorated(source)) }
 
-// Rewrap implements kms.Rewrapper, and asks again as Unwrap does. Attempts, queue
-// and breaker are this key's, not source's.
+// Rewrap implements kms.Rewrapper, and retries as Unwrap does. Attempts, queue and breaker
+// are this key's, not source's.
 func (r rewrapper) Rewrap(ctx context.Context, source kms.Key, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Rewrapped, error) {
 	source = undecorated(source)
 	return items[kms.Rewrapped]{

@@ -12,7 +12,7 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// The operations that errors name and hooks are told.
+// The operations in errors and hooks.
 const (
 	opWrap   = "wrap"
 	opUnwrap = "unwrap"
@@ -134,8 +134,7 @@ func (k *Key) wrapPart(ctx context.Context, dataKeys [][]byte, ec kms.Context, o
 	return failed
 }
 
-// askWrap asks the key behind, and answers with as many as it was asked for or an
-// error.
+// askWrap calls the key behind, and returns the right number of answers or an error.
 func (k *Key) askWrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error) {
 	var got []kms.Wrapped
 	err := k.guarded(opWrap, func() (err error) {

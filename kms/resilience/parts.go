@@ -6,10 +6,10 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// inParts splits n items into parts of MaxBatch and calls part with the bounds of
-// each, side by side but never more than may ask at one time: a call of any size
-// leaves the queue to others. If together is true, the first error cancels the
-// other parts; it is returned in any case.
+// inParts splits n items into parts of MaxBatch and calls part with the bounds of each,
+// side by side but never more than Concurrency: a call of any size leaves the queue to
+// others. If together is true, the first error cancels the other parts; it is returned in
+// any case.
 //
 // Unless the breaker is closed, the first part goes alone: of several, one would
 // be the trial and the others refused, so that a call of several parts could never

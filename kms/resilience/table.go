@@ -6,8 +6,8 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// verdict is what an attempt tells the breaker about the KMS. The largest one of
-// the items of an attempt is the attempt's: one answer proves that it answers.
+// verdict is what an attempt shows the breaker about the KMS. The largest one of the items
+// of an attempt is the attempt's: one answer proves that it answers.
 type verdict uint8
 
 const (
@@ -21,7 +21,7 @@ const (
 
 // rule says what a class of error means here.
 type rule struct {
-	// retry asks again, if time, attempts, budget and breaker allow.
+	// retry makes another attempt, if time, attempts, budget and breaker allow.
 	retry bool
 	// backoff is the longest wait before the second attempt; it doubles with each.
 	backoff time.Duration
@@ -29,22 +29,21 @@ type rule struct {
 	breaker verdict
 }
 
-// answers reports whether an item that failed so has its answer, and is not asked
-// for again.
+// answers reports whether an item that failed so has its answer, and is not retried.
 func (r rule) answers() bool { return !r.retry && r.breaker != tellsNothing }
 
-// rules is the table of what each class means. Two more errors are made here and
-// never get to it, because nothing was asked: a full queue is Throttled (the quota
-// that is used up is ours, and the KMS is as well as it was), and an open breaker
-// is Unavailable. Neither is retried nor tells the breaker anything.
+// rules is the table of what each class means. Two more errors are made here and never
+// reach it, because no request was sent: a full queue is Throttled (the quota that is used
+// up is ours, and the KMS is as well as it was), and an open breaker is Unavailable.
+// Neither is retried or changes the breaker.
 //
 // A timeout of ours and the panic of a backend come as Unavailable and Internal.
 // So that no class is forgotten, a test compares the table with kms.Classes.
 var rules = [...]rule{
 	// It may be back at once: a connection that broke, a node that went.
 	kms.Unavailable: {retry: true, backoff: firstBackoff, breaker: isDown},
-	// It is up, and counts us. Asking somewhat later is what it wants; an open
-	// breaker would turn a quota that is short by a tenth into an outage.
+	// It is up, and counts us: retry somewhat later. An open breaker would turn a quota
+	// that is short by a tenth into an outage.
 	kms.Throttled: {retry: true, backoff: firstThrottledBackoff, breaker: isUp},
 	// It answered, and will answer the same.
 	kms.Denied:   {breaker: isUp},

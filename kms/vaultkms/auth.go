@@ -19,8 +19,8 @@ const (
 	// AuthKubernetes logs in with the token of a Kubernetes service account, which
 	// Vault has the cluster review.
 	AuthKubernetes AuthMethod = "kubernetes"
-	// AuthJWT logs in with a JWT whose signature Vault checks by itself: a service
-	// account's token, or a CI system's.
+	// AuthJWT logs in with a JWT that Vault verifies by itself: a service account's token,
+	// or a CI system's.
 	AuthJWT AuthMethod = "jwt"
 )
 
@@ -142,7 +142,7 @@ func namespacePath(namespace string) string {
 	return ""
 }
 
-// check tells bad what is wrong with a, which is filled in.
+// check reports to bad what is wrong with a, which is filled in.
 func (a Auth) check(viaAgent bool, bad func(problem, hint string)) {
 	if a.Namespace != "" && !validPath(a.Namespace) {
 		bad("the namespace to log in to has characters that no Vault namespace has", "correct "+envAuthNamespace)

@@ -17,7 +17,7 @@ type ciphertexts[T any] struct {
 	key *Key
 	op  string
 	ec  kms.Context
-	// outcome is what one item of an answer tells; failed, what an error does.
+	// outcome is the outcome of one item of an answer; failed, that of an error.
 	outcome func(r *reply, item result) T
 	failed  func(err error) T
 }

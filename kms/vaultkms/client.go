@@ -48,7 +48,7 @@ type client struct {
 	authNamespace string
 }
 
-// request is what to ask.
+// request is one request to Vault.
 type request struct {
 	method, path string
 	namespace    string // empty for root
@@ -60,7 +60,7 @@ type request struct {
 	token Token
 	// once says that it does harm to send the request twice.
 	once bool
-	// forward asks a node that is behind to forward the request.
+	// forward makes a node that is behind forward the request.
 	forward bool
 	// silent says that an answer without a body is a good one.
 	silent bool

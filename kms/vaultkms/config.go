@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	// defaultTimeout bounds one request whose caller set no deadline of its own.
-	// Vault answers in milliseconds; one that is stuck should not hold a worker
-	// for the 60 s that Vault's own client waits.
+	// defaultTimeout bounds one request without a deadline of its caller. Vault answers in
+	// milliseconds; one that is stuck should not hold a worker for the 60 s that Vault's
+	// own client waits.
 	defaultTimeout = 10 * time.Second
 
 	// maxIdleConns is how many connections to Vault stay open between bursts, as
@@ -132,7 +132,7 @@ func (cfg Config) vaultNamespace() string {
 	return namespacePath(or(cfg.Namespace, os.Getenv(vault.EnvVaultNamespace)))
 }
 
-// check lists all that is wrong with cfg, whose defaults are filled in.
+// check lists all that is wrong with cfg after its defaults are filled in.
 func (cfg Config) check(viaAgent bool) error {
 	var problems driver.Problems
 	bad := problems.Bad

@@ -1,13 +1,13 @@
 // Package vaultkms wraps data keys with keys of HashiCorp Vault's transit
 // engine, or of OpenBao's, which speaks the same API.
 //
-// A program names Backend, or NewBackend's, to kms.NewRegistry and opens keys by
-// URI (hashivault://mount/key), or calls New with a Config. Data keys are made by
-// the caller and sent to Vault's encrypt and decrypt endpoints in batches, bound to
-// the encryption context by associated data or, where a key is derived, by a
-// derivation context; one request serves up to 160 of them. The package logs in as
-// Auth says, and renews and replaces tokens while a Key is in use. Keys manage
-// their versions (kms.Rotator, kms.Retirer) and tell about themselves (kms.Prober).
+// A program names Backend, or NewBackend's, to kms.NewRegistry and opens keys by URI
+// (hashivault://mount/key), or calls New with a Config. Data keys are made by the caller
+// and sent to Vault's encrypt and decrypt endpoints in batches, bound to the encryption
+// context by associated data or, where a key is derived, by a derivation context; one
+// request serves up to 160 of them. The package logs in as Auth says, and renews and
+// replaces tokens while a Key is in use. Keys manage their versions (kms.Rotator,
+// kms.Retirer) and report on themselves (kms.Prober).
 //
 // The package never creates a key, never follows Vault to a place that is less
 // protected than the address it was given, and never logs. It leaves retries to

@@ -72,8 +72,8 @@ func (k *Key) notUnderstood(op string) *kms.Error {
 		"check that the mount "+k.mount+" is a transit engine"), errAnswer)
 }
 
-// mixedUp reports an answer whose items are not those of the request, or in
-// another order.
+// mixedUp reports an answer with items that are not those of the request, or in another
+// order.
 func (k *Key) mixedUp(op string) *kms.Error {
 	return k.fail(op, driver.Refuse(kms.Unavailable, "the answer's items do not match those that were sent",
 		"look for what changes answers between Vault and us: a proxy, or a cache in front of it"), errAnswer)
@@ -103,7 +103,7 @@ func (k *Key) refusedItem(op string, r *reply, message string) *kms.Error {
 	return k.fail(op, why, cause(r, []string{message}))
 }
 
-// cause keeps what Vault said for callers that ask with errors.As.
+// cause keeps Vault's messages for errors.As.
 func cause(r *reply, messages []string) error {
 	return &vault.ResponseError{HTTPMethod: r.method, URL: r.url, StatusCode: r.status, Errors: messages, NamespacePath: r.namespace}
 }

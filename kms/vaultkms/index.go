@@ -21,11 +21,10 @@ const (
 	maxIndex = 512
 )
 
-// index remembers the newest state of Vault's storage that an answer told of, and
-// demands it of whichever node answers next: without it a performance standby
-// may not know a token, or a key's version, that the active node has just made.
-// Only Vault Enterprise and OpenBao tell their state; from others nothing is
-// demanded.
+// index remembers the newest state of Vault's storage that an answer named, and demands it
+// of the next node that answers: without it a performance standby may not know a token, or
+// a key's version, that the active node has just made. Only Vault Enterprise and OpenBao
+// name their state; from others nothing is demanded.
 type index struct {
 	mu     sync.Mutex
 	states []string
@@ -46,8 +45,8 @@ func (x *index) seen(header http.Header) {
 	}
 }
 
-// forget drops the state: a cluster that never reaches it, or cannot read it, is
-// another one than told of it, after a restore or a failover.
+// forget drops the state: a cluster that never reaches it, or cannot read it, is another
+// one than that which named it, after a restore or a failover.
 func (x *index) forget() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -60,8 +59,8 @@ func refuses(message string) bool {
 	return strings.Contains(message, "state header") || strings.Contains(message, vault.HeaderIndex)
 }
 
-// demand adds the state to a request. forward asks a node that does not have it
-// to forward the request to the active one.
+// demand adds the state to a request. With forward, a node that does not have it forwards
+// the request to the active one.
 func (x *index) demand(header http.Header, forward bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -73,8 +72,7 @@ func (x *index) demand(header http.Header, forward bool) {
 	}
 }
 
-// forwardToActive is refused with a status of 400 by a server whose configuration
-// does not allow it (allow_forwarding_via_header), which is the default. So it is
-// asked for only after a node has said that it is behind, and no more once it
-// was refused.
+// forwardToActive is refused with a status of 400 by a server that does not allow it in its
+// configuration (allow_forwarding_via_header), which is the default. So it is sent only
+// after a node has reported that it is behind, and no more once it was refused.
 const forwardToActive = "forward-active-node"

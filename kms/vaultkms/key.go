@@ -69,8 +69,8 @@ func (k *Key) Close() error {
 	return nil
 }
 
-// ask sends one request of op, in the key's namespace, and returns the answer,
-// whatever its status. The request's body is wiped. The caller wipes the answer.
+// ask sends one request of op, in the key's namespace, and returns the answer with any
+// status. It wipes the request's body. The caller wipes the answer.
 func (k *Key) ask(ctx context.Context, op string, req request) (*reply, *answer, error) {
 	req.namespace = k.namespace
 	r, err := k.client.send(ctx, req)

@@ -22,8 +22,8 @@ const (
 	rememberTransient = time.Second
 	rememberFinal     = 5 * time.Second
 
-	// lookupAfter is how long after its first use a token that was given to us is
-	// asked for its time; a command that is over by then never asks.
+	// lookupAfter is the time from the first use of a token that was given to us to its
+	// look-up; a command that is over by then sends none.
 	lookupAfter = 500 * time.Millisecond
 
 	// retryRenewal is the longest wait after a renewal that failed.
@@ -51,7 +51,7 @@ type lease struct {
 	// ttl counts from when it was given; zero is without end.
 	ttl       time.Duration
 	renewable bool
-	// unknown says that ttl and renewable have not been asked for yet.
+	// unknown says that ttl and renewable have not been looked up yet.
 	unknown bool
 }
 
@@ -83,7 +83,7 @@ type loginMethod interface {
 //     its request once more.
 type login struct {
 	method loginMethod
-	// renew and look ask Vault about token.
+	// renew and look send Vault requests about token.
 	renew, look func(ctx context.Context, token Token) (lease, error)
 	timeout     time.Duration
 

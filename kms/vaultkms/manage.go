@@ -45,8 +45,8 @@ func (k *Key) Rotate(ctx context.Context) (kms.Version, error) {
 	return facts.version(facts.Latest), nil
 }
 
-// Versions implements kms.Rotator. Vault tells when a version was made only while
-// it unwraps.
+// Versions implements kms.Rotator. Vault shows the creation time of a version only while it
+// unwraps.
 func (k *Key) Versions(ctx context.Context) ([]kms.Version, error) {
 	facts, err := k.readKey(ctx, opVersions)
 	if err != nil {
@@ -195,7 +195,7 @@ func (f keyFacts) normal() (keyFacts, bool) {
 	return f, f.Latest >= 1 && f.Latest <= maxVersions && f.MinDecryption <= f.Latest && f.MinAvailable <= f.MinDecryption
 }
 
-// readKey asks about the key, which a transit engine must have.
+// readKey reads the key. Only a transit engine answers as it expects.
 func (k *Key) readKey(ctx context.Context, op string) (keyFacts, error) {
 	r, a, err := k.ask(ctx, op, request{method: http.MethodGet, path: k.keyPath(), limit: maxAnswerKey})
 	if err != nil {

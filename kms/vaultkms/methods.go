@@ -64,7 +64,7 @@ type tokenFile struct {
 	looked time.Time
 }
 
-// fileState tells one content of a file from the next.
+// fileState distinguishes the contents of a file over time.
 type fileState struct {
 	modified time.Time
 	size     int64
@@ -248,9 +248,9 @@ func saysNoMore(err error) bool {
 	return ok && said.StatusCode == http.StatusForbidden && strings.Join(said.Errors, "") == "permission denied"
 }
 
-// lacksKeys reports whether the JWT method says that it has nothing to check a
-// signature with, because an issuer whose keys it fetches does not answer. It does
-// with the status of a JWT that it refuses.
+// lacksKeys reports whether the JWT method has nothing to check a signature with, because
+// the issuer of the keys does not answer. Vault reports it with the status of a refused
+// JWT.
 func lacksKeys(err error) bool {
 	said, ok := errors.AsType[*vault.ResponseError](err)
 	if !ok || said.StatusCode != http.StatusBadRequest {
@@ -287,7 +287,7 @@ func (c *client) renew(namespace string) func(ctx context.Context, token Token) 
 	}
 }
 
-// look asks how long token lasts.
+// look returns how long token lasts.
 func (c *client) look(namespace string) func(ctx context.Context, token Token) (lease, error) {
 	return func(ctx context.Context, token Token) (lease, error) {
 		a, err := c.askLogin(ctx, request{method: http.MethodGet, path: "auth/token/lookup-self", namespace: namespace, token: token}, "check the token")
@@ -323,7 +323,7 @@ func loginError(r refusal, cause error) error {
 	return r.Error(opLogin, "", cause)
 }
 
-// seconds is a duration that Vault tells, which is never negative.
+// seconds is a duration of Vault's, which is never negative.
 func seconds(n int64) time.Duration {
 	const longest = 10 * 365 * 24 * 3600 // longer is as good as for ever, and does not overflow
 	if n <= 0 {

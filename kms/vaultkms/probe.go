@@ -18,10 +18,10 @@ const soon = 24 * time.Hour
 
 var _ kms.Prober = (*Key)(nil)
 
-// Probe implements kms.Prober. It reads the key if it may; else it asks which
-// rights we have on it, and where it may not ask that either it wraps 32 random
-// bytes. It looks up our own token, and asks Vault's health for its clock and
-// version, and leaves empty what it is not told of those two.
+// Probe implements kms.Prober. It reads the key if it may; else it reads our rights on it,
+// and without a right to that it wraps 32 random bytes. It looks up our own token, and
+// reads clock and version in Vault's health. If those two requests fail, their fields stay
+// empty.
 //
 // It warns of a key that can be exported, backed up in plain, or deleted, of
 // versions that do not open, of the root token, and of a token that ends within
@@ -132,7 +132,7 @@ func (k *Key) probeServer(ctx context.Context, report *kms.Report) {
 		return
 	}
 	report.SkewKnown = true
-	switch { // it tells whole seconds
+	switch { // it is in whole seconds
 	case a.ServerTime < before:
 		report.Skew = time.Duration(a.ServerTime-before) * time.Second
 	case a.ServerTime > after:

@@ -56,7 +56,7 @@ func (k *rewrapper) Rewrap(ctx context.Context, source kms.Key, wrapped []kms.Wr
 	}.of(ctx, wrapped)
 }
 
-// rewrapped is the outcome that one item of an answer tells.
+// rewrapped returns the outcome of one item of an answer.
 func (k *rewrapper) rewrapped(r *reply, item result) kms.Rewrapped {
 	if item.Error != "" {
 		return kms.Rewrapped{Err: k.refusedItem(opRewrap, r, item.Error)}

@@ -12,7 +12,7 @@ import (
 	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
-// settings is all that decides how requests reach Vault and as whom. Keys with
+// settings is all that decides how requests reach Vault and with which identity. Keys with
 // equal settings can share a client.
 type settings struct {
 	address  string
@@ -58,10 +58,10 @@ func (c *client) close() {
 	c.http.CloseIdleConnections()
 }
 
-// NewBackend returns a Backend like the constant of that name whose keys share
-// connections and logins: all that have the same address and log in the same way are
-// served by one token, which is renewed once. Ten thousand keys of one template are
-// one login. When the last of the keys with one login is closed, what served them is.
+// NewBackend returns a Backend like the constant of that name, with keys that share
+// connections and logins: all that have the same address and log in the same way use one
+// token, which is renewed once. Ten thousand keys of one template are one login. The last
+// of the keys with one login closes it.
 //
 // The settings for TLS and proxies are those of the environment when the first key of
 // an address and login was opened. Safe for concurrent use.

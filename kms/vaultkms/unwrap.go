@@ -7,12 +7,11 @@ import (
 	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
-// Unwrap implements kms.Key: one request for up to 160 wrapped data keys, and up
-// to four requests at a time for more. Vault says for each item of a batch what
-// became of it; from a server that refuses the batch without saying so, the items
-// are asked for one by one.
+// Unwrap implements kms.Key: one request for up to 160 wrapped data keys, and up to four
+// requests at a time for more. Vault reports the outcome of each item of a batch. If a
+// server refuses the batch without that, each item is sent by itself.
 //
-// A blob that Vault cannot have written is Corrupt without asking.
+// A blob that Vault cannot have written is Corrupt without a request.
 func (k *Key) Unwrap(ctx context.Context, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Unwrapped, error) {
 	return ciphertexts[kms.Unwrapped]{
 		key: k, op: opUnwrap, ec: ec, outcome: k.opened,
@@ -20,7 +19,7 @@ func (k *Key) Unwrap(ctx context.Context, wrapped []kms.Wrapped, ec kms.Context)
 	}.of(ctx, wrapped)
 }
 
-// opened is the outcome that one item of an answer tells.
+// opened returns the outcome of one item of an answer.
 func (k *Key) opened(r *reply, item result) kms.Unwrapped {
 	if item.Error != "" {
 		clear(item.Plaintext)

@@ -37,8 +37,7 @@ const (
 // ID. Everything else, secrets above all, comes from the environment, as New and
 // Auth document. With derived=true the key is a kms.Rewrapper, too.
 //
-// Each key has connections and a login of its own; NewBackend returns one whose
-// keys share them.
+// Each key has connections and a login of its own; keys of NewBackend's share them.
 const Backend backend = Scheme
 
 // backend is a string so that Backend can be a constant.

@@ -24,7 +24,7 @@ import (
 //     associated data, which only a fitting key can do, and which a derived key
 //     refuses in words that give it away. One request more, or two. That a key has
 //     256 bits is taken on trust then.
-//   - Vault cannot be asked: the error is the caller's, and the next Wrap tries again.
+//   - Vault cannot be reached: the caller gets the error, and the next Wrap tries again.
 func (k *Key) verify(ctx context.Context, op string) error {
 	if k.verified.Load() {
 		return nil
@@ -49,8 +49,8 @@ func (k *Key) verify(ctx context.Context, op string) error {
 	return nil
 }
 
-// readType asks for the key's type and refuses one that does not do. It reports
-// false, without an error, where Vault does not let us read the key.
+// readType reads the key and refuses a type that does not do. It reports false, without an
+// error, if Vault does not let us read the key.
 func (k *Key) readType(ctx context.Context, op string) (facts keyFacts, readable bool, err error) {
 	r, a, err := k.ask(ctx, op, request{method: http.MethodGet, path: k.keyPath(), limit: maxAnswerKey})
 	if err != nil {

@@ -19,7 +19,7 @@ const (
 	// maxAnswer* bound an answer: so much for each item, and so much around them.
 	maxAnswerItem = kms.MaxWrappedSize + 512
 	maxAnswerRest = 64 << 10
-	// maxAnswerKey bounds what is told of a key: 20 bytes for each version, of some
+	// maxAnswerKey bounds the description of a key: 20 bytes for each version, of some
 	// 50,000.
 	maxAnswerKey = 1 << 20
 

@@ -10,9 +10,9 @@ import (
 	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
-// Wrap implements kms.Key: one request for up to 160 data keys, and up to four
-// requests at a time for more. The first Wrap of a Key also asks Vault which type
-// the key has, and refuses one that cannot bind data keys to their context.
+// Wrap implements kms.Key: one request for up to 160 data keys, and up to four requests at
+// a time for more. The first Wrap of a Key also reads the key's type, and refuses one that
+// cannot bind data keys to their context.
 func (k *Key) Wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error) {
 	if err := driver.Ready(ctx, opWrap, k.id, dataKeys, ec); err != nil {
 		return nil, err
@@ -78,9 +78,9 @@ func (k *Key) wrapBatch(ctx context.Context, op string, dataKeys [][]byte, by bi
 	return wrapped, nil
 }
 
-// explain makes the most of a Wrap that failed. Vault says "permission denied"
-// for a key that is gone, because creating it would take another permission:
-// a token that may read the key tells the two apart.
+// explain improves the error of a Wrap. Vault says "permission denied" for a key that is
+// gone, because creating it would take another permission. Reading the key, if the token
+// may, distinguishes the two.
 func (k *Key) explain(ctx context.Context, err error) error {
 	if kms.ClassOf(err) == kms.Denied {
 		if _, _, readErr := k.readType(ctx, opWrap); readErr != nil && kms.ClassOf(readErr) == kms.NotFound {

@@ -11,9 +11,9 @@ import (
 )
 
 // A ciphertext of this server: magic, digest of the key, material, filler, nonce,
-// ciphertext and tag. All before the nonce is authenticated. The filler makes it
-// as long as one of AWS: 152 bytes more than the plaintext. AWS does not document
-// its own format, and nobody should look into it.
+// ciphertext and tag. All before the nonce is authenticated. The filler makes it as long as
+// one of AWS: 152 bytes more than the plaintext. Clients must not look into it: AWS does
+// not document its format.
 const (
 	sizeMagic    = 4
 	sizeDigest   = 32
@@ -54,7 +54,7 @@ func (k *Key) encrypt(plaintext []byte, ec map[string]string) ([]byte, error) {
 	return aead.Seal(header, nil, plaintext, slices.Concat(header, encodeContext(ec))), nil //nolint:gosec // the cipher makes its own nonce
 }
 
-// wrote reports whether some key encrypted blob, as far as its header tells.
+// wrote reports whether blob has the header of a ciphertext of this server.
 func wrote(blob []byte) bool {
 	return len(blob) > overhead && slices.Equal(blob[:sizeMagic], magic())
 }

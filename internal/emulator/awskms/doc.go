@@ -24,11 +24,11 @@
 // latency, stalls, resets, throttling, outages, answers of strangers, and answers
 // that lie. Requests are counted.
 //
-// Ciphertexts look like none of AWS's and open nowhere else. Key policies and
-// grants, asymmetric cryptography, imported key material and tags are not served;
-// what is asked of them is refused with AWS's own error codes.
+// Ciphertexts look like none of AWS's and open nowhere else. Key policies and grants,
+// asymmetric cryptography, imported key material and tags are not served: requests for them
+// are refused with AWS's own error codes.
 //
-// Tests of KMS clients and development commands call it. It is no place for
-// secrets: keys live in memory and are gone when the server ends, and nothing is
-// hardened against those who can reach it. It never listens beyond loopback.
+// Tests of KMS clients and development commands call it. It is no place for secrets: keys
+// live in memory and are gone when the server ends, and nothing is hardened against other
+// programs that can reach it. It never listens beyond loopback.
 package awskms

@@ -184,8 +184,8 @@ type denial struct {
 	key    *Key
 }
 
-// Deny has everybody refused who asks for an action ("kms:Encrypt") with k, or
-// with any key where k is nil.
+// Deny refuses an action ("kms:Encrypt") with k, or with every key if k is nil, to all
+// identities.
 func (s *Server) Deny(action string, k *Key) {
 	s.locked(func() { s.denied[denial{action, k}] = true })
 }

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// The key specs that a Server tells apart. SpecSymmetric does real cryptography;
-// the others are there to be refused, as AWS refuses them for this use.
+// The key specs that a Server distinguishes. SpecSymmetric does real cryptography; the
+// others exist to be refused, as AWS refuses them for this use.
 const (
 	SpecSymmetric = "SYMMETRIC_DEFAULT"
 	SpecRSA2048   = "RSA_2048"
@@ -29,7 +29,7 @@ const (
 	// to be deleted before its own wait begins.
 	PendingReplicaDeletion = "PendingReplicaDeletion"
 	Unavailable            = "Unavailable"
-	// Updating is the state of keys whose primary moves to another Region: they do
+	// Updating is the state of keys while their primary moves to another Region: they do
 	// what enabled ones do, and cannot be managed.
 	Updating = "Updating"
 )
@@ -48,15 +48,14 @@ type KeySpec struct {
 	MultiRegion bool
 	// Account that owns the key; default DefaultAccount.
 	Account string
-	// Shared has the key's policy permit other accounts to use it, as far as the
-	// policy of who asks permits it too. Without it they are refused.
+	// Shared makes the key's policy permit other accounts to use it, as far as the policy
+	// of the requesting identity permits it too. Without it they are refused.
 	Shared bool
 	// CustomKeyStore makes a key like those of a CloudHSM or external key store,
 	// which has one key material for good. State Unavailable disconnects the store.
 	CustomKeyStore bool
-	// ImportedUntil makes a key with imported material that expires then, which
-	// this server does not rotate; the zero time makes a key whose material is
-	// AWS's own.
+	// ImportedUntil makes a key with imported material that expires then, which this server
+	// does not rotate. Zero makes a key with material of AWS's own.
 	ImportedUntil time.Time
 	// AWSManaged makes a key like those of alias/aws/…, which services own.
 	AWSManaged bool
@@ -204,7 +203,7 @@ func (k *Key) rotate(asked bool) {
 	k.shared.materials = append(k.shared.materials, newMaterial(time.Now(), asked))
 }
 
-// settle completes a rotation whose time has come.
+// settle completes a rotation once its time has come.
 func (k *Key) settle() {
 	if began := k.shared.started; !began.IsZero() && time.Since(began) >= k.server.rotationTime {
 		k.shared.started = time.Time{}

@@ -197,8 +197,8 @@ func (c *call) reEncrypt(in *reEncryptInput) (any, error) {
 	}, nil
 }
 
-// find returns the key that a key ID, key ARN, alias or alias ARN names in the
-// Region that was asked, and checks the permission to use it.
+// find returns the key that a key ID, key ARN, alias or alias ARN names in the Region of
+// the request, and checks the permission to use it.
 func (c *call) find(name, action string, ec map[string]string) (*Key, error) {
 	if name == "" {
 		return nil, fail("ValidationException", "1 validation error detected: Value at 'keyId' failed to satisfy constraint: Member must not be null")
@@ -227,7 +227,7 @@ func (c *call) find(name, action string, ec map[string]string) (*Key, error) {
 	}
 	stranger := account != c.who.account()
 	switch {
-	case k == nil && (stranger || !c.who.allows(action, "", nil)): // AWS does not tell strangers what exists
+	case k == nil && (stranger || !c.who.allows(action, "", nil)): // AWS does not show strangers what exists
 		return nil, c.forbidden(action)
 	case k == nil:
 		return nil, fail("NotFoundException", "Key '"+name+"' does not exist")

@@ -262,7 +262,7 @@ func serviceOf(r *http.Request, body []byte) (*service, string) {
 	return nil, ""
 }
 
-// answer does what the request asks for.
+// answer executes a request.
 func (s *Server) answer(r *http.Request, service *service, operation string, body []byte) (any, error) {
 	do, ok := service.operations()[operation]
 	if !ok {

@@ -45,8 +45,8 @@ func parseAuthorization(header string) (signed, bool) {
 	}, true
 }
 
-// authenticate checks the signature of a request (Signature Version 4) and
-// returns who sent it and the Region that was meant.
+// authenticate checks the signature of a request (Signature Version 4) and returns its
+// sender and its Region.
 func (s *Server) authenticate(r *http.Request, service *service, body []byte) (*identity, string, error) {
 	sig, ok := parseAuthorization(r.Header.Get("Authorization"))
 	if !ok {

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// The operations that command lines use, and programs whose data keys AWS KMS makes.
+// Operations for command lines, and for programs that let AWS KMS make their data keys.
 
 type createKeyInput struct {
 	Description string

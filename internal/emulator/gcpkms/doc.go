@@ -9,18 +9,16 @@
 // are those that Google documents; what the server does not do, such as signing,
 // answers UNIMPLEMENTED.
 //
-// It authenticates no caller until SignIn and Grant give one an access token and
-// roles; Deny takes a permission from all callers. What goes wrong comes on
-// command: Inject has requests wait, stall, fail with any status and details, and
-// has answers be wrong, cut short, damaged, enormous or never finished; SetLatency
-// is for benchmarks; DropConnections, SetDown and AnswerInstead are about the way to
-// the server. Calls and MostInFlight tell what clients sent.
+// It authenticates no caller until SignIn and Grant give one an access token and roles;
+// Deny takes a permission from all callers. Faults come on command: Inject makes requests
+// wait, stall, or fail with any status and details, and makes answers wrong, cut short,
+// damaged, enormous or endless; SetLatency is for benchmarks; DropConnections, SetDown and
+// AnswerInstead act on the way to the server. Calls and MostInFlight count requests.
 //
-// Where the documentation leaves the words of an error open they are ours; a
-// client should go by code and details. IAM policies by request, import jobs,
-// external key managers and Autokey are not simulated, rotation schedules are told
-// but not followed, and what Google documents to take minutes, such as disabling a
-// version, happens at once.
+// Where the documentation leaves the words of an error open they are ours; a client should
+// go by code and details. IAM policies by request, import jobs, external key managers and
+// Autokey are not simulated, rotation schedules are shown but not followed, and what Google
+// documents to take minutes, such as disabling a version, happens at once.
 //
 // Keys live in memory and are lost when the server stops. It listens on loopback
 // only: never give it anything that must stay secret.

@@ -21,8 +21,8 @@ const (
 	useToDecrypt = "cloudkms.cryptoKeyVersions.useToDecrypt"
 )
 
-// permissionsOf returns those permissions of a predefined role that this server
-// asks for; none if it does not know the role.
+// permissionsOf returns those permissions of a predefined role that this server checks;
+// none if it does not know the role.
 func permissionsOf(role string) []string {
 	read := []string{"cloudkms.cryptoKeys.get", "cloudkms.cryptoKeyVersions.get", "cloudkms.cryptoKeyVersions.list"}
 	switch role {
@@ -44,10 +44,10 @@ func permissionsOf(role string) []string {
 }
 
 // SignIn makes token the OAuth access token of member, such as
-// "serviceAccount:worker@p.iam.gserviceaccount.com". As long as anybody is signed
-// in, the server takes no request without such a token in its "authorization"
-// metadata ("Bearer " and the token), and a member may do only what Grant says.
-// Most clients send tokens over TLS only: put a TLS front before the server.
+// "serviceAccount:worker@p.iam.gserviceaccount.com". While any member is signed in, the
+// server refuses requests without such a token in their "authorization" metadata ("Bearer "
+// and the token), and a member may do only what Grant allows. Most clients send tokens over
+// TLS only: put a TLS front before the server.
 func (s *Server) SignIn(member, token string) {
 	s.locked(func() { s.tokens[token] = member })
 }
@@ -87,9 +87,9 @@ func (s *Server) Revoke(member string) {
 	s.locked(func() { maps.DeleteFunc(s.bindings, func(b binding, _ bool) bool { return b.member == member }) })
 }
 
-// Deny takes an IAM permission, such as "cloudkms.cryptoKeyVersions.useToEncrypt",
-// from everybody, on resource and all below it; an empty resource is everything.
-// Calls that need it answer PERMISSION_DENIED, whether the resource exists or not.
+// Deny takes an IAM permission, such as "cloudkms.cryptoKeyVersions.useToEncrypt", from all
+// callers, on resource and all below it; an empty resource is everything. Calls that need
+// it answer PERMISSION_DENIED, whether the resource exists or not.
 func (s *Server) Deny(permission, resource string) {
 	s.locked(func() { s.denied[denial{permission, resource}] = true })
 }
@@ -99,7 +99,7 @@ func (s *Server) Allow(permission, resource string) {
 	s.locked(func() { delete(s.denied, denial{permission, resource}) })
 }
 
-// caller is whom a context's call comes from.
+// caller is the sender of a call.
 type caller struct {
 	member   string
 	operator bool // the program that runs the server, which may do anything

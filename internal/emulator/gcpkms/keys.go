@@ -30,7 +30,7 @@ type cryptoKey struct {
 	algorithm    kmspb.CryptoKeyVersion_CryptoKeyVersionAlgorithm
 	labels       map[string]string
 	destroyAfter time.Duration
-	rotateEvery  *durationpb.Duration   // told, not done
+	rotateEvery  *durationpb.Duration   // shown, not followed
 	nextRotation *timestamppb.Timestamp // likewise
 	importOnly   bool
 	created      time.Time

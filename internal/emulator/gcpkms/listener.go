@@ -102,7 +102,7 @@ func (l *listener) drop() {
 	for _, c := range doomed {
 		if tcp, ok := c.Conn.(*net.TCPConn); ok {
 			c.dropped.Store(true)
-			_ = tcp.CloseWrite() // its client closes the other half, and whoever serves it then closes it
+			_ = tcp.CloseWrite() // its client closes the other half, and then its server closes it
 		}
 	}
 	timeout := time.NewTimer(time.Second)
@@ -164,7 +164,7 @@ func (c *conn) Close() error {
 	}
 	c.of.mu.Unlock()
 	if c.dropped.Load() {
-		// Whoever serves it may close it before the client has noticed.
+		// The server may close it before the client has noticed.
 		_ = c.SetReadDeadline(time.Now().Add(time.Second))
 		_, _ = io.Copy(io.Discard, c.Conn) // it is gone either way
 	}

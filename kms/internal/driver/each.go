@@ -91,7 +91,7 @@ type Failures struct {
 
 	mu    sync.Mutex
 	items int
-	worst error // the first one; a refusal tells more than an unlucky request
+	worst error // the first one; a refusal replaces an unlucky request's
 	stop  bool
 }
 

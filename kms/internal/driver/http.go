@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// maxRetryAfter is the longest that we believe an answer to ask for. A clock that is
-// wrong, or a stranger on the way, must not keep us away for days.
+// maxRetryAfter bounds the pause that an answer may demand. A wrong clock, or a stranger on
+// the way, must not keep us away for days.
 const maxRetryAfter = time.Hour
 
 // RetryAfter reads the header of that name (RFC 9110, 10.2.3): seconds, or a date,

@@ -20,7 +20,7 @@ type Refusal struct {
 	Item bool
 	// Unsupported puts errors.ErrUnsupported into the error's chain.
 	Unsupported bool
-	// RetryAfter is how long the KMS asked to be left alone.
+	// RetryAfter is how long the KMS wants no further request.
 	RetryAfter time.Duration
 }
 
@@ -41,7 +41,7 @@ func (r Refusal) Error(op, keyID string, cause error) *kms.Error {
 	return &kms.Error{Class: r.Class, Op: op, KeyID: keyID, Detail: r.Detail, Advice: r.Advice, RetryAfter: r.RetryAfter, Err: cause}
 }
 
-// Canceled is the error of a call whose caller gave up.
+// Canceled is the error of a call that its caller gave up.
 func Canceled(op, keyID string, cause error) *kms.Error {
 	return &kms.Error{Class: kms.Canceled, Op: op, KeyID: keyID, Detail: "the caller's context ended first", Err: cause}
 }
