@@ -37,8 +37,8 @@ var services = map[string]func(testing.TB) service{
 	"aws": awsService, "gcp": gcpService, "vault": vaultService, "local": localService,
 }
 
-// patience is how long a test machine under load may take for anything: what is
-// asked again because it was late would be counted twice.
+// patience is how long a test machine under load may take for anything: a call that is
+// retried because it was late would be counted twice.
 const patience = time.Minute
 
 func resilient(t testing.TB, key interface {
@@ -187,8 +187,8 @@ func open(t testing.TB, o *envelope.Opener, sealed []envelope.Sealed) {
 	}
 }
 
-// started returns the service after its first use, which may cost requests of its
-// own: Vault is asked once what kind of key it has.
+// started returns the service after its first use, which may cost requests of its own: the
+// key type is read from Vault once.
 func started(t testing.TB, name string) service {
 	t.Helper()
 	svc := services[name](t)

@@ -139,7 +139,7 @@ func newDarkSealer(t testing.TB, key kms.Key, age, grace time.Duration) *darkSea
 	return s
 }
 
-// seal returns an envelope and its wrapped data key, which tells which one it is.
+// seal returns an envelope and its wrapped data key, which identifies it.
 func (s *darkSealer) seal(ctx context.Context, t testing.TB) (sealed envelope.Sealed, dataKey string, err error) {
 	t.Helper()
 	out, err := s.Seal(ctx, claims, []byte("x"))
@@ -162,7 +162,7 @@ func mustSeal(t testing.TB, s *darkSealer) (sealed envelope.Sealed, dataKey stri
 	return sealed, dataKey
 }
 
-// over is the context of a caller who has given up already.
+// over is the context of a caller that has given up already.
 func over(t testing.TB) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -185,8 +185,8 @@ const (
 	evicted = "refused, evicted"
 )
 
-// TestOpenInTheDark: who is served and who is refused when a KMS fails, and what is
-// evicted, for each class of failure, state of the cache, and backend.
+// TestOpenInTheDark: which calls succeed when a KMS fails, and what is evicted, for each
+// class of failure, state of the cache, and backend.
 func TestOpenInTheDark(t *testing.T) {
 	states := []string{"fresh", "stale", "expired", "absent"}
 	lifetimes := map[string]struct{ fresh, stale time.Duration }{
@@ -227,7 +227,7 @@ func TestOpenInTheDark(t *testing.T) {
 
 					err := o.open(ctx, sealed)
 					if want[class][i] == evicted {
-						await(func() bool { return o.refused.Load() > 0 }) // told after the caller is
+						await(func() bool { return o.refused.Load() > 0 }) // reported after the caller got it
 					}
 					got := outcome(err, class)
 					if o.refused.Load() > 0 {
@@ -245,8 +245,8 @@ func TestOpenInTheDark(t *testing.T) {
 						t.Errorf("%d served stale", staleHits)
 					}
 
-					// What is still in the cache serves in an outage; what was evicted does not, nor
-					// does a KMS that is well again bring it back before it is asked.
+					// What is still in the cache serves in an outage; what was evicted does
+					// not, nor does the recovery of the KMS bring it back before a request.
 					undo()
 					undo, _ = r.harm(t, toOpen, kms.Unavailable)
 					kept := want[class][i] != evicted && (state == "fresh" || state == "stale")
@@ -284,7 +284,7 @@ func outcome(err error, class kms.Class) string {
 	}
 }
 
-// TestSealInTheDark: the same for those who seal, by what data keys are in hand.
+// TestSealInTheDark: the same for sealing, by the data keys in stock.
 func TestSealInTheDark(t *testing.T) {
 	states := []string{"within its age", "in its grace", "past its grace", "none in hand"}
 	limits := map[string]struct{ age, grace time.Duration }{
@@ -377,10 +377,9 @@ func TestSealInTheDark(t *testing.T) {
 	seen.log(t, states)
 }
 
-// TestRevokingBites: whoever takes a key away ends opening within the fresh
-// lifetime and sealing within the data key's age, on every backend and in every way
-// that it has. A data key that is stale already opens no more, and one in its grace
-// seals no more.
+// TestRevokingBites: taking a key away ends opening within the fresh lifetime and sealing
+// within the data key's age, on every backend and in every way that it has. A data key that
+// is stale already opens no more, and one in its grace seals no more.
 //
 // The bounds are on when calls began that succeeded: so they hold on a machine of
 // any speed.

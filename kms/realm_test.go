@@ -65,8 +65,8 @@ type revocation struct {
 	canSeal      bool
 }
 
-// harm makes the KMS fail with class for those who do u, and returns what undoes it
-// and where the failure comes from.
+// harm makes the KMS fail with class for operation u, and returns what undoes it and where
+// the failure comes from.
 func (r *realm) harm(t testing.TB, u use, class kms.Class) (undo func(), how string) {
 	t.Helper()
 	h, ok := r.harms[u][class]
@@ -97,8 +97,8 @@ func newRealm(t testing.TB, key kms.Key, harms map[use]map[kms.Class]harm, revoc
 	return r
 }
 
-// gatedKey stands before a backend's key, counts its calls, and fails or stalls
-// them if told.
+// gatedKey stands before a backend's key, counts its calls, and fails or stalls them on
+// command.
 type gatedKey struct {
 	kms.Key
 	wraps, unwraps atomic.Int64
@@ -318,7 +318,7 @@ func vaultRealms(t testing.TB) func(testing.TB) *realm {
 	}
 }
 
-// brokenProxy is in front of a Vault, and answers in its place if told.
+// brokenProxy is in front of a Vault, and answers in its place on command.
 type brokenProxy struct {
 	*httptest.Server
 	instead atomic.Pointer[struct {

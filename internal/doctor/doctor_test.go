@@ -20,14 +20,14 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// stub is a key that can be told to break each promise, in front of a Fake.
+// stub is a key that breaks each promise on command, in front of a Fake.
 type stub struct {
 	*kmstest.Fake
 	report   *kms.Report // nil: no Prober
 	probeErr error
 	unbound  bool // does not enforce the context
 	other    bool // unwraps to another data key
-	extra    bool // answers with more than was asked for
+	extra    bool // answers with one item too many
 	closed   atomic.Int32
 }
 
@@ -403,7 +403,7 @@ func TestOpenFails(t *testing.T) {
 	})
 }
 
-// Keys are examined side by side, a few at a time, and told in order.
+// Keys are examined side by side, a few at a time, and reported in order.
 func TestManyKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var keys []Key

@@ -125,8 +125,8 @@ func TestServersAreIndependent(t *testing.T) {
 	}
 }
 
-// A server that ends at once, one that never gets ready and one that cannot be
-// run are told apart, each with what it said.
+// A server that ends at once, one that never gets ready and one that cannot be run give
+// different errors, each with its output.
 func TestLaunchFails(t *testing.T) {
 	script := func(body string) string {
 		path := filepath.Join(t.TempDir(), "vault")

@@ -11,8 +11,8 @@ import (
 	"github.com/waxseal/waxseal/kms/awskms"
 )
 
-// What somebody gets whose alias moved to another key: an error that names the old
-// key by its ARN and says to configure it, and then what was sealed.
+// After an alias moved to another key: an error that names the old key by its ARN and says
+// to configure it, and then what was sealed.
 func TestEnvelopesOfAMovedAlias(t *testing.T) {
 	s := startServer(t)
 	first, second := createKey(t, s, awsserver.KeySpec{}), createKey(t, s, awsserver.KeySpec{})
@@ -46,7 +46,7 @@ func TestEnvelopesOfAMovedAlias(t *testing.T) {
 	if !errors.Is(got.Err, envelope.ErrNotConfigured) || !strings.Contains(got.Err.Error(), "awskms:///"+first.ARN()) {
 		t.Errorf("the error does not name the old key: %v", got.Err)
 	}
-	wantRequests(t, s, map[string]int{}) // no key is asked that is not configured
+	wantRequests(t, s, map[string]int{}) // a key that is not configured gets no request
 
 	old := open(t, s, awskms.Config{Key: first.ARN()})
 	got = openerOf(after, old).Open(t.Context(), envelope.Item{Envelope: sealed[0].Envelope})[0]

@@ -94,7 +94,7 @@ func createKey(t testing.TB, s *awsserver.Server, spec awsserver.KeySpec) *awsse
 	return k
 }
 
-// root signs as somebody who may do everything.
+// root is an identity that may do everything.
 func root() credentials.StaticCredentialsProvider {
 	return credentials.NewStaticCredentialsProvider(awsserver.DefaultAccessKeyID, awsserver.DefaultSecretAccessKey, "")
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/waxseal/waxseal/kms/kmstest"
 )
 
-// What a worker needs and nothing more: it may not ask about keys.
+// A worker's rights and nothing more: it may not describe keys.
 const blindWorker = `{"Statement": [{"Effect": "Allow", "Action": ["kms:Encrypt", "kms:Decrypt"], "Resource": "*"}]}`
 
 // bare hides what a key can do beyond wrapping and unwrapping.

@@ -15,8 +15,8 @@ import (
 	"github.com/waxseal/waxseal/kms/awskms"
 )
 
-// webIdentity makes the environment that of a pod whose role STS gives credentials
-// for, and returns the file with the pod's token.
+// webIdentity sets the environment of a pod with a role that STS gives credentials for, and
+// returns the file with the pod's token.
 func webIdentity(t *testing.T, sts string) (file string) {
 	t.Helper()
 	file = filepath.Join(t.TempDir(), "token")
@@ -37,8 +37,8 @@ func assumed() string {
 		awsserver.DefaultAccessKeyID, awsserver.DefaultSecretAccessKey, time.Now().Add(time.Second).UTC().Format(time.RFC3339))
 }
 
-// What keeps credentials away is an outage unless somebody refuses them: data keys
-// are forgotten for a refusal.
+// Missing credentials are an outage unless a service refuses them: a refusal evicts data
+// keys.
 func TestCredentialsFromSTS(t *testing.T) {
 	s := startServer(t)
 	made := createKey(t, s, awsserver.KeySpec{})
@@ -167,8 +167,8 @@ func TestCredentialsOfAContainer(t *testing.T) {
 	}
 }
 
-// The metadata service of a machine tells that there is no role; while it does not
-// answer, nobody knows.
+// The metadata service of a machine reports that there is no role; while it does not
+// answer, that is not known.
 func TestCredentialsOfAMachine(t *testing.T) {
 	s := startServer(t)
 	made := createKey(t, s, awsserver.KeySpec{})

@@ -131,7 +131,7 @@ func ExampleKey_Rotate() {
 	// enabled true true
 }
 
-// Whom AWS takes us for, and what an operator should know about the key.
+// The identity that AWS sees, and what an operator should know about the key.
 func ExampleKey_Probe() {
 	ctx := context.Background()
 	keys, end := testKeys(ctx, 1)

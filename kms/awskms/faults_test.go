@@ -88,7 +88,7 @@ func wantNo(t testing.TB, text string, secrets ...string) {
 	}
 }
 
-// The decorator that retries is told how long AWS asked to be left alone.
+// The decorator that retries gets the pause that AWS demanded.
 func TestRetryAfter(t *testing.T) {
 	s := startServer(t)
 	key, _ := newKey(t, s)
@@ -149,8 +149,8 @@ func TestAnswersThatLie(t *testing.T) {
 		name  string
 		fault awsserver.Fault
 		class kms.Class
-		wrap  bool // whether Wrap can tell
-		open  bool // whether Unwrap can tell
+		wrap  bool // whether Wrap detects it
+		open  bool // whether Unwrap detects it
 	}{
 		{"another key", awsserver.Fault{WrongKeyID: true}, kms.Internal, true, true},
 		{"truncated plaintext", awsserver.Fault{TruncatePlaintext: true}, kms.Corrupt, false, true},
@@ -191,7 +191,7 @@ func TestAnswersThatLie(t *testing.T) {
 	wantError(t, unwrapError(t, key, mustWrap(t, key, dataKeys(1), nil)[0]), kms.Corrupt, "")
 }
 
-// A stalled KMS holds nobody longer than the caller's context, or our own timeout.
+// A stalled KMS delays no call beyond its context, or our own timeout.
 func TestStalls(t *testing.T) {
 	s := startServer(t)
 	made := createKey(t, s, awsserver.KeySpec{})
@@ -304,7 +304,7 @@ func TestSomeRequestsFail(t *testing.T) {
 	}
 }
 
-// What the key is refused for is not asked 250 times.
+// A refusal that is about the key is not repeated 250 times.
 func TestRefusalEndsBatch(t *testing.T) {
 	s := startServer(t)
 	key, _ := newKey(t, s)
@@ -325,7 +325,7 @@ func TestRefusalEndsBatch(t *testing.T) {
 	}
 }
 
-// markedDataKey is a data key that can be told from others wherever it turns up.
+// markedDataKey is a data key that is recognized wherever it turns up.
 func markedDataKey() []byte { return bytes.Repeat([]byte("mark"), kms.DataKeySize/4) }
 
 // A server that repeats all it was sent finds none of it in the text of an error.
@@ -340,7 +340,7 @@ func TestNothingSecretInErrors(t *testing.T) {
 					said := r.Header.Get("Authorization") + r.Header.Get("X-Amz-Security-Token") + body.String()
 					w.Header().Set("Location", "/elsewhere")
 					if strings.HasSuffix(r.Header.Get("X-Amz-Target"), "DescribeKey") {
-						status := 400 // a key that cannot be asked about
+						status := 400 // a key that cannot be described
 						w.WriteHeader(status)
 						fmt.Fprint(w, `{"__type":"AccessDeniedException"}`)
 						return

@@ -85,7 +85,7 @@ func TestCredentialErrors(t *testing.T) {
 	}
 }
 
-// The endpoints that AWS has, by what a Config asks for.
+// The endpoints of AWS that the settings of a Config choose.
 func TestEndpoints(t *testing.T) {
 	for want, cfg := range map[string]Config{
 		"kms.eu-west-1.amazonaws.com":      {},

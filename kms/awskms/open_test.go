@@ -140,7 +140,7 @@ func TestUnfitKeys(t *testing.T) {
 			wantError(t, err, kms.Invalid, tc.hint)
 		})
 	}
-	// Without the right to ask, it shows in use.
+	// Without the right to describe the key, it shows in use.
 	made := createKey(t, s, awsserver.KeySpec{Spec: awsserver.SpecRSA2048})
 	s.Deny("kms:DescribeKey", made)
 	_, err := open(t, s, awskms.Config{Key: made.ARN()}).Wrap(t.Context(), dataKeys(1), nil)

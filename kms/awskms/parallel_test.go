@@ -84,8 +84,7 @@ func TestParallel(t *testing.T) {
 	}
 }
 
-// Of a batch in which one request is unlucky and another is refused, the refusal
-// is what the rest are told.
+// If one request of a batch is unlucky and another is refused, the rest get the refusal.
 func TestRefusalCountsMoreThanBadLuck(t *testing.T) {
 	s := startServer(t)
 	key, _ := newKey(t, s)
@@ -119,11 +118,11 @@ func TestCustomKeyStore(t *testing.T) {
 		_, err := key.Wrap(t.Context(), plain, nil)
 		wantError(t, err, want, "aws kms ")
 	}
-	// Where it may not be asked, nothing is left open.
+	// Without the right to describe the key, nothing is left open.
 	made.SetState(awsserver.Unavailable)
 	s.Deny("kms:DescribeKey", made)
 	wantError(t, unwrapError(t, key, wrapped[0]), kms.Disabled, "describe-key")
-	// A key that is in no store is not asked about.
+	// A key that is in no store is not described.
 	ordinary, of := newKey(t, s)
 	w := mustWrap(t, ordinary, plain, nil)[0]
 	of.SetState(awsserver.Unavailable)

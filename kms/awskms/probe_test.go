@@ -165,7 +165,7 @@ func TestProbeUnusable(t *testing.T) {
 	wantError(t, err, kms.Internal, "endpoint")
 }
 
-// What may not be asked is left out; what cannot be asked is an error.
+// What needs a missing right is left out; what cannot be reached is an error.
 func TestProbeDenied(t *testing.T) {
 	s := startServer(t)
 	key, made := newKey(t, s)
@@ -181,7 +181,7 @@ func TestProbeDenied(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	wantWarning(t, r, "grant kms:DescribeKey", true)
-	s.Deny("kms:Encrypt", made) // who may only open may be healthy as well
+	s.Deny("kms:Encrypt", made) // an identity that only opens may be healthy as well
 	mustProbe(t, key)
 	made.SetState(awsserver.Disabled)
 	_, err := key.Probe(t.Context())
@@ -219,7 +219,7 @@ func TestProbeDenied(t *testing.T) {
 	wantError(t, err, kms.Canceled, "")
 }
 
-// STS may be out of reach, deny, or be somebody else.
+// STS may be out of reach, deny, or be another server.
 func TestProbeWithoutSTS(t *testing.T) {
 	s := startServer(t)
 	made := createKey(t, s, awsserver.KeySpec{})
@@ -283,7 +283,7 @@ func TestProbeCredentials(t *testing.T) {
 	wantNo(t, fmt.Sprintf("%v %+v", err, r), canary)
 }
 
-// switched gives credentials that end at once, so that they are asked for again.
+// switched gives credentials that end at once, so that the next request needs new ones.
 type switched struct{ on aws.CredentialsProvider }
 
 func (c *switched) Retrieve(ctx context.Context) (aws.Credentials, error) {
@@ -308,13 +308,13 @@ func TestProbeSkew(t *testing.T) {
 			t.Errorf("skew %v, want %v", r.Skew, skew)
 		}
 	}
-	mustWrap(t, open(t, s, awskms.Config{Key: made.ARN()}), dataKeys(1), nil) // by AWS's clock, which the first answer told
+	mustWrap(t, open(t, s, awskms.Config{Key: made.ARN()}), dataKeys(1), nil) // by AWS's clock, which the first answer showed
 }
 
 // signatureTolerance is how far AWS lets a clock be off.
 const signatureTolerance = 5 * time.Minute
 
-// What the emulator of somebody else says is not trusted on a terminal.
+// Answers of other emulators are not trusted on a terminal.
 func TestProbeShowsNoControlCharacters(t *testing.T) {
 	s := startServer(t)
 	key, made := newKey(t, s)

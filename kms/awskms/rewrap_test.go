@@ -182,7 +182,7 @@ func TestRewrapRefused(t *testing.T) {
 	if err != nil || len(got) != 3 || kms.ClassOf(got[1].Err) != kms.Corrupt || (got[0].Err == nil) == (got[2].Err == nil) {
 		t.Errorf("%v, %v", got, err)
 	}
-	// What the key is refused for is not asked for each.
+	// A refusal that is about the key is not repeated for each item.
 	s.ResetRequests()
 	s.SetFault("ReEncrypt", awsserver.Throttle())
 	many := make([]kms.Wrapped, 250)
@@ -198,7 +198,7 @@ func TestRewrapRefused(t *testing.T) {
 	s.SetFault("ReEncrypt", awsserver.Fault{})
 	wantError(t, rewrapError(t, to, from, w, ec), kms.NotFound, "deleted")
 
-	// Who may open, and may not move.
+	// An identity that may open, and may not move.
 	if err := s.SetIdentity(awsserver.Identity{AccessKeyID: "AKIABLIND", SecretAccessKey: "secret-access-key", Policy: blindWorker}); err != nil {
 		t.Fatal(err)
 	}

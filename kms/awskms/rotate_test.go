@@ -99,7 +99,7 @@ func TestRotationTakesTooLong(t *testing.T) {
 	}
 }
 
-// A lost answer is not asked for again: AWS may have rotated, and counts.
+// After a lost answer no second request is sent: AWS may have rotated, and counts.
 func TestRotateIsSentOnce(t *testing.T) {
 	s := startServer(t)
 	key, _ := newKey(t, s)
@@ -323,7 +323,7 @@ func TestDisableAndDestroy(t *testing.T) {
 		s.SetFault(awsserver.AllOperations, awsserver.Fault{})
 	}
 
-	// The primary of a multi-Region key waits for its replicas, nobody knows how long.
+	// The primary of a multi-Region key waits for its replicas, for an unknown time.
 	primary := createKey(t, s, awsserver.KeySpec{MultiRegion: true})
 	if _, err := s.Replicate(primary, otherRegion); err != nil {
 		t.Fatal(err)

@@ -101,7 +101,7 @@ func TestBadKeys(t *testing.T) {
 	}
 }
 
-// The delay that Cloud KMS or a proxy asks for arrives, whatever was asked.
+// The delay that Cloud KMS or a proxy demands arrives with every operation.
 func TestRetryAfterArrives(t *testing.T) {
 	s := startServer(t)
 	key := newKey(t, s)

@@ -112,7 +112,7 @@ func TestClientOptions(t *testing.T) {
 	wantNoCanary(t, err)
 }
 
-// Without insecure-plaintext, what answers has to prove with TLS who it is.
+// Without insecure-plaintext, the server has to prove its identity with TLS.
 func TestTLSRequired(t *testing.T) {
 	s := startServer(t)
 	key, err := gcpkms.New(gcpkms.Config{

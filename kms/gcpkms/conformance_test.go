@@ -145,7 +145,7 @@ func TestRealSuite(t *testing.T) {
 	}
 }
 
-// world is a server whose keys the suite uses, and how to open them.
+// world is a server with the keys of the suite, and how to open them.
 type world struct {
 	server *gcpserver.Server
 	level  kmspb.ProtectionLevel

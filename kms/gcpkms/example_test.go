@@ -73,8 +73,8 @@ func ExampleNewBackend() {
 	}
 }
 
-// Whoever manages a key rotates it, and ends the life of the version before: first
-// disabled, so that what still needs it shows, and only later destroyed.
+// An administrator rotates a key and retires the version before: first disabled, which
+// shows whether anything still needs it, and only later destroyed.
 func ExampleKey_Rotate() {
 	ctx := context.Background()
 	const name = "projects/p/locations/global/keyRings/r/cryptoKeys/k"

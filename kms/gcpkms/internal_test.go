@@ -236,7 +236,7 @@ func TestIdentityOf(t *testing.T) {
 	}
 }
 
-// The metadata server tells whose credentials they are, if it is there and quick.
+// The metadata server knows the owner of the credentials, if it is there and quick.
 func TestIdentityOfMachine(t *testing.T) {
 	t.Cleanup(http.DefaultTransport.(*http.Transport).CloseIdleConnections)
 	answer := make(chan string, 1)

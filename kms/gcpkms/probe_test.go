@@ -127,7 +127,7 @@ func TestProbeUnprivileged(t *testing.T) {
 	}
 	s.Deny("cloudkms.cryptoKeys.get", "")
 	for _, taken := range []string{"", "cloudkms.cryptoKeyVersions.useToEncrypt", "cloudkms.cryptoKeyVersions.useToDecrypt"} {
-		if taken != "" { // whoever may only open, or only seal
+		if taken != "" { // an identity that may only open, or only seal
 			s.Deny(taken, "")
 		}
 		if r := mustProbe(t, key); r.Key != "" || len(r.Warnings) != 0 || !r.SkewKnown || r.Skew < 59*time.Minute {
@@ -186,7 +186,7 @@ func TestProbeFails(t *testing.T) {
 	wantSays(t, err, "probe", kms.Denied, "API is not enabled")
 }
 
-// A key without versions neither seals nor opens; one whose only version is not the
+// A key without versions neither seals nor opens; one with a single version that is not the
 // primary opens.
 func TestProbeWithoutPrimary(t *testing.T) {
 	s := startServer(t)

@@ -74,7 +74,7 @@ func TestErrorTable(t *testing.T) {
 			_, err := key.Wrap(t.Context(), [][]byte{[]byte(canary)}, ec)
 			wantError(t, err, "wrap", tc.wrap)
 			wantNoCanary(t, err)
-			if status.Code(err) != tc.code { // the cause is there for those who ask
+			if status.Code(err) != tc.code { // the cause is in the chain
 				t.Errorf("status.Code = %v", status.Code(err))
 			}
 			err = unwrapError(t.Context(), t, key, wrapped)

@@ -58,7 +58,7 @@ func TestParallel(t *testing.T) {
 	}
 }
 
-// What fails for all items is not asked for each of them.
+// A failure of all items is not repeated for each of them.
 func TestFailureEndsBatch(t *testing.T) {
 	for _, code := range []codes.Code{codes.Unavailable, codes.PermissionDenied, codes.ResourceExhausted, codes.NotFound} {
 		t.Run(code.String(), func(t *testing.T) {
@@ -87,7 +87,7 @@ func TestFailureInMiddle(t *testing.T) {
 	key := newKey(t, s)
 	dataKeys := newDataKeys(400)
 	wrapped := mustWrap(t, key, dataKeys)
-	wrapped[0].Blob = nil // Corrupt without asking
+	wrapped[0].Blob = nil // Corrupt without a request
 	s.Inject(gcpserver.Fault{Method: "Decrypt", Times: 100, Latency: time.Millisecond})
 	s.Inject(fails(codes.ResourceExhausted))
 	got, err := key.Unwrap(t.Context(), wrapped, ec)

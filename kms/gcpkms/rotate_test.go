@@ -108,7 +108,7 @@ func TestRotateWaits(t *testing.T) {
 	}
 }
 
-// A version that cannot be made after all is told of.
+// The error names a version that was not completed.
 func TestRotateGenerationFails(t *testing.T) {
 	s := startServer(t)
 	key := newKey(t, s)
@@ -165,8 +165,8 @@ func TestRotateHalfway(t *testing.T) {
 	}
 }
 
-// Keys whose versions Cloud KMS does not make by itself are refused before anything
-// is made.
+// Keys with versions that Cloud KMS does not make by itself are refused before anything is
+// made.
 func TestRotateRefuses(t *testing.T) {
 	s := startServer(t)
 	level := func(l kmspb.ProtectionLevel) *kmspb.CryptoKeyVersionTemplate {
@@ -404,7 +404,7 @@ func TestAdminErrors(t *testing.T) {
 	}
 }
 
-// An answer that is about another key is nobody's success.
+// An answer that is about another key is no success.
 func TestAdminWrongKey(t *testing.T) {
 	s := startServer(t)
 	key := newKey(t, s)

@@ -79,7 +79,7 @@ func ExampleRun() {
 
 func TestExampleHarness(t *testing.T) { kmstest.Run(t, exampleHarness()) }
 
-// The same suite against the real service, for those who have a key of it:
+// The same suite against a key of the real service:
 //
 //	WAXSEAL_TEST_AWS_KEY=awskms:///alias/test?region=eu-west-1 go test -v -run Real ./kms/awskms
 func ExampleRunReal() {

@@ -61,8 +61,7 @@ func scriptedFaults() map[Power]Fault {
 	}
 }
 
-// harnessOf is a harness of Fakes that suffer these faults, and whose handles were
-// made by handle.
+// harnessOf is a harness of Fakes that suffer these faults, with handles made by handle.
 func harnessOf(scripted map[Power]Fault, handle func(*Managed) kms.Key) Harness {
 	var n atomic.Int64
 	var faults sync.Map // *fakeKey → Power
@@ -274,7 +273,7 @@ func onErrors(change func(b *broken, w kms.Wrapped, e kms.Error) error) func(*br
 	})
 }
 
-// onBlobs changes what Unwrap is asked.
+// onBlobs changes the blobs that Unwrap gets.
 func onBlobs(change func(blob []byte) []byte) func(*broken) {
 	return func(b *broken) {
 		b.unwrap = func(ctx context.Context, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Unwrapped, error) {

@@ -139,7 +139,7 @@ func TestManagedKeyState(t *testing.T) {
 	}
 	mustUnwrap(t, m, []kms.Wrapped{wrapped}, testContext(), [][]byte{dataKey})
 
-	// A key whose primary is off wraps nothing, and says so.
+	// A key with its primary off wraps nothing, and says so.
 	m.DisableVersion("1")
 	_, err = m.Probe(ctx)
 	wantClass(t, "probe a key without a usable primary", err, kms.Disabled)

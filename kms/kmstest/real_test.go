@@ -138,7 +138,7 @@ func TestRealCases(t *testing.T) {
 	if !strings.Contains(least.Lacks[PowerRotator], realVariable+"_ADMIN=1") || !strings.Contains(least.Lacks[PowerOther], realVariable) {
 		t.Errorf("what is left out does not say how to have it: %v", least.Lacks)
 	}
-	// A backend without powers, and one that does not tell versions.
+	// A backend without powers, and one that does not name versions.
 	t.Setenv(realVariable, "fake://plain")
 	plain, _ := realHarness(t, realVariable, kms.NewRegistry(NewBackend()))
 	for _, power := range []Power{PowerRewrapper, PowerRotator, PowerRetirer, PowerProber} {

@@ -42,8 +42,8 @@ func withoutVersions(b *broken) {
 	}
 }
 
-// onlyVersions is a KMS whose keys are neither switched off nor destroyed as a
-// whole, and that destroys versions at once (Vault).
+// onlyVersions is a KMS with keys that are neither switched off nor destroyed as a whole,
+// and that destroys versions at once (Vault).
 func onlyVersions(b *broken) {
 	b.disable = func(ctx context.Context, version string) error {
 		if version == "" {
@@ -119,7 +119,7 @@ func TestSuiteTakesWhatIsAllowed(t *testing.T) {
 		heal := down(t, k)
 		return func() { k.(*Managed).ScriptWrap(Fail(kms.Unavailable), Fail(kms.Unavailable)); heal() }
 	}
-	// A KMS whose answer to an unwrap names no key.
+	// A KMS with an answer to an unwrap that names no key.
 	silent := fakeHarness()
 	silent.Faults[FaultWrongKey] = func(_ testing.TB, k kms.Key) func() {
 		b, _ := kms.As[interface{ fake() *Fake }](k)
@@ -156,7 +156,7 @@ func TestSuiteTakesWhatIsAllowed(t *testing.T) {
 	}
 }
 
-// untold is a KMS that does not tell which version wrapped.
+// untold is a KMS that does not name the version that wrapped.
 func untold() Harness {
 	h := brokenHarness(func(b *broken) {
 		b.wrap = func(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error) {

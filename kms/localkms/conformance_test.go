@@ -70,7 +70,7 @@ func TestConformance(t *testing.T) {
 		},
 		Faults: map[kmstest.Power]func(testing.TB, kms.Key) func(){
 			kmstest.FaultDenied: func(t testing.TB, _ kms.Key) func() {
-				check(t, os.Chmod(path, 0o640)) // works for root too, who may read everything
+				check(t, os.Chmod(path, 0o640)) // works for root too, which may read everything
 				return func() { check(t, os.Chmod(path, 0o600)) }
 			},
 			kmstest.FaultDown:          instead(func([]byte) []byte { return nil }),
@@ -96,7 +96,7 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-// destroyNow destroys a version whose time has come.
+// destroyNow destroys a version, with its time over.
 func destroyNow(t testing.TB, path, name, version string) {
 	t.Helper()
 	check(t, (&store{path: path}).update(t.Context(), false, func(c *contents) error {

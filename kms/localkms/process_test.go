@@ -16,7 +16,7 @@ import (
 	"testing"
 )
 
-// What the children of a test are told.
+// The variables that control the children of a test.
 const (
 	childRole  = "LOCALKMS_TEST_ROLE"
 	childIndex = "LOCALKMS_TEST_INDEX"

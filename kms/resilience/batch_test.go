@@ -50,7 +50,7 @@ func TestBatchesAreSplit(t *testing.T) {
 	}
 }
 
-// TestEmptyTellsNothing: a call about nothing asks nobody, so it decides nothing.
+// TestEmptyTellsNothing: a call about nothing sends nothing, so it decides nothing.
 func TestEmptyTellsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := kmstest.NewFake("k")
@@ -193,7 +193,7 @@ func TestOnlyWhatFailedIsAskedAgain(t *testing.T) {
 		keys, wrapped := wrapOn(t, fake, 6)
 		down, throttled, denied := kmstest.Err(kms.Unavailable), kmstest.Err(kms.Throttled), kmstest.Err(kms.Denied)
 		fake.ScriptUnwrap(
-			kmstest.Fault{ItemErrs: map[int]error{1: down, 3: throttled, 4: denied, 5: down}}, // asked for 0…5
+			kmstest.Fault{ItemErrs: map[int]error{1: down, 3: throttled, 4: denied, 5: down}}, // of items 0…5
 			kmstest.Fault{ItemErrs: map[int]error{1: throttled, 2: down}},                     // for 1, 3, 5
 			kmstest.Fault{ItemErrs: map[int]error{0: denied, 1: down}},                        // for 3, 5
 		)
@@ -240,8 +240,8 @@ func TestWholeFailureAfterAnswers(t *testing.T) {
 	})
 }
 
-// TestTimeoutOfItems: a backend that asks one by one answers for some before the
-// time is over. Those are not asked for again.
+// TestTimeoutOfItems: a backend that sends items one by one answers for some before the
+// time is over. Those are not retried.
 func TestTimeoutOfItems(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var items atomic.Int64

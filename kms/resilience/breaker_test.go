@@ -180,8 +180,8 @@ func TestLateAnswersDoNotCount(t *testing.T) {
 	})
 }
 
-// TestItsOwnFailuresOpenTheBreaker: a call whose attempts opened it does not wait
-// for an attempt that will not be let through, and tells what the KMS said.
+// TestItsOwnFailuresOpenTheBreaker: a call that opened it does not wait for an attempt that
+// will be refused, and returns the KMS's last error.
 func TestItsOwnFailuresOpenTheBreaker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := kmstest.NewFake("k")
@@ -218,8 +218,8 @@ func TestOpenedWhileSleeping(t *testing.T) {
 	})
 }
 
-// TestOpenedWhileQueued: those who wait in the queue of a KMS that goes away are
-// told so, and do not each run into their timeout.
+// TestOpenedWhileQueued: calls in the queue of a KMS that goes away fail with that error,
+// and do not each run into their timeout.
 func TestOpenedWhileQueued(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := kmstest.NewFake("k")

@@ -12,8 +12,8 @@ import (
 	"github.com/waxseal/waxseal/kms/resilience"
 )
 
-// TestClasses is the table of classes, seen from outside: how often the KMS is
-// asked, and what the breaker makes of it.
+// TestClasses is the table of classes, seen from outside: the number of attempts, and the
+// effect on the breaker.
 func TestClasses(t *testing.T) {
 	for _, tt := range []struct {
 		class    kms.Class
@@ -103,7 +103,7 @@ func available(t testing.TB, k kms.Key) bool {
 	return a.Available()
 }
 
-// opened returns a key whose breaker is open and due for a trial.
+// opened returns a key with a breaker that is open and due for a trial.
 func opened(t testing.TB, fake *kmstest.Fake, cfg resilience.Config) kms.Key {
 	t.Helper()
 	cfg.BreakerFailures, cfg.BreakerOpenFor = 1, time.Second
@@ -211,8 +211,8 @@ func TestOwnTimeoutIsUnavailable(t *testing.T) {
 	})
 }
 
-// TestCanceledByNobody: a backend that shares a request among callers may tell one
-// of them that another gave up.
+// TestCanceledByNobody: a backend that shares a request among callers may give one of them
+// the error of another that gave up.
 func TestCanceledByNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		asked := 0

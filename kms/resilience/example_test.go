@@ -11,7 +11,7 @@ import (
 	"github.com/waxseal/waxseal/kms/resilience"
 )
 
-// A KMS that fails once is asked again; its callers notice nothing.
+// A KMS that fails once gets a second attempt; its callers notice nothing.
 func ExampleNew() {
 	bare := kmstest.NewFake("payments")
 	bare.ScriptWrap(kmstest.Fail(kms.Unavailable))

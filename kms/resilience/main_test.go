@@ -27,7 +27,7 @@ func decorate(t testing.TB, key kms.Key, cfg resilience.Config) kms.Key {
 	return k
 }
 
-// script is a kms.Key that does as told, whatever a kms.Key may do.
+// script is a kms.Key that does what a kms.Key may do, on command.
 type script struct {
 	wrap   func(ctx context.Context, dataKeys [][]byte) ([]kms.Wrapped, error)
 	unwrap func(ctx context.Context, wrapped []kms.Wrapped) ([]kms.Unwrapped, error)
@@ -43,7 +43,7 @@ func (s *script) Unwrap(ctx context.Context, wrapped []kms.Wrapped, _ kms.Contex
 	return s.unwrap(ctx, wrapped)
 }
 
-// wraps returns a key whose Wrap fails with what next returns, nil for an answer.
+// wraps returns a key with a Wrap that fails with what next returns, nil for an answer.
 func wraps(next func(ctx context.Context) error) *script {
 	return &script{wrap: func(ctx context.Context, dataKeys [][]byte) ([]kms.Wrapped, error) {
 		if err := next(ctx); err != nil {
@@ -57,7 +57,7 @@ func classErr(class kms.Class) *kms.Error {
 	return &kms.Error{Class: class, Op: "wrap", KeyID: "script://k", Detail: "scripted", Advice: "none"}
 }
 
-// seen is what the hooks told.
+// seen is what the hooks reported.
 type seen struct {
 	mu       sync.Mutex
 	attempts []error

@@ -31,7 +31,7 @@ func TestQueue(t *testing.T) {
 			})
 		}
 		synctest.Wait()
-		// The queue is full: whoever comes now is refused at once.
+		// The queue is full: the next call is refused at once.
 		err := wrapOnce(t.Context(), k)
 		wantError(t, err, kms.Throttled, "wrap", "not asked: 32 calls are under way and 64 wait")
 		if !errors.Is(err, kms.ErrNotAsked) {
@@ -81,8 +81,8 @@ func TestCallerGivesUpWhileQueued(t *testing.T) {
 	})
 }
 
-// TestWaitingDoesNotCount: a long queue is no timeout, and who waits between
-// attempts holds no place.
+// TestWaitingDoesNotCount: a long queue is no timeout, and a wait between attempts holds no
+// place.
 func TestWaitingDoesNotCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := kmstest.NewFake("k")

@@ -68,9 +68,9 @@ func (w weather) fault(random *rand.Rand, items int) kmstest.Fault {
 	return f
 }
 
-// TestStorm: whatever a KMS does and whoever gives up when, it is asked no more
-// often than attempts and budget allow, nobody waits past his deadline, what is
-// answered is right, and afterwards every place is free again.
+// TestStorm: with any faults and any callers giving up, the KMS gets no more calls than
+// attempts and budget allow, no caller waits past its deadline, every answer is right, and
+// afterwards every place is free again.
 func TestStorm(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		w := weathers().Draw(rt, "weather")
@@ -185,8 +185,8 @@ func allFree(t *testing.T, rt *rapid.T, fake *kmstest.Fake, k kms.Key, concurren
 	}
 }
 
-// TestBudgetOverTenThousandCalls: with half of what is asked failing, the KMS
-// gets a tenth more calls and not twice as many.
+// TestBudgetOverTenThousandCalls: while half of the calls fail, the KMS gets a tenth more
+// calls and not twice as many.
 func TestBudgetOverTenThousandCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const calls = 10_000

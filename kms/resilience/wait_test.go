@@ -52,7 +52,7 @@ func TestBackoffDoublesWithFullJitter(t *testing.T) {
 	}
 }
 
-// askedFor fails once, asking to be left alone for after, and answers then.
+// askedFor fails once, with a demand to wait for after, and answers then.
 func askedFor(class kms.Class, after time.Duration) *script {
 	asked := 0
 	return wraps(func(context.Context) error {

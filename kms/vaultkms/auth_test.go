@@ -120,7 +120,7 @@ func TestAppRoleAcrossExpiry(t *testing.T) {
 	}
 }
 
-// A token that is revoked while many use it costs one login, and nobody an error.
+// A token that is revoked under load costs one login, and no error.
 func TestRevokedTokenIsReplacedOnce(t *testing.T) {
 	s, roleID, secretID := startAppRole(t, nil)
 	var seen tokens
@@ -308,7 +308,7 @@ func TestLoginsTokenIsNotTaken(t *testing.T) {
 	}
 }
 
-// Ten callers, and then a thousand more: the endpoint is asked once.
+// Ten callers, and then a thousand more: the endpoint gets one request.
 func TestBurstDoesNotHammerTheLogin(t *testing.T) {
 	s, roleID, _ := startAppRole(t, nil)
 	var seen tokens
@@ -346,8 +346,8 @@ func TestLoginIsThrottled(t *testing.T) {
 	t.Error("the quota never bit")
 }
 
-// A Vault agent writes another token into its sink; whoever uses it follows, at
-// once if the old one is refused.
+// A Vault agent writes another token into its sink; readers of the sink follow, at once if
+// the old one is refused.
 func TestTokenFile(t *testing.T) {
 	s := startVault(t, "k")
 	s.WritePolicy(t, "worker", workerPolicy)

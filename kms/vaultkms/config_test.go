@@ -45,7 +45,7 @@ func TestOpenURI(t *testing.T) {
 	}
 }
 
-// The ID has no address: keys of two clusters are told apart by where they are.
+// The ID has no address: the locations distinguish keys of two clusters.
 func TestLocation(t *testing.T) {
 	t.Setenv("VAULT_TOKEN", markedToken)
 	t.Setenv("VAULT_ADDR", "https://one.example.com:8200/")
@@ -166,7 +166,7 @@ func TestNewListsAllProblems(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "with hashivault://transit/k") {
 		t.Errorf("%v does not name the key", err)
 	}
-	// Who has no token is refused, whoever says so.
+	// A process without a token is refused, by Vault or by us.
 	wantError(t, err, kms.Denied, "VAULT_TOKEN")
 }
 

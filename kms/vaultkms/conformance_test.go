@@ -25,7 +25,7 @@ path "+/transit/encrypt/*" { capabilities = ["update"] }
 path "+/transit/decrypt/*" { capabilities = ["update"] }
 `
 
-// administrator may do all that a Key can ask for.
+// administrator has all rights that a Key needs.
 const administrator = `
 path "transit/encrypt/*" { capabilities = ["update"] }
 path "transit/decrypt/*" { capabilities = ["update"] }
@@ -33,7 +33,7 @@ path "transit/rewrap/*" { capabilities = ["update"] }
 path "transit/keys/*" { capabilities = ["read", "update"] }
 `
 
-// workersKey is a key as a worker has it, who may not manage it.
+// workersKey is a key with a worker's rights, which do not include managing it.
 type workersKey struct {
 	kms.Key
 	kms.Prober
@@ -264,7 +264,8 @@ func (f *faulty) faults() map[kmstest.Power]func(t testing.TB, key kms.Key) func
 				}
 			}
 		}),
-		// Vault has no checksums; what it repeats of the request shows whose answer it is.
+		// Vault has no checksums; what it repeats of the request shows which request it
+		// answers.
 		kmstest.FaultAnswerDamaged: f.altering(func(_ string, answer map[string]any) {
 			items := results(answer)
 			for i, item := range items {

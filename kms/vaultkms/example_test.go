@@ -118,7 +118,7 @@ func ExampleNewDerived() {
 	fmt.Println(rewrapped[0].Wrapped.Version == version.ID)
 }
 
-// What a doctor asks.
+// What a doctor checks.
 func ExampleKey_Probe() {
 	key, err := vaultkms.New(vaultkms.Config{Mount: "transit", Name: "payments"})
 	if err != nil {

@@ -15,12 +15,12 @@ import (
 	"github.com/waxseal/waxseal/kms/vaultkms"
 )
 
-// state is what Vault Enterprise tells of its storage in X-Vault-Index.
+// state is the state of its storage that Vault Enterprise sends in X-Vault-Index.
 func state(local int) string {
 	return base64.StdEncoding.EncodeToString(fmt.Appendf(nil, "v1:cluster:%d:0:%064x", local, 0))
 }
 
-// A community server tells no state and is asked for none.
+// A community server sends no state and gets none.
 func TestNoIndexNoneDemanded(t *testing.T) {
 	s := startVault(t, "k")
 	p := newProxy(t, s, nil)
@@ -33,8 +33,8 @@ func TestNoIndexNoneDemanded(t *testing.T) {
 	}
 }
 
-// The newest state that an answer told of is demanded from then on. Not tested
-// against Vault Enterprise.
+// The newest state that an answer named is demanded from then on. Not tested against Vault
+// Enterprise.
 func TestIndexIsDemanded(t *testing.T) {
 	s := startVault(t, "k")
 	var now atomic.Int64
@@ -75,8 +75,8 @@ func TestIndexIsDemanded(t *testing.T) {
 	}
 }
 
-// A standby that is behind is asked to forward. The Vault of these tests refuses
-// that, as any does whose configuration does not allow it, and is not asked again.
+// A standby that is behind gets the request to forward. The Vault of these tests refuses
+// that, as any does without the setting, and does not get it again.
 func TestForwardingIsNotAllowed(t *testing.T) {
 	s := startVault(t, "k")
 	var behind atomic.Int64
@@ -99,7 +99,7 @@ func TestForwardingIsNotAllowed(t *testing.T) {
 	}
 }
 
-// A standby that forwards when it is asked to answers at the second request.
+// A standby that forwards on request answers at the second attempt.
 func TestForwardingIsAllowed(t *testing.T) {
 	s := startVault(t, "k")
 	p := newProxy(t, s, func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
@@ -116,7 +116,7 @@ func TestForwardingIsAllowed(t *testing.T) {
 	}
 }
 
-// A standby that is behind is asked a few times more, and no more than that.
+// A standby that is behind gets a few more attempts, and no more than that.
 func TestNodeThatIsBehind(t *testing.T) {
 	s := startVault(t, "k")
 	var mu sync.Mutex

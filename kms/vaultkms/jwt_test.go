@@ -134,9 +134,8 @@ func TestServiceAccountLogin(t *testing.T) {
 	}
 }
 
-// Vault has one status for a JWT that it refuses and for an issuer whose keys it
-// cannot get. The latter is an outage and must not pass for a refusal, which is
-// final.
+// Vault has one status for a JWT that it refuses and for an issuer with keys that it cannot
+// get. The latter is an outage and must not pass for a refusal, which is final.
 func TestIssuerIsDown(t *testing.T) {
 	s := startVault(t, "k")
 	s.WritePolicy(t, "worker", workerPolicy)

@@ -18,8 +18,8 @@ import (
 	"github.com/waxseal/waxseal/kms/vaultkms"
 )
 
-// cluster is as much of a Kubernetes API server as Vault asks: TokenReview, over
-// TLS, of service accounts' tokens that it has issued and that are not deleted.
+// cluster is the part of a Kubernetes API server that Vault needs: TokenReview, over TLS,
+// of service accounts' tokens that it has issued and that are not deleted.
 type cluster struct {
 	*httptest.Server
 	signer
@@ -96,8 +96,8 @@ func (c *cluster) forget(token string) {
 	delete(c.issued, token)
 }
 
-// TestKubernetes runs Vault's own Kubernetes method in a real Vault, which asks a
-// cluster of ours.
+// TestKubernetes runs Vault's own Kubernetes method in a real Vault, against a cluster of
+// ours.
 func TestKubernetes(t *testing.T) {
 	s := vaulttest.Start(t, vaulttest.Plugins(vaulttest.KubernetesPluginDir(t)))
 	s.EnableTransit(t, mount)
@@ -162,8 +162,8 @@ func TestKubernetes(t *testing.T) {
 		})
 	}
 
-	// Vault says "permission denied" to both, but a process whose login has worked
-	// must not take the cluster's outage for the end of its rights.
+	// Vault says "permission denied" to both, but a process that has logged in before must
+	// not take the cluster's outage for the end of its rights.
 	t.Run("the cluster is down", func(t *testing.T) {
 		c.setDown(true)
 		s.Revoke(t, last.Load().(string))

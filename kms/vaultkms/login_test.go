@@ -74,7 +74,7 @@ func (f *fakeLogin) look(context.Context, Token) (lease, error) {
 	return lease{ttl: f.ttl, renewable: !f.fixed}, f.lookErr
 }
 
-// take returns what was asked since it was last called.
+// take returns the requests since it was last called.
 func (f *fakeLogin) take() (logins, renewals, lookups int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -121,7 +121,7 @@ func TestLoginIsCoalesced(t *testing.T) {
 			callers.Go(func() { wantToken(t, l, "token-1") })
 		}
 		callers.Wait()
-		// Vault refuses it: one login for all, and none for who comes late.
+		// Vault refuses it: one login for all, and none for a late call.
 		l.accepted.Store(true)
 		for range 100 {
 			callers.Go(func() {
@@ -212,7 +212,7 @@ func TestLoginThatCannotBeRenewed(t *testing.T) {
 	}
 }
 
-// While Vault cannot be asked a token serves to its end; then a login is due.
+// While Vault does not answer a token serves to its end; then a login is due.
 func TestRenewalFailsForNow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeLogin{ttl: time.Hour, renewErr: classed(kms.Unavailable)}
@@ -402,7 +402,7 @@ func TestGivenTokenIsRenewed(t *testing.T) {
 		f := &fakeLogin{ttl: time.Hour, isGiven: true}
 		l := f.start(t)
 		wantToken(t, l, "token-1")
-		elapse(48 * time.Hour) // also while nobody uses it: there is no getting another
+		elapse(48 * time.Hour) // also while it is unused: there is no getting another
 		if logins, renewals, lookups := f.take(); logins != 1 || lookups != 1 || renewals < 60 || renewals > 85 {
 			t.Errorf("%d logins, %d renewals, %d lookups", logins, renewals, lookups)
 		}
@@ -457,7 +457,7 @@ func TestGivenTokenChanges(t *testing.T) {
 		l := f.start(t)
 		wantToken(t, l, "token-1")
 		f.dirty.Store(true)
-		wantToken(t, l, "token-1") // nobody waits
+		wantToken(t, l, "token-1") // without a wait
 		synctest.Wait()
 		wantToken(t, l, "token-2")
 		// One that cannot be read for now changes nothing, and is not read all the time.
@@ -479,7 +479,7 @@ func TestGivenTokenChanges(t *testing.T) {
 	})
 }
 
-// Vault refuses a token for good: nobody asks it to renew that every second.
+// Vault refuses a token for good: no renewal every second follows.
 func TestGivenTokenHasEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeLogin{ttl: time.Hour, isGiven: true}

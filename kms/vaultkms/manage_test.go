@@ -165,7 +165,7 @@ func TestRotateMakesNoKey(t *testing.T) {
 	}
 }
 
-// A rotation whose answer is lost is not sent again: it may have happened.
+// A rotation with a lost answer is not sent again: it may have happened.
 func TestRotateIsSentOnce(t *testing.T) {
 	s := startVault(t, "k")
 	lose := false

@@ -68,7 +68,7 @@ func TestProbeWarns(t *testing.T) {
 	}
 }
 
-// Who may only open, or not even ask about rights, has a key that works.
+// A token that may only open, or not even read its rights, has a key that works.
 func TestProbeWithFewRights(t *testing.T) {
 	s := startVault(t, "k")
 	s.CreateKey(t, mount, "derived", map[string]any{"derived": true})
@@ -117,7 +117,7 @@ func TestProbeFails(t *testing.T) {
 	wantError(t, err, kms.Unavailable, "unseal Vault")
 }
 
-// A clock that is off shows; what is not told is left empty.
+// A clock that is off shows; unknown facts are left empty.
 func TestProbeSkew(t *testing.T) {
 	s := startVault(t, "k")
 	for _, skew := range []int64{-90, 90} {

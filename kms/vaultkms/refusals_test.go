@@ -119,7 +119,7 @@ func TestMinDecryptionVersion(t *testing.T) {
 	mustUnwrap(t, key, []kms.Wrapped{old, current}, nil, plain)
 }
 
-// A key that is gone is not found; it is never made again, not even by those who could.
+// A key that is gone is not found; it is never made again, even with the right to do so.
 func TestDeletedKey(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -130,7 +130,7 @@ func TestDeletedKey(t *testing.T) {
 		{[]string{"read", "encrypt", "decrypt"}, kms.NotFound},
 		{[]string{"may-create", "decrypt"}, kms.NotFound},
 		{[]string{"read", "may-create", "decrypt"}, kms.NotFound},
-		{[]string{"encrypt", "decrypt"}, kms.Denied}, // all that Vault tells them
+		{[]string{"encrypt", "decrypt"}, kms.Denied}, // all that Vault reports
 	} {
 		t.Run(fmt.Sprint(tc.policies), func(t *testing.T) {
 			s := startVault(t, "k")

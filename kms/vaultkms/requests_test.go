@@ -45,7 +45,7 @@ func TestOneRequestForABatch(t *testing.T) {
 		}
 	}
 
-	// Nothing to ask, nothing asked.
+	// Nothing to send, nothing sent.
 	mustWrap(t, key, nil, ec)
 	mustUnwrap(t, key, nil, ec, nil)
 	if _, err := key.Wrap(t.Context(), [][]byte{make([]byte, 31)}, ec); kms.ClassOf(err) != kms.Internal {
@@ -118,8 +118,8 @@ func TestBadItemsCostNoRequest(t *testing.T) {
 	}
 }
 
-// A server that refuses a batch without saying which item is at fault is asked
-// for each, a few at a time.
+// A server that refuses a batch without naming the item at fault gets each item by itself,
+// a few at a time.
 func TestBadItemIsFoundWithoutItemResults(t *testing.T) {
 	for _, message := range []string{"cipher: message authentication failed", "some message that no Vault has today"} {
 		s := startVault(t, "k")
@@ -308,7 +308,7 @@ func TestVerifyingHoldsNobody(t *testing.T) {
 	}
 }
 
-// What could not be found out is asked again.
+// What could not be read is read again.
 func TestVerifyingIsTriedAgain(t *testing.T) {
 	s := startVault(t)
 	key := newKey(t, vaultkms.Config{Address: s.Addr})
@@ -345,8 +345,8 @@ func TestVersionIsRecorded(t *testing.T) {
 	}
 }
 
-// Anyone with Vault's own tools can open what we wrapped: the plaintext is the
-// data key, the associated data that of kms.Context.
+// Vault's own tools can open what we wrapped: the plaintext is the data key, the associated
+// data that of kms.Context.
 func TestVaultItselfOpensIt(t *testing.T) {
 	s := startVault(t, "k")
 	key := newKey(t, vaultkms.Config{Address: s.Addr})

@@ -18,7 +18,7 @@ import (
 	"github.com/waxseal/waxseal/kms/vaultkms"
 )
 
-// markedDataKey is a data key that can be told from others wherever it turns up.
+// markedDataKey is a data key that is recognized wherever it turns up.
 func markedDataKey() []byte { return bytes.Repeat([]byte("mark"), kms.DataKeySize/4) }
 
 func containsDataKey(b []byte) bool {

@@ -22,8 +22,8 @@ import (
 	"github.com/waxseal/waxseal/kms/vaultkms"
 )
 
-// fakeServer answers as told. It stands for what no Vault on this machine can be
-// made to do, and never for what Vault says to a good request.
+// fakeServer answers on command. It stands for what no Vault on this machine can be made to
+// do, and never for Vault's answer to a good request.
 func fakeServer(t testing.TB, handler http.HandlerFunc) *httptest.Server {
 	t.Helper()
 	server := httptest.NewServer(handler)

@@ -156,7 +156,7 @@ type proxy struct {
 	mu      sync.Mutex
 	counts  map[string]int
 	headers []http.Header
-	// aboutTokens are renewals and look-ups, which nobody waits for.
+	// aboutTokens are renewals and look-ups, which no call waits for.
 	aboutTokens map[string]int
 	// alter, if any, changes Vault's answers.
 	alter func(path string, answer map[string]any)

@@ -181,7 +181,7 @@ func ExampleServer_Stop() {
 	// resumed: true
 }
 
-// STS, at the same address, tells who one is.
+// STS, at the same address, returns the identity.
 func ExampleIdentity() {
 	server, err := awsserver.Start(awsserver.Config{})
 	if err != nil {

@@ -375,7 +375,7 @@ func TestFaultOrder(t *testing.T) {
 	}
 }
 
-// Closing lets go of everybody who waits.
+// Closing ends all requests that wait.
 func TestCloseEndsStalls(t *testing.T) {
 	s, err := awsserver.Start(awsserver.Config{})
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 	awsserver "github.com/waxseal/waxseal/internal/emulator/awskms"
 )
 
-// What somebody with a command line does first.
+// The first steps on a command line.
 func TestKeysAndAliases(t *testing.T) {
 	s := start(t)
 	c := clientOf(t, s, nil)

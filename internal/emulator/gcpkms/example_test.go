@@ -69,8 +69,8 @@ func Example() {
 	// ResourceExhausted 2
 }
 
-// Throttling, as Google asks clients to deal with it: a status, and in its details how
-// long to wait.
+// Throttling, as Google documents it for clients: a status, and in its details how long to
+// wait.
 func ExampleServer_Inject() {
 	ctx := context.Background()
 	const key = "projects/p/locations/global/keyRings/r/cryptoKeys/k"

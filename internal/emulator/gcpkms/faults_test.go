@@ -201,7 +201,7 @@ func TestGeneration(t *testing.T) {
 	wantCode(t, "encrypt when put back", err, codes.FailedPrecondition)
 }
 
-// What the server does not make by itself, and what it tells about a key.
+// Keys with versions that the server does not make by itself, and their descriptions.
 func TestKeysFromElsewhere(t *testing.T) {
 	s, c := start(t)
 	ctx := t.Context()

@@ -85,8 +85,8 @@ func TestIdentities(t *testing.T) {
 	}
 }
 
-// Every permission that the server asks for is in the predefined roles that Google
-// documents it in.
+// Every permission that the server checks is in the predefined roles that Google documents
+// it in.
 func TestPredefinedRoles(t *testing.T) {
 	s, c := start(t)
 	for role, can := range map[string]map[string]bool{

@@ -35,8 +35,7 @@ func TestBoundedBody(t *testing.T) {
 	}
 }
 
-// The length of a request is known, so that no part of it is left where nobody
-// wipes it.
+// The length of a request is known, so that no part of it is left unwiped.
 func TestBodyIsReadInOnePiece(t *testing.T) {
 	body, err := ReadBody(strings.NewReader("secret"), 6)
 	if err != nil || string(body.buf) != "secret" || cap(body.buf) > 8 {
@@ -89,7 +88,7 @@ func TestSecretBodyWipedWhileRead(*testing.T) {
 	}
 }
 
-// spy remembers the buffers that it was asked to read into.
+// spy remembers the buffers that it read into.
 type spy struct {
 	io.Reader
 	buffers [][]byte
