@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -107,43 +108,36 @@ func (e *entry) named(name, version string) ([]*version, error) {
 	return nil, problem(kms.NotFound, fmt.Sprintf("the key %q has no version %s", name, strconv.Quote(version)), "list the keyring's keys to see their versions", nil)
 }
 
-func (e *entry) disable(name, version string) error {
+// move puts one version, or all if version is "", into a state, of those that are in
+// one of the states from. It returns how many that were, and the first one named.
+func (e *entry) move(name, version string, to State, at time.Time, from ...State) (moved int, first *version, err error) {
 	chosen, err := e.named(name, version)
 	if err != nil {
-		return err
+		return 0, nil, err
 	}
 	for _, v := range chosen {
-		switch v.state {
-		case Enabled:
-			v.state = Disabled
-		case Destroyed:
-			if version != "" {
-				return destroyed(version)
-			}
-		case Disabled, Pending:
+		if slices.Contains(from, v.state) {
+			v.state, v.destroyAt = to, at
+			moved++
 		}
 	}
-	return nil
+	return moved, chosen[0], nil
+}
+
+func (e *entry) disable(name, version string) error {
+	_, first, err := e.move(name, version, Disabled, time.Time{}, Enabled)
+	if err == nil && version != "" && first.state == Destroyed {
+		return destroyed(version)
+	}
+	return err
 }
 
 func (e *entry) enable(name, version string) error {
-	chosen, err := e.named(name, version)
-	if err != nil {
+	enabled, first, err := e.move(name, version, Enabled, time.Time{}, Enabled, Disabled)
+	if err != nil || enabled > 0 {
 		return err
 	}
-	able := 0
-	for _, v := range chosen {
-		switch v.state {
-		case Enabled, Disabled:
-			v.state = Enabled
-			able++
-		case Pending, Destroyed:
-		}
-	}
-	if able > 0 {
-		return nil
-	}
-	return chosen[0].off()
+	return first.off()
 }
 
 // off says why a version that is Pending or Destroyed cannot be used.
@@ -163,45 +157,26 @@ func (e *entry) destroy(name, version string, wait time.Duration, now time.Time)
 	if err != nil {
 		return time.Time{}, err
 	}
-	left := 0
 	for _, v := range chosen {
-		switch v.state {
-		case Enabled:
+		if v.state == Enabled {
 			return time.Time{}, problem(kms.Invalid, fmt.Sprintf("version %s of the key %q is enabled", versionName(v.number), name),
 				"disable it first, and see whether anything misses it", nil)
-		case Disabled, Pending:
-			left++
-		case Destroyed:
 		}
 	}
-	if left == 0 {
-		return time.Time{}, destroyed(versionName(chosen[0].number))
+	moved, first, err := e.move(name, version, Pending, at, Disabled, Pending)
+	if err == nil && moved == 0 {
+		return time.Time{}, destroyed(versionName(first.number))
 	}
-	for _, v := range chosen {
-		if v.state != Destroyed {
-			v.state, v.destroyAt = Pending, at
-		}
-	}
-	return at, nil
+	return at, err
 }
 
 func (e *entry) restore(name, version string) error {
-	chosen, err := e.named(name, version)
-	if err != nil {
-		return err
-	}
-	restored := 0
-	for _, v := range chosen {
-		if v.state == Pending {
-			v.state, v.destroyAt = Disabled, time.Time{}
-			restored++
-		}
-	}
+	restored, first, err := e.move(name, version, Disabled, time.Time{}, Pending)
 	switch {
-	case restored > 0:
-		return nil
-	case chosen[0].state == Destroyed:
-		return destroyed(versionName(chosen[0].number))
+	case err != nil || restored > 0:
+		return err
+	case first.state == Destroyed:
+		return destroyed(versionName(first.number))
 	}
 	return problem(kms.Invalid, fmt.Sprintf("nothing of the key %q that is named waits for its destruction", name), "list the keyring's keys to see their versions", nil)
 }

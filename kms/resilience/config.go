@@ -1,6 +1,7 @@
 package resilience
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -97,22 +98,15 @@ func (r Reason) String() string {
 
 // WithDefaults returns c with its zero fields filled in.
 func (c Config) WithDefaults() Config {
-	c.Timeout = orDefault(c.Timeout, defaultTimeout)
-	c.Attempts = orDefault(c.Attempts, defaultAttempts)
-	c.RetryBudget = orDefault(c.RetryBudget, defaultRetryBudget)
-	c.Concurrency = orDefault(c.Concurrency, defaultConcurrency)
-	c.Queue = orDefault(c.Queue, defaultQueue)
-	c.BreakerFailures = orDefault(c.BreakerFailures, defaultBreakerFailures)
-	c.BreakerOpenFor = orDefault(c.BreakerOpenFor, defaultBreakerOpenFor)
-	c.MaxBatch = orDefault(c.MaxBatch, defaultMaxBatch)
+	c.Timeout = cmp.Or(c.Timeout, defaultTimeout)
+	c.Attempts = cmp.Or(c.Attempts, defaultAttempts)
+	c.RetryBudget = cmp.Or(c.RetryBudget, defaultRetryBudget)
+	c.Concurrency = cmp.Or(c.Concurrency, defaultConcurrency)
+	c.Queue = cmp.Or(c.Queue, defaultQueue)
+	c.BreakerFailures = cmp.Or(c.BreakerFailures, defaultBreakerFailures)
+	c.BreakerOpenFor = cmp.Or(c.BreakerOpenFor, defaultBreakerOpenFor)
+	c.MaxBatch = cmp.Or(c.MaxBatch, defaultMaxBatch)
 	return c
-}
-
-func orDefault[T int | float64 | time.Duration](v, otherwise T) T {
-	if v == 0 {
-		return otherwise
-	}
-	return v
 }
 
 // Validate returns an error that lists everything wrong with c, zero fields taken

@@ -1,6 +1,7 @@
 package vaultkms
 
 import (
+	"cmp"
 	"os"
 	"strconv"
 	"strings"
@@ -87,7 +88,7 @@ func (a Auth) fill(keyNamespace string, viaAgent bool) Auth {
 	token.Token, token.TokenFile = Token(os.Getenv(vault.EnvVaultToken)), os.Getenv(envTokenFile)
 	appRole.RoleID, appRole.SecretID, appRole.SecretIDFile = os.Getenv(envRoleID), Token(os.Getenv(envSecretID)), os.Getenv(envSecretIDFile)
 	appRole.SecretIDWrapped, _ = strconv.ParseBool(os.Getenv(envSecretIDWrapped)) // check reports what it cannot read
-	jwt.Role, jwt.JWTFile = os.Getenv(envRole), or(os.Getenv(envJWTFile), serviceAccountToken)
+	jwt.Role, jwt.JWTFile = os.Getenv(envRole), cmp.Or(os.Getenv(envJWTFile), serviceAccountToken)
 
 	switch {
 	case a.Method != "":
@@ -110,28 +111,18 @@ func (a Auth) fill(keyNamespace string, viaAgent bool) Auth {
 			}
 		}
 	case AuthAppRole:
-		a.RoleID = or(a.RoleID, appRole.RoleID)
+		a.RoleID = cmp.Or(a.RoleID, appRole.RoleID)
 		if a.SecretID == "" && a.SecretIDFile == "" {
 			a.SecretID, a.SecretIDFile, a.SecretIDWrapped = appRole.SecretID, appRole.SecretIDFile, a.SecretIDWrapped || appRole.SecretIDWrapped
 		}
 	case AuthKubernetes, AuthJWT:
-		a.Role, a.JWTFile = or(a.Role, jwt.Role), or(a.JWTFile, jwt.JWTFile)
+		a.Role, a.JWTFile = cmp.Or(a.Role, jwt.Role), cmp.Or(a.JWTFile, jwt.JWTFile)
 	}
 	if a.Method != AuthToken {
-		a.Mount = strings.Trim(or(a.Mount, os.Getenv(envAuthMount), string(a.Method)), "/")
+		a.Mount = strings.Trim(cmp.Or(a.Mount, os.Getenv(envAuthMount), string(a.Method)), "/")
 	}
-	a.Namespace = namespacePath(or(a.Namespace, os.Getenv(envAuthNamespace), keyNamespace, "root"))
+	a.Namespace = namespacePath(cmp.Or(a.Namespace, os.Getenv(envAuthNamespace), keyNamespace, "root"))
 	return a
-}
-
-// or returns the first of values that is not empty.
-func or(values ...string) string {
-	for _, v := range values {
-		if v != "" {
-			return v
-		}
-	}
-	return ""
 }
 
 // namespacePath returns a namespace as Vault's header wants it; empty for root.

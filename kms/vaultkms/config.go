@@ -1,6 +1,7 @@
 package vaultkms
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"slices"
@@ -129,7 +130,7 @@ func newKey(cfg Config, connect func(settings, *vault.Config) (*client, func(), 
 
 // vaultNamespace returns the Vault namespace of the key, empty for root.
 func (cfg Config) vaultNamespace() string {
-	return namespacePath(or(cfg.Namespace, os.Getenv(vault.EnvVaultNamespace)))
+	return namespacePath(cmp.Or(cfg.Namespace, os.Getenv(vault.EnvVaultNamespace)))
 }
 
 // check lists all that is wrong with cfg after its defaults are filled in.

@@ -277,25 +277,21 @@ func (c *client) logIn(ctx context.Context, auth Auth, credentials map[string]st
 }
 
 // renew extends the time of token by its own increment.
-func (c *client) renew(namespace string) func(ctx context.Context, token Token) (lease, error) {
-	return func(ctx context.Context, token Token) (lease, error) {
-		a, err := c.askLogin(ctx, request{method: http.MethodPost, path: "auth/token/renew-self", namespace: namespace, token: token, body: []byte("{}")}, "log in again")
-		if err != nil {
-			return lease{}, err
-		}
-		return c.lease(a)
+func (c *client) renew(ctx context.Context, token Token) (lease, error) {
+	a, err := c.askLogin(ctx, request{method: http.MethodPost, path: "auth/token/renew-self", namespace: c.authNamespace, token: token, body: []byte("{}")}, "log in again")
+	if err != nil {
+		return lease{}, err
 	}
+	return c.lease(a)
 }
 
 // look returns how long token lasts.
-func (c *client) look(namespace string) func(ctx context.Context, token Token) (lease, error) {
-	return func(ctx context.Context, token Token) (lease, error) {
-		a, err := c.askLogin(ctx, request{method: http.MethodGet, path: "auth/token/lookup-self", namespace: namespace, token: token}, "check the token")
-		if err != nil {
-			return lease{}, err
-		}
-		return lease{token: token, ttl: seconds(a.Data.TTL), renewable: a.Data.Renewable}, nil
+func (c *client) look(ctx context.Context, token Token) (lease, error) {
+	a, err := c.askLogin(ctx, request{method: http.MethodGet, path: "auth/token/lookup-self", namespace: c.authNamespace, token: token}, "check the token")
+	if err != nil {
+		return lease{}, err
 	}
+	return lease{token: token, ttl: seconds(a.Data.TTL), renewable: a.Data.Renewable}, nil
 }
 
 // lease is the token that a login or a renewal answered with.

@@ -45,7 +45,7 @@ func connect(s settings, conf *vault.Config) (*client, error) {
 	}
 	if method := newMethod(c, s.auth); method != nil {
 		c.login = newLogin(method, s.timeout)
-		c.login.renew, c.login.look = c.renew(s.auth.Namespace), c.look(s.auth.Namespace)
+		c.login.renew, c.login.look = c.renew, c.look
 	}
 	return c, nil
 }
