@@ -39,7 +39,7 @@ func startAWS(t testing.TB) (*awsserver.Server, *awsserver.Key, *awskms.Key) {
 
 const gcpName = "projects/p/locations/global/keyRings/r/cryptoKeys/k"
 
-// startGCP has a key of the name gcpName.
+// startGCP starts a server with a key of the name gcpName.
 func startGCP(t testing.TB) (*gcpserver.Server, *gcpkms.Key) {
 	t.Helper()
 	server, err := gcpserver.Start(t.Context(), "127.0.0.1:0")
@@ -57,7 +57,7 @@ func startGCP(t testing.TB) (*gcpserver.Server, *gcpkms.Key) {
 	return server, key
 }
 
-// makeKeyring has a key of the name k.
+// makeKeyring makes a keyring with a key of the name k.
 func makeKeyring(t testing.TB) (*localkms.Keyring, *localkms.Key) {
 	t.Helper()
 	ring, err := localkms.OpenKeyring(filepath.Join(t.TempDir(), "keyring"))

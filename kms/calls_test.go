@@ -26,7 +26,7 @@ type service struct {
 	key  kms.Key
 	// requests returns how many requests the KMS has had.
 	requests func() int
-	// setLatency has it answer each request that much later.
+	// setLatency delays each answer by that much.
 	setLatency func(time.Duration)
 	// batch is how many data keys one request holds.
 	batch int

@@ -114,7 +114,7 @@ func (k *gatedKey) fail(class kms.Class) {
 	k.failed = kmstest.Err(class)
 }
 
-// stall has calls wait until the gate is opened, and fail then.
+// stall makes calls wait until the gate is opened, and fail then.
 func (k *gatedKey) stall() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -327,8 +327,8 @@ type brokenProxy struct {
 	}]
 }
 
-// answer has the proxy answer everything with an error as Vault writes it; status
-// -1 breaks connections, 0 lets requests pass again.
+// answer makes the proxy answer everything with an error as Vault writes it; status -1
+// breaks connections, 0 lets requests pass again.
 func (p *brokenProxy) answer(status int, message string) {
 	if status == 0 {
 		p.instead.Store(nil)

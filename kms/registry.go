@@ -119,7 +119,7 @@ func (r *Registry) MayRecord(uri, id string) bool {
 	return !ok || m.MayRecord(u, id)
 }
 
-// openError has whatever a backend reports be an *Error.
+// openError returns what a backend reported as an *Error.
 func openError(u *url.URL, err error) error {
 	if _, ok := errors.AsType[*Error](err); ok {
 		return err

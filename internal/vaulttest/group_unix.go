@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// ownGroup has cmd lead a process group, so that killGroup reaches all it started.
+// ownGroup makes cmd lead a process group, so that killGroup reaches all it started.
 func ownGroup(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
 
 func killGroup(cmd *exec.Cmd) { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }

@@ -26,8 +26,8 @@ const (
 // ownEnvironment is what the tester has set for AWS, for TestReal only.
 var ownEnvironment = map[string]string{}
 
-// restoreEnvironment has a test find what the tester has set for AWS, if it is to
-// run against AWS.
+// restoreEnvironment gives a test the tester's own settings for AWS if it is to reach the
+// real service.
 func restoreEnvironment(t *testing.T) {
 	t.Helper()
 	if os.Getenv("WAXSEAL_TEST_AWS_KEY") == "" {

@@ -12,7 +12,7 @@ import (
 	"github.com/waxseal/waxseal/kms/awskms"
 )
 
-// setEnvironment has the default credential chain find the server's own.
+// setEnvironment makes the default credential chain find the server's own.
 func setEnvironment(t *testing.T) {
 	t.Helper()
 	t.Setenv("AWS_ACCESS_KEY_ID", awsserver.DefaultAccessKeyID)

@@ -243,7 +243,7 @@ func ofRotation(code string) (refusal, bool) {
 	return refusal{}, false
 }
 
-// mind is what else to think of when a permission seems to be there.
+// mind is further advice when a permission seems to be there.
 func mind(op string) string {
 	switch op {
 	case opWrap, opUnwrap, opRewrap:
@@ -254,7 +254,7 @@ func mind(op string) string {
 	return "; only identities of the key's own account can do it"
 }
 
-// named says what to look at in the name of a key that there is not.
+// named is the advice about the name of a key that does not exist.
 func (k *Key) named() string {
 	switch {
 	case k.name.account != "":

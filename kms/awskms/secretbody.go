@@ -9,8 +9,8 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
-// wipeSerialized has the SDK's pipeline zero the request that it serialized, once
-// it is done with it. The transport sends a copy, which it wipes itself.
+// wipeSerialized makes the SDK's pipeline zero the request that it serialized, once it is
+// done with it. The transport sends a copy, which it wipes itself.
 func wipeSerialized(stack *middleware.Stack) error {
 	return stack.Finalize.Add(middleware.FinalizeMiddlewareFunc("WaxsealWipe",
 		func(ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler) (middleware.FinalizeOutput, middleware.Metadata, error) {

@@ -24,7 +24,7 @@ type rpc[Q, A any] func(context.Context, Q, ...gax.CallOption) (A, error)
 // aside is what an answer says besides itself.
 type aside struct{ header, trailer metadata.MD }
 
-// listen has a call fill a in.
+// listen makes a call fill a in.
 func (a *aside) listen(more ...grpc.CallOption) gax.CallOption {
 	return gax.WithGRPCOptions(append(more, grpc.Header(&a.header), grpc.Trailer(&a.trailer))...)
 }

@@ -67,8 +67,8 @@ func New(cfg Config) (*Key, error) {
 	})
 }
 
-// open makes the key of cfg over the connection that connect gives, together with
-// what lets go of it.
+// open makes the key of cfg over the connection that connect returns, together with the
+// function that releases it.
 func (cfg Config) open(connect func(Config) (*connection, func() error, error)) (*Key, error) {
 	if cfg.Timeout == 0 {
 		cfg.Timeout = defaultTimeout

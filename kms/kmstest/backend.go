@@ -61,7 +61,7 @@ func (b *Backend) Fake(name string) *Fake {
 	return b.fakes["fake://"+name]
 }
 
-// FailOpen has every Open fail with err from now on; nil ends it.
+// FailOpen makes every Open fail with err from now on; nil ends it.
 func (b *Backend) FailOpen(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

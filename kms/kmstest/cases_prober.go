@@ -66,7 +66,7 @@ func checkProbeEnded(t testing.TB, h Harness) {
 func checkProbeDisabled(t testing.TB, h Harness) {
 	s := sample{key: h.NewKey(t)}
 	h.Disable(t, s.key)
-	s.probeCall(t).fails(t.Context(), t, s, []kms.Class{kms.Disabled})
+	s.probeCall(t).fails(t.Context(), t, s, kms.Disabled)
 	h.Enable(t, s.key)
 	if _, err := s.probeCall(t).do(t.Context()); err != nil {
 		t.Errorf("Probe of a key that was enabled again: %v", err)

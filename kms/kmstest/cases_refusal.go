@@ -152,7 +152,7 @@ func checkWrongLength(t testing.TB, h Harness) {
 		bad := bytes.Repeat([]byte{'k'}, n)
 		for _, batch := range [][][]byte{{bad}, {good[0], bad, good[1]}} {
 			s := sample{key: key, ec: testContext(), dataKeys: batch}
-			s.wrapCall().fails(t.Context(), t, s, []kms.Class{kms.Internal})
+			s.wrapCall().fails(t.Context(), t, s, kms.Internal)
 		}
 	}
 }

@@ -317,7 +317,7 @@ func checkUnknownVersion(t testing.TB, h Harness) {
 	for _, version := range []string{"4711", "0", "-1", "no such version", "../1"} {
 		t.Logf("version %q", version)
 		for _, c := range retirerCalls(powerOf[kms.Retirer](t, s.key), version) {
-			c.fails(t.Context(), t, s, []kms.Class{kms.NotFound, kms.Invalid})
+			c.fails(t.Context(), t, s, kms.NotFound, kms.Invalid)
 		}
 	}
 	if after := mustVersions(t, s.key); !sameVersions(after, before) {

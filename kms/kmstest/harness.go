@@ -33,7 +33,7 @@ type Harness struct {
 	DisableVersion func(t testing.TB, key kms.Key, version string)
 	// DestroyVersion destroys one version for good, the oldest one.
 	DestroyVersion func(t testing.TB, key kms.Key, version string)
-	// ScheduleDeletion has the whole key wait for its deletion.
+	// ScheduleDeletion schedules the deletion of the whole key.
 	ScheduleDeletion func(t testing.TB, key kms.Key)
 
 	// Faults make every request about key fail in one way, through all handles,

@@ -337,7 +337,7 @@ func TestSuiteFindsBrokenKeys(t *testing.T) {
 	}
 }
 
-// sharesKeys has every key unwrap what any of them wrapped.
+// sharesKeys makes every key unwrap what any of them wrapped.
 func sharesKeys() func(*broken) {
 	var all []*Fake
 	return func(b *broken) {

@@ -342,7 +342,7 @@ func basicSabotage() []sabotage {
 // impostor is another key with the same ID.
 func impostor(k kms.Key) *Managed { return NewFake(strings.TrimPrefix(k.ID(), "fake://")).Managed() }
 
-// failsWhole has one bad item fail the whole Unwrap.
+// failsWhole makes one bad item fail the whole Unwrap.
 func failsWhole() func(*broken) {
 	return func(b *broken) {
 		b.unwrap = func(ctx context.Context, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Unwrapped, error) {
@@ -357,7 +357,7 @@ func failsWhole() func(*broken) {
 	}
 }
 
-// wrongAt has the last of n items come back wrong.
+// wrongAt makes the last of n items come back wrong.
 func wrongAt(n int) func(*broken) {
 	return func(b *broken) {
 		b.unwrap = func(ctx context.Context, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Unwrapped, error) {

@@ -18,13 +18,13 @@ type sample struct {
 	wrapped  []kms.Wrapped // in the order of dataKeys
 }
 
-// sampleOf has key wrap n new data keys under testContext.
+// sampleOf wraps n new data keys with key, under testContext.
 func sampleOf(t testing.TB, key kms.Key, n int) sample {
 	t.Helper()
 	return sampleUnder(t, key, n, testContext())
 }
 
-// sampleUnder has key wrap n new data keys under ec.
+// sampleUnder wraps n new data keys with key, under ec.
 func sampleUnder(t testing.TB, key kms.Key, n int, ec kms.Context) sample {
 	t.Helper()
 	dataKeys := newDataKeys(n)
@@ -88,7 +88,7 @@ func (s sample) refused(t testing.TB, ec kms.Context, classes ...kms.Class) {
 // off wants the key neither to wrap nor to unwrap.
 func (s sample) off(t testing.TB, classes ...kms.Class) {
 	t.Helper()
-	s.wrapCall().fails(t.Context(), t, s, classes)
+	s.wrapCall().fails(t.Context(), t, s, classes...)
 	s.refused(t, s.ec, classes...)
 }
 
@@ -132,24 +132,35 @@ func callOf[T any](name string, do func(ctx context.Context) (T, error)) call {
 	}}
 }
 
-// fails wants the call to fail as a whole, with one of classes. It returns the
-// error, nil if there is none.
-func (c call) fails(ctx context.Context, t testing.TB, s sample, classes []kms.Class, secrets ...[]byte) error {
+// failure makes the call and wants it to fail as a whole. It returns the error, nil if
+// it did not.
+func (c call) failure(ctx context.Context, t testing.TB) error {
 	t.Helper()
 	answered, err := c.do(ctx)
 	if err == nil || answered {
 		t.Errorf("%s: answered, or answered in part (error %v)", c.name, err)
 		return nil
 	}
-	checkError(t, c.name, s.key, c.op, err, classes, slices.Concat(s.secrets(), secrets)...)
 	return err
+}
+
+// fails wants the call to fail as a whole, with one of classes.
+func (c call) fails(ctx context.Context, t testing.TB, s sample, classes ...kms.Class) {
+	t.Helper()
+	if err := c.failure(ctx, t); err != nil {
+		checkError(t, c.name, s.key, c.op, err, classes, s.secrets()...)
+	}
 }
 
 // canceled wants the call to fail because ctx ends with cause.
 func (c call) canceled(ctx context.Context, t testing.TB, s sample, cause error, secrets ...[]byte) {
 	t.Helper()
-	err := c.fails(ctx, t, s, []kms.Class{kms.Canceled}, secrets...)
-	if err != nil && !errors.Is(err, cause) {
+	err := c.failure(ctx, t)
+	if err == nil {
+		return
+	}
+	checkError(t, c.name, s.key, c.op, err, []kms.Class{kms.Canceled}, slices.Concat(s.secrets(), secrets)...)
+	if !errors.Is(err, cause) {
 		t.Errorf("%s: errors.Is(err, %q) is false", c.name, cause)
 	}
 }

@@ -110,8 +110,8 @@ func rewrapsAny(b *broken) {
 	}
 }
 
-// TestSuiteTakesWhatIsAllowed has the suite meet keys that keep all promises in
-// another way than a Managed does.
+// TestSuiteTakesWhatIsAllowed runs the suite with keys that keep all promises in another
+// way than a Managed does.
 func TestSuiteTakesWhatIsAllowed(t *testing.T) {
 	slowToReturn := fakeHarness()
 	down := slowToReturn.Faults[FaultDown]

@@ -99,7 +99,7 @@ func (d disk) fill(f *os.File, data []byte) error {
 	return f.Sync()
 }
 
-// syncFolder has a rename in the folder survive a power failure.
+// syncFolder makes a rename in the folder survive a power failure.
 func (d disk) syncFolder(path string) error {
 	if err := d.step("sync folder"); err != nil {
 		return err

@@ -318,7 +318,7 @@ func TestDiskFaults(t *testing.T) {
 	}
 }
 
-// TestDiskErrors has the operating system itself fail.
+// TestDiskErrors provokes errors of the operating system itself.
 func TestDiskErrors(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "no folder", "keyring")
 	if err := (disk{}).replace(path, nil); !errors.Is(err, fs.ErrNotExist) {

@@ -17,8 +17,8 @@ const (
 	AuthToken AuthMethod = "token"
 	// AuthAppRole logs in with a role ID and a secret ID.
 	AuthAppRole AuthMethod = "approle"
-	// AuthKubernetes logs in with the token of a Kubernetes service account, which
-	// Vault has the cluster review.
+	// AuthKubernetes logs in with the token of a Kubernetes service account, which Vault
+	// reviews through the cluster.
 	AuthKubernetes AuthMethod = "kubernetes"
 	// AuthJWT logs in with a JWT that Vault verifies by itself: a service account's token,
 	// or a CI system's.

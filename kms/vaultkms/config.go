@@ -82,8 +82,8 @@ func alone(s settings, conf *vault.Config) (*client, func(), error) {
 	return c, c.close, nil
 }
 
-// newKey makes a Key on a client that connect returns, together with what gives
-// it up.
+// newKey makes a Key on a client that connect returns, together with the function that
+// releases it.
 func newKey(cfg Config, connect func(settings, *vault.Config) (*client, func(), error)) (*Key, error) {
 	conf := vault.DefaultConfig()
 	if conf.Error != nil {

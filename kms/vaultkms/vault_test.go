@@ -209,7 +209,7 @@ func newUnstartedProxy(t testing.TB, s *vaulttest.Server, meddle func(w http.Res
 	return p
 }
 
-// modify has alter change an answer that is JSON.
+// modify lets alter change an answer that is JSON.
 func (p *proxy) modify(resp *http.Response) error {
 	p.mu.Lock()
 	alter := p.alter

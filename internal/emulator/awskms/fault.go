@@ -39,20 +39,19 @@ type Fault struct {
 	// Raw is sent as the body instead of the answer, with status 200, or Status.
 	Raw []byte
 
-	// WrongPlaintext has Decrypt answer with other bytes of the same length.
+	// WrongPlaintext makes Decrypt answer other bytes of the same length.
 	WrongPlaintext bool
-	// TruncatePlaintext has Decrypt leave out the last byte.
+	// TruncatePlaintext makes Decrypt leave out the last byte.
 	TruncatePlaintext bool
-	// FlipCiphertext has Encrypt and ReEncrypt flip one bit of what they answer with.
+	// FlipCiphertext makes Encrypt and ReEncrypt flip one bit of their ciphertext.
 	FlipCiphertext bool
-	// EmptyCiphertext has Encrypt and ReEncrypt answer without a ciphertext.
+	// EmptyCiphertext makes Encrypt and ReEncrypt answer without a ciphertext.
 	EmptyCiphertext bool
-	// WrongKeyID has answers name another key than the one that was used.
+	// WrongKeyID makes answers name another key than the one that was used.
 	WrongKeyID bool
-	// WrongSourceKeyID has ReEncrypt's answer name another source.
+	// WrongSourceKeyID makes ReEncrypt's answer name another source.
 	WrongSourceKeyID bool
-	// Damage has some bytes in the middle of the answer altered, as by something on
-	// the way: it is no JSON any more.
+	// Damage alters some bytes in the middle of the answer, which is no JSON any more.
 	Damage bool
 }
 
@@ -66,34 +65,33 @@ func Outage() Fault {
 	return Fault{Code: "KMSInternalException", Message: "an internal error"}
 }
 
-// SetLatency has every request wait for d before it is looked at, on top of what a
-// Fault says: the way to AWS and back. Requests wait at the same time, not one
-// after the other. Zero, as at the start, ends it.
+// SetLatency delays every request by d, on top of its Fault: the way to AWS and back.
+// Requests wait at the same time, not one after the other. Zero, as at the start, ends it.
 func (s *Server) SetLatency(d time.Duration) {
 	s.locked(func() { s.latency = d })
 }
 
-// SetClock has the server's clock be ahead of the machine's, or behind it with a
-// negative d: in the Date of answers, and where signatures are checked, which may
-// be 5 minutes off.
+// SetClock sets the server's clock ahead of the machine's by d, or behind it if d is
+// negative: in the Date of answers, and where signatures are checked, which may be 5
+// minutes off.
 func (s *Server) SetClock(d time.Duration) {
 	s.locked(func() { s.ahead = d })
 }
 
-// Script has the next requests of operation ("Encrypt", or AllOperations) meet
-// faults, one each, in order; then all is well again. Scripts of an operation
-// come before those of AllOperations, and both before SetFault.
+// Script gives the next requests of operation ("Encrypt", or AllOperations) these faults,
+// one each, in order; then all is well again. Scripts of an operation come before those of
+// AllOperations, and both before SetFault.
 func (s *Server) Script(operation string, faults ...Fault) {
 	s.locked(func() { s.scripts[operation] = append(s.scripts[operation], faults...) })
 }
 
-// SetFault has every request of operation, or AllOperations, meet f from now on.
-// The zero Fault ends it.
+// SetFault gives every request of operation, or AllOperations, the fault f from now on. The
+// zero Fault ends it.
 func (s *Server) SetFault(operation string, f Fault) {
 	s.locked(func() { s.always[operation] = f })
 }
 
-// nextFault returns what the next request of operation meets. s is locked.
+// nextFault returns the fault of the next request of operation. s is locked.
 func (s *Server) nextFault(operation string) Fault {
 	for _, name := range []string{operation, AllOperations} {
 		if script := s.scripts[name]; len(script) > 0 {
@@ -107,8 +105,8 @@ func (s *Server) nextFault(operation string) Fault {
 	return s.always[AllOperations]
 }
 
-// before does what happens before a request is looked at, and reports whether
-// it is looked at.
+// before applies a fault that comes before the operation, and reports whether the operation
+// runs.
 func (s *Server) before(w http.ResponseWriter, r *http.Request, service *service, f Fault) bool {
 	if f.Latency > 0 {
 		timer := time.NewTimer(f.Latency)

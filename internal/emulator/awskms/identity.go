@@ -19,7 +19,7 @@ type Identity struct {
 	// root; its account is the identity's own. Default user/ and AccessKeyID in
 	// DefaultAccount.
 	ARN string
-	// Expired has every request refused with ExpiredTokenException.
+	// Expired refuses every request with ExpiredTokenException.
 	Expired bool
 	// Policy is an IAM policy in JSON: what is not allowed is denied. Empty allows
 	// everything. Effect, Action, Resource and Condition are understood, as far as

@@ -219,8 +219,8 @@ func (k *Key) currentMaterial() string {
 // rotatable reports whether the key is of a kind that has several key materials.
 func (k *Key) rotatable() bool { return k.spec.Spec == SpecSymmetric && !k.spec.CustomKeyStore }
 
-// Delete has the key be gone for good, with its aliases, as when the wait after
-// ScheduleKeyDeletion is over.
+// Delete removes the key and its aliases, as when the wait after ScheduleKeyDeletion is
+// over.
 func (k *Key) Delete() {
 	k.server.mu.Lock()
 	defer k.server.mu.Unlock()
@@ -229,7 +229,7 @@ func (k *Key) Delete() {
 	k.shared.replicas = slices.DeleteFunc(k.shared.replicas, func(r *Key) bool { return r == k })
 }
 
-// otherARN returns the ARN of a key that there is not.
+// otherARN returns the ARN of a key that does not exist.
 func otherARN(arn string) string {
 	return arn[:strings.LastIndexByte(arn, '/')+1] + "00000000-0000-4000-8000-000000000000"
 }

@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// SetRotationTime has rotations on demand take d from now on, in which the key
-// wraps with its old material, as at AWS, where they complete in the background.
-// By default they take no time.
+// SetRotationTime makes rotations on demand take d from now on; meanwhile the key wraps
+// with its old material, as at AWS, where they complete in the background. By default they
+// take no time.
 func (s *Server) SetRotationTime(d time.Duration) {
 	s.locked(func() { s.rotationTime = d })
 }

@@ -47,7 +47,7 @@ type Server struct {
 	address string
 	http    *http.Server
 	serving sync.WaitGroup
-	stop    chan struct{} // closed by Close: lets go of stalled requests
+	stop    chan struct{} // closed by Close: ends stalled requests
 
 	mu           sync.Mutex
 	closed       bool
@@ -100,8 +100,8 @@ func Start(cfg Config) (*Server, error) {
 // URL is the address for clients: their BaseEndpoint, or AWS_ENDPOINT_URL_KMS.
 func (s *Server) URL() string { return "http://" + s.address }
 
-// Stop has nothing listen at URL any more, and ends all connections, as when a
-// machine goes down. Keys stay as they are until Resume.
+// Stop closes the listener and all connections, as when a machine goes down. Keys stay as
+// they are until Resume.
 func (s *Server) Stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -35,25 +35,25 @@ const (
 	DamagedAnswer
 	// LostAnswerChecksum strips the checksum off the answer.
 	LostAnswerChecksum
-	// WrongPlaintext has Decrypt answer random bytes of the right length, with the
+	// WrongPlaintext makes Decrypt answer random bytes of the right length, with the
 	// checksum that belongs to them.
 	WrongPlaintext
-	// TruncatedPlaintext has Decrypt answer half of the plaintext, with the
-	// checksum that belongs to it.
+	// TruncatedPlaintext makes Decrypt answer half of the plaintext, with the checksum that
+	// belongs to it.
 	TruncatedPlaintext
 	// WrongKeyName names another key in the answer, or a version of it, wherever an
 	// answer names one.
 	WrongKeyName
-	// EmptyAnswer has Encrypt answer no ciphertext and Decrypt no plaintext, with
-	// the checksum that belongs to nothing.
+	// EmptyAnswer makes Encrypt answer no ciphertext and Decrypt no plaintext, with the
+	// checksum that belongs to nothing.
 	EmptyAnswer
 	// HugeAnswer makes the ciphertext or plaintext in the answer 64 KiB longer,
 	// with the checksum that belongs to it.
 	HugeAnswer
 	// GiantAnswer makes it 16 MiB longer, which is more than most clients take.
 	GiantAnswer
-	// EndlessList has ListCryptoKeyVersions answer the same page for ever, with a
-	// token for one more.
+	// EndlessList makes ListCryptoKeyVersions answer the same page for ever, with a token
+	// for one more.
 	EndlessList
 )
 
@@ -69,7 +69,7 @@ type Fault struct {
 
 	// Latency is how long the server waits before it goes on.
 	Latency time.Duration
-	// Stall has the call never answered: it ends when the client gives up.
+	// Stall leaves the call without an answer: it ends when the client gives up.
 	Stall bool
 	// StallAfterHeaders sends the headers of an answer and then nothing more, until
 	// the client gives up.
@@ -93,8 +93,8 @@ type Fault struct {
 	Reset bool
 }
 
-// Inject has f befall calls from now on. Of several faults for one call the one
-// injected first counts.
+// Inject applies f to calls from now on. Of several faults for one call the one injected
+// first counts.
 func (s *Server) Inject(f Fault) {
 	s.locked(func() { s.faults = append(s.faults, &pending{Fault: f, left: f.Times}) })
 }

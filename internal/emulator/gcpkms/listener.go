@@ -28,9 +28,9 @@ func (s *Server) Connections() int {
 // call is not sent into the void.
 func (s *Server) DropConnections() { s.listener.drop() }
 
-// SetDown cuts every connection, and closes new ones at once without a word, as a
-// load balancer does that has no server behind it; false ends it. The address
-// stays taken meanwhile.
+// SetDown cuts every connection, and closes new ones at once without an answer, as a load
+// balancer does that has no server behind it; false ends it. The address stays taken
+// meanwhile.
 func (s *Server) SetDown(down bool) {
 	s.listener.mu.Lock()
 	s.listener.down = down
@@ -40,10 +40,9 @@ func (s *Server) SetDown(down bool) {
 	}
 }
 
-// AnswerInstead has h answer at the server's address from now on, over HTTP/1.1
-// and over HTTP/2 without TLS, as a login page or a proxy on the way does; nil has
-// the server answer again, if something else does. Every connection is cut first.
-// Requests that h answers are not counted.
+// AnswerInstead lets h answer at the server's address from now on, over HTTP/1.1 and over
+// HTTP/2 without TLS, as a login page or a proxy on the way does; nil ends it. Every
+// connection is cut first. Requests that h answers are not counted.
 func (s *Server) AnswerInstead(h http.Handler) {
 	var to *impostor
 	if h != nil {

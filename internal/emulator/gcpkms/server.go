@@ -84,14 +84,14 @@ func (s *Server) Close() {
 	<-s.done
 }
 
-// SetLatency has the server wait for d before it does anything about a request,
-// as if it were that far away; each request waits for itself. Zero ends it.
+// SetLatency delays every request by d, as if the server were that far away; requests wait
+// at the same time. Zero ends it.
 func (s *Server) SetLatency(d time.Duration) {
 	s.locked(func() { s.latency = d })
 }
 
-// TellTime has answers carry a "date" header, as those of Google's front ends do,
-// by a clock that is ahead of this machine's by so much.
+// TellTime adds a "date" header to answers, as Google's front ends do, by a clock that is
+// this much ahead of the machine's.
 func (s *Server) TellTime(ahead time.Duration) {
 	s.locked(func() { s.tellsTime, s.ahead = true, ahead })
 }

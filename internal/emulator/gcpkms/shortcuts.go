@@ -58,8 +58,8 @@ func (s *Server) Rotate(key string) (number int, err error) {
 	return number, nil
 }
 
-// SetGenerationTime has versions made from now on be PENDING_GENERATION for d
-// before they are ENABLED, as those in an HSM can be.
+// SetGenerationTime makes new versions PENDING_GENERATION for d before they are ENABLED, as
+// those in an HSM can be.
 func (s *Server) SetGenerationTime(d time.Duration) {
 	s.locked(func() { s.generation = d })
 }
