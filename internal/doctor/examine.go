@@ -55,7 +55,7 @@ func (e *examination) run(ctx context.Context) Result {
 	e.latency(ctx)
 	if report != nil {
 		for _, warning := range report.Warnings {
-			e.note(Check{Name: Note, Status: Warn, Detail: warning})
+			e.warn(Note, warning, "")
 		}
 	}
 	return e.result
@@ -67,8 +67,16 @@ func (e *examination) pass(name, detail string) { e.note(Check{Name: name, Detai
 
 func (e *examination) skip(why string, names ...string) {
 	for _, name := range names {
-		e.note(Check{Name: name, Status: Skip, Detail: "not tested: " + why})
+		e.unknown(name, "not tested: "+why)
 	}
+}
+
+func (e *examination) warn(name, detail, hint string) {
+	e.note(Check{Name: name, Status: Warn, Detail: detail, Hint: hint})
+}
+
+func (e *examination) unknown(name, detail string) {
+	e.note(Check{Name: name, Status: Skip, Detail: detail})
 }
 
 // fail notes a failure. during says what was done, if that is not plain.
@@ -148,7 +156,7 @@ func (e *examination) probe(ctx context.Context) (*kms.Report, bool) {
 // told notes a fact from a Prober's report.
 func (e *examination) told(name, detail string) {
 	if detail == "" {
-		e.note(Check{Name: name, Status: Skip, Detail: "not known: there is no right to ask, or the KMS does not tell"})
+		e.unknown(name, "not known: there is no right to ask, or the KMS does not tell")
 		return
 	}
 	e.pass(name, detail)
@@ -161,7 +169,7 @@ func (e *examination) wrap(ctx context.Context) {
 	wrapped, err := e.wrapOne(ctx, dataKey)
 	if err != nil {
 		if e.cfg.Role == CodecServer && kms.ClassOf(err) == kms.Denied {
-			e.note(Check{Name: Wraps, Status: Skip, Detail: "it may not, as a codec server need not that only decodes"})
+			e.unknown(Wraps, "it may not, as a codec server need not that only decodes")
 			return
 		}
 		e.fail(Wraps, "", err)
@@ -257,7 +265,7 @@ func (e *examination) unwrap(ctx context.Context) {
 	case e.opened != nil:
 		e.pass(Unwraps, detail)
 	case e.cfg.Role == CodecServer:
-		e.note(Check{Name: Unwraps, Status: Warn, Detail: "not tested: it may not wrap, so there is nothing to unwrap", Hint: "give a payload that was sealed under this key (--payload)"})
+		e.warn(Unwraps, "not tested: it may not wrap, so there is nothing to unwrap", "give a payload that was sealed under this key (--payload)")
 	default:
 		e.skip("there is nothing to unwrap", Unwraps)
 	}
@@ -291,7 +299,7 @@ func (e *examination) otherContext(ctx context.Context) {
 
 func (e *examination) clock(report *kms.Report) {
 	if report == nil || !report.SkewKnown {
-		e.note(Check{Name: Clock, Status: Skip, Detail: "not known"})
+		e.unknown(Clock, "not known")
 		return
 	}
 	off, way := report.Skew.Abs().Round(time.Second), "behind"
@@ -304,16 +312,14 @@ func (e *examination) clock(report *kms.Report) {
 	case off <= maxSkew:
 		e.pass(Clock, off.String()+" "+way+" ours")
 	default:
-		e.note(Check{
-			Name: Clock, Status: Warn, Detail: "the KMS's is " + off.String() + " " + way + " ours",
-			Hint: "set this machine's clock (NTP): AWS refuses signatures that are five minutes off, and tokens seem expired, or not valid yet",
-		})
+		e.warn(Clock, "the KMS's is "+off.String()+" "+way+" ours",
+			"set this machine's clock (NTP): AWS refuses signatures that are five minutes off, and tokens seem expired, or not valid yet")
 	}
 }
 
 func (e *examination) credentials(report *kms.Report) {
 	if report == nil || report.Expires.IsZero() {
-		e.note(Check{Name: Credentials, Status: Skip, Detail: "no end that is known"})
+		e.unknown(Credentials, "no end that is known")
 		return
 	}
 	left := time.Until(report.Expires)
@@ -322,10 +328,8 @@ func (e *examination) credentials(report *kms.Report) {
 	case left <= 0:
 		e.note(Check{Name: Credentials, Status: Fail, Detail: "they ended at " + at, Hint: "renew them"})
 	case left < soon:
-		e.note(Check{
-			Name: Credentials, Status: Warn, Detail: fmt.Sprintf("they end in %s, at %s, and nothing has renewed them yet", left.Round(time.Second), at),
-			Hint: "see that something renews them: a role, a Vault agent, a login of Waxseal's own; workflows fail for good once they have ended",
-		})
+		e.warn(Credentials, fmt.Sprintf("they end in %s, at %s, and nothing has renewed them yet", left.Round(time.Second), at),
+			"see that something renews them: a role, a Vault agent, a login of Waxseal's own; workflows fail for good once they have ended")
 	default:
 		e.pass(Credentials, "they last until "+at+", and longer if something renews them")
 	}

@@ -41,7 +41,7 @@ func (e *examination) latency(ctx context.Context) {
 	}
 	switch {
 	case e.cfg.Calls < 0:
-		e.note(Check{Name: Latency, Status: Skip, Detail: "not asked for"})
+		e.unknown(Latency, "not asked for")
 		return
 	case t.Call == "unwrap" && e.opened == nil:
 		e.skip("it can neither wrap nor unwrap", Latency)
@@ -68,9 +68,9 @@ func (e *examination) latency(ctx context.Context) {
 	detail := fmt.Sprintf("%s: p50 %s, p99 %s", t.Call, Short(t.Percentile(50)), Short(t.Percentile(99)))
 	switch {
 	case len(t.Each) < e.cfg.Calls:
-		e.note(Check{Name: Latency, Status: Warn, Detail: fmt.Sprintf("%s; only %d of %d calls in %s", detail, len(t.Each), e.cfg.Calls, e.cfg.Timeout), Hint: slowHint})
+		e.warn(Latency, fmt.Sprintf("%s; only %d of %d calls in %s", detail, len(t.Each), e.cfg.Calls, e.cfg.Timeout), slowHint)
 	case t.Percentile(99) > slow:
-		e.note(Check{Name: Latency, Status: Warn, Detail: detail, Hint: slowHint})
+		e.warn(Latency, detail, slowHint)
 	default:
 		e.pass(Latency, detail)
 	}

@@ -117,15 +117,24 @@ func badAmongGood(t testing.TB, key kms.Key) (s sample, bad map[int]bool) {
 func checkOneBadItem(t testing.TB, h Harness) {
 	s, bad := badAmongGood(t, h.NewKey(t))
 	got, err := s.key.Unwrap(t.Context(), s.wrapped, s.ec)
-	if err != nil || len(got) != len(s.wrapped) {
-		t.Fatalf("three bad items of %d: %d answers, error %v", len(s.wrapped), len(got), err)
+	if err != nil {
+		t.Fatalf("three bad items of seven failed the whole call: %v", err)
+	}
+	s.goodOpen(t, OpUnwrap, bad, got)
+}
+
+// goodOpen wants just the bad items of the answer to op to be refused.
+func (s sample) goodOpen(t testing.TB, op Op, bad map[int]bool, got []kms.Unwrapped) {
+	t.Helper()
+	if len(got) != len(s.wrapped) {
+		t.Fatalf("%s of %d gave %d answers", op, len(s.wrapped), len(got))
 	}
 	for i, u := range got {
 		switch {
 		case bad[i] && (u.Err == nil || u.DataKey != nil):
 			t.Errorf("item %d is bad but was not refused", i)
 		case bad[i]:
-			checkError(t, "bad item", s.key, "unwrap", u.Err, refusedBlob(), s.part(i, i+1).secrets()...)
+			checkError(t, "bad item", s.key, string(op), u.Err, refusedBlob(), s.part(i, i+1).secrets()...)
 		case u.Err != nil:
 			t.Errorf("item %d is good but failed: %v", i, u.Err)
 		case !bytes.Equal(u.DataKey, s.dataKeys[i]):

@@ -63,36 +63,32 @@ func bind(ec kms.Context, derived bool) binding {
 	return binding{fieldContext, base64.StdEncoding.EncodeToString(ad)}
 }
 
-// appendEncrypt writes the body of an encrypt request for dataKeys. It has the
-// exact size from the start: a buffer that grows leaves data keys behind.
+// appendEncrypt writes the body of an encrypt request for dataKeys.
 func appendEncrypt(dataKeys [][]byte, by binding) []byte {
-	const head, item = `{"type":"` + mustExist + `","batch_input":[`, `{"plaintext":"`
-	size := len(head) + len("]}")
-	for _, k := range dataKeys {
-		size += len(item) + base64.StdEncoding.EncodedLen(len(k)) + by.size() + len(",")
-	}
-	b := append(make([]byte, 0, size), head...)
-	for i, k := range dataKeys {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(b, item...)
-		b = base64.StdEncoding.AppendEncode(b, k)
-		b = by.appendTo(b, i)
-	}
-	return append(b, "]}"...)
+	return batchBody(`{"type":"`+mustExist+`","batch_input":[`, "plaintext", dataKeys, base64.StdEncoding.AppendEncode, by)
 }
 
 // appendCiphertexts writes the body of a decrypt or rewrap request for blobs,
 // which parseBlob has passed: nothing in them needs escaping.
 func appendCiphertexts(blobs [][]byte, by binding) []byte {
-	b := []byte(`{"batch_input":[`)
-	for i, blob := range blobs {
+	return batchBody(`{"batch_input":[`, "ciphertext", blobs, func(b, blob []byte) []byte { return append(b, blob...) }, by)
+}
+
+// batchBody writes a body that begins with head and has each of items in field. It has
+// its size from the start: a buffer that grows leaves data keys behind.
+func batchBody(head, field string, items [][]byte, appendItem func(b, item []byte) []byte, by binding) []byte {
+	start := `{"` + field + `":"`
+	size := len(head) + len("]}")
+	for _, item := range items {
+		size += len(start) + base64.StdEncoding.EncodedLen(len(item)) + by.size() + len(",")
+	}
+	b := append(make([]byte, 0, size), head...)
+	for i, item := range items {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = append(b, `{"ciphertext":"`...)
-		b = append(b, blob...)
+		b = append(b, start...)
+		b = appendItem(b, item)
 		b = by.appendTo(b, i)
 	}
 	return append(b, "]}"...)

@@ -9,6 +9,8 @@ type keyInput struct {
 	KeyID string `json:"KeyId"`
 }
 
+func (in keyInput) key() string { return in.KeyID }
+
 type keyMetadata struct {
 	AWSAccountID             string `json:"AWSAccountId"`
 	KeyID                    string `json:"KeyId"`
@@ -43,11 +45,7 @@ type multiRegion struct {
 
 type regional struct{ Arn, Region string }
 
-func (c *call) describeKey(in *keyInput) (any, error) {
-	k, err := c.find(in.KeyID, "kms:DescribeKey", nil)
-	if err != nil {
-		return nil, err
-	}
+func describeKey(_ *call, k *Key, _ *keyInput) (any, error) {
 	return map[string]any{"KeyMetadata": k.metadata()}, nil
 }
 
@@ -96,11 +94,10 @@ type aliasInput struct {
 	TargetKeyID string `json:"TargetKeyId"`
 }
 
-func (c *call) createAlias(in *aliasInput) (any, error) {
-	k, err := c.find(in.TargetKeyID, "kms:CreateAlias", nil)
+func (in aliasInput) key() string { return in.TargetKeyID }
+
+func createAlias(c *call, k *Key, in *aliasInput) (any, error) {
 	switch name := (keyName{c.region, in.AliasName}); {
-	case err != nil:
-		return nil, err
 	case !strings.HasPrefix(in.AliasName, "alias/") || strings.HasPrefix(in.AliasName, "alias/aws/"):
 		return nil, fail("InvalidAliasNameException", "Alias must start with the prefix \"alias/\" and must not be of aws")
 	case c.server.aliases[name] != nil:
@@ -111,11 +108,7 @@ func (c *call) createAlias(in *aliasInput) (any, error) {
 	return struct{}{}, nil
 }
 
-func (c *call) updateAlias(in *aliasInput) (any, error) {
-	k, err := c.find(in.TargetKeyID, "kms:UpdateAlias", nil)
-	if err != nil {
-		return nil, err
-	}
+func updateAlias(c *call, k *Key, in *aliasInput) (any, error) {
 	name := keyName{c.region, in.AliasName}
 	if c.server.aliases[name] == nil {
 		return nil, fail("NotFoundException", "Alias is not found.")
@@ -124,28 +117,18 @@ func (c *call) updateAlias(in *aliasInput) (any, error) {
 	return struct{}{}, nil
 }
 
-func (c *call) enableKey(in *keyInput) (any, error) {
-	return c.switchKey(in, "kms:EnableKey", Enabled)
-}
-
-func (c *call) disableKey(in *keyInput) (any, error) {
-	return c.switchKey(in, "kms:DisableKey", Disabled)
-}
-
-func (c *call) switchKey(in *keyInput, action, state string) (any, error) {
-	k, err := c.find(in.KeyID, action, nil)
-	if err != nil {
-		return nil, err
+func switchTo(state string) func(*call, *Key, *keyInput) (any, error) {
+	return func(_ *call, k *Key, _ *keyInput) (any, error) {
+		if !isOneOf(k.state, Enabled, Disabled) {
+			return nil, fail("KMSInvalidStateException", k.ARN()+" is "+k.state+".")
+		}
+		k.state = state
+		return struct{}{}, nil
 	}
-	if !isOneOf(k.state, Enabled, Disabled) {
-		return nil, fail("KMSInvalidStateException", k.ARN()+" is "+k.state+".")
-	}
-	k.state = state
-	return struct{}{}, nil
 }
 
 type deletionInput struct {
-	KeyID               string `json:"KeyId"`
+	keyInput
 	PendingWindowInDays *int
 }
 
@@ -172,11 +155,7 @@ func (c *call) scheduleKeyDeletion(in *deletionInput) (any, error) {
 	return map[string]any{"KeyId": k.ARN(), "DeletionDate": seconds(k.deletion), "KeyState": k.state, "PendingWindowInDays": days}, nil
 }
 
-func (c *call) cancelKeyDeletion(in *keyInput) (any, error) {
-	k, err := c.find(in.KeyID, "kms:CancelKeyDeletion", nil)
-	if err != nil {
-		return nil, err
-	}
+func cancelKeyDeletion(_ *call, k *Key, _ *keyInput) (any, error) {
 	if !isOneOf(k.state, PendingDeletion, PendingReplicaDeletion) {
 		return nil, fail("KMSInvalidStateException", k.ARN()+" is not pending deletion.")
 	}

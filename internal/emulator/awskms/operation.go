@@ -34,11 +34,11 @@ func operations() map[string]operation {
 		"Encrypt": handle((*call).encrypt), "Decrypt": handle((*call).decrypt), "ReEncrypt": handle((*call).reEncrypt),
 		"GenerateDataKey": handle((*call).generateDataKey), "GenerateDataKeyWithoutPlaintext": handle((*call).generateDataKeyWithoutPlaintext),
 		"CreateKey": handle((*call).createKey), "ListKeys": handle((*call).listKeys), "ListAliases": handle((*call).listAliases), "DeleteAlias": handle((*call).deleteAlias),
-		"DescribeKey": handle((*call).describeKey), "CreateAlias": handle((*call).createAlias), "UpdateAlias": handle((*call).updateAlias),
-		"EnableKey": handle((*call).enableKey), "DisableKey": handle((*call).disableKey),
-		"ScheduleKeyDeletion": handle((*call).scheduleKeyDeletion), "CancelKeyDeletion": handle((*call).cancelKeyDeletion),
-		"RotateKeyOnDemand": handle((*call).rotateKeyOnDemand), "ListKeyRotations": handle((*call).listKeyRotations),
-		"GetKeyRotationStatus": handle((*call).getKeyRotationStatus),
+		"DescribeKey": onKey("kms:DescribeKey", describeKey), "CreateAlias": onKey("kms:CreateAlias", createAlias), "UpdateAlias": onKey("kms:UpdateAlias", updateAlias),
+		"EnableKey": onKey("kms:EnableKey", switchTo(Enabled)), "DisableKey": onKey("kms:DisableKey", switchTo(Disabled)),
+		"ScheduleKeyDeletion": handle((*call).scheduleKeyDeletion), "CancelKeyDeletion": onKey("kms:CancelKeyDeletion", cancelKeyDeletion),
+		"RotateKeyOnDemand": onKey("kms:RotateKeyOnDemand", rotateKeyOnDemand), "ListKeyRotations": onKey("kms:ListKeyRotations", listKeyRotations),
+		"GetKeyRotationStatus": onKey("kms:GetKeyRotationStatus", getKeyRotationStatus),
 		"EnableKeyRotation":    handle((*call).enableKeyRotation), "DisableKeyRotation": handle((*call).disableKeyRotation),
 	}
 }
@@ -52,6 +52,17 @@ func handle[In any](method func(*call, *In) (any, error)) operation {
 		}
 		return method(c, in)
 	}
+}
+
+// onKey parses the input of an operation on one key, and finds the key.
+func onKey[In interface{ key() string }](action string, do func(c *call, k *Key, in *In) (any, error)) operation {
+	return handle(func(c *call, in *In) (any, error) {
+		k, err := c.find((*in).key(), action, nil)
+		if err != nil {
+			return nil, err
+		}
+		return do(c, k, in)
+	})
 }
 
 // rehearsed is how AWS KMS says that a request with DryRun would have succeeded.

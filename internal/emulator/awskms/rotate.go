@@ -12,15 +12,11 @@ func (s *Server) SetRotationTime(d time.Duration) {
 	s.locked(func() { s.rotationTime = d })
 }
 
-func (c *call) rotateKeyOnDemand(in *keyInput) (any, error) {
-	k, err := c.find(in.KeyID, "kms:RotateKeyOnDemand", nil)
-	if err == nil {
-		err = k.rotates()
-	}
-	switch {
-	case err != nil:
+func rotateKeyOnDemand(_ *call, k *Key, _ *keyInput) (any, error) {
+	if err := k.rotates(); err != nil {
 		return nil, err
-	case !k.shared.started.IsZero():
+	}
+	if !k.shared.started.IsZero() {
 		return nil, fail("ConflictException", "a rotation of the key is under way.")
 	}
 	asked := 0
@@ -66,10 +62,9 @@ type rotation struct {
 	ValidTo          float64 `json:",omitempty"`
 }
 
-func (c *call) listKeyRotations(in *rotationsInput) (any, error) {
-	k, err := c.rotating(in.KeyID, "kms:ListKeyRotations")
-	if err != nil {
-		return nil, err
+func listKeyRotations(_ *call, k *Key, in *rotationsInput) (any, error) {
+	if !k.rotatable() {
+		return nil, notRotatable()
 	}
 	all := []rotation{}
 	for i := range k.shared.materials {
@@ -112,10 +107,9 @@ type rotationStatus struct {
 	OnDemandRotationStartDate float64 `json:",omitempty"`
 }
 
-func (c *call) getKeyRotationStatus(in *keyInput) (any, error) {
-	k, err := c.rotating(in.KeyID, "kms:GetKeyRotationStatus")
-	if err != nil {
-		return nil, err
+func getKeyRotationStatus(_ *call, k *Key, _ *keyInput) (any, error) {
+	if !k.rotatable() {
+		return nil, notRotatable()
 	}
 	status := &rotationStatus{KeyID: k.ARN()}
 	if days := k.shared.period; days > 0 && k.state != PendingDeletion {
@@ -131,20 +125,12 @@ func (c *call) getKeyRotationStatus(in *keyInput) (any, error) {
 	return status, nil
 }
 
-// rotating finds a key that has several key materials.
-func (c *call) rotating(name, action string) (*Key, error) {
-	k, err := c.find(name, action, nil)
-	if err != nil {
-		return nil, err
-	}
-	if !k.rotatable() {
-		return nil, fail("UnsupportedOperationException", "only symmetric keys are rotated.")
-	}
-	return k, nil
+func notRotatable() error {
+	return fail("UnsupportedOperationException", "only symmetric keys are rotated.")
 }
 
 type enableRotationInput struct {
-	KeyID                string `json:"KeyId"`
+	keyInput
 	RotationPeriodInDays *int
 }
 
@@ -164,7 +150,10 @@ func (c *call) disableKeyRotation(in *keyInput) (any, error) {
 }
 
 func (c *call) setPeriod(name, action string, days int) (any, error) {
-	k, err := c.rotating(name, action)
+	k, err := c.find(name, action, nil)
+	if err == nil && !k.rotatable() {
+		err = notRotatable()
+	}
 	if err == nil {
 		err = k.rotates()
 	}

@@ -58,7 +58,7 @@ func fits(spec, usage string) bool {
 }
 
 type listInput struct {
-	KeyID  string `json:"KeyId"`
+	keyInput
 	Limit  *int
 	Marker string
 }
