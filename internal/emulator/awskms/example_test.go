@@ -12,18 +12,18 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
 
-	awsserver "github.com/waxseal/waxseal/internal/emulator/awskms"
+	"github.com/waxseal/waxseal/internal/emulator/awskms"
 )
 
 // The real client encrypts and decrypts, meets throttling, and is counted.
 func Example() {
 	ctx := context.Background()
-	server, err := awsserver.Start(awsserver.Config{})
+	server, err := awskms.Start(awskms.Config{})
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer server.Close()
-	key, err := server.CreateKey(awsserver.KeySpec{})
+	key, err := server.CreateKey(awskms.KeySpec{})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -31,8 +31,8 @@ func Example() {
 
 	client := kms.New(kms.Options{
 		BaseEndpoint: aws.String(server.URL()),
-		Region:       awsserver.DefaultRegion,
-		Credentials:  credentials.NewStaticCredentialsProvider(awsserver.DefaultAccessKeyID, awsserver.DefaultSecretAccessKey, ""),
+		Region:       awskms.DefaultRegion,
+		Credentials:  credentials.NewStaticCredentialsProvider(awskms.DefaultAccessKeyID, awskms.DefaultSecretAccessKey, ""),
 		Retryer:      aws.NopRetryer{},
 	})
 	sealed, err := client.Encrypt(ctx, &kms.EncryptInput{KeyId: aws.String("alias/payments"), Plaintext: make([]byte, 32)})
@@ -41,7 +41,7 @@ func Example() {
 	}
 	fmt.Println(len(sealed.CiphertextBlob), *sealed.KeyId == key.ARN())
 
-	server.Script("Decrypt", awsserver.Throttle())
+	server.Script("Decrypt", awskms.Throttle())
 	for range 2 {
 		opened, err := client.Decrypt(ctx, &kms.DecryptInput{CiphertextBlob: sealed.CiphertextBlob})
 		if refused, ok := errors.AsType[smithy.APIError](err); ok {
@@ -60,16 +60,16 @@ func Example() {
 
 // A worker's IAM policy is tried out: it may use the key for one namespace only.
 func ExampleServer_SetIdentity() {
-	server, err := awsserver.Start(awsserver.Config{})
+	server, err := awskms.Start(awskms.Config{})
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer server.Close()
-	key, err := server.CreateKey(awsserver.KeySpec{})
+	key, err := server.CreateKey(awskms.KeySpec{})
 	if err != nil {
 		log.Fatal(err)
 	}
-	err = server.SetIdentity(awsserver.Identity{AccessKeyID: "AKIAWORKER", SecretAccessKey: "secret", Policy: `{
+	err = server.SetIdentity(awskms.Identity{AccessKeyID: "AKIAWORKER", SecretAccessKey: "secret", Policy: `{
 		"Version": "2012-10-17",
 		"Statement": [{
 			"Effect": "Allow", "Action": "kms:Encrypt", "Resource": "` + key.ARN() + `",
@@ -81,7 +81,7 @@ func ExampleServer_SetIdentity() {
 	}
 	client := kms.New(kms.Options{
 		BaseEndpoint: aws.String(server.URL()),
-		Region:       awsserver.DefaultRegion,
+		Region:       awskms.DefaultRegion,
 		Credentials:  credentials.NewStaticCredentialsProvider("AKIAWORKER", "secret", ""),
 	})
 	for _, namespace := range []string{"payments", "default"} {
@@ -97,12 +97,12 @@ func ExampleServer_SetIdentity() {
 
 // Replicas in other Regions open what their primary sealed.
 func ExampleServer_Replicate() {
-	server, err := awsserver.Start(awsserver.Config{Regions: []string{"eu-west-1", "us-east-1"}})
+	server, err := awskms.Start(awskms.Config{Regions: []string{"eu-west-1", "us-east-1"}})
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer server.Close()
-	primary, err := server.CreateKey(awsserver.KeySpec{MultiRegion: true})
+	primary, err := server.CreateKey(awskms.KeySpec{MultiRegion: true})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -116,19 +116,19 @@ func ExampleServer_Replicate() {
 
 // A fault lasts until it is taken away; a script is over when it was played.
 func ExampleServer_SetFault() {
-	server, err := awsserver.Start(awsserver.Config{})
+	server, err := awskms.Start(awskms.Config{})
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer server.Close()
-	key, err := server.CreateKey(awsserver.KeySpec{})
+	key, err := server.CreateKey(awskms.KeySpec{})
 	if err != nil {
 		log.Fatal(err)
 	}
 	client := kms.New(kms.Options{
 		BaseEndpoint: aws.String(server.URL()),
-		Region:       awsserver.DefaultRegion,
-		Credentials:  credentials.NewStaticCredentialsProvider(awsserver.DefaultAccessKeyID, awsserver.DefaultSecretAccessKey, ""),
+		Region:       awskms.DefaultRegion,
+		Credentials:  credentials.NewStaticCredentialsProvider(awskms.DefaultAccessKeyID, awskms.DefaultSecretAccessKey, ""),
 		Retryer:      aws.NopRetryer{},
 	})
 	describe := func() {
@@ -139,11 +139,11 @@ func ExampleServer_SetFault() {
 		}
 		fmt.Println("answered:", err == nil)
 	}
-	server.SetFault(awsserver.AllOperations, awsserver.Outage())
+	server.SetFault(awskms.AllOperations, awskms.Outage())
 	describe()
-	server.SetFault(awsserver.AllOperations, awsserver.Fault{ResetInBody: true})
+	server.SetFault(awskms.AllOperations, awskms.Fault{ResetInBody: true})
 	describe()
-	server.SetFault(awsserver.AllOperations, awsserver.Fault{})
+	server.SetFault(awskms.AllOperations, awskms.Fault{})
 	describe()
 	// Output:
 	// KMSInternalException
@@ -153,19 +153,19 @@ func ExampleServer_SetFault() {
 
 // A machine goes down and comes back, and its keys are as they were.
 func ExampleServer_Stop() {
-	server, err := awsserver.Start(awsserver.Config{})
+	server, err := awskms.Start(awskms.Config{})
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer server.Close()
-	key, err := server.CreateKey(awsserver.KeySpec{})
+	key, err := server.CreateKey(awskms.KeySpec{})
 	if err != nil {
 		log.Fatal(err)
 	}
 	client := kms.New(kms.Options{
 		BaseEndpoint: aws.String(server.URL()),
-		Region:       awsserver.DefaultRegion,
-		Credentials:  credentials.NewStaticCredentialsProvider(awsserver.DefaultAccessKeyID, awsserver.DefaultSecretAccessKey, ""),
+		Region:       awskms.DefaultRegion,
+		Credentials:  credentials.NewStaticCredentialsProvider(awskms.DefaultAccessKeyID, awskms.DefaultSecretAccessKey, ""),
 		Retryer:      aws.NopRetryer{},
 	})
 	server.Stop()
@@ -183,12 +183,12 @@ func ExampleServer_Stop() {
 
 // STS, at the same address, returns the identity.
 func ExampleIdentity() {
-	server, err := awsserver.Start(awsserver.Config{})
+	server, err := awskms.Start(awskms.Config{})
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer server.Close()
-	err = server.SetIdentity(awsserver.Identity{
+	err = server.SetIdentity(awskms.Identity{
 		AccessKeyID: "ASIAWORKER", SecretAccessKey: "secret", SessionToken: "token",
 		ARN: "arn:aws:sts::111122223333:assumed-role/worker/pod-1",
 	})
@@ -197,7 +197,7 @@ func ExampleIdentity() {
 	}
 	client := sts.New(sts.Options{
 		BaseEndpoint: aws.String(server.URL()),
-		Region:       awsserver.DefaultRegion,
+		Region:       awskms.DefaultRegion,
 		Credentials:  credentials.NewStaticCredentialsProvider("ASIAWORKER", "secret", "token"),
 	})
 	who, err := client.GetCallerIdentity(context.Background(), &sts.GetCallerIdentityInput{})

@@ -14,23 +14,23 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
-	awsserver "github.com/waxseal/waxseal/internal/emulator/awskms"
+	"github.com/waxseal/waxseal/internal/emulator/awskms"
 )
 
 // stsOf returns a client of STS at the same address.
-func stsOf(t *testing.T, s *awsserver.Server, id, secret, session string) *sts.Client {
+func stsOf(t *testing.T, s *awskms.Server, id, secret, session string) *sts.Client {
 	t.Helper()
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
 	return sts.New(sts.Options{
-		BaseEndpoint: aws.String(s.URL()), Region: awsserver.DefaultRegion, Retryer: aws.NopRetryer{}, HTTPClient: &http.Client{Transport: transport},
+		BaseEndpoint: aws.String(s.URL()), Region: awskms.DefaultRegion, Retryer: aws.NopRetryer{}, HTTPClient: &http.Client{Transport: transport},
 		Credentials: credentials.NewStaticCredentialsProvider(id, secret, session),
 	})
 }
 
 func TestCallerIdentity(t *testing.T) {
 	s := start(t)
-	for _, id := range []awsserver.Identity{
+	for _, id := range []awskms.Identity{
 		{AccessKeyID: "AKIAROLE", SecretAccessKey: "x", SessionToken: "s", ARN: "arn:aws:sts::444455556666:assumed-role/r/s", Policy: `{"Statement":[]}`},
 		{AccessKeyID: "AKIAOLD", SecretAccessKey: "x", SessionToken: "s", Expired: true},
 	} {
@@ -38,11 +38,11 @@ func TestCallerIdentity(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if s.SetIdentity(awsserver.Identity{AccessKeyID: "A", SecretAccessKey: "x", ARN: "tester"}) == nil {
+	if s.SetIdentity(awskms.Identity{AccessKeyID: "A", SecretAccessKey: "x", ARN: "tester"}) == nil {
 		t.Error("an ARN that is none was taken")
 	}
-	out, err := stsOf(t, s, awsserver.DefaultAccessKeyID, awsserver.DefaultSecretAccessKey, "").GetCallerIdentity(t.Context(), nil)
-	if err != nil || *out.Arn != "arn:aws:iam::111122223333:user/tester" || *out.Account != awsserver.DefaultAccount || *out.UserId != awsserver.DefaultAccessKeyID {
+	out, err := stsOf(t, s, awskms.DefaultAccessKeyID, awskms.DefaultSecretAccessKey, "").GetCallerIdentity(t.Context(), nil)
+	if err != nil || *out.Arn != "arn:aws:iam::111122223333:user/tester" || *out.Account != awskms.DefaultAccount || *out.UserId != awskms.DefaultAccessKeyID {
 		t.Errorf("%+v, %v", out, err)
 	}
 	out, err = stsOf(t, s, "AKIAROLE", "x", "s").GetCallerIdentity(t.Context(), nil) // needs no permission
@@ -50,16 +50,16 @@ func TestCallerIdentity(t *testing.T) {
 		t.Errorf("%+v, %v", out, err)
 	}
 	for _, tc := range []struct{ id, secret, session, code string }{
-		{"AKIANONE", "x", "", "InvalidClientTokenId"}, {awsserver.DefaultAccessKeyID, "x", "", "SignatureDoesNotMatch"}, {"AKIAOLD", "x", "s", "ExpiredToken"},
+		{"AKIANONE", "x", "", "InvalidClientTokenId"}, {awskms.DefaultAccessKeyID, "x", "", "SignatureDoesNotMatch"}, {"AKIAOLD", "x", "s", "ExpiredToken"},
 	} {
 		_, err := stsOf(t, s, tc.id, tc.secret, tc.session).GetCallerIdentity(t.Context(), nil)
 		wantCode(t, tc.id, err, tc.code)
 	}
-	root := stsOf(t, s, awsserver.DefaultAccessKeyID, awsserver.DefaultSecretAccessKey, "")
+	root := stsOf(t, s, awskms.DefaultAccessKeyID, awskms.DefaultSecretAccessKey, "")
 	_, err = root.GetSessionToken(t.Context(), nil)
 	wantCode(t, "an operation that is not served", err, "InvalidAction")
-	for want, fault := range map[string]awsserver.Fault{
-		"Throttling": awsserver.Throttle(), "AccessDenied": {Code: "AccessDeniedException"}, "InternalFailure": awsserver.Outage(),
+	for want, fault := range map[string]awskms.Fault{
+		"Throttling": awskms.Throttle(), "AccessDenied": {Code: "AccessDeniedException"}, "InternalFailure": awskms.Outage(),
 		"MissingAuthenticationToken": {Code: "MissingAuthenticationTokenException"}, "IncompleteSignature": {Code: "IncompleteSignatureException"}, "Odd": {Code: "Odd", Status: 418},
 	} {
 		s.Script("GetCallerIdentity", fault)
@@ -74,7 +74,7 @@ func TestCallerIdentity(t *testing.T) {
 func TestRotation(t *testing.T) {
 	s := start(t)
 	c := clientOf(t, s, nil)
-	key := create(t, s, awsserver.KeySpec{})
+	key := create(t, s, awskms.KeySpec{})
 	id := aws.String(key.ARN())
 	status := func() *kms.GetKeyRotationStatusOutput {
 		t.Helper()
@@ -151,7 +151,7 @@ func TestRotation(t *testing.T) {
 	wantCode(t, "the 26th", rotate(), "LimitExceededException")
 
 	until := time.Now().Add(time.Hour)
-	for _, spec := range []awsserver.KeySpec{{CustomKeyStore: true}, {ImportedUntil: until}} {
+	for _, spec := range []awskms.KeySpec{{CustomKeyStore: true}, {ImportedUntil: until}} {
 		k := create(t, s, spec)
 		_, err := c.RotateKeyOnDemand(t.Context(), &kms.RotateKeyOnDemandInput{KeyId: aws.String(k.ARN())})
 		wantCode(t, "rotate", err, "UnsupportedOperationException")
@@ -162,10 +162,10 @@ func TestRotation(t *testing.T) {
 			t.Errorf("%+v, %v", out, err)
 		}
 	}
-	key.SetState(awsserver.Disabled)
+	key.SetState(awskms.Disabled)
 	_, err = c.EnableKeyRotation(t.Context(), &kms.EnableKeyRotationInput{KeyId: id})
 	wantCode(t, "disabled", err, "DisabledException")
-	key.SetState(awsserver.PendingDeletion)
+	key.SetState(awskms.PendingDeletion)
 	_, err = c.EnableKeyRotation(t.Context(), &kms.EnableKeyRotationInput{KeyId: id})
 	wantCode(t, "pending deletion", err, "KMSInvalidStateException")
 }
@@ -175,7 +175,7 @@ func TestRotation(t *testing.T) {
 func TestAccounts(t *testing.T) {
 	s := start(t)
 	c := clientOf(t, s, nil)
-	shared, private := create(t, s, awsserver.KeySpec{Account: "444455556666", Shared: true}), create(t, s, awsserver.KeySpec{Account: "444455556666"})
+	shared, private := create(t, s, awskms.KeySpec{Account: "444455556666", Shared: true}), create(t, s, awskms.KeySpec{Account: "444455556666"})
 	blob := encrypt(t, c, shared.ARN(), []byte("x"), nil)
 	if _, err := c.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: blob, KeyId: aws.String(shared.ARN())}); err != nil {
 		t.Error(err)
@@ -188,7 +188,7 @@ func TestAccounts(t *testing.T) {
 	wantCode(t, "by its ID", err, "NotFoundException")
 	_, err = c.DisableKey(t.Context(), &kms.DisableKeyInput{KeyId: aws.String(shared.ARN())})
 	wantCode(t, "managed by a stranger", err, "AccessDeniedException")
-	if err := s.SetIdentity(awsserver.Identity{AccessKeyID: "AKIAOWNER", SecretAccessKey: "x", ARN: "arn:aws:iam::444455556666:user/owner"}); err != nil {
+	if err := s.SetIdentity(awskms.Identity{AccessKeyID: "AKIAOWNER", SecretAccessKey: "x", ARN: "arn:aws:iam::444455556666:user/owner"}); err != nil {
 		t.Fatal(err)
 	}
 	owner := clientOf(t, s, func(o *kms.Options) { o.Credentials = credentials.NewStaticCredentialsProvider("AKIAOWNER", "x", "") })
@@ -200,7 +200,7 @@ func TestAccounts(t *testing.T) {
 func TestDeletion(t *testing.T) {
 	s := start(t)
 	c := clientOf(t, s, nil)
-	primary := create(t, s, awsserver.KeySpec{MultiRegion: true})
+	primary := create(t, s, awskms.KeySpec{MultiRegion: true})
 	replica, err := s.Replicate(primary, "us-east-1")
 	if err != nil {
 		t.Fatal(err)
@@ -233,7 +233,7 @@ func TestDeletion(t *testing.T) {
 func TestStopAndResume(t *testing.T) {
 	s := start(t)
 	c := clientOf(t, s, nil)
-	key := create(t, s, awsserver.KeySpec{})
+	key := create(t, s, awskms.KeySpec{})
 	describe := func() error {
 		_, err := c.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: aws.String(key.ID())})
 		return err
@@ -285,7 +285,7 @@ func TestStopAndResume(t *testing.T) {
 func TestLatency(t *testing.T) {
 	s := start(t)
 	c := clientOf(t, s, nil)
-	key := create(t, s, awsserver.KeySpec{})
+	key := create(t, s, awskms.KeySpec{})
 	describe := func(ctx context.Context) error {
 		_, err := c.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: aws.String(key.ID())})
 		return err
@@ -328,9 +328,9 @@ func TestLatency(t *testing.T) {
 func TestDamageAndClock(t *testing.T) {
 	s := start(t)
 	c := clientOf(t, s, nil)
-	key, other := create(t, s, awsserver.KeySpec{}), create(t, s, awsserver.KeySpec{})
+	key, other := create(t, s, awskms.KeySpec{}), create(t, s, awskms.KeySpec{})
 	blob := encrypt(t, c, key.ID(), []byte("x"), nil)
-	s.Script("Decrypt", awsserver.Fault{Damage: true})
+	s.Script("Decrypt", awskms.Fault{Damage: true})
 	if _, err := c.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: blob}); err == nil {
 		t.Error("a damaged answer was understood")
 	}
@@ -341,14 +341,14 @@ func TestDamageAndClock(t *testing.T) {
 	if err != nil || len(*right.DestinationKeyMaterialId) != 64 || *right.DestinationKeyMaterialId == *right.SourceKeyMaterialId {
 		t.Fatalf("%+v, %v", right, err)
 	}
-	for name, fault := range map[string]awsserver.Fault{"key": {WrongKeyID: true}, "source": {WrongSourceKeyID: true}, "blob": {EmptyCiphertext: true}} {
+	for name, fault := range map[string]awskms.Fault{"key": {WrongKeyID: true}, "source": {WrongSourceKeyID: true}, "blob": {EmptyCiphertext: true}} {
 		s.Script("ReEncrypt", fault)
 		got, err := move()
 		if err != nil || (*got.KeyId == other.ARN()) == fault.WrongKeyID || (*got.SourceKeyId == key.ARN()) == fault.WrongSourceKeyID || (len(got.CiphertextBlob) > 0) == fault.EmptyCiphertext {
 			t.Errorf("%s: %+v, %v", name, got, err)
 		}
 	}
-	s.Script("ReEncrypt", awsserver.Fault{FlipCiphertext: true})
+	s.Script("ReEncrypt", awskms.Fault{FlipCiphertext: true})
 	got, err := move()
 	if err != nil {
 		t.Fatal(err)

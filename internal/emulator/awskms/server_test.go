@@ -17,7 +17,7 @@ import (
 	"github.com/aws/smithy-go"
 	"go.uber.org/goleak"
 
-	awsserver "github.com/waxseal/waxseal/internal/emulator/awskms"
+	"github.com/waxseal/waxseal/internal/emulator/awskms"
 )
 
 func TestMain(m *testing.M) {
@@ -25,9 +25,9 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait"))
 }
 
-func start(t *testing.T) *awsserver.Server {
+func start(t *testing.T) *awskms.Server {
 	t.Helper()
-	s, err := awsserver.Start(awsserver.Config{})
+	s, err := awskms.Start(awskms.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +35,7 @@ func start(t *testing.T) *awsserver.Server {
 	return s
 }
 
-func create(t *testing.T, s *awsserver.Server, spec awsserver.KeySpec) *awsserver.Key {
+func create(t *testing.T, s *awskms.Server, spec awskms.KeySpec) *awskms.Key {
 	t.Helper()
 	k, err := s.CreateKey(spec)
 	if err != nil {
@@ -45,13 +45,13 @@ func create(t *testing.T, s *awsserver.Server, spec awsserver.KeySpec) *awsserve
 }
 
 // clientOf returns a client of the default identity; change alters its options.
-func clientOf(t *testing.T, s *awsserver.Server, change func(*kms.Options)) *kms.Client {
+func clientOf(t *testing.T, s *awskms.Server, change func(*kms.Options)) *kms.Client {
 	t.Helper()
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
 	o := kms.Options{
-		BaseEndpoint: aws.String(s.URL()), Region: awsserver.DefaultRegion, Retryer: aws.NopRetryer{}, HTTPClient: &http.Client{Transport: transport},
-		Credentials: credentials.NewStaticCredentialsProvider(awsserver.DefaultAccessKeyID, awsserver.DefaultSecretAccessKey, ""),
+		BaseEndpoint: aws.String(s.URL()), Region: awskms.DefaultRegion, Retryer: aws.NopRetryer{}, HTTPClient: &http.Client{Transport: transport},
+		Credentials: credentials.NewStaticCredentialsProvider(awskms.DefaultAccessKeyID, awskms.DefaultSecretAccessKey, ""),
 	}
 	if change != nil {
 		change(&o)
@@ -80,7 +80,7 @@ func encrypt(t *testing.T, c *kms.Client, key string, plaintext []byte, ec map[s
 func TestEncryptDecrypt(t *testing.T) {
 	s := start(t)
 	c := clientOf(t, s, nil)
-	key, other := create(t, s, awsserver.KeySpec{}), create(t, s, awsserver.KeySpec{})
+	key, other := create(t, s, awskms.KeySpec{}), create(t, s, awskms.KeySpec{})
 	ec := map[string]string{"namespace": "n"}
 	plain := bytes.Repeat([]byte("p"), 4096)
 	blob := encrypt(t, c, key.ID(), plain, ec)
@@ -123,7 +123,7 @@ func TestEncryptDecrypt(t *testing.T) {
 	wantCode(t, "long plaintext", err, "ValidationException")
 	_, err = c.Encrypt(t.Context(), &kms.EncryptInput{KeyId: aws.String(key.ID()), Plaintext: []byte("x"), DryRun: aws.Bool(true)})
 	wantCode(t, "dry run", err, "DryRunOperationException")
-	for _, spec := range []awsserver.KeySpec{{Spec: awsserver.SpecRSA2048}, {Spec: awsserver.SpecHMAC256}, {Usage: "SIGN_VERIFY"}} {
+	for _, spec := range []awskms.KeySpec{{Spec: awskms.SpecRSA2048}, {Spec: awskms.SpecHMAC256}, {Usage: "SIGN_VERIFY"}} {
 		_, err = c.Encrypt(t.Context(), &kms.EncryptInput{KeyId: aws.String(create(t, s, spec).ID()), Plaintext: []byte("x")})
 		wantCode(t, "unfit key", err, "InvalidKeyUsageException")
 	}
@@ -146,7 +146,7 @@ func TestEncryptDecrypt(t *testing.T) {
 func TestLifecycle(t *testing.T) {
 	s := start(t)
 	c := clientOf(t, s, nil)
-	key := create(t, s, awsserver.KeySpec{})
+	key := create(t, s, awskms.KeySpec{})
 	id := aws.String(key.ID())
 	blob := encrypt(t, c, key.ID(), []byte("x"), nil)
 	state := func() types.KeyState {
@@ -203,7 +203,7 @@ func TestLifecycle(t *testing.T) {
 	_, err = c.CancelKeyDeletion(t.Context(), &kms.CancelKeyDeletionInput{KeyId: id})
 	wantCode(t, "cancel twice", err, "KMSInvalidStateException")
 
-	rsa := aws.String(create(t, s, awsserver.KeySpec{Spec: awsserver.SpecRSA2048}).ID())
+	rsa := aws.String(create(t, s, awskms.KeySpec{Spec: awskms.SpecRSA2048}).ID())
 	_, err = c.RotateKeyOnDemand(t.Context(), &kms.RotateKeyOnDemandInput{KeyId: rsa})
 	wantCode(t, "rotate RSA", err, "UnsupportedOperationException")
 	_, err = c.ListKeyRotations(t.Context(), &kms.ListKeyRotationsInput{KeyId: rsa})
@@ -214,7 +214,7 @@ func TestAliasesAndRegions(t *testing.T) {
 	s := start(t)
 	here := clientOf(t, s, nil)
 	there := clientOf(t, s, func(o *kms.Options) { o.Region = "us-east-1" })
-	first, second := create(t, s, awsserver.KeySpec{MultiRegion: true}), create(t, s, awsserver.KeySpec{})
+	first, second := create(t, s, awskms.KeySpec{MultiRegion: true}), create(t, s, awskms.KeySpec{})
 	alias := aws.String("alias/a")
 	_, err := here.UpdateAlias(t.Context(), &kms.UpdateAliasInput{AliasName: alias, TargetKeyId: aws.String(first.ID())})
 	wantCode(t, "update nothing", err, "NotFoundException")
@@ -252,16 +252,16 @@ func TestAliasesAndRegions(t *testing.T) {
 
 func TestSignatures(t *testing.T) {
 	s := start(t)
-	key := create(t, s, awsserver.KeySpec{})
-	if err := s.SetIdentity(awsserver.Identity{AccessKeyID: "AKIAOLD", SecretAccessKey: "x", SessionToken: "s", Expired: true}); err != nil {
+	key := create(t, s, awskms.KeySpec{})
+	if err := s.SetIdentity(awskms.Identity{AccessKeyID: "AKIAOLD", SecretAccessKey: "x", SessionToken: "s", Expired: true}); err != nil {
 		t.Fatal(err)
 	}
 	for _, tc := range []struct{ name, id, secret, session, region, code string }{
-		{"unknown", "AKIANONE", "x", "", awsserver.DefaultRegion, "UnrecognizedClientException"},
-		{"wrong secret", awsserver.DefaultAccessKeyID, "x", "", awsserver.DefaultRegion, "InvalidSignatureException"},
-		{"wrong session", "AKIAOLD", "x", "t", awsserver.DefaultRegion, "UnrecognizedClientException"},
-		{"expired", "AKIAOLD", "x", "s", awsserver.DefaultRegion, "ExpiredTokenException"},
-		{"another Region", awsserver.DefaultAccessKeyID, awsserver.DefaultSecretAccessKey, "", "ap-south-1", "InvalidSignatureException"},
+		{"unknown", "AKIANONE", "x", "", awskms.DefaultRegion, "UnrecognizedClientException"},
+		{"wrong secret", awskms.DefaultAccessKeyID, "x", "", awskms.DefaultRegion, "InvalidSignatureException"},
+		{"wrong session", "AKIAOLD", "x", "t", awskms.DefaultRegion, "UnrecognizedClientException"},
+		{"expired", "AKIAOLD", "x", "s", awskms.DefaultRegion, "ExpiredTokenException"},
+		{"another Region", awskms.DefaultAccessKeyID, awskms.DefaultSecretAccessKey, "", "ap-south-1", "InvalidSignatureException"},
 	} {
 		c := clientOf(t, s, func(o *kms.Options) {
 			o.Credentials, o.Region = credentials.NewStaticCredentialsProvider(tc.id, tc.secret, tc.session), tc.region
@@ -287,7 +287,7 @@ func TestSignatures(t *testing.T) {
 }
 
 // post sends an unsigned request and returns the answer's body.
-func post(t *testing.T, s *awsserver.Server, target, authorization, body string) string {
+func post(t *testing.T, s *awskms.Server, target, authorization, body string) string {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL()+"/", strings.NewReader(body))
 	if err != nil {
@@ -310,9 +310,9 @@ func post(t *testing.T, s *awsserver.Server, target, authorization, body string)
 
 func TestPolicies(t *testing.T) {
 	s := start(t)
-	key := create(t, s, awsserver.KeySpec{})
+	key := create(t, s, awskms.KeySpec{})
 	set := func(policy string) error {
-		return s.SetIdentity(awsserver.Identity{AccessKeyID: "AKIAP", SecretAccessKey: "x", Policy: policy})
+		return s.SetIdentity(awskms.Identity{AccessKeyID: "AKIAP", SecretAccessKey: "x", Policy: policy})
 	}
 	for name, bad := range map[string]string{
 		"not JSON": "x", "unknown field": `{"Statement":[{"Effect":"Allow","Action":"*","Resource":"*","Principal":"*"}]}`,
@@ -326,7 +326,7 @@ func TestPolicies(t *testing.T) {
 			t.Errorf("%s: taken", name)
 		}
 	}
-	if s.SetIdentity(awsserver.Identity{}) == nil {
+	if s.SetIdentity(awskms.Identity{}) == nil {
 		t.Error("an identity without name was taken")
 	}
 	if err := set(`{"Statement":[{"Effect":"Allow","Action":"kms:*","Resource":"arn:aws:kms:*"},{"Effect":"Deny","Action":["KMS:encrypt"],"Resource":"*"}]}`); err != nil {
@@ -355,11 +355,11 @@ func TestPolicies(t *testing.T) {
 func TestFaultOrder(t *testing.T) {
 	s := start(t)
 	c := clientOf(t, s, nil)
-	key := create(t, s, awsserver.KeySpec{})
-	s.SetFault(awsserver.AllOperations, awsserver.Outage())
-	s.SetFault("DescribeKey", awsserver.Throttle())
-	s.Script(awsserver.AllOperations, awsserver.Fault{Code: "DisabledException"})
-	s.Script("DescribeKey", awsserver.Fault{Code: "NotFoundException"}, awsserver.Fault{})
+	key := create(t, s, awskms.KeySpec{})
+	s.SetFault(awskms.AllOperations, awskms.Outage())
+	s.SetFault("DescribeKey", awskms.Throttle())
+	s.Script(awskms.AllOperations, awskms.Fault{Code: "DisabledException"})
+	s.Script("DescribeKey", awskms.Fault{Code: "NotFoundException"}, awskms.Fault{})
 	for _, want := range []string{"NotFoundException", "", "DisabledException", "ThrottlingException"} {
 		_, err := c.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: aws.String(key.ID())})
 		if want == "" && err != nil {
@@ -377,11 +377,11 @@ func TestFaultOrder(t *testing.T) {
 
 // Closing ends all requests that wait.
 func TestCloseEndsStalls(t *testing.T) {
-	s, err := awsserver.Start(awsserver.Config{})
+	s, err := awskms.Start(awskms.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.SetFault("DescribeKey", awsserver.Fault{Stall: true})
+	s.SetFault("DescribeKey", awskms.Fault{Stall: true})
 	c := clientOf(t, s, nil)
 	done := make(chan error)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -407,23 +407,23 @@ func TestCloseEndsStalls(t *testing.T) {
 
 func TestStartRefuses(t *testing.T) {
 	for _, address := range []string{"0.0.0.0:0", "localhost:0", "192.0.2.1:0", "127.0.0.1", "127.0.0.1:99999"} {
-		if s, err := awsserver.Start(awsserver.Config{Address: address}); err == nil {
+		if s, err := awskms.Start(awskms.Config{Address: address}); err == nil {
 			s.Close()
 			t.Errorf("%s: started", address)
 		}
 	}
 	s := start(t)
-	if _, err := s.CreateKey(awsserver.KeySpec{Region: "ap-south-1"}); err == nil {
+	if _, err := s.CreateKey(awskms.KeySpec{Region: "ap-south-1"}); err == nil {
 		t.Error("a key in a Region that is not served")
 	}
-	if _, err := s.CreateKey(awsserver.KeySpec{Spec: "X"}); err == nil {
+	if _, err := s.CreateKey(awskms.KeySpec{Spec: "X"}); err == nil {
 		t.Error("a key of an unknown spec")
 	}
-	if _, err := s.Replicate(create(t, s, awsserver.KeySpec{}), "us-east-1"); err == nil {
+	if _, err := s.Replicate(create(t, s, awskms.KeySpec{}), "us-east-1"); err == nil {
 		t.Error("a replica of a single-Region key")
 	}
-	multi := create(t, s, awsserver.KeySpec{MultiRegion: true})
-	for _, region := range []string{"ap-south-1", awsserver.DefaultRegion} {
+	multi := create(t, s, awskms.KeySpec{MultiRegion: true})
+	for _, region := range []string{"ap-south-1", awskms.DefaultRegion} {
 		if _, err := s.Replicate(multi, region); err == nil {
 			t.Errorf("a replica in %s", region)
 		}

@@ -13,7 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
-	awsserver "github.com/waxseal/waxseal/internal/emulator/awskms"
+	"github.com/waxseal/waxseal/internal/emulator/awskms"
 )
 
 // The first steps on a command line.
@@ -76,7 +76,7 @@ func TestKeysAndAliases(t *testing.T) {
 	if _, err := c.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: all[0].AliasArn}); err != nil {
 		t.Error(err)
 	}
-	if got := list(&kms.ListAliasesInput{KeyId: aws.String(create(t, s, awsserver.KeySpec{}).ID())}); len(got) != 0 {
+	if got := list(&kms.ListAliasesInput{KeyId: aws.String(create(t, s, awskms.KeySpec{}).ID())}); len(got) != 0 {
 		t.Errorf("%+v", got)
 	}
 	if _, err := c.DeleteAlias(t.Context(), &kms.DeleteAliasInput{AliasName: aws.String("alias/a")}); err != nil || len(list(&kms.ListAliasesInput{KeyId: id})) != 1 {
@@ -108,7 +108,7 @@ func TestKeysAndAliases(t *testing.T) {
 func TestDataKeys(t *testing.T) {
 	s := start(t)
 	c := clientOf(t, s, nil)
-	key := create(t, s, awsserver.KeySpec{})
+	key := create(t, s, awskms.KeySpec{})
 	id, ec := aws.String(key.ID()), map[string]string{"a": "b"}
 	for name, tc := range map[string]struct {
 		in   *kms.GenerateDataKeyInput
@@ -156,13 +156,13 @@ func TestDataKeys(t *testing.T) {
 func TestFaults(t *testing.T) {
 	s := start(t)
 	c := clientOf(t, s, nil)
-	key := create(t, s, awsserver.KeySpec{})
+	key := create(t, s, awskms.KeySpec{})
 	plain := bytes.Repeat([]byte("p"), 32)
 	blob := encrypt(t, c, key.ID(), plain, nil)
 	decrypt := func(ctx context.Context) (*kms.DecryptOutput, error) {
 		return c.Decrypt(ctx, &kms.DecryptInput{KeyId: aws.String(key.ID()), CiphertextBlob: blob})
 	}
-	for name, fault := range map[string]awsserver.Fault{
+	for name, fault := range map[string]awskms.Fault{
 		"reset": {Reset: true}, "reset in the answer": {ResetInBody: true}, "a page": {Raw: []byte("<html>"), Status: 503}, "not JSON": {Raw: []byte("<html>")}, "damage": {Damage: true},
 	} {
 		s.Script("Decrypt", fault)
@@ -170,7 +170,7 @@ func TestFaults(t *testing.T) {
 			t.Errorf("%s: %+v", name, out)
 		}
 	}
-	for name, fault := range map[string]awsserver.Fault{"stall": {Stall: true}, "stall in the answer": {StallInBody: true}, "latency": {Latency: time.Hour}} {
+	for name, fault := range map[string]awskms.Fault{"stall": {Stall: true}, "stall in the answer": {StallInBody: true}, "latency": {Latency: time.Hour}} {
 		s.Script("Decrypt", fault)
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		// After headers the client may give up by itself: it finds its request's body
@@ -181,29 +181,29 @@ func TestFaults(t *testing.T) {
 		cancel()
 	}
 	for name, tc := range map[string]struct {
-		fault awsserver.Fault
+		fault awskms.Fault
 		right func(*kms.DecryptOutput) bool
 	}{
-		"other bytes": {awsserver.Fault{WrongPlaintext: true}, func(o *kms.DecryptOutput) bool {
+		"other bytes": {awskms.Fault{WrongPlaintext: true}, func(o *kms.DecryptOutput) bool {
 			return len(o.Plaintext) == 32 && !bytes.Equal(o.Plaintext, plain)
 		}},
-		"a byte less": {awsserver.Fault{TruncatePlaintext: true}, func(o *kms.DecryptOutput) bool { return bytes.Equal(o.Plaintext, plain[:31]) }},
-		"another key": {awsserver.Fault{WrongKeyID: true}, func(o *kms.DecryptOutput) bool { return *o.KeyId != key.ARN() }},
-		"late":        {awsserver.Fault{Latency: time.Millisecond}, func(o *kms.DecryptOutput) bool { return bytes.Equal(o.Plaintext, plain) }},
+		"a byte less": {awskms.Fault{TruncatePlaintext: true}, func(o *kms.DecryptOutput) bool { return bytes.Equal(o.Plaintext, plain[:31]) }},
+		"another key": {awskms.Fault{WrongKeyID: true}, func(o *kms.DecryptOutput) bool { return *o.KeyId != key.ARN() }},
+		"late":        {awskms.Fault{Latency: time.Millisecond}, func(o *kms.DecryptOutput) bool { return bytes.Equal(o.Plaintext, plain) }},
 	} {
 		s.Script("Decrypt", tc.fault)
 		if out, err := decrypt(t.Context()); err != nil || !tc.right(out) {
 			t.Errorf("%s: %+v, %v", name, out, err)
 		}
 	}
-	for name, fault := range map[string]awsserver.Fault{"flipped": {FlipCiphertext: true}, "empty": {EmptyCiphertext: true}, "another key": {WrongKeyID: true}} {
+	for name, fault := range map[string]awskms.Fault{"flipped": {FlipCiphertext: true}, "empty": {EmptyCiphertext: true}, "another key": {WrongKeyID: true}} {
 		s.Script("Encrypt", fault)
 		out, err := c.Encrypt(t.Context(), &kms.EncryptInput{KeyId: aws.String(key.ID()), Plaintext: plain})
 		if err != nil || (len(out.CiphertextBlob) == 0) != fault.EmptyCiphertext || (*out.KeyId != key.ARN()) != fault.WrongKeyID {
 			t.Errorf("%s: %+v, %v", name, out, err)
 		}
 	}
-	throttle := awsserver.Throttle()
+	throttle := awskms.Throttle()
 	throttle.RetryAfter = 7 * time.Second
 	s.SetFault("Decrypt", throttle)
 	if got := head(t, s); got.Get("Retry-After") != "7" {
@@ -212,7 +212,7 @@ func TestFaults(t *testing.T) {
 }
 
 // head returns the headers of an answer to an unsigned Decrypt.
-func head(t *testing.T, s *awsserver.Server) http.Header {
+func head(t *testing.T, s *awskms.Server) http.Header {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL(), strings.NewReader("{}"))
 	if err != nil {
@@ -230,8 +230,8 @@ func head(t *testing.T, s *awsserver.Server) http.Header {
 // What IAM compares without regard to case is not narrower here.
 func TestPolicyCase(t *testing.T) {
 	s := start(t)
-	key := create(t, s, awsserver.KeySpec{})
-	if err := s.SetIdentity(awsserver.Identity{AccessKeyID: "AKIAP", SecretAccessKey: "x", Policy: `{"Version":"2012-10-17","Statement":[
+	key := create(t, s, awskms.KeySpec{})
+	if err := s.SetIdentity(awskms.Identity{AccessKeyID: "AKIAP", SecretAccessKey: "x", Policy: `{"Version":"2012-10-17","Statement":[
 		{"Effect":"Allow","Action":"KMS:Enc*","Resource":"` + key.ARN() + `","Condition":{"StringEquals":{"kms:encryptioncontext:NameSpace":["a","b"]}}},
 		{"Effect":"Deny","Action":"kms:encrypt","Resource":"*","Condition":{"StringEquals":{"kms:EncryptionContext:tenant":"bad"}}}]}`}); err != nil {
 		t.Fatal(err)
@@ -252,7 +252,7 @@ func TestPolicyCase(t *testing.T) {
 			t.Errorf("%v: %v", tc.ec, err)
 		}
 	}
-	key.SetState(awsserver.Updating) // does what an enabled one does
+	key.SetState(awskms.Updating) // does what an enabled one does
 	if _, err := c.Encrypt(t.Context(), &kms.EncryptInput{KeyId: aws.String(key.ARN()), Plaintext: []byte("x"), EncryptionContext: map[string]string{"namespace": "a"}}); err != nil {
 		t.Error(err)
 	}

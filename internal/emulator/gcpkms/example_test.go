@@ -15,12 +15,12 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	gcpserver "github.com/waxseal/waxseal/internal/emulator/gcpkms"
+	"github.com/waxseal/waxseal/internal/emulator/gcpkms"
 )
 
 // connect returns Google's own client of server, as any program would make it for an
 // emulator.
-func connect(ctx context.Context, server *gcpserver.Server) (*gcp.KeyManagementClient, error) {
+func connect(ctx context.Context, server *gcpkms.Server) (*gcp.KeyManagementClient, error) {
 	conn, err := grpc.NewClient(server.Addr(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return nil, err
@@ -33,7 +33,7 @@ func Example() {
 	ctx := context.Background()
 	const key = "projects/p/locations/global/keyRings/r/cryptoKeys/k"
 
-	server, err := gcpserver.Start(ctx, "127.0.0.1:0")
+	server, err := gcpkms.Start(ctx, "127.0.0.1:0")
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -61,7 +61,7 @@ func Example() {
 	}
 	fmt.Println(sealed.Name, string(opened.Plaintext), opened.UsedPrimary)
 
-	server.Inject(gcpserver.Fault{Method: "Decrypt", Code: codes.ResourceExhausted, Times: 1})
+	server.Inject(gcpkms.Fault{Method: "Decrypt", Code: codes.ResourceExhausted, Times: 1})
 	_, err = client.Decrypt(ctx, &kmspb.DecryptRequest{Name: key, Ciphertext: sealed.Ciphertext})
 	fmt.Println(status.Code(err), server.Calls("Decrypt"))
 	// Output:
@@ -74,7 +74,7 @@ func Example() {
 func ExampleServer_Inject() {
 	ctx := context.Background()
 	const key = "projects/p/locations/global/keyRings/r/cryptoKeys/k"
-	server, err := gcpserver.Start(ctx, "127.0.0.1:0")
+	server, err := gcpkms.Start(ctx, "127.0.0.1:0")
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -88,7 +88,7 @@ func ExampleServer_Inject() {
 	}
 	defer client.Close()
 
-	server.Inject(gcpserver.Fault{Method: "Encrypt", Times: 2, Code: codes.ResourceExhausted, RetryAfter: time.Second})
+	server.Inject(gcpkms.Fault{Method: "Encrypt", Times: 2, Code: codes.ResourceExhausted, RetryAfter: time.Second})
 	for range 3 {
 		_, err := client.Encrypt(ctx, &kmspb.EncryptRequest{Name: key, Plaintext: []byte("hello")})
 		st := status.Convert(err)
@@ -104,7 +104,7 @@ func ExampleServer_Inject() {
 func ExampleServer_Grant() {
 	ctx := context.Background()
 	const key = "projects/p/locations/global/keyRings/r/cryptoKeys/k"
-	server, err := gcpserver.Start(ctx, "127.0.0.1:0")
+	server, err := gcpkms.Start(ctx, "127.0.0.1:0")
 	if err != nil {
 		log.Fatal(err)
 	}

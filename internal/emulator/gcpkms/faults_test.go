@@ -18,7 +18,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	gcpserver "github.com/waxseal/waxseal/internal/emulator/gcpkms"
+	"github.com/waxseal/waxseal/internal/emulator/gcpkms"
 )
 
 // recovered calls until that works again: gRPC waits a moment before it connects anew.
@@ -69,7 +69,7 @@ func TestDateAndRetryHeader(t *testing.T) {
 		t.Errorf("date %v, error %v", header.Get("date"), err)
 	}
 	s.TellTime(time.Hour)
-	s.Inject(gcpserver.Fault{Code: codes.ResourceExhausted, RetryHeader: "7", Times: 1})
+	s.Inject(gcpkms.Fault{Code: codes.ResourceExhausted, RetryHeader: "7", Times: 1})
 	for _, want := range []codes.Code{codes.ResourceExhausted, codes.OK} {
 		header, trailer, err := get()
 		wantCode(t, "get", err, want)
@@ -95,18 +95,18 @@ func TestBrokenAnswers(t *testing.T) {
 	}
 	wantCode(t, "sound", call(), codes.OK)
 
-	s.Inject(gcpserver.Fault{Reset: true, Times: 1})
+	s.Inject(gcpkms.Fault{Reset: true, Times: 1})
 	wantCode(t, "reset", call(), codes.Unavailable)
 	recovered(t, call)
 
-	s.Inject(gcpserver.Fault{StallAfterHeaders: true, Times: 1})
+	s.Inject(gcpkms.Fault{StallAfterHeaders: true, Times: 1})
 	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	_, err := c.Encrypt(short, &kmspb.EncryptRequest{Name: key})
 	cancel()
 	wantCode(t, "stalled", err, codes.DeadlineExceeded)
 
 	sealed := encrypt(t, c, key, "x", "")
-	s.Inject(gcpserver.Fault{Harm: gcpserver.GiantAnswer})
+	s.Inject(gcpkms.Fault{Harm: gcpkms.GiantAnswer})
 	_, err = c.Encrypt(t.Context(), &kmspb.EncryptRequest{Name: key})
 	wantCode(t, "giant", err, codes.ResourceExhausted) // by gRPC, which takes 4 MiB
 	resp, err := c.Decrypt(t.Context(), &kmspb.DecryptRequest{Name: key, Ciphertext: sealed.Ciphertext}, gax.WithGRPCOptions(grpc.MaxCallRecvMsgSize(64<<20)))
@@ -239,7 +239,7 @@ func TestKeysFromElsewhere(t *testing.T) {
 func TestAdminHarm(t *testing.T) {
 	s, c := start(t)
 	ctx := t.Context()
-	s.Inject(gcpserver.Fault{Harm: gcpserver.WrongKeyName})
+	s.Inject(gcpkms.Fault{Harm: gcpkms.WrongKeyName})
 	const wrong = ring + "/cryptoKeys/not-k"
 	k, err := c.GetCryptoKey(ctx, &kmspb.GetCryptoKeyRequest{Name: key})
 	if err != nil || k.Name != wrong || k.Primary.Name != wrong+"/cryptoKeyVersions/1" {
@@ -257,7 +257,7 @@ func TestAdminHarm(t *testing.T) {
 		t.Error("the list goes on")
 	}
 	s.ClearFaults()
-	s.Inject(gcpserver.Fault{Harm: gcpserver.EndlessList})
+	s.Inject(gcpkms.Fault{Harm: gcpkms.EndlessList})
 	list = c.ListCryptoKeyVersions(ctx, &kmspb.ListCryptoKeyVersionsRequest{Parent: key})
 	for range 10 {
 		if v, err := list.Next(); err != nil || v.Name != first {

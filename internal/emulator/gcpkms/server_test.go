@@ -24,7 +24,7 @@ import (
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
-	gcpserver "github.com/waxseal/waxseal/internal/emulator/gcpkms"
+	"github.com/waxseal/waxseal/internal/emulator/gcpkms"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -38,9 +38,9 @@ const (
 
 // start runs a server with one key and returns it with Google's own client, which
 // here does not retry.
-func start(t *testing.T) (*gcpserver.Server, *gcp.KeyManagementClient) {
+func start(t *testing.T) (*gcpkms.Server, *gcp.KeyManagementClient) {
 	t.Helper()
-	s, err := gcpserver.Start(t.Context(), "127.0.0.1:0")
+	s, err := gcpkms.Start(t.Context(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,13 +89,13 @@ func wantCode(t *testing.T, what string, err error, want codes.Code) {
 
 func TestStartRefuses(t *testing.T) {
 	for _, address := range []string{"0.0.0.0:0", ":0", "kms.example.com:0", "127.0.0.1", "192.0.2.1:0"} {
-		if s, err := gcpserver.Start(t.Context(), address); err == nil {
+		if s, err := gcpkms.Start(t.Context(), address); err == nil {
 			s.Close()
 			t.Errorf("listens on %s", address)
 		}
 	}
 	s, _ := start(t)
-	if again, err := gcpserver.Start(t.Context(), s.Addr()); err == nil {
+	if again, err := gcpkms.Start(t.Context(), s.Addr()); err == nil {
 		again.Close()
 		t.Error("listens twice on one address")
 	}
@@ -146,18 +146,18 @@ func TestLimits(t *testing.T) {
 		want           codes.Code
 	}{
 		{key, 0, 0, codes.OK},
-		{key, gcpserver.MaxPlaintext, gcpserver.MaxPlaintext, codes.OK},
-		{key, gcpserver.MaxPlaintext + 1, 0, codes.InvalidArgument},
-		{key, 0, gcpserver.MaxPlaintext + 1, codes.InvalidArgument},
-		{hsm, gcpserver.MaxHSM - 1, 1, codes.OK},
-		{hsm, gcpserver.MaxHSM, 1, codes.InvalidArgument},
+		{key, gcpkms.MaxPlaintext, gcpkms.MaxPlaintext, codes.OK},
+		{key, gcpkms.MaxPlaintext + 1, 0, codes.InvalidArgument},
+		{key, 0, gcpkms.MaxPlaintext + 1, codes.InvalidArgument},
+		{hsm, gcpkms.MaxHSM - 1, 1, codes.OK},
+		{hsm, gcpkms.MaxHSM, 1, codes.InvalidArgument},
 	} {
 		_, err := c.Encrypt(t.Context(), &kmspb.EncryptRequest{
 			Name: tc.name, Plaintext: make([]byte, tc.plaintext), AdditionalAuthenticatedData: make([]byte, tc.aad),
 		})
 		wantCode(t, tc.name, err, tc.want)
 	}
-	_, err := decrypt(t, c, []byte("x"), strings.Repeat("a", gcpserver.MaxPlaintext+1))
+	_, err := decrypt(t, c, []byte("x"), strings.Repeat("a", gcpkms.MaxPlaintext+1))
 	wantCode(t, "decrypt", err, codes.InvalidArgument)
 }
 
@@ -450,8 +450,8 @@ func TestFaults(t *testing.T) {
 	ctx := t.Context()
 	call := func() error { _, err := c.Encrypt(ctx, &kmspb.EncryptRequest{Name: key}); return err }
 
-	s.Inject(gcpserver.Fault{Method: "Encrypt", Times: 2, Code: codes.ResourceExhausted, RetryAfter: time.Second})
-	s.Inject(gcpserver.Fault{Code: codes.Unavailable, Message: "down"})
+	s.Inject(gcpkms.Fault{Method: "Encrypt", Times: 2, Code: codes.ResourceExhausted, RetryAfter: time.Second})
+	s.Inject(gcpkms.Fault{Code: codes.Unavailable, Message: "down"})
 	err := call()
 	wantCode(t, "first", err, codes.ResourceExhausted)
 	info, ok := status.Convert(err).Details()[0].(*errdetails.RetryInfo)
@@ -465,13 +465,13 @@ func TestFaults(t *testing.T) {
 	s.ClearFaults()
 	wantCode(t, "cleared", call(), codes.OK)
 
-	s.Inject(gcpserver.Fault{Latency: 30 * time.Millisecond, Times: 1})
+	s.Inject(gcpkms.Fault{Latency: 30 * time.Millisecond, Times: 1})
 	began := time.Now()
 	wantCode(t, "slow", call(), codes.OK)
 	if took := time.Since(began); took < 30*time.Millisecond {
 		t.Errorf("took %v", took)
 	}
-	for _, f := range []gcpserver.Fault{{Stall: true, Times: 1}, {Latency: time.Hour, Times: 1}} {
+	for _, f := range []gcpkms.Fault{{Stall: true, Times: 1}, {Latency: time.Hour, Times: 1}} {
 		s.Inject(f)
 		short, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
 		_, err = c.Encrypt(short, &kmspb.EncryptRequest{Name: key})
@@ -485,7 +485,7 @@ func TestFaults(t *testing.T) {
 		runtime.Gosched()
 	}
 	s.ResetCalls()
-	s.Inject(gcpserver.Fault{Stall: true, Times: 1})
+	s.Inject(gcpkms.Fault{Stall: true, Times: 1})
 	done := make(chan error, 1)
 	go func() { done <- call() }()
 	for s.InFlight() == 0 {
@@ -504,27 +504,27 @@ func TestHarm(t *testing.T) {
 	text := []byte("0123456789abcdef")
 	whole := encrypt(t, c, key, string(text), "aad")
 	for _, tc := range []struct {
-		harm gcpserver.Harm
+		harm gcpkms.Harm
 		enc  func(*kmspb.EncryptResponse, error) bool
 		dec  func(*kmspb.DecryptResponse, error) bool
 	}{
 		{
-			gcpserver.DamagedRequest,
+			gcpkms.DamagedRequest,
 			func(_ *kmspb.EncryptResponse, err error) bool { return status.Code(err) == codes.InvalidArgument },
 			func(_ *kmspb.DecryptResponse, err error) bool { return status.Code(err) == codes.InvalidArgument },
 		},
 		{
-			gcpserver.DamagedRequestAAD,
+			gcpkms.DamagedRequestAAD,
 			func(_ *kmspb.EncryptResponse, err error) bool { return status.Code(err) == codes.InvalidArgument },
 			func(_ *kmspb.DecryptResponse, err error) bool { return status.Code(err) == codes.InvalidArgument },
 		},
 		{
-			gcpserver.LostRequestChecksums,
+			gcpkms.LostRequestChecksums,
 			func(r *kmspb.EncryptResponse, err error) bool { return err == nil && !r.VerifiedPlaintextCrc32C },
 			func(r *kmspb.DecryptResponse, err error) bool { return err == nil && bytes.Equal(r.Plaintext, text) },
 		},
 		{
-			gcpserver.DamagedAnswer,
+			gcpkms.DamagedAnswer,
 			func(r *kmspb.EncryptResponse, err error) bool {
 				return err == nil && sum(r.Ciphertext).Value != r.CiphertextCrc32C.Value
 			},
@@ -533,39 +533,39 @@ func TestHarm(t *testing.T) {
 			},
 		},
 		{
-			gcpserver.LostAnswerChecksum,
+			gcpkms.LostAnswerChecksum,
 			func(r *kmspb.EncryptResponse, err error) bool { return err == nil && r.CiphertextCrc32C == nil },
 			func(r *kmspb.DecryptResponse, err error) bool { return err == nil && r.PlaintextCrc32C == nil },
 		},
 		{
-			gcpserver.WrongPlaintext, nil,
+			gcpkms.WrongPlaintext, nil,
 			func(r *kmspb.DecryptResponse, err error) bool {
 				return err == nil && len(r.Plaintext) == len(text) && !bytes.Equal(r.Plaintext, text) && sum(r.Plaintext).Value == r.PlaintextCrc32C.Value
 			},
 		},
 		{
-			gcpserver.TruncatedPlaintext, nil,
+			gcpkms.TruncatedPlaintext, nil,
 			func(r *kmspb.DecryptResponse, err error) bool {
 				return err == nil && len(r.Plaintext) == len(text)/2 && sum(r.Plaintext).Value == r.PlaintextCrc32C.Value
 			},
 		},
-		{gcpserver.WrongKeyName, func(r *kmspb.EncryptResponse, err error) bool { return err == nil && r.Name != first && r.Name != "" }, nil},
+		{gcpkms.WrongKeyName, func(r *kmspb.EncryptResponse, err error) bool { return err == nil && r.Name != first && r.Name != "" }, nil},
 		{
-			gcpserver.EmptyAnswer,
+			gcpkms.EmptyAnswer,
 			func(r *kmspb.EncryptResponse, err error) bool { return err == nil && len(r.Ciphertext) == 0 },
 			func(r *kmspb.DecryptResponse, err error) bool { return err == nil && len(r.Plaintext) == 0 },
 		},
 		{
-			gcpserver.HugeAnswer,
+			gcpkms.HugeAnswer,
 			func(r *kmspb.EncryptResponse, err error) bool {
-				return err == nil && len(r.Ciphertext) > gcpserver.MaxPlaintext && sum(r.Ciphertext).Value == r.CiphertextCrc32C.Value
+				return err == nil && len(r.Ciphertext) > gcpkms.MaxPlaintext && sum(r.Ciphertext).Value == r.CiphertextCrc32C.Value
 			},
 			func(r *kmspb.DecryptResponse, err error) bool {
-				return err == nil && len(r.Plaintext) > gcpserver.MaxPlaintext && sum(r.Plaintext).Value == r.PlaintextCrc32C.Value
+				return err == nil && len(r.Plaintext) > gcpkms.MaxPlaintext && sum(r.Plaintext).Value == r.PlaintextCrc32C.Value
 			},
 		},
 	} {
-		s.Inject(gcpserver.Fault{Harm: tc.harm})
+		s.Inject(gcpkms.Fault{Harm: tc.harm})
 		aad := []byte("aad")
 		e, err := c.Encrypt(ctx, &kmspb.EncryptRequest{
 			Name: key, Plaintext: text, PlaintextCrc32C: sum(text), AdditionalAuthenticatedData: aad, AdditionalAuthenticatedDataCrc32C: sum(aad),
