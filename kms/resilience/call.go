@@ -154,9 +154,24 @@ func (k *Key) rejected(op string, why Reason) {
 	}
 }
 
+// ask calls a backend, and returns n answers or an error. It wipes answers that it drops.
+func ask[T any](k *Key, op string, n int, wipe func(*T), call func() ([]T, error)) ([]T, error) {
+	got, err := guarded(k, op, call)
+	if err == nil && len(got) != n {
+		err = k.wrongCount(op, len(got), n)
+	}
+	if err != nil {
+		for i := range got {
+			wipe(&got[i])
+		}
+		return nil, err
+	}
+	return got, nil
+}
+
 // guarded calls a backend and turns a panic into an error: the place that the attempt
 // holds has to be given back.
-func (k *Key) guarded(op string, call func() error) (err error) {
+func guarded[T any](k *Key, op string, call func() ([]T, error)) (got []T, err error) {
 	defer kms.Recover(op, k.ID(), &err)
 	return call()
 }

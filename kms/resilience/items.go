@@ -21,7 +21,7 @@ type items[T any] struct {
 // of them was answered and the same thing failed them all.
 func (it items[T]) of(ctx context.Context, k *Key, wrapped []kms.Wrapped) ([]T, error) {
 	if len(wrapped) == 0 {
-		return it.guardedAsk(ctx, k, wrapped)
+		return it.from(ctx, k, wrapped)
 	}
 	out := make([]T, len(wrapped))
 	whole := make([]error, (len(wrapped)+k.cfg.MaxBatch-1)/k.cfg.MaxBatch)
@@ -53,7 +53,7 @@ func (it items[T]) part(ctx context.Context, k *Key, wrapped []kms.Wrapped, out 
 				asked[n] = wrapped[i]
 			}
 		}
-		got, err := it.guardedAsk(ctx, k, asked)
+		got, err := it.from(ctx, k, asked)
 		if err = explain(err); err != nil {
 			whole = err
 			for _, i := range left {
@@ -92,23 +92,9 @@ func (it items[T]) part(ctx context.Context, k *Key, wrapped []kms.Wrapped, out 
 	return stopped
 }
 
-// guardedAsk calls the key behind, and returns the right number of answers or an error.
-func (it items[T]) guardedAsk(ctx context.Context, k *Key, wrapped []kms.Wrapped) ([]T, error) {
-	var got []T
-	err := k.guarded(it.op, func() (err error) {
-		got, err = it.ask(ctx, wrapped)
-		return err
-	})
-	if err == nil && len(got) != len(wrapped) {
-		err = k.wrongCount(it.op, len(got), len(wrapped))
-	}
-	if err != nil {
-		for i := range got {
-			it.wipe(&got[i])
-		}
-		return nil, err
-	}
-	return got, nil
+// from calls the key behind.
+func (it items[T]) from(ctx context.Context, k *Key, wrapped []kms.Wrapped) ([]T, error) {
+	return ask(k, it.op, len(wrapped), it.wipe, func() ([]T, error) { return it.ask(ctx, wrapped) })
 }
 
 // Unwrap implements kms.Key. Items keep their answers, good or bad; only those that failed

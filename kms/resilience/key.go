@@ -134,18 +134,9 @@ func (k *Key) wrapPart(ctx context.Context, dataKeys [][]byte, ec kms.Context, o
 	return failed
 }
 
-// askWrap calls the key behind, and returns the right number of answers or an error.
+// askWrap calls the key behind.
 func (k *Key) askWrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error) {
-	var got []kms.Wrapped
-	err := k.guarded(opWrap, func() (err error) {
-		got, err = k.behind.Wrap(ctx, dataKeys, ec)
-		return err
+	return ask(k, opWrap, len(dataKeys), func(*kms.Wrapped) {}, func() ([]kms.Wrapped, error) {
+		return k.behind.Wrap(ctx, dataKeys, ec)
 	})
-	if err == nil && len(got) != len(dataKeys) {
-		err = k.wrongCount(opWrap, len(got), len(dataKeys))
-	}
-	if err != nil {
-		return nil, err
-	}
-	return got, nil
 }
