@@ -1,9 +1,9 @@
 package awskms
 
 import (
+	"context"
 	"errors"
 	"net/http"
-	"net/http/httptrace"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
@@ -60,31 +60,18 @@ func (t *transport) Do(r *http.Request) (*http.Response, error) {
 	return answer, nil
 }
 
-// send makes one HTTP request. An idle connection may be closed already, which is no
-// failure of AWS's: the request goes out once more over a new one. To encrypt or decrypt
-// twice does no harm. To rotate twice does, so a rotation is sent over a new connection,
-// once.
+// send makes one HTTP request: see driver.Send. To encrypt or decrypt twice does no harm.
+// To rotate twice does, so a rotation is sent over a new connection, once.
 func (t *transport) send(r *http.Request, body *driver.Body) (*http.Response, error) {
-	only := r.Header.Get("X-Amz-Target") == targetRotate
-	if only {
+	rotates := r.Header.Get("X-Amz-Target") == targetRotate
+	if rotates {
 		t.client.CloseIdleConnections()
 	}
-	reused := false
-	ctx := httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
-		GotConn: func(info httptrace.GotConnInfo) { reused = info.Reused },
+	return driver.Send(r.Context(), t.client, rotates, func(ctx context.Context) (*http.Request, error) {
+		next := r.Clone(ctx)
+		next.Body = body.Reader()
+		return next, nil
 	})
-	for again := false; ; again = true {
-		once := r.Clone(ctx)
-		once.Body = body.Reader()
-		answer, err := t.client.Do(once)
-		if err == nil {
-			return answer, nil
-		}
-		if again || only || !reused || ctx.Err() != nil {
-			return nil, err
-		}
-		t.client.CloseIdleConnections() // the others are likely closed as well
-	}
 }
 
 // CloseIdleConnections closes the connections that no request uses.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptrace"
 	"net/url"
 	"strings"
 	"time"
@@ -207,17 +206,11 @@ func (c *client) exchange(ctx context.Context, req request, sent *driver.Body) (
 	}
 }
 
-// once makes one HTTP request. A connection that lay idle may be closed already,
-// by a restart or by a balancer, and to find that out is no failure of Vault's:
-// the request goes out once more over a new one, unless that could do harm.
+// once makes one HTTP request: see driver.Send.
 func (c *client) once(ctx context.Context, ask request, target *url.URL, host string, header http.Header, body *driver.Body) (*http.Response, error) {
-	reused := false
-	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GotConn: func(info httptrace.GotConnInfo) { reused = info.Reused },
-	})
 	size := len(ask.body)
-	for again := ask.once; ; again = true {
-		req, err := http.NewRequestWithContext(traced, ask.method, target.String(), nil)
+	answer, err := driver.Send(ctx, c.http, ask.once, func(ctx context.Context) (*http.Request, error) {
+		req, err := http.NewRequestWithContext(ctx, ask.method, target.String(), nil)
 		if err != nil {
 			return nil, fmt.Errorf("vaultkms: make request: %w", err)
 		}
@@ -229,15 +222,12 @@ func (c *client) once(ctx context.Context, ask request, target *url.URL, host st
 				req.GetBody = func() (io.ReadCloser, error) { return body.Reader(), nil }
 			}
 		}
-		resp, err := c.http.Do(req)
-		if err == nil {
-			return resp, nil
-		}
-		if again || !reused || ctx.Err() != nil {
-			return nil, stalled(ctx, err)
-		}
-		c.http.CloseIdleConnections() // the others are likely closed as well
+		return req, nil
+	})
+	if err != nil {
+		return nil, stalled(ctx, err)
 	}
+	return answer, nil
 }
 
 // stalled returns the LateError of our own timeout in place of err, if it ended ctx.

@@ -1,14 +1,40 @@
 package driver
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strconv"
 	"strings"
 	"time"
 )
+
+// Send makes the HTTP request that next returns. An idle connection may be closed already,
+// by a restart or by a balancer, which is no failure of the KMS: Send then calls next again
+// and uses a new connection, unless once says that a second request does harm.
+func Send(ctx context.Context, client *http.Client, once bool, next func(context.Context) (*http.Request, error)) (*http.Response, error) {
+	reused := false
+	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(info httptrace.GotConnInfo) { reused = info.Reused },
+	})
+	for again := once; ; again = true {
+		request, err := next(traced)
+		if err != nil {
+			return nil, err
+		}
+		answer, err := client.Do(request)
+		if err == nil {
+			return answer, nil
+		}
+		if again || !reused || ctx.Err() != nil {
+			return nil, err
+		}
+		client.CloseIdleConnections() // the others are likely closed as well
+	}
+}
 
 // maxRetryAfter bounds the pause that an answer may demand. A wrong clock, or a stranger on
 // the way, must not keep us away for days.
