@@ -14,10 +14,10 @@ import (
 // A Context may be empty; no name and no value in it is (see Check).
 type Context map[string]string
 
-// Check returns an *Error of Class Internal about op and keyID if c holds an empty
-// name or an empty value: AWS KMS refuses those (its service returns a
-// ValidationException), so no backend may take them, or what one KEK wraps another
-// one could not. Backends call it before they send anything.
+// Check returns an *Error of Class Internal about op and keyID if c holds an empty name or
+// value. AWS KMS refuses those (ValidationException), so no backend may take them: keys of
+// all backends must be able to wrap under the same contexts. Backends call it before they
+// send anything.
 func (c Context) Check(op, keyID string) error {
 	for name, value := range c {
 		if name == "" || value == "" {

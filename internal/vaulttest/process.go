@@ -24,10 +24,9 @@ const (
 	logTail = 2000
 )
 
-// watched runs "$@" such that it dies with us: a test binary that is killed, or
-// panics after its timeout, runs no cleanup, but the pipe that is its child's
-// third descriptor closes, read returns, and the watcher kills what $$ has
-// become by then.
+// watched runs "$@" such that it ends with us. A test binary that is killed, or panics
+// after its timeout, runs no cleanup; but the pipe that is its child's third descriptor
+// closes, read returns, and the watcher kills the server, which has the number $$.
 const watched = `(read -r _ <&3; kill -9 $$) & exec "$@" 3<&-`
 
 // process is one running Vault server.

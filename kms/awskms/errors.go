@@ -26,10 +26,9 @@ func (k *Key) fail(op string, r refusal, cause error) *kms.Error { return r.Erro
 
 func (k *Key) canceled(op string, cause error) *kms.Error { return driver.Canceled(op, k.id, cause) }
 
-// failed says what an error of the SDK's means. ctx is the caller's own, askCtx
-// the one of the request, action the permission that it needs. The order: the
-// caller gave up; our own timeout; nothing to sign with; an answer of AWS's; no
-// answer.
+// failed classifies an error of the SDK's. ctx is the caller's own, askCtx the one of the
+// request, action the permission that it needs. The order: the caller gave up; our own
+// timeout; nothing to sign with; an answer of AWS's; no answer.
 func (k *Key) failed(ctx, askCtx context.Context, op, action string, err error) *kms.Error {
 	e := k.explained(ctx, askCtx, op, action, err)
 	var response *awshttp.ResponseError

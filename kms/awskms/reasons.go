@@ -164,11 +164,10 @@ func expiredCredentials() refusal {
 		"get new ones, such as with aws sso login; give a long-running process a role instead of a copied token")
 }
 
-// ofCredentials says why there is nothing to sign with. That is a refusal only where
-// the service that gives credentials says so, with an error code of its own and the
-// status of a refusal, and where no service is configured. Everything else passes: a
-// service that is down or not reached, a page of another server, a file that is not
-// there for the moment.
+// ofCredentials classifies a lack of credentials. It is a refusal only if no service is
+// configured, or if the service that gives credentials answers so, with an error code of
+// its own and the status of a refusal. Everything else passes: a service that is down, a
+// page of another server, a file that is missing for the moment.
 func ofCredentials(cause error) refusal {
 	var operation *smithy.OperationError
 	var response interface{ HTTPStatusCode() int }
@@ -205,7 +204,7 @@ func ofCredentials(cause error) refusal {
 		"check that the network lets us through to AWS STS, SSO or the container's agent, and that the file AWS_WEB_IDENTITY_TOKEN_FILE names is there")
 }
 
-// noCredentials is what is left to say where only the metadata service of the machine
+// noCredentials is what remains where only the machine's metadata service
 // could have given some, which most machines do not have.
 func noCredentials(class kms.Class) refusal {
 	r := refusal{

@@ -32,11 +32,11 @@ const (
 // rotationTimes are the waits of Rotate.
 type rotationTimes struct{ wait, pause time.Duration }
 
-// Rotate implements kms.Rotator: RotateKeyOnDemand, which AWS KMS permits 25 times
-// for each key and completes in the background; Rotate waits up to a minute for
-// that, so that the version it returns wraps. An error that says that the rotation
-// was begun is no reason to call it again: Versions shows when it is done. It needs
-// kms:RotateKeyOnDemand, kms:DescribeKey and kms:ListKeyRotations.
+// Rotate implements kms.Rotator: RotateKeyOnDemand, which AWS KMS permits 25 times for each
+// key and completes in the background. Rotate waits up to a minute for that, so that the
+// version it returns wraps. After an error that says that the rotation was begun, do not
+// call it again: Versions shows when it is done. It needs kms:RotateKeyOnDemand,
+// kms:DescribeKey and kms:ListKeyRotations.
 func (k *Key) Rotate(ctx context.Context) (kms.Version, error) {
 	before, err := k.metadata(ctx, opRotate)
 	if err != nil {

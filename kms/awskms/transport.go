@@ -21,10 +21,9 @@ const targetRotate = "TrentService.RotateKeyOnDemand"
 // errExposed means that a request would cross a network unencrypted.
 var errExposed = errors.New("awskms: data keys over an unencrypted network")
 
-// transport is the SDK's HTTP client with bounds: it follows no redirect, because
-// AWS KMS sends none and a request holds a data key; it reads answers up to
-// maxAnswer; and it holds endpoints from the environment to the same rule about
-// http:// as those of a Config.
+// transport is the SDK's HTTP client with bounds. It follows no redirect: AWS KMS sends
+// none, and a request holds a data key. It reads answers up to maxAnswer. It holds
+// endpoints from the environment to the rule about http:// of a Config.
 type transport struct {
 	client   *http.Client
 	insecure bool

@@ -52,11 +52,10 @@ type Config struct {
 // account that the process runs as. New looks for them once, which is a request to Google's
 // metadata server if there is no file; with InsecurePlaintext there are none.
 //
-// New does not reach Cloud KMS. Each key has a connection of its own; NewBackend
-// is for programs that open many. A Config that cannot be used gives an *kms.Error
-// of class Invalid that lists everything wrong with it; credentials that are
-// missing or cannot be read give one of class Unavailable, as they may be there in a
-// moment.
+// New does not reach Cloud KMS. Each key has a connection of its own; NewBackend is for
+// programs that open many. A Config that cannot be used gives an *kms.Error of class
+// Invalid that lists everything wrong with it. Credentials that are missing or cannot be
+// read give class Unavailable: they may be there in a moment.
 func New(cfg Config) (*Key, error) {
 	return cfg.open(func(cfg Config) (*connection, func() error, error) {
 		conn, err := cfg.dial(1)

@@ -50,10 +50,9 @@ func (k *Key) refused(ctx, callCtx context.Context, c call, err error) (failed *
 	return failed, why.Item
 }
 
-// noClient reports that the client could not be set up, which credentials are all
-// there is to, unless the program passes options of its own. It is no word of
-// Google's, and must not pass for one: a file may be there in a moment, and so may
-// the metadata server.
+// noClient reports that the client could not be set up, for lack of credentials or by
+// options of the program. It is no refusal of Google's: a file, or the metadata server, may
+// be there in a moment.
 func (k *Key) noClient(options bool, cause error) *kms.Error {
 	advice := "set GOOGLE_APPLICATION_CREDENTIALS to a readable credentials file, run gcloud auth application-default login, " +
 		"or run as a service account"

@@ -24,16 +24,15 @@ const shortGrace = 7 * 24 * time.Hour
 // dateGrain is the precision of a "date" header.
 const dateGrain = time.Second
 
-// Probe implements kms.Prober: GetCryptoKey, and ListCryptoKeyVersions for the
-// warnings. Workers and codec servers need neither; without cloudkms.cryptoKeys.get
-// and cryptoKeyVersions.list (roles/cloudkms.viewer) the report is shorter. Without
-// the right to describe the key, a Decrypt of what is no ciphertext shows whether it can be
-// used or, failing that, an Encrypt of nothing.
+// Probe implements kms.Prober: GetCryptoKey, and ListCryptoKeyVersions for the warnings.
+// Workers and codec servers need neither; without cloudkms.cryptoKeys.get and
+// cryptoKeyVersions.list (roles/cloudkms.viewer) the report is shorter. Without the right
+// to describe the key, a Decrypt of no ciphertext shows whether it can be used or, failing
+// that, an Encrypt of nothing.
 //
-// Identity is what the credentials say of themselves, empty for those that were
-// passed as ClientOptions; Google's client renews tokens, so there is no Expires.
-// A key that neither seals nor opens, because of its purpose or because none of its
-// versions is enabled, is an error.
+// Identity is read from the credentials, empty for those passed as ClientOptions. Google's
+// client renews tokens, so there is no Expires. A key that neither seals nor opens, because
+// of its purpose or because none of its versions is enabled, is an error.
 func (k *Key) Probe(ctx context.Context) (kms.Report, error) {
 	began := time.Now()
 	key, with, err := k.describe(ctx, opProbe)

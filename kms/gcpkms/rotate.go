@@ -141,11 +141,11 @@ func (k *Key) halfRotated(version string, err error) error {
 	return &half
 }
 
-// MakePrimary has an enabled version wrap from now on, to go back to an earlier one
-// or to finish a rotation. Cloud KMS would also take a version that is not enabled,
-// and seal nothing from then on: MakePrimary refuses it, with the class of its
-// state. It takes cloudkms.cryptoKeyVersions.get and cryptoKeys.update, and takes
-// effect as slowly as Rotate does.
+// MakePrimary makes an enabled version wrap from now on, to go back to an earlier one or to
+// finish a rotation. It refuses a version that is not enabled, with the class of its state:
+// Cloud KMS would take it, and seal nothing from then on. It takes
+// cloudkms.cryptoKeyVersions.get and cryptoKeys.update, and is as slow to take effect as
+// Rotate.
 func (k *Key) MakePrimary(ctx context.Context, version string) error {
 	v, err := k.version(ctx, opMakePrimary, version)
 	if err != nil {

@@ -104,10 +104,9 @@ func nameProblem(name string) string {
 	return "the key's resource name is incomplete or has characters that no such name has"
 }
 
-// versionOf returns the number of the key version called name, if it is one of
-// the key's. Cloud KMS may call a project by its ID where we call it by its
-// number, and the other way round, so where one of the two is a number they are
-// not compared.
+// versionOf returns the number of the key version called name, if it is one of the key's.
+// Cloud KMS may name a project by its ID where we use its number, or the reverse: then the
+// projects are not compared.
 func versionOf(key, name string) (version string, ok bool) {
 	of, version, found := strings.Cut(name, versionsPart)
 	if !found || !isVersion(version) || !keyName.MatchString(of) {

@@ -134,11 +134,10 @@ func (k *Key) setState(ctx context.Context, op, version string, to kmspb.CryptoK
 }
 
 // Destroy implements kms.Retirer for one disabled version; it takes
-// cloudkms.cryptoKeyVersions.get and cryptoKeyVersions.destroy. How long there is
-// for a change of mind is a property of the key (destroy_scheduled_duration, 30
-// days unless it was made with another), so any other wait than zero is refused.
-// Cloud KMS would also destroy a version that is enabled; Destroy refuses that with
-// Class Invalid, and one that is scheduled already with Class Disabled.
+// cloudkms.cryptoKeyVersions.get and cryptoKeyVersions.destroy. The time until then is a
+// property of the key (destroy_scheduled_duration, 30 days by default), so any wait but
+// zero is refused. Cloud KMS would also destroy an enabled version; Destroy refuses that
+// with Class Invalid, and one that is scheduled already with Class Disabled.
 //
 // Wait out the time that Disable takes: what still needs the version shows then.
 func (k *Key) Destroy(ctx context.Context, version string, wait time.Duration) (time.Time, error) {

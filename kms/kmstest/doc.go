@@ -2,10 +2,9 @@
 // that every kms backend passes, and Fake, an in-memory kms.Key with scripted
 // faults; a Managed is a Fake that can also be rewrapped, rotated and probed.
 //
-// Backend packages call Run from their tests, and RunReal, which puts a real
-// service through the same cases when the environment names a key of it; tests of envelope, codec and of
-// everything above them seal with a Fake. A Fake encrypts for real
-// (AES-256-GCM), so a test that passes with it proves what it claims, and it
-// works inside testing/synctest bubbles. No program links this package: a
-// Fake's keys are lost when the process ends.
+// Backend packages call Run from their tests, and RunReal, which runs the same cases with a
+// real key that the environment names. Tests of envelope, codec and everything above them
+// seal with a Fake. A Fake encrypts for real (AES-256-GCM), so a test that passes with it
+// proves what it claims, and it works inside testing/synctest bubbles. No program links
+// this package: a Fake's keys are lost when the process ends.
 package kmstest

@@ -9,12 +9,11 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// RunReal puts a real KMS through the cases of the suite that neither lose a key
-// nor need the KMS to fail, some 40 of them with about 6,000 items. The
-// environment variable called variable says which key: its URI, and after a
-// space, if there is one, that of another key of the same KMS. The key is left as
-// it is, unless the variable with "_ADMIN" at its end is true: then its Rotator is
-// tried as well, which leaves a new version behind.
+// RunReal runs the cases of the suite that neither lose a key nor need the KMS to fail with
+// a real KMS: some 40 of them with about 6,000 items. The environment variable called
+// variable holds the key's URI and, after a space, optionally that of another key of the
+// same KMS. The key is left as it is, unless the variable with "_ADMIN" at its end is true:
+// then its Rotator is tried as well, which leaves a new version behind.
 //
 // Without the variable nothing is run, and the log says so. What is left out,
 // and why, is in the log too (go test -v).

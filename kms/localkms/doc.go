@@ -1,7 +1,7 @@
-// Package localkms keeps key-encryption keys in a file: the KMS for
-// development, for tests and for an installation of one machine. A program that reads
-// the file can open everything that was sealed under it, so it promises less
-// than a real KMS does, and everything that it can about the file itself.
+// Package localkms keeps key-encryption keys in a file: the KMS for development, for tests
+// and for an installation of one machine. A program that reads the file can open everything
+// that was sealed under it. So the package promises less than a real KMS does, and what it
+// can about the file itself.
 //
 // Programs pass Backend to kms.NewRegistry and name keys by URI,
 //
@@ -34,15 +34,14 @@
 //	  }
 //	}
 //
-// waxsealKeyring is the version of this format. id is 80 random bits in
-// lower-case base32 (RFC 4648). Versions ascend; primary is the one that wraps;
-// material is an AES-256 key in base64. A version in the state "pending
-// destruction" has a destroyAt before its material, a time like created. When it
-// has come nothing opens with the version; the next change of the keyring, by
-// any program, leaves the version there as "destroyed", without material. Copies of
-// the file, and what a disk keeps of deleted ones, are beyond this package. What the parser does not know, it
-// refuses, and whatever this package would not write back the same: so a rewrite
-// loses nothing, and a file that is not understood is never written to.
+// waxsealKeyring is the version of this format. id is 80 random bits in lower-case base32
+// (RFC 4648). Versions ascend; primary is the one that wraps; material is an AES-256 key in
+// base64. A version in the state "pending destruction" has a destroyAt before its material,
+// a time like created. From that time on nothing opens with the version, and the next
+// change of the keyring, by any program, leaves it there as "destroyed", without material.
+// Copies of the file, and what a disk keeps of deleted ones, are beyond this package. The
+// parser refuses what it does not know, and what this package would not write back the
+// same: so a rewrite loses nothing, and a file that is not understood is never written to.
 //
 // The package refuses a file that group or others may read or write, that
 // belongs to another user or is not a regular file, and one in a folder where

@@ -11,11 +11,10 @@ import (
 // materialSize is the length in bytes of a version's AES-256 key.
 const materialSize = 32
 
-// secret is a version's key material. However it is printed, logged or
-// marshalled, it does not show; only encode, which writes the file, and the
-// making of ciphers call bytes. The bytes hide behind a function because fmt
-// calls no methods on unexported fields, and prints what pointers point to when
-// the verb is wrong.
+// secret is a version's key material. It does not show when it is printed, logged or
+// marshalled; only encode, which writes the file, and the making of ciphers call bytes. A
+// function hides the bytes because fmt calls no methods on unexported fields, and prints
+// what pointers point to when the verb is wrong.
 type secret struct {
 	bytes func() []byte // the material itself, materialSize bytes; not a copy
 }

@@ -18,7 +18,7 @@ import (
 // milliseconds; a process that holds the lock for longer is stopped or hangs.
 const lockTimeout = 10 * time.Second
 
-// store is a keyring file on the disk. It holds nothing but the path, and is
+// store is a keyring file on the disk. It holds only the path, and is
 // safe for concurrent use, also by several processes.
 type store struct {
 	path string // absolute and clean; may be or contain a symbolic link
@@ -147,10 +147,9 @@ func checkFolder(folder string) error {
 	return factsOf(folder, info).checkFolder()
 }
 
-// update changes the file: it takes the lock, reads what is there now, has
-// change alter it, and writes it back. With create, a file that does not exist
-// is made, and the last folder of its path. An error of change is returned as it
-// is, and nothing is written.
+// update takes the lock, reads the file, lets change alter it, and writes it back. With
+// create, it makes a file that does not exist, and the last folder of its path. It returns
+// an error of change as it is, and then writes nothing.
 func (s *store) update(ctx context.Context, create bool, change func(*contents) error) error {
 	if create {
 		if err := s.makeFolder(); err != nil {
@@ -221,7 +220,7 @@ func (s *store) makeFolder() error {
 	}
 }
 
-// lock waits for its turn to change the file, at most until ctx ends.
+// lock waits until this process may change the file, at most until ctx ends.
 func (s *store) lock(ctx context.Context, path string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Clean(path), os.O_RDWR|os.O_CREATE|openFlags, 0o600)
 	if err != nil {

@@ -66,10 +66,10 @@ func (r *Keyring) Enable(name, version string) error {
 	return r.change(context.Background(), "enable version", name, func(e *entry) error { return e.enable(name, version) })
 }
 
-// Destroy has a disabled version, or every version if version is "", destroyed
-// after wait, DestroyWait if that is zero, and returns when. From then on what it
-// wrapped cannot be opened; its key material leaves the file with the next change
-// of the keyring.
+// Destroy schedules the destruction of a disabled version, or of every version if version
+// is "", after wait, DestroyWait if that is zero, and returns when. From then on what it
+// wrapped cannot be opened; its key material leaves the file with the next change of the
+// keyring.
 func (r *Keyring) Destroy(name, version string, wait time.Duration) (at time.Time, err error) {
 	err = r.change(context.Background(), "destroy version", name, func(e *entry) error {
 		at, err = e.destroy(name, version, wait, time.Now())

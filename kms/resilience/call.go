@@ -41,11 +41,10 @@ type send func(ctx context.Context, explain func(error) error) outcome
 // that no attempt was made, or that the caller gave up before another one; else the last
 // attempt's outcome stands.
 //
-// The order of checks, for every attempt: the caller's context, the breaker, a
-// place in the bulkhead, the breaker again (it may have opened
-// meanwhile). Before another attempt: the class, the number of attempts, the time
-// left, the breaker, the budget. The budget is last, so that nothing is taken out of it
-// in vain.
+// The order of checks, for every attempt: the caller's context, the breaker, a place in the
+// bulkhead, the breaker again (it may have opened meanwhile). Before another attempt: the
+// class, the number of attempts, the time left, the breaker, the budget. The budget is
+// last, so that no other check wastes it.
 func (k *Key) call(ctx context.Context, op string, send send) error {
 	for attempt := 1; ; attempt++ {
 		o, err := k.attempt(ctx, op, send)

@@ -43,15 +43,15 @@ var (
 	_ kms.Rewrapper    = rewrapper{}
 )
 
-// New returns key decorated, or an error that lists everything wrong with cfg.
-// What it returns is a kms.Availability, and a kms.Rewrapper if key or a key
-// behind it is one. Other powers (kms.Rotator, kms.Retirer, kms.Prober) are found behind it by
-// kms.As and used undecorated: managing a key is not retried.
+// New returns key decorated, or an error that lists everything wrong with cfg. The result
+// is a kms.Availability, and a kms.Rewrapper if key or a key behind it is one. kms.As finds
+// other powers (kms.Rotator, kms.Retirer, kms.Prober) behind it, undecorated: the
+// management of keys is not retried.
 //
-// Errors keep Class, Op, KeyID and Hint. Those made here are Unavailable for a
-// timeout and an open breaker, Throttled for a full queue (both with kms.ErrNotAsked
-// in the chain, but for the timeout), Canceled where the caller gave up, and Internal for a backend that panicked or broke the promises
-// of kms.Key.
+// Errors keep Class, Op, KeyID and Hint. Those made here are Unavailable for a timeout and
+// an open breaker, Throttled for a full queue (kms.ErrNotAsked is in the chain of the last
+// two), Canceled if the caller gave up, and Internal for a backend that panicked or broke
+// the promises of kms.Key.
 func New(key kms.Key, cfg Config) (kms.Key, error) {
 	problems := cfg.Validate()
 	if key == nil {

@@ -32,10 +32,9 @@ type rule struct {
 // answers reports whether an item that failed so has its answer, and is not retried.
 func (r rule) answers() bool { return !r.retry && r.breaker != tellsNothing }
 
-// rules is the table of what each class means. Two more errors are made here and never
-// reach it, because no request was sent: a full queue is Throttled (the quota that is used
-// up is ours, and the KMS is as well as it was), and an open breaker is Unavailable.
-// Neither is retried or changes the breaker.
+// rules is the table of what each class means. Two errors of this package never reach it,
+// because no request was sent: a full queue is Throttled (our own quota is used up), and an
+// open breaker is Unavailable. They are not retried and do not change the breaker.
 //
 // A timeout of ours and the panic of a backend come as Unavailable and Internal.
 // So that no class is forgotten, a test compares the table with kms.Classes.

@@ -15,10 +15,9 @@ const blobPrefix = "vault:v"
 // century, and keeps the version in Vault's range.
 const maxVersionDigits = 10
 
-// parseBlob returns the key version that blob names, and whether blob is a
-// ciphertext as Vault writes it. Vault itself takes more than it writes (version
-// 0 for 1, leading zeros, line breaks in the base64), which would let a blob be
-// altered and still open.
+// parseBlob returns the key version that blob names, and whether blob is a ciphertext as
+// Vault writes it. Vault itself takes more than it writes (version 0 for 1, leading zeros,
+// line breaks in the base64): a blob could be altered and still open.
 func parseBlob(blob []byte) (version string, ok bool) {
 	if len(blob) > kms.MaxWrappedSize {
 		return "", false

@@ -30,10 +30,10 @@ var errElsewhere = errors.New("vaultkms: redirect to another path")
 // errRateLimit means that VAULT_RATE_LIMIT, our own limit, leaves no room in time.
 var errRateLimit = errors.New("vaultkms: rate limit reached")
 
-// client sends requests over the transport that Vault's own client library has
-// set up from the environment. It sends them itself, because the library reads
-// answers without bound into strings that cannot be wiped, and throws away what
-// Vault says about each item of a batch when one of them failed.
+// client sends requests over the transport that Vault's own client library has set up from
+// the environment. It does not use the library to send them: that reads answers without
+// bound into strings that cannot be wiped, and drops Vault's reports on the items of a
+// batch if one of them failed.
 type client struct {
 	api       *vault.Client
 	http      *http.Client

@@ -67,11 +67,10 @@ type loginMethod interface {
 	changed(atOnce bool) bool
 }
 
-// login keeps a token valid for any number of callers: it logs in when the first
-// of them needs a token, renews ahead of the end, and logs in again where a token
-// cannot be renewed. One request at a time goes out for all callers that wait. What runs
-// in the background is a timer, and a goroutine while a request is under way;
-// close ends both.
+// login keeps a token valid for any number of callers: it logs in when the first of them
+// needs a token, renews ahead of the end, and logs in again where a token cannot be
+// renewed. All callers that wait share one request. In the background there is a timer, and
+// a goroutine during a request; close ends both.
 //
 // Fail modes:
 //

@@ -18,8 +18,8 @@ const soon = 24 * time.Hour
 
 var _ kms.Prober = (*Key)(nil)
 
-// Probe implements kms.Prober. It reads the key if it may; else it reads our rights on it,
-// and without a right to that it wraps 32 random bytes. It looks up our own token, and
+// Probe implements kms.Prober. It reads the key; if it may not, it reads our rights on it;
+// if it may not do that either, it wraps 32 random bytes. It looks up our own token, and
 // reads clock and version in Vault's health. If those two requests fail, their fields stay
 // empty.
 //

@@ -8,9 +8,9 @@ import (
 )
 
 // rewrapper is a Key that was made with derived=true, and is declared to be: a
-// kms.Rewrapper. Vault rewraps what is bound by a derivation context; its rewrap
-// (Vault 1.21, OpenBao 2.4) takes no associated data, by which other keys bind,
-// so those have to be unwrapped and wrapped again.
+// kms.Rewrapper. Vault's rewrap (Vault 1.21, OpenBao 2.4) takes a derivation context and no
+// associated data. Other keys bind by associated data, so theirs have to be unwrapped and
+// wrapped again.
 type rewrapper struct{ *Key }
 
 var _ kms.Rewrapper = (*rewrapper)(nil)

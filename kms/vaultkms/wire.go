@@ -23,10 +23,9 @@ const (
 	// 50,000.
 	maxAnswerKey = 1 << 20
 
-	// mustExist goes where Vault expects the type of a key to create. Its encrypt
-	// endpoint creates a key that is missing if the policy permits it, and no
-	// parameter says not to; a type that no key can have makes it refuse instead.
-	// For a key that exists the parameter is ignored.
+	// mustExist is sent as the type of a key to create. Vault's encrypt endpoint creates a
+	// missing key if the policy permits it, and no parameter forbids that; a type that no
+	// key can have makes it refuse. For a key that exists the parameter is ignored.
 	mustExist = "none-it-must-exist"
 )
 
@@ -48,10 +47,9 @@ const (
 	noContext = "waxseal: no context"
 )
 
-// bind returns the binding of ec for a key that is derived from its context, or
-// is not. A derived key is bound by the context alone: another context gives
-// another key. To send associated data as well would bind no better, and Vault's
-// rewrap, which takes a context, takes no associated data.
+// bind returns the binding of ec for a key that is derived from its context, or is not. A
+// derived key is bound by the context alone: another context gives another key. Associated
+// data would not bind better, and Vault's rewrap takes none.
 func bind(ec kms.Context, derived bool) binding {
 	ad := ec.AssociatedData()
 	if !derived {

@@ -15,10 +15,9 @@
 //     GetKeyRotationStatus, EnableKeyRotation and DisableKeyRotation;
 //   - GetCallerIdentity of STS.
 //
-// Several Regions and accounts share one address; multi-Region keys are made by
-// KeySpec.MultiRegion and Replicate. Signature Version 4 is verified in full,
-// and each Identity may have an IAM policy, so that a policy can be tried out for
-// what it permits and what it does not.
+// Several Regions and accounts share one address; KeySpec.MultiRegion and Replicate make
+// multi-Region keys. Signature Version 4 is verified in full. Each Identity may have an IAM
+// policy, so that tests can try out what a policy permits.
 //
 // Faults come on command, with Script, SetFault, SetLatency, SetClock and Stop:
 // latency, stalls, resets, throttling, outages, answers of strangers, and answers

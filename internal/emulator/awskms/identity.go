@@ -21,10 +21,9 @@ type Identity struct {
 	ARN string
 	// Expired refuses every request with ExpiredTokenException.
 	Expired bool
-	// Policy is an IAM policy in JSON: what is not allowed is denied. Empty allows
-	// everything. Effect, Action, Resource and Condition are understood, as far as
-	// SetIdentity documents; a policy with anything else is an error, never wider
-	// or narrower than it reads.
+	// Policy is an IAM policy in JSON: what is not allowed is denied; empty allows
+	// everything. SetIdentity documents the part of the language that is understood; a
+	// policy with anything else is an error.
 	Policy string
 }
 

@@ -22,8 +22,8 @@ const (
 	AllItems
 )
 
-// WrapEach wraps each data key by a request of its own, up to parallel at a time. The
-// first that fails ends the others, and its error counts unless the caller gave up.
+// WrapEach wraps each data key by a request of its own, up to parallel at a time. The first
+// error ends the others and is returned, unless the caller gave up.
 func WrapEach(ctx context.Context, parallel int, op, keyID string, dataKeys [][]byte, wrap func(ctx context.Context, dataKey []byte) (kms.Wrapped, *kms.Error)) ([]kms.Wrapped, error) {
 	wrapped := make([]kms.Wrapped, len(dataKeys))
 	group, groupCtx := errgroup.WithContext(ctx)
@@ -50,10 +50,10 @@ func WrapEach(ctx context.Context, parallel int, op, keyID string, dataKeys [][]
 	return wrapped, nil
 }
 
-// OpenEach calls open for each wrapped data key, up to parallel at a time, and returns
-// one error for each, nil where all went well. all is what failed them all: the caller
-// gave up, or no request got through. Of a blob that no KMS wrote, empty or above
-// kms.MaxWrappedSize, it makes foreign without a request.
+// OpenEach calls open for each wrapped data key, up to parallel at a time, and returns one
+// error for each, nil for success. all is an error that failed them all: the caller gave
+// up, or no request got through. A blob that no KMS wrote, empty or above
+// kms.MaxWrappedSize, gets the error of foreign without a request.
 func OpenEach(ctx context.Context, parallel int, op, keyID string, wrapped []kms.Wrapped, foreign Refusal, open func(i int) (*kms.Error, Scope)) (errs []error, all error) {
 	errs = make([]error, len(wrapped))
 	failed := Failures{parallel: parallel}
