@@ -41,10 +41,8 @@ func (k *Key) reason(c call, st *status.Status) refusal {
 		case wrongPurpose(st):
 			return k.wrongKind()
 		case c.op == opUnwrap:
-			return refusal{
-				Class: kms.Corrupt, Item: true, Detail: "the wrapped data key was altered, or belongs to another key or context",
-				Advice: driver.Damaged,
-			}
+			return driver.RefuseItem(kms.Corrupt, "the wrapped data key was altered, or belongs to another key or context",
+				driver.Damaged)
 		case c.op == opWrap:
 			return driver.Refuse(kms.Internal, "Cloud KMS did not take the request",
 				"an HSM key takes 8 KiB of data key and context together; is the context larger? otherwise look into Cloud KMS's audit log")
@@ -158,26 +156,20 @@ func (k *Key) otherKey() refusal {
 // damagedRequest and damagedAnswer are transmission faults: Google's advice is to
 // try again a few times, which is what Unavailable stands for.
 func damagedRequest() refusal {
-	return refusal{
-		Class: kms.Unavailable, Item: true, Detail: "the request was damaged on the way, as its checksums tell",
-		Advice: "if it happens again, look for a proxy that alters requests, or for failing memory",
-	}
+	return driver.RefuseItem(kms.Unavailable, "the request was damaged on the way, as its checksums tell",
+		"if it happens again, look for a proxy that alters requests, or for failing memory")
 }
 
 func damagedAnswer() refusal {
-	return refusal{
-		Class: kms.Unavailable, Item: true, Detail: "the answer was damaged on the way, as its checksum tells",
-		Advice: "if it happens again, look for a proxy that alters answers, or for failing memory",
-	}
+	return driver.RefuseItem(kms.Unavailable, "the answer was damaged on the way, as its checksum tells",
+		"if it happens again, look for a proxy that alters answers, or for failing memory")
 }
 
 // unconfirmed is an answer without the checksums, or the word about those of the
 // request, that Cloud KMS always gives.
 func (k *Key) unconfirmed() refusal {
-	return refusal{
-		Class: kms.Unavailable, Item: true, Detail: k.endpoint + " does not confirm checksums: this may be an emulator, or the request or the answer was damaged on the way",
-		Advice: "use an emulator that has checksums, such as waxseal dev kms; with Cloud KMS, look for a proxy that alters requests or answers",
-	}
+	return driver.RefuseItem(kms.Unavailable, k.endpoint+" does not confirm checksums: this may be an emulator, or the request or the answer was damaged on the way",
+		"use an emulator that has checksums, such as waxseal dev kms; with Cloud KMS, look for a proxy that alters requests or answers")
 }
 
 // errorReason is the reason in the status's ErrorInfo, empty if there is none.

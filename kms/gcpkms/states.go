@@ -28,10 +28,8 @@ func (k *Key) precondition(c call, st *status.Status) refusal {
 		return driver.Refuse(kms.Disabled, "the present state of the key or its version does not allow that",
 			k.gcloud("kms keys versions list", scopeKey)+" shows the states")
 	}
-	return refusal{
-		Class: kms.Disabled, Item: true, Detail: "the key, or the version that is needed, cannot be used in its present state",
-		Advice: "check that the key has an enabled primary version; for an external key, what its manager says",
-	}
+	return driver.RefuseItem(kms.Disabled, "the key, or the version that is needed, cannot be used in its present state",
+		"check that the key has an enabled primary version; for an external key, what its manager says")
 }
 
 // inState says what it means that a version is in a state that is not right.

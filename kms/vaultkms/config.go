@@ -184,9 +184,6 @@ func badEnvironment(err error) error {
 		}
 	}
 	slices.Sort(set)
-	return &kms.Error{
-		Class: kms.Invalid, Op: "open", Detail: "the settings for Vault in the environment cannot be used (set are: " + strings.Join(set, ", ") + ")",
-		Advice: "check the value of each; files that they name must be readable, VAULT_CLIENT_CERT and VAULT_CLIENT_KEY come together",
-		Err:    err,
-	}
+	return driver.Refuse(kms.Invalid, "the settings for Vault in the environment cannot be used (set are: "+strings.Join(set, ", ")+")",
+		"check the value of each; files that they name must be readable, VAULT_CLIENT_CERT and VAULT_CLIENT_KEY come together").Error(opOpen, "", err)
 }

@@ -111,10 +111,8 @@ func (f *tokenFile) changed(atOnce bool) bool {
 // worse: its writer may be about to complete it, and Vault has not refused anything.
 func readSecretFile(what, path string) (Token, error) {
 	fail := func(detail string, err error) error {
-		return &kms.Error{
-			Class: kms.Unavailable, Op: opLogin, Detail: what + " cannot be read from its file: " + detail,
-			Advice: "check that the file is there, is readable for this process, and holds nothing else", Err: err,
-		}
+		return driver.Refuse(kms.Unavailable, what+" cannot be read from its file: "+detail,
+			"check that the file is there, is readable for this process, and holds nothing else").Error(opLogin, "", err)
 	}
 	f, err := os.Open(path)
 	switch {
@@ -189,10 +187,8 @@ func (r *appRole) unwrap(ctx context.Context, wrapped Token) (Token, error) {
 	case path == "":
 		return "", r.client.notALogin()
 	case !strings.Contains("/"+path, "/auth/"+r.auth.Mount+"/role/") || !strings.HasSuffix(path, "secret-id"):
-		return "", &kms.Error{
-			Class: kms.Denied, Op: opLogin, Detail: "the wrapped secret ID is not one that auth/" + r.auth.Mount + " made",
-			Advice: "find out who put it there, and have the secret ID wrapped anew",
-		}
+		return "", driver.Refuse(kms.Denied, "the wrapped secret ID is not one that auth/"+r.auth.Mount+" made",
+			"find out who put it there, and have the secret ID wrapped anew").Error(opLogin, "", nil)
 	}
 	got, err := r.client.askLogin(ctx, request{
 		method: http.MethodPost, path: "sys/wrapping/unwrap", namespace: r.auth.Namespace, token: wrapped, once: true,
@@ -298,10 +294,8 @@ func (c *client) look(ctx context.Context, token Token) (lease, error) {
 func (c *client) lease(a *answer) (lease, error) {
 	switch {
 	case a.Auth.Token == "" && len(a.Auth.SecondFactor) > 0:
-		return lease{}, &kms.Error{
-			Class: kms.Denied, Op: opLogin, Detail: "login: Vault wants a second factor",
-			Advice: "take the login's mount out of multi-factor authentication: nobody is here to give one",
-		}
+		return lease{}, loginError(driver.Refuse(kms.Denied, "Vault wants a second factor",
+			"take the login's mount out of multi-factor authentication: nobody is here to give one"), nil)
 	case a.Auth.Token == "", !a.Auth.Token.valid():
 		return lease{}, c.notALogin()
 	}

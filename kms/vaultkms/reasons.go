@@ -18,23 +18,17 @@ func (k *Key) reason(op, message string) (why refusal, known bool) {
 	has := func(s string) bool { return strings.Contains(message, s) }
 	switch {
 	case has("message authentication failed"):
-		return refusal{
-			Class: kms.Corrupt, Item: true, Detail: "the wrapped data key was altered, or belongs to another key or context",
-			Advice: driver.Damaged,
-		}, true
+		return driver.RefuseItem(kms.Corrupt, "the wrapped data key was altered, or belongs to another key or context",
+			driver.Damaged), true
 	case has("version is too new"):
-		return refusal{
-			Class: kms.NotFound, Item: true, Detail: "the key has no such version yet",
-			Advice: "was the key restored from an older backup, or deleted and made again? the version that wrapped must come back",
-		}, true
+		return driver.RefuseItem(kms.NotFound, "the key has no such version yet",
+			"was the key restored from an older backup, or deleted and made again? the version that wrapped must come back"), true
 	case has("disallowed by policy (too old)"):
-		return refusal{
-			Class: kms.Disabled, Item: true, Detail: "the key's min_decryption_version forbids the version that wrapped",
-			Advice: "lower min_decryption_version in " + k.mount + "/keys/" + k.name + "/config for as long as old payloads are needed; " +
-				"of a version that was trimmed away, only a backup of the key has a copy",
-		}, true
+		return driver.RefuseItem(kms.Disabled, "the key's min_decryption_version forbids the version that wrapped",
+			"lower min_decryption_version in "+k.mount+"/keys/"+k.name+"/config for as long as old payloads are needed; "+
+				"of a version that was trimmed away, only a backup of the key has a copy"), true
 	case has("invalid ciphertext"):
-		return refusal{Class: kms.Corrupt, Item: true, Detail: "Vault does not take the wrapped data key as one of its own", Advice: driver.Damaged}, true
+		return driver.RefuseItem(kms.Corrupt, "Vault does not take the wrapped data key as one of its own", driver.Damaged), true
 	case has("encryption key not found"), has("unknown key type"):
 		return k.noKey(op), true
 	case has("non-AEAD cipher suite"), has("not supported for key type"):

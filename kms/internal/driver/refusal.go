@@ -29,6 +29,11 @@ func Refuse(class kms.Class, detail, advice string) Refusal {
 	return Refusal{Class: class, Detail: detail, Advice: advice}
 }
 
+// RefuseItem returns the Refusal of a class, for reasons that concern one data key.
+func RefuseItem(class kms.Class, detail, advice string) Refusal {
+	return Refusal{Class: class, Detail: detail, Advice: advice, Item: true}
+}
+
 // Error makes the error of one operation. cause is kept for errors.Is and errors.As,
 // and never printed.
 func (r Refusal) Error(op, keyID string, cause error) *kms.Error {
