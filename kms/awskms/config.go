@@ -156,7 +156,7 @@ func (cfg Config) load(ctx context.Context, region string) (aws.Config, error) {
 	case err == nil:
 		return loaded, nil
 	case ctx.Err() != nil:
-		return loaded, driver.Canceled(opOpen, cfg.uri(), ctx.Err())
+		return loaded, driver.Canceled(driver.OpOpen, cfg.uri(), ctx.Err())
 	}
 	return loaded, cfg.failed("the settings for AWS in the environment or in the shared configuration files cannot be used",
 		"check AWS_PROFILE, AWS_CONFIG_FILE, AWS_CA_BUNDLE and the files they name", err)
@@ -171,7 +171,7 @@ func (cfg Config) uri() string {
 }
 
 func (cfg Config) failed(detail, advice string, cause error) *kms.Error {
-	return &kms.Error{Class: kms.Invalid, Op: opOpen, KeyID: cfg.uri(), Detail: detail, Advice: advice, Err: cause}
+	return &kms.Error{Class: kms.Invalid, Op: driver.OpOpen, KeyID: cfg.uri(), Detail: detail, Advice: advice, Err: cause}
 }
 
 // check lists all that is wrong with cfg.
@@ -202,7 +202,7 @@ func (cfg Config) check() (name, error) {
 			bad(exposedDetail, exposedAdvice)
 		}
 	}
-	if err := problems.Err(opOpen, cfg.uri()); err != nil {
+	if err := problems.Err(driver.OpOpen, cfg.uri()); err != nil {
 		return n, err
 	}
 	return n, nil

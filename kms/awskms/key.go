@@ -13,21 +13,6 @@ import (
 	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
-// The operations that errors name.
-const (
-	opOpen     = "open"
-	opWrap     = "wrap"
-	opUnwrap   = "unwrap"
-	opRewrap   = "rewrap"
-	opRotate   = "rotate"
-	opVersions = "list versions"
-	opDisable  = "disable"
-	opEnable   = "enable"
-	opDestroy  = "destroy"
-	opRestore  = "restore"
-	opProbe    = "probe"
-)
-
 // maxParallel is how many requests one call has in flight at most: AWS KMS takes
 // one data key at a time. At 25 ms a request, 250 data keys take some 0.15 s.
 const maxParallel = 50
@@ -89,7 +74,7 @@ func (k *Key) resolved() { k.id, k.arn = k.name.keyID(), k.name.arn(k.name.regio
 
 // describe reads what AWS knows about the key, as New documents.
 func (k *Key) describe(ctx context.Context) error {
-	m, failed := k.metadata(ctx, opOpen)
+	m, failed := k.metadata(ctx, driver.OpOpen)
 	if failed != nil {
 		if k.arn != "" && withoutDescribing(failed) {
 			return nil
@@ -99,11 +84,11 @@ func (k *Key) describe(ctx context.Context) error {
 	n, ok := parseName(aws.ToString(m.Arn))
 	switch {
 	case !ok || !n.isKeyARN() || n.region != k.name.region:
-		return k.fail(opOpen, notUnderstood(), errAnswer)
+		return k.fail(driver.OpOpen, notUnderstood(), errAnswer)
 	case m.KeyUsage != types.KeyUsageTypeEncryptDecrypt || m.KeySpec != types.KeySpecSymmetricDefault:
-		return k.fail(opOpen, wrongKind(), nil)
+		return k.fail(driver.OpOpen, wrongKind(), nil)
 	case m.KeyManager == types.KeyManagerTypeAws:
-		return k.fail(opOpen, driver.Refuse(kms.Invalid, "it is an AWS managed key, which only the AWS service that owns it may use",
+		return k.fail(driver.OpOpen, driver.Refuse(kms.Invalid, "it is an AWS managed key, which only the AWS service that owns it may use",
 			"create a key of your own (aws kms create-key) and name that one"), nil)
 	}
 	k.name = n

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
 const (
@@ -82,7 +83,7 @@ func (r *keyReport) warn(format string, args ...any) {
 // about collects AWS KMS's part of a report.
 func (k *Key) about(ctx context.Context) (r keyReport) {
 	sent := time.Now()
-	answer, err := ask(ctx, k, opProbe, "kms:DescribeKey", k.api.DescribeKey, &awskms.DescribeKeyInput{KeyId: aws.String(k.arn)})
+	answer, err := ask(ctx, k, driver.OpProbe, "kms:DescribeKey", k.api.DescribeKey, &awskms.DescribeKeyInput{KeyId: aws.String(k.arn)})
 	received := time.Now()
 	if err != nil {
 		var response *awshttp.ResponseError
@@ -103,7 +104,7 @@ func (k *Key) about(ctx context.Context) (r keyReport) {
 	}
 	m := answer.KeyMetadata
 	if m == nil || aws.ToString(m.Arn) != k.arn {
-		r.err = k.fail(opProbe, notUnderstood(), errAnswer)
+		r.err = k.fail(driver.OpProbe, notUnderstood(), errAnswer)
 		return r
 	}
 	r.text = k.describeText(m)
@@ -120,11 +121,11 @@ func (k *Key) about(ctx context.Context) (r keyReport) {
 // runs and does not carry them out. One permission, to encrypt or to decrypt, is enough.
 // There is no encryption context to try with, which a policy may demand.
 func (k *Key) rehearse(ctx context.Context) *kms.Error {
-	_, err := ask(ctx, k, opProbe, "kms:Encrypt", k.api.Encrypt, &awskms.EncryptInput{
+	_, err := ask(ctx, k, driver.OpProbe, "kms:Encrypt", k.api.Encrypt, &awskms.EncryptInput{
 		KeyId: aws.String(k.arn), Plaintext: make([]byte, kms.DataKeySize), DryRun: aws.Bool(true),
 	})
 	if err != nil && err.Class == kms.Denied {
-		_, err = ask(ctx, k, opProbe, "kms:Decrypt", k.api.Decrypt, &awskms.DecryptInput{
+		_, err = ask(ctx, k, driver.OpProbe, "kms:Decrypt", k.api.Decrypt, &awskms.DecryptInput{
 			KeyId: aws.String(k.arn), DryRun: aws.Bool(true), DryRunModifiers: []types.DryRunModifierType{types.DryRunModifierTypeIgnoreCiphertext},
 		})
 	}
@@ -146,20 +147,20 @@ func (k *Key) rehearse(ctx context.Context) *kms.Error {
 func (k *Key) unusable(m *types.KeyMetadata) *kms.Error {
 	switch state, at := stateOf(m); {
 	case m.KeyUsage != types.KeyUsageTypeEncryptDecrypt || m.KeySpec != types.KeySpecSymmetricDefault:
-		return k.fail(opProbe, wrongKind(), nil)
+		return k.fail(driver.OpProbe, wrongKind(), nil)
 	case m.KeyState == types.KeyStateUnavailable:
-		return k.fail(opProbe, noKeyStore(), nil)
+		return k.fail(driver.OpProbe, noKeyStore(), nil)
 	case state == kms.VersionDisabled:
-		return k.fail(opProbe, k.switchedOff(), nil)
+		return k.fail(driver.OpProbe, k.switchedOff(), nil)
 	case state == kms.VersionPendingDestruction:
 		r := k.notInState()
 		r.Detail = "the key is pending deletion"
 		if !at.IsZero() {
 			r.Detail += " at " + at.Format(time.RFC3339)
 		}
-		return k.fail(opProbe, r, nil)
+		return k.fail(driver.OpProbe, r, nil)
 	case state != kms.VersionEnabled:
-		return k.fail(opProbe, k.notInState(), nil)
+		return k.fail(driver.OpProbe, k.notInState(), nil)
 	}
 	return nil
 }
@@ -205,7 +206,7 @@ func (k *Key) aboutRotation(ctx context.Context, m *types.KeyMetadata, r *keyRep
 	if aws.ToString(m.CurrentKeyMaterialId) == "" {
 		return // nothing to rotate
 	}
-	status, err := ask(ctx, k, opProbe, "kms:GetKeyRotationStatus", k.api.GetKeyRotationStatus, &awskms.GetKeyRotationStatusInput{KeyId: aws.String(k.arn)})
+	status, err := ask(ctx, k, driver.OpProbe, "kms:GetKeyRotationStatus", k.api.GetKeyRotationStatus, &awskms.GetKeyRotationStatusInput{KeyId: aws.String(k.arn)})
 	if err == nil {
 		if at := status.OnDemandRotationStartDate; at != nil {
 			r.warn("A rotation is under way since %s.", at.UTC().Format(time.RFC3339))
@@ -214,7 +215,7 @@ func (k *Key) aboutRotation(ctx context.Context, m *types.KeyMetadata, r *keyRep
 			r.warn("Automatic rotation of the key material is off: aws kms enable-key-rotation turns it on.")
 		}
 	}
-	materials, err := k.materials(ctx, opProbe)
+	materials, err := k.materials(ctx, driver.OpProbe)
 	if err != nil {
 		return
 	}

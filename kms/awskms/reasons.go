@@ -38,7 +38,7 @@ func (k *Key) reason(op, action, code string, status int) refusal {
 }
 
 func (k *Key) meaning(op, action, code string, status int) refusal {
-	if op == opRotate {
+	if op == driver.OpRotate {
 		if r, ok := ofRotation(code); ok {
 			return r
 		}
@@ -245,9 +245,9 @@ func ofRotation(code string) (refusal, bool) {
 // mind is further advice when a permission seems to be there.
 func mind(op string) string {
 	switch op {
-	case opWrap, opUnwrap, opRewrap:
+	case driver.OpWrap, driver.OpUnwrap, driver.OpRewrap:
 		return ", and mind conditions on the encryption context; a key of another account must permit it in its own policy as well"
-	case opOpen, opProbe:
+	case driver.OpOpen, driver.OpProbe:
 		return ""
 	}
 	return "; only identities of the key's own account can do it"

@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
 	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
 // RewrapsFrom implements kms.Rewrapper: source is this key, another replica of it,
@@ -47,16 +48,16 @@ func (k *Key) endpoint() string {
 func (k *Key) Rewrap(ctx context.Context, source kms.Key, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Rewrapped, error) {
 	from, ok := k.source(source)
 	if !ok {
-		return nil, k.fail(opRewrap, refusal{
+		return nil, k.fail(driver.OpRewrap, refusal{
 			Detail: "AWS KMS cannot move data keys here from the other key: they are not in one Region, or not reached at one endpoint",
 			Advice: "unwrap with the other key and wrap with this one", Unsupported: true,
 		}, nil)
 	}
-	if err := k.ready(ctx, opRewrap, nil, ec); err != nil {
+	if err := k.ready(ctx, driver.OpRewrap, nil, ec); err != nil {
 		return nil, err
 	}
 	results := make([]kms.Rewrapped, len(wrapped))
-	errs, all := k.each(ctx, opRewrap, wrapped, func(i int) *kms.Error {
+	errs, all := k.each(ctx, driver.OpRewrap, wrapped, func(i int) *kms.Error {
 		var err *kms.Error
 		results[i].Wrapped.Blob, err = k.rewrapOne(ctx, from, wrapped[i].Blob, ec)
 		return err
@@ -76,7 +77,7 @@ func (k *Key) rewrapOne(ctx context.Context, from string, blob []byte, ec kms.Co
 	if from != k.arn {
 		action = "kms:ReEncryptFrom on " + from + " and kms:ReEncryptTo"
 	}
-	answer, err := ask(ctx, k, opRewrap, action, k.api.ReEncrypt, &awskms.ReEncryptInput{
+	answer, err := ask(ctx, k, driver.OpRewrap, action, k.api.ReEncrypt, &awskms.ReEncryptInput{
 		CiphertextBlob: blob,
 		SourceKeyId:    aws.String(from), SourceEncryptionContext: maps.Clone(ec),
 		SourceEncryptionAlgorithm: types.EncryptionAlgorithmSpecSymmetricDefault,
@@ -90,9 +91,9 @@ func (k *Key) rewrapOne(ctx context.Context, from string, blob []byte, ec kms.Co
 		}
 		return nil, err
 	case aws.ToString(answer.KeyId) != k.arn || aws.ToString(answer.SourceKeyId) != from:
-		return nil, k.fail(opRewrap, otherKey(), errAnswer)
+		return nil, k.fail(driver.OpRewrap, otherKey(), errAnswer)
 	case len(answer.CiphertextBlob) == 0 || len(answer.CiphertextBlob) > kms.MaxWrappedSize:
-		return nil, k.fail(opRewrap, notUnderstood(), errAnswer)
+		return nil, k.fail(driver.OpRewrap, notUnderstood(), errAnswer)
 	}
 	return answer.CiphertextBlob, nil
 }

@@ -38,11 +38,11 @@ type rotationTimes struct{ wait, pause time.Duration }
 // call it again: Versions shows when it is done. It needs kms:RotateKeyOnDemand,
 // kms:DescribeKey and kms:ListKeyRotations.
 func (k *Key) Rotate(ctx context.Context) (kms.Version, error) {
-	before, err := k.metadata(ctx, opRotate)
+	before, err := k.metadata(ctx, driver.OpRotate)
 	if err != nil {
 		return kms.Version{}, err
 	}
-	if _, err := ask(ctx, k, opRotate, "kms:RotateKeyOnDemand", k.api.RotateKeyOnDemand, &awskms.RotateKeyOnDemandInput{KeyId: aws.String(k.arn)}); err != nil {
+	if _, err := ask(ctx, k, driver.OpRotate, "kms:RotateKeyOnDemand", k.api.RotateKeyOnDemand, &awskms.RotateKeyOnDemandInput{KeyId: aws.String(k.arn)}); err != nil {
 		var answered smithy.APIError
 		if !errors.As(err, &answered) && (err.Class == kms.Unavailable || err.Class == kms.Canceled) {
 			err.Detail += "; whether the key was rotated is not known"
@@ -69,7 +69,7 @@ func (k *Key) rotated(ctx context.Context, before string) (kms.Version, *kms.Err
 	tick := time.NewTicker(k.rotation.pause)
 	defer tick.Stop()
 	for {
-		versions, err := k.versions(waitCtx, opRotate)
+		versions, err := k.versions(waitCtx, driver.OpRotate)
 		switch {
 		case err == nil:
 			for _, v := range versions {
@@ -86,9 +86,9 @@ func (k *Key) rotated(ctx context.Context, before string) (kms.Version, *kms.Err
 		case <-waitCtx.Done():
 		}
 		if ctx.Err() != nil {
-			return kms.Version{}, k.canceled(opRotate, ctx.Err())
+			return kms.Version{}, k.canceled(driver.OpRotate, ctx.Err())
 		}
-		return kms.Version{}, k.fail(opRotate, driver.Refuse(kms.Unavailable, "AWS KMS has not completed the rotation within "+k.rotation.wait.String(),
+		return kms.Version{}, k.fail(driver.OpRotate, driver.Refuse(kms.Unavailable, "AWS KMS has not completed the rotation within "+k.rotation.wait.String(),
 			"look again in some minutes: aws kms get-key-rotation-status tells"), context.Cause(waitCtx))
 	}
 }
@@ -99,7 +99,7 @@ func (k *Key) rotated(ctx context.Context, before string) (kms.Version, *kms.Err
 // not rotate, such as one in a custom key store, has one version with the ID of the key. It
 // needs kms:DescribeKey and kms:ListKeyRotations.
 func (k *Key) Versions(ctx context.Context) ([]kms.Version, error) {
-	versions, err := k.versions(ctx, opVersions)
+	versions, err := k.versions(ctx, driver.OpVersions)
 	if err != nil {
 		return nil, err
 	}
@@ -191,19 +191,19 @@ func stateOf(m *types.KeyMetadata) (kms.VersionState, time.Time) {
 // Disable implements kms.Retirer for the whole key: DisableKey, which needs
 // kms:DisableKey. AWS KMS has no way to disable one version.
 func (k *Key) Disable(ctx context.Context, version string) error {
-	if err := k.whole(opDisable, version); err != nil {
+	if err := k.whole(driver.OpDisable, version); err != nil {
 		return err
 	}
-	return done(ask(ctx, k, opDisable, "kms:DisableKey", k.api.DisableKey, &awskms.DisableKeyInput{KeyId: aws.String(k.arn)}))
+	return done(ask(ctx, k, driver.OpDisable, "kms:DisableKey", k.api.DisableKey, &awskms.DisableKeyInput{KeyId: aws.String(k.arn)}))
 }
 
 // Enable implements kms.Retirer for the whole key: EnableKey, which needs
 // kms:EnableKey.
 func (k *Key) Enable(ctx context.Context, version string) error {
-	if err := k.whole(opEnable, version); err != nil {
+	if err := k.whole(driver.OpEnable, version); err != nil {
 		return err
 	}
-	return done(ask(ctx, k, opEnable, "kms:EnableKey", k.api.EnableKey, &awskms.EnableKeyInput{KeyId: aws.String(k.arn)}))
+	return done(ask(ctx, k, driver.OpEnable, "kms:EnableKey", k.api.EnableKey, &awskms.EnableKeyInput{KeyId: aws.String(k.arn)}))
 }
 
 // Destroy implements kms.Retirer for the whole key, enabled or disabled:
@@ -211,18 +211,18 @@ func (k *Key) Enable(ctx context.Context, version string) error {
 // zero for 30. The time is zero for the primary of a multi-Region key that has replicas:
 // its wait begins when the last of them is gone.
 func (k *Key) Destroy(ctx context.Context, version string, wait time.Duration) (time.Time, error) {
-	if err := k.whole(opDestroy, version); err != nil {
+	if err := k.whole(driver.OpDestroy, version); err != nil {
 		return time.Time{}, err
 	}
 	in := &awskms.ScheduleKeyDeletionInput{KeyId: aws.String(k.arn)}
 	if wait != 0 {
 		if wait < minWait || wait > maxWait || wait%day != 0 {
-			return time.Time{}, k.fail(opDestroy, driver.Refuse(kms.Invalid, fmt.Sprintf("a wait of %v, and AWS KMS takes 7 to 30 days", wait),
+			return time.Time{}, k.fail(driver.OpDestroy, driver.Refuse(kms.Invalid, fmt.Sprintf("a wait of %v, and AWS KMS takes 7 to 30 days", wait),
 				"give a number of whole days from 7 (168h) to 30 (720h), or none for 30"), nil)
 		}
 		in.PendingWindowInDays = aws.Int32(int32(wait / day))
 	}
-	answer, err := ask(ctx, k, opDestroy, "kms:ScheduleKeyDeletion", k.api.ScheduleKeyDeletion, in)
+	answer, err := ask(ctx, k, driver.OpDestroy, "kms:ScheduleKeyDeletion", k.api.ScheduleKeyDeletion, in)
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -235,10 +235,10 @@ func (k *Key) Destroy(ctx context.Context, version string, wait time.Duration) (
 // Restore implements kms.Retirer for the whole key: CancelKeyDeletion, which needs
 // kms:CancelKeyDeletion.
 func (k *Key) Restore(ctx context.Context, version string) error {
-	if err := k.whole(opRestore, version); err != nil {
+	if err := k.whole(driver.OpRestore, version); err != nil {
 		return err
 	}
-	return done(ask(ctx, k, opRestore, "kms:CancelKeyDeletion", k.api.CancelKeyDeletion, &awskms.CancelKeyDeletionInput{KeyId: aws.String(k.arn)}))
+	return done(ask(ctx, k, driver.OpRestore, "kms:CancelKeyDeletion", k.api.CancelKeyDeletion, &awskms.CancelKeyDeletionInput{KeyId: aws.String(k.arn)}))
 }
 
 // whole refuses operations on versions: AWS KMS has them for whole keys only.

@@ -16,10 +16,10 @@ import (
 // that fails ends the others. AWS does not say which key material encrypted, so
 // Wrapped.Version is empty. Blobs are of 184 bytes.
 func (k *Key) Wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error) {
-	if err := k.ready(ctx, opWrap, dataKeys, ec); err != nil {
+	if err := k.ready(ctx, driver.OpWrap, dataKeys, ec); err != nil {
 		return nil, err
 	}
-	return driver.WrapEach(ctx, maxParallel, opWrap, k.id, dataKeys, func(ctx context.Context, dataKey []byte) (kms.Wrapped, *kms.Error) {
+	return driver.WrapEach(ctx, maxParallel, driver.OpWrap, k.id, dataKeys, func(ctx context.Context, dataKey []byte) (kms.Wrapped, *kms.Error) {
 		blob, err := k.wrapOne(ctx, dataKey, ec)
 		return kms.Wrapped{Blob: blob}, err
 	})
@@ -28,7 +28,7 @@ func (k *Key) Wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]km
 // wrapOne encrypts one data key. ctx ends also when another data key fails; the error of
 // that one then counts.
 func (k *Key) wrapOne(ctx context.Context, dataKey []byte, ec kms.Context) ([]byte, *kms.Error) {
-	answer, err := ask(ctx, k, opWrap, "kms:Encrypt", k.api.Encrypt, &awskms.EncryptInput{
+	answer, err := ask(ctx, k, driver.OpWrap, "kms:Encrypt", k.api.Encrypt, &awskms.EncryptInput{
 		KeyId: aws.String(k.arn), Plaintext: dataKey,
 		EncryptionContext: maps.Clone(ec), EncryptionAlgorithm: types.EncryptionAlgorithmSpecSymmetricDefault,
 	})
@@ -36,9 +36,9 @@ func (k *Key) wrapOne(ctx context.Context, dataKey []byte, ec kms.Context) ([]by
 	case err != nil:
 		return nil, err
 	case aws.ToString(answer.KeyId) != k.arn:
-		return nil, k.fail(opWrap, otherKey(), errAnswer)
+		return nil, k.fail(driver.OpWrap, otherKey(), errAnswer)
 	case len(answer.CiphertextBlob) == 0 || len(answer.CiphertextBlob) > kms.MaxWrappedSize:
-		return nil, k.fail(opWrap, notUnderstood(), errAnswer)
+		return nil, k.fail(driver.OpWrap, notUnderstood(), errAnswer)
 	}
 	return answer.CiphertextBlob, nil
 }
@@ -48,11 +48,11 @@ func (k *Key) wrapOne(ctx context.Context, dataKey []byte, ec kms.Context) ([]by
 // about the key and not about one blob, such as Denied or Throttled, the rest of the batch
 // is not sent.
 func (k *Key) Unwrap(ctx context.Context, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Unwrapped, error) {
-	if err := k.ready(ctx, opUnwrap, nil, ec); err != nil {
+	if err := k.ready(ctx, driver.OpUnwrap, nil, ec); err != nil {
 		return nil, err
 	}
 	results := make([]kms.Unwrapped, len(wrapped))
-	errs, all := k.each(ctx, opUnwrap, wrapped, func(i int) *kms.Error {
+	errs, all := k.each(ctx, driver.OpUnwrap, wrapped, func(i int) *kms.Error {
 		var err *kms.Error
 		results[i].DataKey, err = k.unwrapOne(ctx, wrapped[i].Blob, ec)
 		return err
@@ -71,7 +71,7 @@ func (k *Key) Unwrap(ctx context.Context, wrapped []kms.Wrapped, ec kms.Context)
 
 // unwrapOne decrypts one wrapped data key.
 func (k *Key) unwrapOne(ctx context.Context, blob []byte, ec kms.Context) ([]byte, *kms.Error) {
-	answer, err := ask(ctx, k, opUnwrap, "kms:Decrypt", k.api.Decrypt, &awskms.DecryptInput{
+	answer, err := ask(ctx, k, driver.OpUnwrap, "kms:Decrypt", k.api.Decrypt, &awskms.DecryptInput{
 		KeyId: aws.String(k.arn), CiphertextBlob: blob,
 		EncryptionContext: maps.Clone(ec), EncryptionAlgorithm: types.EncryptionAlgorithmSpecSymmetricDefault,
 	})
@@ -81,10 +81,10 @@ func (k *Key) unwrapOne(ctx context.Context, blob []byte, ec kms.Context) ([]byt
 	switch {
 	case aws.ToString(answer.KeyId) != k.arn:
 		clear(answer.Plaintext)
-		return nil, k.fail(opUnwrap, otherKey(), errAnswer)
+		return nil, k.fail(driver.OpUnwrap, otherKey(), errAnswer)
 	case len(answer.Plaintext) != kms.DataKeySize:
 		clear(answer.Plaintext)
-		return nil, k.fail(opUnwrap, driver.NotADataKey(), errAnswer)
+		return nil, k.fail(driver.OpUnwrap, driver.NotADataKey(), errAnswer)
 	}
 	return answer.Plaintext, nil
 }

@@ -113,7 +113,7 @@ func (cfg Config) check() error {
 	if nameProblem(cfg.Name) == "" {
 		id = keyID(cfg.Name)
 	}
-	if err := problems.Err(opOpen, id); err != nil {
+	if err := problems.Err(driver.OpOpen, id); err != nil {
 		return err
 	}
 	return nil

@@ -59,5 +59,5 @@ func (k *Key) noClient(options bool, cause error) *kms.Error {
 	if options {
 		advice += "; or check the client options"
 	}
-	return k.fail(opOpen, driver.Refuse(kms.Unavailable, "there are no usable Google credentials", advice), cause)
+	return k.fail(driver.OpOpen, driver.Refuse(kms.Unavailable, "there are no usable Google credentials", advice), cause)
 }

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
 func TestVersionOf(t *testing.T) {
@@ -79,7 +80,7 @@ func TestReasonByDetails(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := k.reason(call{op: opUnwrap, permission: permDecrypt}, st)
+		got := k.reason(call{op: driver.OpUnwrap, permission: permDecrypt}, st)
 		if got.Class != tc.want || got.Detail == "" || got.Advice == "" {
 			t.Errorf("%v: %+v, want %v", st.Proto(), got, tc.want)
 		}
@@ -105,14 +106,14 @@ func TestReasonByState(t *testing.T) {
 		}
 	}
 	v := &kmspb.CryptoKeyVersion{Name: k.name + "/cryptoKeyVersions/3", State: kmspb.CryptoKeyVersion_ENABLED}
-	if err := k.checkState(opDisable, "3", v, kmspb.CryptoKeyVersion_DISABLED); kms.ClassOf(err) != kms.Internal || !strings.Contains(err.Error(), "version 3 did not change") {
+	if err := k.checkState(driver.OpDisable, "3", v, kmspb.CryptoKeyVersion_DISABLED); kms.ClassOf(err) != kms.Internal || !strings.Contains(err.Error(), "version 3 did not change") {
 		t.Errorf("a version that stayed as it was: %v", err)
 	}
 	for _, st := range []*status.Status{
 		status.New(codes.FailedPrecondition, "x has no primary version."),
 		status.New(codes.FailedPrecondition, "The primary version is missing."),
 	} {
-		if got := k.reason(call{op: opWrap}, st); got.Class != kms.Disabled || !strings.Contains(got.Detail, "no primary version") || !strings.Contains(got.Advice, "--primary --key=k --keyring=r --location=l --project=p") {
+		if got := k.reason(call{op: driver.OpWrap}, st); got.Class != kms.Disabled || !strings.Contains(got.Detail, "no primary version") || !strings.Contains(got.Advice, "--primary --key=k --keyring=r --location=l --project=p") {
 			t.Errorf("%+v", got)
 		}
 	}
@@ -207,7 +208,7 @@ func TestNotKMS(t *testing.T) {
 		"429 (Too Many Requests)": kms.Throttled, "503 (Service Unavailable)": kms.Unavailable, "": kms.Unavailable, "<b>": kms.Unavailable,
 	} {
 		for _, code := range []codes.Code{codes.PermissionDenied, codes.Unauthenticated, codes.Unavailable, codes.Unknown} {
-			got := k.reason(call{op: opUnwrap}, status.New(code, "unexpected HTTP status code received from server: "+said))
+			got := k.reason(call{op: driver.OpUnwrap}, status.New(code, "unexpected HTTP status code received from server: "+said))
 			if got.Class != want || got.Advice == "" || strings.Contains(got.Detail, "<") {
 				t.Errorf("%v, %q: %+v", code, said, got)
 			}

@@ -9,20 +9,8 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// The operations that errors name.
-const (
-	opOpen        = "open"
-	opWrap        = "wrap"
-	opUnwrap      = "unwrap"
-	opRotate      = "rotate"
-	opVersions    = "list versions"
-	opDisable     = "disable"
-	opEnable      = "enable"
-	opDestroy     = "destroy"
-	opRestore     = "restore"
-	opMakePrimary = "make primary"
-	opProbe       = "probe"
-)
+// opMakePrimary is the operation of MakePrimary that errors name.
+const opMakePrimary = "make primary"
 
 // The IAM permissions that calls need, on the key.
 const (

@@ -35,7 +35,7 @@ const dateGrain = time.Second
 // of its purpose or because none of its versions is enabled, is an error.
 func (k *Key) Probe(ctx context.Context) (kms.Report, error) {
 	began := time.Now()
-	key, with, err := k.describe(ctx, opProbe)
+	key, with, err := k.describe(ctx, driver.OpProbe)
 	r := kms.Report{}
 	r.Skew, r.SkewKnown = skew(with.value("date"), began, time.Now())
 	if unprivileged(err) {
@@ -49,12 +49,12 @@ func (k *Key) Probe(ctx context.Context) (kms.Report, error) {
 		return kms.Report{}, err
 	}
 	if key.Purpose != kmspb.CryptoKey_ENCRYPT_DECRYPT {
-		return kms.Report{}, k.fail(opProbe, k.wrongKind(), nil)
+		return kms.Report{}, k.fail(driver.OpProbe, k.wrongKind(), nil)
 	}
-	versions, err := k.list(ctx, opProbe, key)
+	versions, err := k.list(ctx, driver.OpProbe, key)
 	switch {
 	case err == nil && !slices.ContainsFunc(versions, func(v kms.Version) bool { return v.State == kms.VersionEnabled }):
-		return kms.Report{}, k.fail(opProbe, k.noneEnabled(key), nil)
+		return kms.Report{}, k.fail(driver.OpProbe, k.noneEnabled(key), nil)
 	case err != nil && !unprivileged(err):
 		return kms.Report{}, err
 	}
@@ -76,12 +76,12 @@ func (k *Key) noneEnabled(key *kmspb.CryptoKey) refusal {
 // others. The request and what is wrong with it are no secrets.
 func (k *Key) canBeUsed(ctx context.Context) error {
 	nothing := []byte{0}
-	_, _, err := admin(ctx, k, opProbe, permDecrypt, k.conn.client.Decrypt, &kmspb.DecryptRequest{Name: k.name, Ciphertext: nothing})
+	_, _, err := admin(ctx, k, driver.OpProbe, permDecrypt, k.conn.client.Decrypt, &kmspb.DecryptRequest{Name: k.name, Ciphertext: nothing})
 	if e, ok := errors.AsType[*kms.Error](err); ok && status.Code(e.Err) == codes.InvalidArgument && !wrongPurpose(status.Convert(e.Err)) {
 		return nil // permitted, and refused for what it sent
 	}
 	if unprivileged(err) {
-		_, _, err = admin(ctx, k, opProbe, permEncrypt, k.conn.client.Encrypt, &kmspb.EncryptRequest{Name: k.name, Plaintext: nothing})
+		_, _, err = admin(ctx, k, driver.OpProbe, permEncrypt, k.conn.client.Encrypt, &kmspb.EncryptRequest{Name: k.name, Plaintext: nothing})
 	}
 	return err
 }

@@ -40,10 +40,10 @@ func (k *Key) reason(c call, st *status.Status) refusal {
 			return damagedRequest()
 		case wrongPurpose(st):
 			return k.wrongKind()
-		case c.op == opUnwrap:
+		case c.op == driver.OpUnwrap:
 			return driver.RefuseItem(kms.Corrupt, "the wrapped data key was altered, or belongs to another key or context",
 				driver.Damaged)
-		case c.op == opWrap:
+		case c.op == driver.OpWrap:
 			return driver.Refuse(kms.Internal, "Cloud KMS did not take the request",
 				"an HSM key takes 8 KiB of data key and context together; is the context larger? otherwise look into Cloud KMS's audit log")
 		}
@@ -76,7 +76,7 @@ func (k *Key) missing(c call) refusal {
 // ofVersion reports whether a call names a version of the key.
 func (c call) ofVersion() bool {
 	switch c.op {
-	case opDisable, opEnable, opDestroy, opRestore, opMakePrimary:
+	case driver.OpDisable, driver.OpEnable, driver.OpDestroy, driver.OpRestore, opMakePrimary:
 		return true
 	}
 	return false
@@ -106,9 +106,9 @@ func (k *Key) denied(c call, st *status.Status) refusal {
 // calls that manage the key the permission, which a custom role can hold alone.
 func roleFor(c call) string {
 	switch c.op {
-	case opWrap:
+	case driver.OpWrap:
 		return "roles/cloudkms.cryptoKeyEncrypterDecrypter"
-	case opUnwrap:
+	case driver.OpUnwrap:
 		return "roles/cloudkms.cryptoKeyEncrypterDecrypter, or roles/cloudkms.cryptoKeyDecrypter to only open,"
 	}
 	role := "roles/cloudkms.admin"

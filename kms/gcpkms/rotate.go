@@ -36,14 +36,14 @@ const (
 // made. An error that comes after the version was made names it: MakePrimary finishes the
 // rotation then.
 func (k *Key) Rotate(ctx context.Context) (kms.Version, error) {
-	key, _, err := k.describe(ctx, opRotate)
+	key, _, err := k.describe(ctx, driver.OpRotate)
 	if err != nil {
 		return kms.Version{}, err
 	}
 	if err := k.generates(key); err != nil {
 		return kms.Version{}, err
 	}
-	made, _, err := admin(ctx, k, opRotate, permCreateVersion, k.conn.client.CreateCryptoKeyVersion, &kmspb.CreateCryptoKeyVersionRequest{
+	made, _, err := admin(ctx, k, driver.OpRotate, permCreateVersion, k.conn.client.CreateCryptoKeyVersion, &kmspb.CreateCryptoKeyVersionRequest{
 		Parent: k.name, CryptoKeyVersion: &kmspb.CryptoKeyVersion{State: kmspb.CryptoKeyVersion_ENABLED},
 	})
 	if err != nil {
@@ -51,10 +51,10 @@ func (k *Key) Rotate(ctx context.Context) (kms.Version, error) {
 	}
 	version, ok := versionOf(k.name, made.Name)
 	if !ok {
-		return kms.Version{}, k.fail(opRotate, k.otherKey(), nil)
+		return kms.Version{}, k.fail(driver.OpRotate, k.otherKey(), nil)
 	}
 	if made, err = k.awaitEnabled(ctx, made); err == nil {
-		err = k.setPrimary(ctx, opRotate, version)
+		err = k.setPrimary(ctx, driver.OpRotate, version)
 	}
 	if err != nil {
 		return kms.Version{}, k.halfRotated(version, err)
@@ -66,9 +66,9 @@ func (k *Key) Rotate(ctx context.Context) (kms.Version, error) {
 func (k *Key) generates(key *kmspb.CryptoKey) error {
 	switch level := key.VersionTemplate.GetProtectionLevel(); {
 	case key.Purpose != kmspb.CryptoKey_ENCRYPT_DECRYPT:
-		return k.fail(opRotate, k.wrongKind(), nil)
+		return k.fail(driver.OpRotate, k.wrongKind(), nil)
 	case key.ImportOnly:
-		return k.unsupported(opRotate, "the key takes imported versions only",
+		return k.unsupported(driver.OpRotate, "the key takes imported versions only",
 			"import the new version ("+k.gcloud("kms keys versions import --import-job=… --algorithm=google-symmetric-encryption --target-key-file=…", scopeKey)+
 				"), then make it primary", errors.ErrUnsupported)
 	case level == kmspb.ProtectionLevel_EXTERNAL:
@@ -79,7 +79,7 @@ func (k *Key) generates(key *kmspb.CryptoKey) error {
 
 // external refuses to make a version from material that an external manager keeps.
 func (k *Key) external(cause error) *kms.Error {
-	return k.unsupported(opRotate, "an external key manager keeps this key: Cloud KMS cannot make a version by itself",
+	return k.unsupported(driver.OpRotate, "an external key manager keeps this key: Cloud KMS cannot make a version by itself",
 		"make the key there, then "+k.gcloud("kms keys versions create --primary --external-key-uri=…", scopeKey)+
 			" (or --ekm-connection-key-path=… for a key behind a VPC)", cause)
 }
@@ -106,22 +106,22 @@ func (k *Key) awaitEnabled(ctx context.Context, v *kmspb.CryptoKeyVersion) (*kms
 		case <-waiting.Done():
 			timer.Stop()
 			if ctx.Err() != nil {
-				return nil, k.canceled(opRotate, ctx.Err())
+				return nil, k.canceled(driver.OpRotate, ctx.Err())
 			}
-			return nil, k.fail(opRotate, driver.Refuse(kms.Unavailable, "it is not ready after "+k.generation.String(),
+			return nil, k.fail(driver.OpRotate, driver.Refuse(kms.Unavailable, "it is not ready after "+k.generation.String(),
 				"check Google Cloud's status"), context.Cause(waiting))
 		}
 		var err error
-		v, _, err = admin(ctx, k, opRotate, permGetVersion, k.conn.client.GetCryptoKeyVersion, &kmspb.GetCryptoKeyVersionRequest{Name: name})
+		v, _, err = admin(ctx, k, driver.OpRotate, permGetVersion, k.conn.client.GetCryptoKeyVersion, &kmspb.GetCryptoKeyVersionRequest{Name: name})
 		if err != nil {
 			return nil, err
 		}
 		if v.Name != name {
-			return nil, k.fail(opRotate, k.otherKey(), nil)
+			return nil, k.fail(driver.OpRotate, k.otherKey(), nil)
 		}
 	}
 	if v.State != kmspb.CryptoKeyVersion_ENABLED {
-		return nil, k.fail(opRotate, k.inState(v.State), nil)
+		return nil, k.fail(driver.OpRotate, k.inState(v.State), nil)
 	}
 	return v, nil
 }

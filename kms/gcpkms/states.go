@@ -21,10 +21,10 @@ func (k *Key) precondition(c call, st *status.Status) refusal {
 	switch {
 	case wrongPurpose(st):
 		return k.wrongKind()
-	case c.op == opWrap && strings.Contains(message, "primary"):
+	case c.op == driver.OpWrap && strings.Contains(message, "primary"):
 		return driver.Refuse(kms.Disabled, "the key has no primary version",
 			"make one: "+k.gcloud("kms keys versions create --primary", scopeKey))
-	case c.op != opWrap && c.op != opUnwrap:
+	case c.op != driver.OpWrap && c.op != driver.OpUnwrap:
 		return driver.Refuse(kms.Disabled, "the present state of the key or its version does not allow that",
 			k.gcloud("kms keys versions list", scopeKey)+" shows the states")
 	}

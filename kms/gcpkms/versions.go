@@ -27,11 +27,11 @@ const (
 // Versions implements kms.Rotator, in the order of their numbers. It takes
 // cloudkms.cryptoKeys.get, for the primary, and cryptoKeyVersions.list.
 func (k *Key) Versions(ctx context.Context) ([]kms.Version, error) {
-	key, _, err := k.describe(ctx, opVersions)
+	key, _, err := k.describe(ctx, driver.OpVersions)
 	if err != nil {
 		return nil, err
 	}
-	return k.list(ctx, opVersions, key)
+	return k.list(ctx, driver.OpVersions, key)
 }
 
 // list returns the versions of key.
@@ -110,13 +110,13 @@ func toVersion(number string, primary bool, v *kmspb.CryptoKeyVersion) kms.Versi
 // Google documents that a disabled version may go on working for about a minute,
 // and in exceptional cases for hours; taking the role away works within seconds.
 func (k *Key) Disable(ctx context.Context, version string) error {
-	return k.setState(ctx, opDisable, version, kmspb.CryptoKeyVersion_DISABLED)
+	return k.setState(ctx, driver.OpDisable, version, kmspb.CryptoKeyVersion_DISABLED)
 }
 
 // Enable implements kms.Retirer for one version, which works at once. It takes
 // cloudkms.cryptoKeyVersions.update.
 func (k *Key) Enable(ctx context.Context, version string) error {
-	return k.setState(ctx, opEnable, version, kmspb.CryptoKeyVersion_ENABLED)
+	return k.setState(ctx, driver.OpEnable, version, kmspb.CryptoKeyVersion_ENABLED)
 }
 
 func (k *Key) setState(ctx context.Context, op, version string, to kmspb.CryptoKeyVersion_CryptoKeyVersionState) error {
@@ -142,29 +142,29 @@ func (k *Key) setState(ctx context.Context, op, version string, to kmspb.CryptoK
 // Wait out the time that Disable takes: what still needs the version shows then.
 func (k *Key) Destroy(ctx context.Context, version string, wait time.Duration) (time.Time, error) {
 	if wait != 0 {
-		return time.Time{}, k.unsupported(opDestroy, "Cloud KMS cannot be told how long to wait: that is a property of the key, set when it was made",
+		return time.Time{}, k.unsupported(driver.OpDestroy, "Cloud KMS cannot be told how long to wait: that is a property of the key, set when it was made",
 			"leave the wait out; "+k.gcloud("kms keys describe", scopeName)+" shows destroyScheduledDuration", errors.ErrUnsupported)
 	}
-	v, err := k.version(ctx, opDestroy, version)
+	v, err := k.version(ctx, driver.OpDestroy, version)
 	if err != nil {
 		return time.Time{}, err
 	}
 	switch v.State {
 	case kmspb.CryptoKeyVersion_DISABLED:
 	case kmspb.CryptoKeyVersion_ENABLED:
-		return time.Time{}, k.fail(opDestroy, driver.Refuse(kms.Invalid, "version "+version+" is enabled",
+		return time.Time{}, k.fail(driver.OpDestroy, driver.Refuse(kms.Invalid, "version "+version+" is enabled",
 			"disable it first, and wait to see that nothing needs it"), nil)
 	default:
-		return time.Time{}, k.fail(opDestroy, k.inState(v.State), nil)
+		return time.Time{}, k.fail(driver.OpDestroy, k.inState(v.State), nil)
 	}
-	v, _, err = admin(ctx, k, opDestroy, permDestroyVersion, k.conn.client.DestroyCryptoKeyVersion, &kmspb.DestroyCryptoKeyVersionRequest{Name: v.Name})
+	v, _, err = admin(ctx, k, driver.OpDestroy, permDestroyVersion, k.conn.client.DestroyCryptoKeyVersion, &kmspb.DestroyCryptoKeyVersionRequest{Name: v.Name})
 	if err != nil {
 		return time.Time{}, err
 	}
 	if v.State == kmspb.CryptoKeyVersion_DESTROYED && v.DestroyEventTime.IsValid() { // a key without any delay
-		return v.DestroyEventTime.AsTime(), k.checkState(opDestroy, version, v, kmspb.CryptoKeyVersion_DESTROYED)
+		return v.DestroyEventTime.AsTime(), k.checkState(driver.OpDestroy, version, v, kmspb.CryptoKeyVersion_DESTROYED)
 	}
-	if err := k.checkState(opDestroy, version, v, kmspb.CryptoKeyVersion_DESTROY_SCHEDULED); err != nil {
+	if err := k.checkState(driver.OpDestroy, version, v, kmspb.CryptoKeyVersion_DESTROY_SCHEDULED); err != nil {
 		return time.Time{}, err
 	}
 	return v.DestroyTime.AsTime(), nil
@@ -173,15 +173,15 @@ func (k *Key) Destroy(ctx context.Context, version string, wait time.Duration) (
 // Restore implements kms.Retirer for one version that waits for its destruction. It
 // takes cloudkms.cryptoKeyVersions.restore.
 func (k *Key) Restore(ctx context.Context, version string) error {
-	name, err := k.versionName(opRestore, version)
+	name, err := k.versionName(driver.OpRestore, version)
 	if err != nil {
 		return err
 	}
-	v, _, err := admin(ctx, k, opRestore, permRestoreVersion, k.conn.client.RestoreCryptoKeyVersion, &kmspb.RestoreCryptoKeyVersionRequest{Name: name})
+	v, _, err := admin(ctx, k, driver.OpRestore, permRestoreVersion, k.conn.client.RestoreCryptoKeyVersion, &kmspb.RestoreCryptoKeyVersionRequest{Name: name})
 	if err != nil {
 		return err
 	}
-	return k.checkState(opRestore, version, v, kmspb.CryptoKeyVersion_DISABLED)
+	return k.checkState(driver.OpRestore, version, v, kmspb.CryptoKeyVersion_DISABLED)
 }
 
 // describe gets the key itself.

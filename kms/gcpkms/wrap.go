@@ -16,11 +16,11 @@ import (
 // A request or answer that its checksum shows to be damaged is Unavailable: the same call
 // may succeed when it is repeated.
 func (k *Key) Wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error) {
-	if err := driver.Ready(ctx, opWrap, k.id, dataKeys, ec); err != nil {
+	if err := driver.Ready(ctx, driver.OpWrap, k.id, dataKeys, ec); err != nil {
 		return nil, err
 	}
 	ad := ec.AssociatedData()
-	return driver.WrapEach(ctx, maxParallel, opWrap, k.id, dataKeys, func(ctx context.Context, dataKey []byte) (kms.Wrapped, *kms.Error) {
+	return driver.WrapEach(ctx, maxParallel, driver.OpWrap, k.id, dataKeys, func(ctx context.Context, dataKey []byte) (kms.Wrapped, *kms.Error) {
 		return k.wrapOne(ctx, dataKey, ad)
 	})
 }
@@ -40,22 +40,22 @@ func (k *Key) wrapOne(ctx context.Context, dataKey, ad []byte) (kms.Wrapped, *km
 		AdditionalAuthenticatedData: ad, AdditionalAuthenticatedDataCrc32C: checksum(ad),
 	}, with.listen())
 	if err != nil {
-		failed, _ := k.refused(ctx, callCtx, call{op: opWrap, permission: permEncrypt, aside: &with}, err)
+		failed, _ := k.refused(ctx, callCtx, call{op: driver.OpWrap, permission: permEncrypt, aside: &with}, err)
 		return kms.Wrapped{}, failed
 	}
 	// Of data that is not there the flag need not say anything.
 	if !resp.VerifiedPlaintextCrc32C || len(ad) > 0 && !resp.VerifiedAdditionalAuthenticatedDataCrc32C {
-		return kms.Wrapped{}, k.fail(opWrap, k.unconfirmed(), nil)
+		return kms.Wrapped{}, k.fail(driver.OpWrap, k.unconfirmed(), nil)
 	}
 	if r, ok := k.intact(resp.Ciphertext, resp.CiphertextCrc32C); !ok {
-		return kms.Wrapped{}, k.fail(opWrap, r, nil)
+		return kms.Wrapped{}, k.fail(driver.OpWrap, r, nil)
 	}
 	version, ok := versionOf(k.name, resp.Name)
 	if !ok {
-		return kms.Wrapped{}, k.fail(opWrap, k.otherKey(), nil)
+		return kms.Wrapped{}, k.fail(driver.OpWrap, k.otherKey(), nil)
 	}
 	if n := len(resp.Ciphertext); n == 0 || n > kms.MaxWrappedSize {
-		return kms.Wrapped{}, k.fail(opWrap, driver.Refuse(kms.Internal, fmt.Sprintf("a wrapped data key of %d bytes came back, which cannot be stored", n),
+		return kms.Wrapped{}, k.fail(driver.OpWrap, driver.Refuse(kms.Internal, fmt.Sprintf("a wrapped data key of %d bytes came back, which cannot be stored", n),
 			"check that "+k.endpoint+" is Cloud KMS; for an external key, how its manager wraps"), nil)
 	}
 	return kms.Wrapped{Version: version, Blob: resp.Ciphertext}, nil
@@ -69,13 +69,13 @@ func (k *Key) wrapOne(ctx context.Context, dataKey, ad []byte) (kms.Wrapped, *km
 // A request or answer that its checksum shows to be damaged is Unavailable: the same call
 // may succeed when it is repeated.
 func (k *Key) Unwrap(ctx context.Context, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Unwrapped, error) {
-	if err := driver.Ready(ctx, opUnwrap, k.id, nil, ec); err != nil {
+	if err := driver.Ready(ctx, driver.OpUnwrap, k.id, nil, ec); err != nil {
 		return nil, err
 	}
 	results := make([]kms.Unwrapped, len(wrapped))
 	ad := ec.AssociatedData()
 	foreign := driver.Refuse(kms.Corrupt, "the wrapped data key is not one that Cloud KMS wrote", driver.Damaged)
-	errs, all := driver.OpenEach(ctx, maxParallel, opUnwrap, k.id, wrapped, foreign, func(i int) (*kms.Error, driver.Scope) {
+	errs, all := driver.OpenEach(ctx, maxParallel, driver.OpUnwrap, k.id, wrapped, foreign, func(i int) (*kms.Error, driver.Scope) {
 		dataKey, item, err := k.unwrapOne(ctx, wrapped[i].Blob, ad)
 		results[i].DataKey = dataKey
 		if item {
@@ -105,15 +105,15 @@ func (k *Key) unwrapOne(ctx context.Context, blob, ad []byte) (dataKey []byte, i
 		AdditionalAuthenticatedData: ad, AdditionalAuthenticatedDataCrc32C: checksum(ad),
 	}, with.listen())
 	if err != nil {
-		refused, item := k.refused(ctx, callCtx, call{op: opUnwrap, permission: permDecrypt, aside: &with}, err)
+		refused, item := k.refused(ctx, callCtx, call{op: driver.OpUnwrap, permission: permDecrypt, aside: &with}, err)
 		return nil, item, refused
 	}
 	defer clear(resp.Plaintext)
 	if r, ok := k.intact(resp.Plaintext, resp.PlaintextCrc32C); !ok {
-		return nil, true, k.fail(opUnwrap, r, nil)
+		return nil, true, k.fail(driver.OpUnwrap, r, nil)
 	}
 	if len(resp.Plaintext) != kms.DataKeySize {
-		return nil, true, k.fail(opUnwrap, driver.NotADataKey(), nil)
+		return nil, true, k.fail(driver.OpUnwrap, driver.NotADataKey(), nil)
 	}
 	return append(make([]byte, 0, kms.DataKeySize), resp.Plaintext...), false, nil
 }

@@ -158,13 +158,13 @@ func (cfg Config) check(viaAgent bool) error {
 			"use https://, or "+paramInsecure+"=true in the key URI where something else encrypts the way")
 	}
 	id := keyID(cfg.Mount, cfg.Name, cfg.Namespace)
-	if problems.Err(opOpen, "") == nil && kms.CheckID(id) != nil {
+	if problems.Err(driver.OpOpen, "") == nil && kms.CheckID(id) != nil {
 		bad(fmt.Sprintf("mount, key and namespace together are longer than the %d bytes of a key ID", kms.MaxKeyIDSize), "use shorter names")
 	}
 	if kms.CheckID(id) != nil || !validPath(cfg.Mount) || !validName(cfg.Name) || cfg.Namespace != "" && !validPath(cfg.Namespace) {
 		id = "" // it cannot be shown
 	}
-	err := problems.Err(opOpen, id)
+	err := problems.Err(driver.OpOpen, id)
 	switch {
 	case err == nil:
 		return nil
@@ -185,5 +185,5 @@ func badEnvironment(err error) error {
 	}
 	slices.Sort(set)
 	return driver.Refuse(kms.Invalid, "the settings for Vault in the environment cannot be used (set are: "+strings.Join(set, ", ")+")",
-		"check the value of each; files that they name must be readable, VAULT_CLIENT_CERT and VAULT_CLIENT_KEY come together").Error(opOpen, "", err)
+		"check the value of each; files that they name must be readable, VAULT_CLIENT_CERT and VAULT_CLIENT_KEY come together").Error(driver.OpOpen, "", err)
 }

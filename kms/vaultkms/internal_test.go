@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
 func TestParseBlob(t *testing.T) {
@@ -210,7 +211,7 @@ func TestTypeIn(t *testing.T) {
 		}
 	}
 	k := &Key{id: "hashivault://m/k", client: &client{}}
-	if text := k.fail(opWrap, k.wrongType(""), nil).Error(); strings.Contains(text, "type  ") {
+	if text := k.fail(driver.OpWrap, k.wrongType(""), nil).Error(); strings.Contains(text, "type  ") {
 		t.Errorf("%q", text)
 	}
 }

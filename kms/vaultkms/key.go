@@ -11,14 +11,6 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// The operations that errors name.
-const (
-	opOpen   = "open"
-	opWrap   = "wrap"
-	opUnwrap = "unwrap"
-	opRewrap = "rewrap"
-)
-
 // maxParallel is how many requests one call has in flight at most, when its
 // items do not fit into one.
 const maxParallel = 4

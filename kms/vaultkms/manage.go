@@ -14,16 +14,6 @@ import (
 	"github.com/waxseal/waxseal/kms/internal/driver"
 )
 
-// The operations of an administrator that errors name.
-const (
-	opRotate   = "rotate"
-	opVersions = "list versions"
-	opDisable  = "disable"
-	opEnable   = "enable"
-	opDestroy  = "destroy"
-	opRestore  = "restore"
-)
-
 // maxVersions is more than a key that rotates every hour has after a century.
 const maxVersions = 1_000_000
 
@@ -34,11 +24,11 @@ var (
 
 // Rotate implements kms.Rotator.
 func (k *Key) Rotate(ctx context.Context) (kms.Version, error) {
-	if _, err := k.readKey(ctx, opRotate); err != nil { // another engine might store what it does not understand
+	if _, err := k.readKey(ctx, driver.OpRotate); err != nil { // another engine might store what it does not understand
 		return kms.Version{}, err
 	}
 	// Sent once: after a lost answer a second request would make a second version.
-	facts, err := k.manage(ctx, opRotate, "rotate", map[string]int{}, true)
+	facts, err := k.manage(ctx, driver.OpRotate, "rotate", map[string]int{}, true)
 	if err != nil {
 		return kms.Version{}, err
 	}
@@ -48,7 +38,7 @@ func (k *Key) Rotate(ctx context.Context) (kms.Version, error) {
 // Versions implements kms.Rotator. Vault shows the creation time of a version only while it
 // unwraps.
 func (k *Key) Versions(ctx context.Context) ([]kms.Version, error) {
-	facts, err := k.readKey(ctx, opVersions)
+	facts, err := k.readKey(ctx, driver.OpVersions)
 	if err != nil {
 		return nil, err
 	}
@@ -64,23 +54,23 @@ func (k *Key) Versions(ctx context.Context) ([]kms.Version, error) {
 // only the oldest version that is enabled, and never the one that wraps: others
 // are refused with class Invalid. The whole key cannot be disabled.
 func (k *Key) Disable(ctx context.Context, version string) error {
-	facts, n, err := k.find(ctx, opDisable, version, "take encrypt and decrypt on it out of the policies, which has the same effect")
+	facts, n, err := k.find(ctx, driver.OpDisable, version, "take encrypt and decrypt on it out of the policies, which has the same effect")
 	switch {
 	case err != nil:
 		return err
 	case n < facts.MinDecryption:
 		return nil
 	case n == facts.Latest:
-		return k.fail(opDisable, driver.Refuse(kms.Invalid, "version "+version+" is the one that wraps", "rotate the key first"), nil)
+		return k.fail(driver.OpDisable, driver.Refuse(kms.Invalid, "version "+version+" is the one that wraps", "rotate the key first"), nil)
 	case n > facts.MinDecryption:
-		return k.fail(opDisable, driver.Refuse(kms.Invalid, fmt.Sprintf("Vault disables the oldest version first, and %d is enabled", facts.MinDecryption),
+		return k.fail(driver.OpDisable, driver.Refuse(kms.Invalid, fmt.Sprintf("Vault disables the oldest version first, and %d is enabled", facts.MinDecryption),
 			"disable the older versions before this one, when nothing needs them"), nil)
 	}
 	bounds := map[string]int{"min_decryption_version": n + 1}
 	if facts.MinEncryption > 0 {
 		bounds["min_encryption_version"] = max(facts.MinEncryption, n+1)
 	}
-	_, err = k.manage(ctx, opDisable, "config", bounds, false)
+	_, err = k.manage(ctx, driver.OpDisable, "config", bounds, false)
 	return err
 }
 
@@ -88,17 +78,17 @@ func (k *Key) Disable(ctx context.Context, version string) error {
 // Vault can enable only the newest version that is disabled: others are refused
 // with class Invalid.
 func (k *Key) Enable(ctx context.Context, version string) error {
-	facts, n, err := k.find(ctx, opEnable, version, "give encrypt and decrypt on it back in the policies")
+	facts, n, err := k.find(ctx, driver.OpEnable, version, "give encrypt and decrypt on it back in the policies")
 	switch {
 	case err != nil:
 		return err
 	case n >= facts.MinDecryption:
 		return nil
 	case n < facts.MinDecryption-1:
-		return k.fail(opEnable, driver.Refuse(kms.Invalid, fmt.Sprintf("Vault enables the newest version first, and %d is disabled", facts.MinDecryption-1),
+		return k.fail(driver.OpEnable, driver.Refuse(kms.Invalid, fmt.Sprintf("Vault enables the newest version first, and %d is disabled", facts.MinDecryption-1),
 			"enable the newer versions before this one"), nil)
 	}
-	_, err = k.manage(ctx, opEnable, "config", map[string]int{"min_decryption_version": n}, false)
+	_, err = k.manage(ctx, driver.OpEnable, "config", map[string]int{"min_decryption_version": n}, false)
 	return err
 }
 
@@ -108,26 +98,26 @@ func (k *Key) Enable(ctx context.Context, version string) error {
 // with class Invalid. Trimming demands a min_encryption_version, which is set
 // just above version if it is lower or not set.
 func (k *Key) Destroy(ctx context.Context, version string, wait time.Duration) (time.Time, error) {
-	facts, n, err := k.find(ctx, opDestroy, version, "delete it with Vault's own tools: deletion_allowed=true, then vault delete "+k.keyPath())
+	facts, n, err := k.find(ctx, driver.OpDestroy, version, "delete it with Vault's own tools: deletion_allowed=true, then vault delete "+k.keyPath())
 	switch {
 	case err != nil:
 		return time.Time{}, err
 	case wait != 0:
-		return time.Time{}, k.fail(opDestroy, driver.Refuse(kms.Invalid, "Vault destroys a version at once, and cannot be told to wait",
+		return time.Time{}, k.fail(driver.OpDestroy, driver.Refuse(kms.Invalid, "Vault destroys a version at once, and cannot be told to wait",
 			"wait before you ask: a disabled version can be enabled again"), nil)
 	case n >= facts.MinDecryption:
-		return time.Time{}, k.fail(opDestroy, driver.Refuse(kms.Invalid, "version "+version+" is enabled",
+		return time.Time{}, k.fail(driver.OpDestroy, driver.Refuse(kms.Invalid, "version "+version+" is enabled",
 			"disable it first, and see whether anything misses it"), nil)
 	case n > facts.MinAvailable:
-		return time.Time{}, k.fail(opDestroy, driver.Refuse(kms.Invalid, fmt.Sprintf("Vault destroys the oldest version first, and %d is there", facts.MinAvailable),
+		return time.Time{}, k.fail(driver.OpDestroy, driver.Refuse(kms.Invalid, fmt.Sprintf("Vault destroys the oldest version first, and %d is there", facts.MinAvailable),
 			"destroy the older versions before this one"), nil)
 	}
 	if facts.MinEncryption <= n {
-		if _, err := k.manage(ctx, opDestroy, "config", map[string]int{"min_encryption_version": n + 1}, false); err != nil {
+		if _, err := k.manage(ctx, driver.OpDestroy, "config", map[string]int{"min_encryption_version": n + 1}, false); err != nil {
 			return time.Time{}, err
 		}
 	}
-	if _, err := k.manage(ctx, opDestroy, "trim", map[string]int{"min_available_version": n + 1}, false); err != nil {
+	if _, err := k.manage(ctx, driver.OpDestroy, "trim", map[string]int{"min_available_version": n + 1}, false); err != nil {
 		return time.Time{}, err
 	}
 	return time.Now().UTC(), nil
@@ -135,7 +125,7 @@ func (k *Key) Destroy(ctx context.Context, version string, wait time.Duration) (
 
 // Restore implements kms.Retirer: Vault cannot.
 func (k *Key) Restore(context.Context, string) error {
-	return k.fail(opRestore, driver.Refuse(kms.Invalid, "what Vault has destroyed is gone",
+	return k.fail(driver.OpRestore, driver.Refuse(kms.Invalid, "what Vault has destroyed is gone",
 		"restore a backup of the key under another name, if there is one (vault write transit/restore/…), and unwrap with that"), errors.ErrUnsupported)
 }
 

@@ -9,9 +9,8 @@ import (
 	"time"
 
 	"github.com/waxseal/waxseal/kms"
+	"github.com/waxseal/waxseal/kms/internal/driver"
 )
-
-const opProbe = "probe"
 
 // soon is how near the end of a token that is not renewed is worth a warning.
 const soon = 24 * time.Hour
@@ -29,7 +28,7 @@ var _ kms.Prober = (*Key)(nil)
 func (k *Key) Probe(ctx context.Context) (kms.Report, error) {
 	var report kms.Report
 	if err := ctx.Err(); err != nil {
-		return report, k.notSent(ctx, opProbe, err)
+		return report, k.notSent(ctx, driver.OpProbe, err)
 	}
 	if err := k.probeKey(ctx, &report); err != nil {
 		return kms.Report{}, err
@@ -37,13 +36,13 @@ func (k *Key) Probe(ctx context.Context) (kms.Report, error) {
 	k.probeToken(ctx, &report)
 	k.probeServer(ctx, &report)
 	if err := ctx.Err(); err != nil {
-		return kms.Report{}, k.notSent(ctx, opProbe, err)
+		return kms.Report{}, k.notSent(ctx, driver.OpProbe, err)
 	}
 	return report, nil
 }
 
 func (k *Key) probeKey(ctx context.Context, report *kms.Report) error {
-	facts, readable, err := k.readType(ctx, opProbe)
+	facts, readable, err := k.readType(ctx, driver.OpProbe)
 	switch {
 	case err != nil:
 		return err
@@ -51,10 +50,10 @@ func (k *Key) probeKey(ctx context.Context, report *kms.Report) error {
 		report.Key = "a transit key that we may not read"
 		usable, known := k.rights(ctx)
 		if known && !usable {
-			return k.fail(opProbe, k.denied(opProbe), nil)
+			return k.fail(driver.OpProbe, k.denied(driver.OpProbe), nil)
 		}
 		if !known {
-			return k.try(ctx, opProbe)
+			return k.try(ctx, driver.OpProbe)
 		}
 		return nil
 	}
@@ -77,9 +76,9 @@ func (k *Key) probeKey(ctx context.Context, report *kms.Report) error {
 // rights reports whether we may wrap or unwrap with the key; known is false if
 // Vault does not say.
 func (k *Key) rights(ctx context.Context) (usable, known bool) {
-	for _, op := range []string{opWrap, opUnwrap} {
+	for _, op := range []string{driver.OpWrap, driver.OpUnwrap} {
 		body := []byte(`{"paths":["` + k.path(op) + `"]}`) // names that need no escaping
-		r, a, err := k.ask(ctx, opProbe, request{method: http.MethodPost, path: "sys/capabilities-self", body: body, limit: maxAnswerRest})
+		r, a, err := k.ask(ctx, driver.OpProbe, request{method: http.MethodPost, path: "sys/capabilities-self", body: body, limit: maxAnswerRest})
 		if err != nil || r.status != http.StatusOK {
 			return false, false
 		}

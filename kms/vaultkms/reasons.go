@@ -129,7 +129,7 @@ func (c *client) badToken() refusal {
 func (k *Key) denied(op string) refusal {
 	r := driver.Refuse(kms.Denied, "Vault's policies do not let this token do it",
 		"check the token, that the key exists, and that a policy grants update on "+k.path(op))
-	if op == opRewrap {
+	if op == driver.OpRewrap {
 		r.Advice += " and read on " + k.keyPath()
 	}
 	return r
@@ -138,7 +138,7 @@ func (k *Key) denied(op string) refusal {
 func (k *Key) noKey(op string) refusal {
 	r := refusal{Class: kms.NotFound, Detail: "Vault has no such key"}
 	switch op {
-	case opUnwrap, opRewrap:
+	case driver.OpUnwrap, driver.OpRewrap:
 		// It was there once. Another one of its name would only hide the loss.
 		r.Advice = "check mount, name and Vault namespace; if the key was deleted, restore it from a backup: a new one of that name opens nothing that the old one wrapped"
 	default:
@@ -186,9 +186,9 @@ func unfitTypes() []string {
 // path returns the API path of op, as policies name it.
 func (k *Key) path(op string) string {
 	switch op {
-	case opUnwrap:
+	case driver.OpUnwrap:
 		return k.mount + "/decrypt/" + k.name
-	case opRewrap:
+	case driver.OpRewrap:
 		return k.mount + "/rewrap/" + k.name
 	}
 	return k.mount + "/encrypt/" + k.name

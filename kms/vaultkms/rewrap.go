@@ -41,17 +41,17 @@ func (k *rewrapper) RewrapsFrom(source kms.Key) bool {
 // and up to four requests at a time for more. The data keys stay in Vault.
 func (k *rewrapper) Rewrap(ctx context.Context, source kms.Key, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Rewrapped, error) {
 	if !k.RewrapsFrom(source) {
-		return nil, k.fail(opRewrap, driver.Refuse(kms.Internal, "Vault rewraps only what the key itself wrapped",
+		return nil, k.fail(driver.OpRewrap, driver.Refuse(kms.Internal, "Vault rewraps only what the key itself wrapped",
 			"unwrap with the other key and wrap with this one"), nil)
 	}
 	if len(wrapped) > 0 && ctx.Err() == nil {
 		// A key that is not derived would take the data key out of its context.
-		if err := k.verify(ctx, opRewrap); err != nil {
+		if err := k.verify(ctx, driver.OpRewrap); err != nil {
 			return nil, err
 		}
 	}
 	return ciphertexts[kms.Rewrapped]{
-		key: k.Key, op: opRewrap, ec: ec, outcome: k.rewrapped,
+		key: k.Key, op: driver.OpRewrap, ec: ec, outcome: k.rewrapped,
 		failed: func(err error) kms.Rewrapped { return kms.Rewrapped{Err: err} },
 	}.of(ctx, wrapped)
 }
@@ -59,12 +59,12 @@ func (k *rewrapper) Rewrap(ctx context.Context, source kms.Key, wrapped []kms.Wr
 // rewrapped returns the outcome of one item of an answer.
 func (k *rewrapper) rewrapped(r *reply, item result) kms.Rewrapped {
 	if item.Error != "" {
-		return kms.Rewrapped{Err: k.refusedItem(opRewrap, r, item.Error)}
+		return kms.Rewrapped{Err: k.refusedItem(driver.OpRewrap, r, item.Error)}
 	}
 	blob := []byte(item.Ciphertext)
 	version, ok := parseBlob(blob)
 	if !ok {
-		return kms.Rewrapped{Err: k.notUnderstood(opRewrap)}
+		return kms.Rewrapped{Err: k.notUnderstood(driver.OpRewrap)}
 	}
 	return kms.Rewrapped{Wrapped: kms.Wrapped{Version: version, Blob: blob}}
 }

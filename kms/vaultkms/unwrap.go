@@ -18,7 +18,7 @@ import (
 // A blob that Vault cannot have written is Corrupt without a request.
 func (k *Key) Unwrap(ctx context.Context, wrapped []kms.Wrapped, ec kms.Context) ([]kms.Unwrapped, error) {
 	return ciphertexts[kms.Unwrapped]{
-		key: k, op: opUnwrap, ec: ec, outcome: k.opened,
+		key: k, op: driver.OpUnwrap, ec: ec, outcome: k.opened,
 		failed: func(err error) kms.Unwrapped { return kms.Unwrapped{Err: err} },
 	}.of(ctx, wrapped)
 }
@@ -27,11 +27,11 @@ func (k *Key) Unwrap(ctx context.Context, wrapped []kms.Wrapped, ec kms.Context)
 func (k *Key) opened(r *reply, item result) kms.Unwrapped {
 	if item.Error != "" {
 		clear(item.Plaintext)
-		return kms.Unwrapped{Err: k.refusedItem(opUnwrap, r, item.Error)}
+		return kms.Unwrapped{Err: k.refusedItem(driver.OpUnwrap, r, item.Error)}
 	}
 	if len(item.Plaintext) != kms.DataKeySize {
 		clear(item.Plaintext)
-		return kms.Unwrapped{Err: k.fail(opUnwrap, driver.NotADataKey(), nil)}
+		return kms.Unwrapped{Err: k.fail(driver.OpUnwrap, driver.NotADataKey(), nil)}
 	}
 	return kms.Unwrapped{DataKey: item.Plaintext}
 }

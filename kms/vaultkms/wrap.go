@@ -14,13 +14,13 @@ import (
 // a time for more. The first Wrap of a Key also reads the key's type, and refuses one that
 // cannot bind data keys to their context.
 func (k *Key) Wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]kms.Wrapped, error) {
-	if err := driver.Ready(ctx, opWrap, k.id, dataKeys, ec); err != nil {
+	if err := driver.Ready(ctx, driver.OpWrap, k.id, dataKeys, ec); err != nil {
 		return nil, err
 	}
 	if len(dataKeys) == 0 {
 		return []kms.Wrapped{}, nil
 	}
-	if err := k.verify(ctx, opWrap); err != nil {
+	if err := k.verify(ctx, driver.OpWrap); err != nil {
 		return nil, err
 	}
 	by := bind(ec, k.derived.Load())
@@ -30,7 +30,7 @@ func (k *Key) Wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]km
 	for from := 0; from < len(dataKeys); from += maxBatch {
 		to := min(from+maxBatch, len(dataKeys))
 		group.Go(func() error {
-			got, err := k.wrapBatch(groupCtx, opWrap, dataKeys[from:to], by)
+			got, err := k.wrapBatch(groupCtx, driver.OpWrap, dataKeys[from:to], by)
 			copy(wrapped[from:to], got)
 			return err
 		})
@@ -44,7 +44,7 @@ func (k *Key) Wrap(ctx context.Context, dataKeys [][]byte, ec kms.Context) ([]km
 // wrapBatch wraps dataKeys, at most maxBatch, in one request.
 func (k *Key) wrapBatch(ctx context.Context, op string, dataKeys [][]byte, by binding) ([]kms.Wrapped, error) {
 	r, a, err := k.ask(ctx, op, request{
-		method: http.MethodPost, path: k.path(opWrap), body: appendEncrypt(dataKeys, by), limit: maxAnswer(len(dataKeys)),
+		method: http.MethodPost, path: k.path(driver.OpWrap), body: appendEncrypt(dataKeys, by), limit: maxAnswer(len(dataKeys)),
 	})
 	if err != nil {
 		return nil, err
@@ -83,7 +83,7 @@ func (k *Key) wrapBatch(ctx context.Context, op string, dataKeys [][]byte, by bi
 // may, distinguishes the two.
 func (k *Key) explain(ctx context.Context, err error) error {
 	if kms.ClassOf(err) == kms.Denied {
-		if _, _, readErr := k.readType(ctx, opWrap); readErr != nil && kms.ClassOf(readErr) == kms.NotFound {
+		if _, _, readErr := k.readType(ctx, driver.OpWrap); readErr != nil && kms.ClassOf(readErr) == kms.NotFound {
 			err = readErr
 		}
 	}
