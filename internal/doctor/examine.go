@@ -67,16 +67,12 @@ func (e *examination) pass(name, detail string) { e.note(Check{Name: name, Detai
 
 func (e *examination) skip(why string, names ...string) {
 	for _, name := range names {
-		e.unknown(name, "not tested: "+why)
+		e.note(Check{Name: name, Status: Skip, Detail: "not tested: " + why})
 	}
 }
 
 func (e *examination) warn(name, detail, hint string) {
 	e.note(Check{Name: name, Status: Warn, Detail: detail, Hint: hint})
-}
-
-func (e *examination) unknown(name, detail string) {
-	e.note(Check{Name: name, Status: Skip, Detail: detail})
 }
 
 // fail notes a failure. during says what was done, if that is not plain.
@@ -156,7 +152,7 @@ func (e *examination) probe(ctx context.Context) (*kms.Report, bool) {
 // told notes a fact from a Prober's report.
 func (e *examination) told(name, detail string) {
 	if detail == "" {
-		e.unknown(name, "not known: there is no right to ask, or the KMS does not tell")
+		e.note(Check{Name: name, Status: Skip, Detail: "not known: there is no right to ask, or the KMS does not tell"})
 		return
 	}
 	e.pass(name, detail)
@@ -169,7 +165,7 @@ func (e *examination) wrap(ctx context.Context) {
 	wrapped, err := e.wrapOne(ctx, dataKey)
 	if err != nil {
 		if e.cfg.Role == CodecServer && kms.ClassOf(err) == kms.Denied {
-			e.unknown(Wraps, "it may not, as a codec server need not that only decodes")
+			e.note(Check{Name: Wraps, Status: Skip, Detail: "it may not, as a codec server need not that only decodes"})
 			return
 		}
 		e.fail(Wraps, "", err)
@@ -299,7 +295,7 @@ func (e *examination) otherContext(ctx context.Context) {
 
 func (e *examination) clock(report *kms.Report) {
 	if report == nil || !report.SkewKnown {
-		e.unknown(Clock, "not known")
+		e.note(Check{Name: Clock, Status: Skip, Detail: "not known"})
 		return
 	}
 	off, way := report.Skew.Abs().Round(time.Second), "behind"
@@ -319,7 +315,7 @@ func (e *examination) clock(report *kms.Report) {
 
 func (e *examination) credentials(report *kms.Report) {
 	if report == nil || report.Expires.IsZero() {
-		e.unknown(Credentials, "no end that is known")
+		e.note(Check{Name: Credentials, Status: Skip, Detail: "no end that is known"})
 		return
 	}
 	left := time.Until(report.Expires)

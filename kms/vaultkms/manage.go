@@ -109,8 +109,8 @@ func (k *Key) Destroy(ctx context.Context, version string, wait time.Duration) (
 		return time.Time{}, k.fail(driver.OpDestroy, driver.Refuse(kms.Invalid, "version "+version+" is enabled",
 			"disable it first, and see whether anything misses it"), nil)
 	case n > facts.MinAvailable:
-		return time.Time{}, k.fail(driver.OpDestroy, driver.Refuse(kms.Invalid, fmt.Sprintf("Vault destroys the oldest version first, and %d is there", facts.MinAvailable),
-			"destroy the older versions before this one"), nil)
+		return time.Time{}, k.fail(driver.OpDestroy, driver.Refuse(kms.Invalid,
+			fmt.Sprintf("Vault destroys the oldest version first, and %d is there", facts.MinAvailable), "destroy the older versions before this one"), nil)
 	}
 	if facts.MinEncryption <= n {
 		if _, err := k.manage(ctx, driver.OpDestroy, "config", map[string]int{"min_encryption_version": n + 1}, false); err != nil {

@@ -274,7 +274,9 @@ func (c *client) logIn(ctx context.Context, auth Auth, credentials map[string]st
 
 // renew extends the time of token by its own increment.
 func (c *client) renew(ctx context.Context, token Token) (lease, error) {
-	a, err := c.askLogin(ctx, request{method: http.MethodPost, path: "auth/token/renew-self", namespace: c.authNamespace, token: token, body: []byte("{}")}, "log in again")
+	a, err := c.askLogin(ctx, request{
+		method: http.MethodPost, path: "auth/token/renew-self", namespace: c.authNamespace, token: token, body: []byte("{}"),
+	}, "log in again")
 	if err != nil {
 		return lease{}, err
 	}

@@ -70,7 +70,7 @@ func (s *service) Encrypt(ctx context.Context, req *kmspb.EncryptRequest) (*kmsp
 			return nil, err
 		}
 		header := slices.Concat([]byte{formatByte}, v.id[:])
-		out := slices.Concat(header, v.aead.Seal(nil, nil, req.Plaintext, slices.Concat(header, aad))) //nolint:gosec // the cipher makes its nonces, and puts them in front
+		out := slices.Concat(header, v.aead.Seal(nil, nil, req.Plaintext, slices.Concat(header, aad))) //nolint:gosec // the cipher makes its nonces
 		resp := &kmspb.EncryptResponse{
 			Name: v.name(), Ciphertext: out, CiphertextCrc32C: checksum(out),
 			VerifiedPlaintextCrc32C: plainOK, VerifiedAdditionalAuthenticatedDataCrc32C: aadOK,
