@@ -7,13 +7,12 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/waxseal/waxseal/envelope"
-	"github.com/waxseal/waxseal/internal/memtest"
 	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/kms/kmstest"
 )
 
 func TestMain(m *testing.M) {
-	if memtest.Run(memoryRoles) {
+	if runRole(memoryRoles) {
 		return
 	}
 	goleak.VerifyTestMain(m)

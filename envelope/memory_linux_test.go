@@ -14,7 +14,6 @@ import (
 
 	"github.com/waxseal/waxseal/envelope/format"
 	"github.com/waxseal/waxseal/internal/erase"
-	"github.com/waxseal/waxseal/internal/memtest"
 )
 
 // The shapes in which a key may lie in memory.
@@ -49,7 +48,7 @@ func TestMemory(t *testing.T) {
 			if erase.Runtime {
 				env = "GODEBUG="
 			}
-			p := memtest.Start(t, tc.role, env)
+			p := startChild(t, tc.role, env)
 			for range tc.looks {
 				wantOnlyInHand(t, p)
 			}
@@ -62,7 +61,7 @@ func TestMemory(t *testing.T) {
 // have read the payload key; only the runtime can erase them. The data key itself must
 // be gone as in TestMemory.
 func TestMemoryFIPS(t *testing.T) {
-	p := memtest.Start(t, "closes", noSignals+",fips140=on")
+	p := startChild(t, "closes", noSignals+",fips140=on")
 	if erase.Runtime {
 		wantOnlyInHand(t, p)
 		wantOnlyInHand(t, p)
@@ -75,7 +74,7 @@ func TestMemoryFIPS(t *testing.T) {
 
 // wantOnlyInHand scans the child at its next stop, and lets it go on: it wants to see
 // all data keys in hand and nothing else but pieces of the shapes that may be left.
-func wantOnlyInHand(t *testing.T, p *memtest.Process, left ...string) {
+func wantOnlyInHand(t *testing.T, p *process, left ...string) {
 	t.Helper()
 	var h holding
 	p.Await(t, &h)
@@ -99,7 +98,7 @@ func wantOnlyInHand(t *testing.T, p *memtest.Process, left ...string) {
 // TestMemoryControl has a child hold on to a key in every shape, and finds them all:
 // what TestMemory does not find is not there.
 func TestMemoryControl(t *testing.T) {
-	p := memtest.Start(t, "keeps")
+	p := startChild(t, "keeps")
 	var h holding
 	p.Await(t, &h)
 	for _, e := range h.Envelopes {
@@ -107,7 +106,7 @@ func TestMemoryControl(t *testing.T) {
 		got := p.Scan(t, needles)
 		want := make(map[string]int)
 		for _, n := range needles {
-			want[n.Shape] += len(n.Secret) / memtest.Size
+			want[n.Shape] += len(n.Secret) / pieceSize
 		}
 		for shape, n := range want {
 			if shape == shapeState {
@@ -125,14 +124,14 @@ func TestMemoryControl(t *testing.T) {
 const shapeInHand = "data key in hand"
 
 // needles returns the data keys in hand, and all that is to be gone.
-func (h holding) needles(t *testing.T, p *memtest.Process) (inHand, gone []memtest.Needle) {
+func (h holding) needles(t *testing.T, p *process) (inHand, gone []needle) {
 	t.Helper()
 	for i, blob := range h.Blobs {
 		dataKey := p.Unmask(blob)
 		if h.InHand[i] {
-			inHand = append(inHand, memtest.Needle{Shape: shapeInHand, Secret: dataKey})
+			inHand = append(inHand, needle{Shape: shapeInHand, Secret: dataKey})
 		} else {
-			gone = append(gone, memtest.Needle{Shape: shapeDataKey, Secret: dataKey})
+			gone = append(gone, needle{Shape: shapeDataKey, Secret: dataKey})
 		}
 		gone = append(gone, macNeedles(t, dataKey)...)
 	}
@@ -143,16 +142,16 @@ func (h holding) needles(t *testing.T, p *memtest.Process) (inHand, gone []memte
 }
 
 // keyNeedles returns the keys of an envelope in every shape.
-func keyNeedles(t *testing.T, p *memtest.Process, sealed []byte) []memtest.Needle {
+func keyNeedles(t *testing.T, p *process, sealed []byte) []needle {
 	t.Helper()
 	dataKey := p.Unmask(blobOf(sealed))
-	out := append(macNeedles(t, dataKey), memtest.Needle{Shape: shapeDataKey, Secret: dataKey})
+	out := append(macNeedles(t, dataKey), needle{Shape: shapeDataKey, Secret: dataKey})
 	return append(out, payloadNeedles(t, p, sealed)...)
 }
 
 // macNeedles returns what HMAC makes of a data key (RFC 2104): from a pad it can be
 // read, and with both states no one needs it.
-func macNeedles(t *testing.T, dataKey []byte) (out []memtest.Needle) {
+func macNeedles(t *testing.T, dataKey []byte) (out []needle) {
 	t.Helper()
 	for _, pad := range []byte{0x36, 0x5c} {
 		block := bytes.Repeat([]byte{pad}, sha256.BlockSize)
@@ -170,8 +169,8 @@ func macNeedles(t *testing.T, dataKey []byte) (out []memtest.Needle) {
 		for i := 0; i < len(state); i += 4 {
 			binary.NativeEndian.PutUint32(words[i:], binary.BigEndian.Uint32(state[i:]))
 		}
-		out = append(out, memtest.Needle{Shape: shapePad, Secret: block[:len(dataKey)]},
-			memtest.Needle{Shape: shapeState, Secret: state}, memtest.Needle{Shape: shapeState, Secret: words})
+		out = append(out, needle{Shape: shapePad, Secret: block[:len(dataKey)]},
+			needle{Shape: shapeState, Secret: state}, needle{Shape: shapeState, Secret: words})
 	}
 	return out
 }
@@ -179,7 +178,7 @@ func macNeedles(t *testing.T, dataKey []byte) (out []memtest.Needle) {
 // payloadNeedles returns the payload key of an envelope, and what a cipher of the
 // standard library holds of it on this machine, as it lies in memory: from any two
 // neighboring round keys of AES-256 its key can be computed.
-func payloadNeedles(t *testing.T, p *memtest.Process, sealed []byte) []memtest.Needle {
+func payloadNeedles(t *testing.T, p *process, sealed []byte) []needle {
 	t.Helper()
 	dataKey := p.Unmask(blobOf(sealed))
 	if env, err := format.Parse(sealed); err != nil || !env.CommitsTo(dataKey) {
@@ -193,13 +192,13 @@ func payloadNeedles(t *testing.T, p *memtest.Process, sealed []byte) []memtest.N
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := []memtest.Needle{{Shape: shapePayloadKey, Secret: payloadKey}}
+	out := []needle{{Shape: shapePayloadKey, Secret: payloadKey}}
 	for _, name := range []string{"enc", "dec"} {
 		words := reflect.ValueOf(block).Elem().FieldByName(name)
 		if !words.IsValid() || words.Kind() != reflect.Array {
 			t.Fatalf("crypto/aes keeps its round keys in another way: %T has no array %s", block, name)
 		}
-		out = append(out, memtest.Needle{
+		out = append(out, needle{
 			Shape:  shapePayloadKey,
 			Secret: bytes.Clone(unsafe.Slice((*byte)(unsafe.Pointer(words.UnsafeAddr())), words.Type().Size())), //nolint:gosec // the array's own memory, in bytes
 		})

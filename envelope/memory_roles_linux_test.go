@@ -19,12 +19,11 @@ import (
 	"github.com/waxseal/waxseal/cache"
 	"github.com/waxseal/waxseal/envelope"
 	"github.com/waxseal/waxseal/envelope/format"
-	"github.com/waxseal/waxseal/internal/memtest"
 	"github.com/waxseal/waxseal/kms"
 )
 
-// memoryRoles are what the children of TestMemory do.
-var memoryRoles = map[string]func(*memtest.Child) error{
+// memoryRoles are what the children of TestMemory and of TestScanFinds do.
+var memoryRoles = map[string]func(*child) error{
 	"keeps":    inMemory((*holder).keeps),
 	"closes":   inMemory((*holder).closes),
 	"evicts":   inMemory((*holder).evicts),
@@ -32,6 +31,11 @@ var memoryRoles = map[string]func(*memtest.Child) error{
 	"fails":    inMemory((*holder).fails),
 	"together": inMemory((*holder).together),
 	"signaled": inMemory((*holder).signaled),
+
+	"secret on heap":   secretOnHeap,
+	"secret on stack":  secretOnStack,
+	"secret in global": secretGlobal,
+	"fails on purpose": failOnPurpose,
 }
 
 // holding is what a child tells at a stop: all data keys that there ever were, as
@@ -89,14 +93,14 @@ func (k *maskingKEK) Unwrap(ctx context.Context, wrapped []kms.Wrapped, _ kms.Co
 
 // holder is a child that seals and opens.
 type holder struct {
-	*memtest.Child
+	*child
 	kek       *maskingKEK
 	envelopes [][]byte
 }
 
-func inMemory(role func(*holder, context.Context) error) func(*memtest.Child) error {
-	return func(c *memtest.Child) error {
-		return role(&holder{Child: c, kek: &maskingKEK{id: "masking://kek", masked: c.Masked}}, context.Background())
+func inMemory(role func(*holder, context.Context) error) func(*child) error {
+	return func(c *child) error {
+		return role(&holder{child: c, kek: &maskingKEK{id: "masking://kek", masked: c.Masked}}, context.Background())
 	}
 }
 

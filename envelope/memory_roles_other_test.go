@@ -2,7 +2,5 @@
 
 package envelope_test
 
-import "github.com/waxseal/waxseal/internal/memtest"
-
 // memoryRoles is empty where no test starts a child.
-var memoryRoles map[string]func(*memtest.Child) error
+var memoryRoles map[string]func(*child) error

@@ -1,4 +1,4 @@
-package memtest
+package envelope_test
 
 import (
 	"bufio"
@@ -17,27 +17,27 @@ import (
 // maskSize is the length of a mask in bytes: that of a key.
 const maskSize = 32
 
-// Process is a child as its test sees it.
-type Process struct {
+// process is a child as its test sees it.
+type process struct {
 	cmd  *exec.Cmd
 	mask []byte
 	in   io.Writer
 	out  *json.Decoder
 }
 
-// Start starts this program again in the given role, with env, "NAME=value" each, added to
+// startChild starts this program again in the given role, with env, "NAME=value" each, added to
 // its environment. The end of the test kills it.
-func Start(t testing.TB, role string, env ...string) *Process {
+func startChild(t testing.TB, role string, env ...string) *process {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &Process{mask: make([]byte, maskSize)}
+	p := &process{mask: make([]byte, maskSize)}
 	_, _ = rand.Read(p.mask) // never fails: crypto/rand ends the program instead
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	p.cmd = exec.CommandContext(ctx, self) //nolint:gosec // this very program
-	p.cmd.Env = append(append(os.Environ(), env...), variable+"="+role)
+	p.cmd.Env = append(append(os.Environ(), env...), roleVariable+"="+role)
 	p.cmd.Stderr = t.Output()
 	in, err1 := p.cmd.StdinPipe()
 	out, err2 := p.cmd.StdoutPipe()
@@ -50,15 +50,15 @@ func Start(t testing.TB, role string, env ...string) *Process {
 		_ = p.cmd.Wait() // killed, unless it has ended: End looks at that
 	})
 	p.in, p.out = in, json.NewDecoder(bufio.NewReader(out))
-	child, err := json.Marshal(Child{Mask: p.mask})
+	config, err := json.Marshal(child{Mask: p.mask})
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.send(t, string(child))
+	p.send(t, string(config))
 	return p
 }
 
-func (p *Process) send(t testing.TB, line string) {
+func (p *process) send(t testing.TB, line string) {
 	t.Helper()
 	if _, err := fmt.Fprintln(p.in, line); err != nil {
 		t.Fatalf("write to the child: %v", err)
@@ -66,7 +66,7 @@ func (p *Process) send(t testing.TB, line string) {
 }
 
 // Await waits for the child to stop and reads what it sends into v.
-func (p *Process) Await(t testing.TB, v any) {
+func (p *process) Await(t testing.TB, v any) {
 	t.Helper()
 	if err := p.out.Decode(v); err != nil {
 		t.Fatalf("read from the child: %v", err)
@@ -74,13 +74,13 @@ func (p *Process) Await(t testing.TB, v any) {
 }
 
 // GoOn lets a stopped child continue.
-func (p *Process) GoOn(t testing.TB) {
+func (p *process) GoOn(t testing.TB) {
 	t.Helper()
 	p.send(t, "")
 }
 
 // End waits for the end of a child, after GoOn from its last stop.
-func (p *Process) End(t testing.TB) {
+func (p *process) End(t testing.TB) {
 	t.Helper()
 	if err := p.cmd.Wait(); err != nil {
 		t.Errorf("the child failed: %v", err)
@@ -88,10 +88,10 @@ func (p *Process) End(t testing.TB) {
 }
 
 // Unmask returns a secret that the child masked.
-func (p *Process) Unmask(secret []byte) []byte { return masked(secret, p.mask) }
+func (p *process) Unmask(secret []byte) []byte { return masked(secret, p.mask) }
 
 // Scan looks for needles in the memory of the child while all its threads are stopped.
-func (p *Process) Scan(t testing.TB, needles []Needle) Found {
+func (p *process) Scan(t testing.TB, needles []needle) tally {
 	t.Helper()
 	pid := p.cmd.Process.Pid
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {

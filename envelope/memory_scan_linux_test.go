@@ -1,4 +1,4 @@
-package memtest
+package envelope_test
 
 import (
 	"bufio"
@@ -10,27 +10,27 @@ import (
 	"strings"
 )
 
-// Size is how many bytes of a secret are looked for together: half a key, a round
+// pieceSize is how many bytes of a secret are looked for together: half a key, a round
 // key of AES, a vector register. By chance they occur nowhere.
-const Size = 16
+const pieceSize = 16
 
-// Needle is a secret, and a word for its shape.
-type Needle struct {
+// needle is a secret, and a word for its shape.
+type needle struct {
 	Shape string
-	// Secret is looked for in separate pieces of Size bytes from its start; a shorter last
+	// Secret is looked for in separate pieces of pieceSize bytes from its start; a shorter last
 	// piece is ignored.
 	Secret []byte
 }
 
-// Found is how many pieces of needles there are in memory, by shape.
-type Found struct {
+// tally is how many pieces of needles there are in memory, by shape.
+type tally struct {
 	Pieces map[string]int
 	// Bytes is how much memory was searched.
 	Bytes int64
 }
 
 // String lists what was found.
-func (f Found) String() string {
+func (f tally) String() string {
 	shapes := make([]string, 0, len(f.Pieces))
 	for shape, n := range f.Pieces {
 		shapes = append(shapes, fmt.Sprintf("%s: %d", shape, n))
@@ -43,14 +43,14 @@ func (f Found) String() string {
 // all of them.
 type haystack struct {
 	begins [1 << 16]bool
-	shapes map[[Size]byte]string
+	shapes map[[pieceSize]byte]string
 }
 
-func newHaystack(needles []Needle) *haystack {
-	h := &haystack{shapes: make(map[[Size]byte]string)}
+func newHaystack(needles []needle) *haystack {
+	h := &haystack{shapes: make(map[[pieceSize]byte]string)}
 	for _, n := range needles {
-		for s := n.Secret; len(s) >= Size; s = s[Size:] {
-			if piece := [Size]byte(s); piece != [Size]byte{} {
+		for s := n.Secret; len(s) >= pieceSize; s = s[pieceSize:] {
+			if piece := [pieceSize]byte(s); piece != [pieceSize]byte{} {
 				h.begins[int(s[0])<<8|int(s[1])] = true
 				h.shapes[piece] = n.Shape
 			}
@@ -59,12 +59,12 @@ func newHaystack(needles []Needle) *haystack {
 	return h
 }
 
-func (h *haystack) search(b []byte, found *Found) {
-	for i := 0; i+Size <= len(b); i++ {
+func (h *haystack) search(b []byte, found *tally) {
+	for i := 0; i+pieceSize <= len(b); i++ {
 		if !h.begins[int(b[i])<<8|int(b[i+1])] {
 			continue
 		}
-		if shape, ok := h.shapes[[Size]byte(b[i:])]; ok {
+		if shape, ok := h.shapes[[pieceSize]byte(b[i:])]; ok {
 			found.Pieces[shape]++
 		}
 	}
@@ -73,8 +73,8 @@ func (h *haystack) search(b []byte, found *Found) {
 // scan looks for needles, at any offset, in all memory that the process may write:
 // heap, stacks of goroutines and threads, and global variables. Read-only memory comes from
 // files.
-func scan(pid int, needles []Needle) (Found, error) {
-	found := Found{Pieces: make(map[string]int)}
+func scan(pid int, needles []needle) (tally, error) {
+	found := tally{Pieces: make(map[string]int)}
 	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
 	if err != nil {
 		return found, err
@@ -128,8 +128,8 @@ func (m memory) touched(at uint64, n int) (bool, error) {
 }
 
 // searchRange searches mem from one address to another, in parts that overlap.
-func (h *haystack) searchRange(mem memory, from, to uint64, found *Found) error {
-	const part, overlap = 64 << 10, Size - 1
+func (h *haystack) searchRange(mem memory, from, to uint64, found *tally) error {
+	const part, overlap = 64 << 10, pieceSize - 1
 	nothing := make([]byte, overlap+part)
 	buf := make([]byte, overlap+part)
 	for at := from; at < to; at += part {
