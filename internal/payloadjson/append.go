@@ -4,11 +4,14 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
-	"unicode/utf8"
+	"strings"
 
 	commonpb "go.temporal.io/api/common/v1"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
 // ErrText is Append's error for a metadata name that is not UTF-8: neither protobuf nor JSON can carry it.
@@ -56,19 +59,16 @@ func appendPayload(dst []byte, payload *commonpb.Payload) ([]byte, error) {
 	first := len(dst)
 	if metadata := payload.GetMetadata(); len(metadata) > 0 {
 		dst = append(dst, `"metadata":{`...)
-		names := make([]string, 0, len(metadata))
-		for name := range metadata {
-			names = append(names, name)
-		}
+		names := slices.AppendSeq(make([]string, 0, len(metadata)), maps.Keys(metadata))
 		slices.Sort(names)
 		for i, name := range names {
-			if !utf8.ValidString(name) {
-				return dst, ErrText
-			}
 			if i > 0 {
 				dst = append(dst, ',')
 			}
-			dst = appendString(dst, name)
+			var err error
+			if dst, err = appendString(dst, name); err != nil {
+				return dst, err
+			}
 			dst = append(dst, ':', '"')
 			dst = base64.StdEncoding.AppendEncode(dst, metadata[name])
 			dst = append(dst, '"')
@@ -110,29 +110,14 @@ func separate(dst []byte, first int) []byte {
 	return dst
 }
 
-// appendString appends s, which is UTF-8, as a JSON string, with the escapes that RFC 8259 requires, in protojson's spelling.
-func appendString(dst []byte, s string) []byte {
-	const hex = "0123456789abcdef"
-	dst = append(dst, '"')
-	for i := range len(s) {
-		switch c := s[i]; {
-		case c == '"' || c == '\\':
-			dst = append(dst, '\\', c)
-		case c >= ' ':
-			dst = append(dst, c)
-		case c == '\b':
-			dst = append(dst, '\\', 'b')
-		case c == '\f':
-			dst = append(dst, '\\', 'f')
-		case c == '\n':
-			dst = append(dst, '\\', 'n')
-		case c == '\r':
-			dst = append(dst, '\\', 'r')
-		case c == '\t':
-			dst = append(dst, '\\', 't')
-		default:
-			dst = append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&0xf])
-		}
+// appendString appends s as a JSON string in protojson's spelling.
+func appendString(dst []byte, s string) ([]byte, error) {
+	if plain([]byte(s)) && !strings.Contains(s, `"`) {
+		return append(append(append(dst, '"'), s...), '"'), nil
 	}
-	return append(dst, '"')
+	quoted, err := protojson.Marshal(wrapperspb.String(s))
+	if err != nil {
+		return dst, ErrText // the cause would quote s
+	}
+	return append(dst, quoted...), nil
 }

@@ -3,10 +3,13 @@ package payloadjson
 import (
 	"bytes"
 	"encoding/base64"
-	"strconv"
+	"regexp"
 	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
 // parser walks a document once, from front to back. A method that reads returns false if it fails; reason then says why, and at
@@ -252,6 +255,9 @@ func (p *parser) bytes() ([]byte, bool) {
 	return out[:n], true
 }
 
+// number is the text of a JSON number, and of what only begins like one.
+var number = regexp.MustCompile(`^-?[0-9]*(\.[0-9]*)?([eE][+-]?[0-9]*)?`)
+
 // int64 reads an int64 field: a number, or a string that holds one. A fraction or an exponent is accepted if the value is whole.
 func (p *parser) int64() (int64, bool) {
 	start := p.at
@@ -260,87 +266,24 @@ func (p *parser) int64() (int64, bool) {
 		if !ok {
 			return 0, false
 		}
-		quoted := parser{in: s}
-		n, ok := quoted.number()
-		if !ok || quoted.at != len(s) {
+		n, ok := integer(number.Find(s))
+		if !ok || len(number.Find(s)) < len(s) {
 			return 0, p.failAt(WrongType, start)
 		}
 		return n, true
 	}
-	n, ok := p.number()
+	text := number.Find(p.in[p.at:])
+	n, ok := integer(text)
 	if !ok {
 		return 0, p.mistyped(start)
 	}
+	p.at += len(text)
 	return n, true
 }
 
-// digits passes a run of decimal digits and returns it.
-func (p *parser) digits() []byte {
-	start := p.at
-	for p.at < len(p.in) && '0' <= p.in[p.at] && p.in[p.at] <= '9' {
-		p.at++
-	}
-	return p.in[start:p.at]
-}
-
-// maxDigits is how many decimal digits protojson lets an integer have, its exponent multiplied out: one more than an int64 can
-// hold, so that ParseInt decides.
-const maxDigits = 20
-
-// number reads a JSON number with a whole value that fits an int64. It never multiplies the exponent out beyond maxDigits.
-func (p *parser) number() (int64, bool) {
-	negative := p.next('-')
-	whole := p.digits()
-	if len(whole) == 0 || (whole[0] == '0' && len(whole) > 1) {
-		return 0, false
-	}
-	var fraction, exponent []byte
-	if p.next('.') {
-		if fraction = p.digits(); len(fraction) == 0 {
-			return 0, false
-		}
-	}
-	shrink := false
-	if p.next('e') || p.next('E') {
-		shrink = !p.next('+') && p.next('-')
-		if exponent = p.digits(); len(exponent) == 0 {
-			return 0, false
-		}
-	}
-	return integer(negative, whole, fraction, shrink, exponent)
-}
-
-// integer is the value of a number, given in its parts, if it is whole.
-func integer(negative bool, whole, fraction []byte, shrink bool, exponent []byte) (int64, bool) {
-	whole, fraction = bytes.TrimLeft(whole, "0"), bytes.TrimRight(fraction, "0")
-	if len(whole)+len(fraction) == 0 {
-		return 0, true
-	}
-	shift := 0
-	if len(exponent) > 0 {
-		n, err := strconv.ParseInt(string(exponent), 10, 32)
-		if err != nil {
-			return 0, false
-		}
-		shift = int(n)
-	}
-	text := make([]byte, 0, 1+len(whole)+maxDigits)
-	if negative {
-		text = append(text, '-')
-	}
-	text = append(text, whole...)
-	switch {
-	case !shrink:
-		if len(fraction) > shift || shift > maxDigits-len(whole) { // no sum: an int may have 32 bits
-			return 0, false
-		}
-		text = append(text, fraction...)
-		text = append(text, bytes.Repeat([]byte("0"), shift-len(fraction))...)
-	case len(fraction) > 0 || shift > len(whole) || len(bytes.TrimRight(whole[len(whole)-shift:], "0")) > 0:
-		return 0, false
-	default:
-		text = text[:len(text)-shift]
-	}
-	n, err := strconv.ParseInt(string(text), 10, 64)
-	return n, err == nil
+// integer is the value of a JSON number if an int64 can hold it, by protojson's rules.
+func integer(text []byte) (int64, bool) {
+	var n wrapperspb.Int64Value
+	err := protojson.Unmarshal(text, &n)
+	return n.GetValue(), err == nil
 }
