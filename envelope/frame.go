@@ -1,24 +1,19 @@
 package envelope
 
 import (
-	"encoding/binary"
 	"errors"
+
+	"github.com/klauspost/compress/zstd"
 )
 
 var errFrame = errors.New("envelope: not exactly one Zstandard frame")
 
-// The parts of a Zstandard frame (RFC 8878, 3.1.1) that say where it ends.
+// Parts of a Zstandard frame (RFC 8878, 3.1.1) that say where it ends.
 const (
-	frameMagic        = 0xfd2fb528
-	frameHeaderLeast  = 4 + 1 // magic number and descriptor
+	frameDescriptor   = 4 // its place, behind the magic number
+	dictionaryFlag    = 0b0000_0011
 	frameChecksumSize = 4
 	blockHeaderSize   = 3
-
-	descriptorDictionary = 0b0000_0011
-	descriptorChecksum   = 0b0000_0100
-	descriptorReserved   = 0b0000_1000
-	descriptorSingle     = 0b0010_0000 // a single segment has no window descriptor
-	descriptorSizeShift  = 6
 
 	blockRaw        = 0
 	blockRLE        = 1
@@ -31,14 +26,11 @@ const (
 // Decoders accept more: they concatenate frames and ignore the content of skippable
 // ones. Then one plaintext would have many forms, with bytes that no reader sees.
 func checkFrame(b []byte) error {
-	if len(b) < frameHeaderLeast || binary.LittleEndian.Uint32(b) != frameMagic {
+	var header zstd.Header
+	if header.Decode(b) != nil || header.Skippable || b[frameDescriptor]&dictionaryFlag != 0 {
 		return errFrame
 	}
-	descriptor := b[4]
-	if descriptor&(descriptorDictionary|descriptorReserved) != 0 {
-		return errFrame
-	}
-	at := frameHeaderLeast + headerRest(descriptor)
+	at := header.HeaderSize
 	for last := false; !last; {
 		size := 0
 		if size, last = blockSize(b, at); size == 0 {
@@ -46,27 +38,13 @@ func checkFrame(b []byte) error {
 		}
 		at += size
 	}
-	if descriptor&descriptorChecksum != 0 {
+	if header.HasCheckSum {
 		at += frameChecksumSize
 	}
 	if at != len(b) {
 		return errFrame
 	}
 	return nil
-}
-
-// headerRest is the size of window descriptor and content size, which follow the
-// descriptor.
-func headerRest(descriptor byte) int {
-	single := descriptor&descriptorSingle != 0
-	size := 1 << (descriptor >> descriptorSizeShift) // of the content size field: 1, 2, 4 or 8
-	switch {
-	case !single && size == 1:
-		return 1 // a window descriptor, and no content size
-	case !single:
-		return 1 + size
-	}
-	return size
 }
 
 // blockSize returns the size of the block at b[at:] with its header, and whether

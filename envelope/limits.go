@@ -1,6 +1,7 @@
 package envelope
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -38,15 +39,9 @@ type DataKeyLimits struct {
 }
 
 func (l DataKeyLimits) withDefaults() DataKeyLimits {
-	if l.MaxPayloads == 0 {
-		l.MaxPayloads = 1
-	}
-	if l.MaxAge == 0 {
-		l.MaxAge = 5 * time.Minute
-	}
-	if l.MaxBytes == 0 {
-		l.MaxBytes = MaxBytesPerDataKey
-	}
+	l.MaxPayloads = cmp.Or(l.MaxPayloads, 1)
+	l.MaxAge = cmp.Or(l.MaxAge, 5*time.Minute)
+	l.MaxBytes = cmp.Or(l.MaxBytes, MaxBytesPerDataKey)
 	return l
 }
 

@@ -1,6 +1,7 @@
 package envelope
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -102,12 +103,12 @@ func NewOpener(cfg OpenerConfig) (*Opener, error) {
 	if cfg.Keys == nil {
 		return nil, errors.New("envelope: new opener: Keys is required")
 	}
-	cfg.CacheEntries = orDefault(cfg.CacheEntries, defaultCacheEntries)
-	cfg.Fresh = orDefault(cfg.Fresh, defaultFresh)
-	cfg.Stale = max(orDefault(cfg.Stale, DefaultStale), 0)
-	cfg.UnwrapTimeout = orDefault(cfg.UnwrapTimeout, DefaultUnwrapTimeout)
-	cfg.MaxPlaintext = orDefault(cfg.MaxPlaintext, format.MaxPlaintext)
-	cfg.FailoverAfter = orDefault(cfg.FailoverAfter, defaultFailoverAfter)
+	cfg.CacheEntries = cmp.Or(cfg.CacheEntries, defaultCacheEntries)
+	cfg.Fresh = cmp.Or(cfg.Fresh, defaultFresh)
+	cfg.Stale = max(cmp.Or(cfg.Stale, DefaultStale), 0)
+	cfg.UnwrapTimeout = cmp.Or(cfg.UnwrapTimeout, DefaultUnwrapTimeout)
+	cfg.MaxPlaintext = cmp.Or(cfg.MaxPlaintext, format.MaxPlaintext)
+	cfg.FailoverAfter = cmp.Or(cfg.FailoverAfter, defaultFailoverAfter)
 	if cfg.FailoverAfter < 0 {
 		return nil, errors.New("envelope: new opener: FailoverAfter must not be negative")
 	}
@@ -127,13 +128,6 @@ func NewOpener(cfg OpenerConfig) (*Opener, error) {
 		return nil, err
 	}
 	return &Opener{cfg: cfg, expander: x, cache: c}, nil
-}
-
-func orDefault[T int | time.Duration](v, otherwise T) T {
-	if v == 0 {
-		return otherwise
-	}
-	return v
 }
 
 // verdict is the table of what a failed unwrap means for a data key in the cache.

@@ -1,6 +1,7 @@
 package envelope
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -84,9 +85,7 @@ type Sealed struct {
 // Close it to wipe the data keys it holds.
 func NewSealer(cfg SealerConfig) (*Sealer, error) {
 	cfg.Limits = cfg.Limits.withDefaults()
-	if cfg.WrapTimeout == 0 {
-		cfg.WrapTimeout = DefaultWrapTimeout
-	}
+	cfg.WrapTimeout = cmp.Or(cfg.WrapTimeout, DefaultWrapTimeout)
 	var problems []error
 	if len(cfg.Keys) == 0 || len(cfg.Keys) > format.MaxRecipients {
 		problems = append(problems, fmt.Errorf("1 to %d keys are needed, got %d", format.MaxRecipients, len(cfg.Keys)))

@@ -52,7 +52,7 @@ func unwrapAll(ctx context.Context, missing []cacheKey, jobs map[cacheKey]unwrap
 				if out[i].Err = err; err == nil {
 					out[i] = takeDataKey(job.key, results[n])
 				}
-				out[i].Err = noAnswer(ctx, job.key, out[i].Err, timeout)
+				out[i].Err = noAnswer(ctx, "unwrap", job.key.ID(), timeout, out[i].Err)
 			}
 		})
 	}
@@ -91,11 +91,10 @@ func takeDataKey(key kms.Key, u kms.Unwrapped) cache.Result[*dataKey] {
 	}
 }
 
-// noAnswer turns the end of our own timeout, which no caller asked for, into
-// what it means: the KMS did not answer.
-func noAnswer(ctx context.Context, key kms.Key, err error, timeout time.Duration) error {
+// noAnswer returns err as kms.NoAnswer if our own timeout ended ctx, and so the call.
+func noAnswer(ctx context.Context, op, keyID string, timeout time.Duration, err error) error {
 	if err != nil && kms.ClassOf(err) == kms.Canceled && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return kms.NoAnswer("unwrap", key.ID(), timeout, err)
+		return kms.NoAnswer(op, keyID, timeout, err)
 	}
 	return err
 }

@@ -2,7 +2,6 @@ package envelope
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -121,9 +120,10 @@ func (s *Sealer) startWrap(i int, keys []*sealingKey, ec kms.Context, answers ch
 			answers <- a
 		}()
 		a.wrapped, a.err = callWrap(ctx, key, plain, ec)
-		if a.err != nil {
-			a.err = s.explain(ctx, key.ID(), a.err)
+		if a.err != nil && s.ctx.Err() != nil {
+			a.err = &kms.Error{Op: "wrap", Detail: "the sealer is closed", Err: ErrClosed}
 		}
+		a.err = noAnswer(ctx, "wrap", key.ID(), s.cfg.WrapTimeout, a.err)
 	})
 }
 
@@ -216,16 +216,4 @@ func callWrap(ctx context.Context, key kms.Key, plain [][]byte, ec kms.Context) 
 		}
 	}
 	return wrapped, nil
-}
-
-// explain turns the end of our own timeout, which no caller asked for, into
-// what it means: the KMS did not answer.
-func (s *Sealer) explain(ctx context.Context, keyID string, err error) error {
-	if s.ctx.Err() != nil {
-		return &kms.Error{Op: "wrap", Detail: "the sealer is closed", Err: ErrClosed}
-	}
-	if kms.ClassOf(err) == kms.Canceled && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return kms.NoAnswer("wrap", keyID, s.cfg.WrapTimeout, err)
-	}
-	return err
 }
