@@ -43,11 +43,7 @@ func appendLength(dst []byte, num protowire.Number, n int) []byte {
 	return protowire.AppendVarint(dst, uint64(n)) //nolint:gosec // lengths are not negative
 }
 
-func appendString(dst []byte, num protowire.Number, s string) []byte {
-	return append(appendLength(dst, num, len(s)), s...)
-}
-
-func appendBytes(dst []byte, num protowire.Number, b []byte) []byte {
+func appendBytes[T string | []byte](dst []byte, num protowire.Number, b T) []byte {
 	return append(appendLength(dst, num, len(b)), b...)
 }
 
@@ -60,7 +56,7 @@ func appendRecipients(dst []byte, recipients []Recipient) []byte {
 	for _, r := range recipients {
 		dst = appendLength(dst, envelopeRecipients, sizeRecipient(r))
 		if r.KeyID != "" {
-			dst = appendString(dst, recipientKeyID, r.KeyID)
+			dst = appendBytes(dst, recipientKeyID, r.KeyID)
 		}
 		dst = appendBytes(dst, recipientWrappedKey, r.WrappedKey)
 	}
@@ -71,11 +67,11 @@ func appendProtected(dst []byte, h Header, salt *[SaltSize]byte, commitment []by
 	dst = appendNumber(dst, protectedSuite, uint32(Suite1))
 	dst = appendBytes(dst, protectedSalt, salt[:])
 	dst = appendBytes(dst, protectedCommitment, commitment)
-	dst = appendString(dst, protectedNamespace, h.Namespace)
+	dst = appendBytes(dst, protectedNamespace, h.Namespace)
 	for _, c := range h.Claims {
 		dst = appendLength(dst, protectedClaims, sizeClaim(c))
-		dst = appendString(dst, claimName, c.Name)
-		dst = appendString(dst, claimValue, c.Value)
+		dst = appendBytes(dst, claimName, c.Name)
+		dst = appendBytes(dst, claimValue, c.Value)
 	}
 	if h.Compression != CompressionNone {
 		dst = appendNumber(dst, protectedCompression, uint32(h.Compression))

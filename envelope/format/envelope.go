@@ -63,8 +63,8 @@ func (e *Envelope) CommitsTo(dataKey []byte) bool {
 // ciphertext (ErrCiphertext). The first failure ends it with an *Error, and no
 // plaintext. Package envelope reports all three as kms.Corrupt.
 func (e *Envelope) Open(dataKey []byte) ([]byte, error) {
-	if bad := checkDataKey(dataKey); bad != nil {
-		return nil, bad.during(opOpen, noOffset)
+	if err := refuse(opOpen, checkDataKey(dataKey)); err != nil {
+		return nil, err
 	}
 	// The exact size, as in Seal. An Envelope that Parse did not make may have no ciphertext.
 	plaintext := make([]byte, 0, max(e.PlaintextSize(), 0))
@@ -82,7 +82,7 @@ func (e *Envelope) appendPlaintext(dst, dataKey []byte) ([]byte, error) {
 	}
 	defer keys.wipe()
 	if !keys.commitsTo(&e.Commitment) {
-		return nil, fault(ErrCommitment, path{name: "commitment"}, "").during(opOpen, noOffset)
+		return nil, refuse(opOpen, fault(ErrCommitment, path{name: "commitment"}, ""))
 	}
 	aead, err := newAEAD(keys.payloadKey())
 	if err != nil {
@@ -91,7 +91,7 @@ func (e *Envelope) appendPlaintext(dst, dataKey []byte) ([]byte, error) {
 	defer aead.wipe()
 	plaintext, err := aead.Open(dst, nil, e.ciphertext, e.protected)
 	if err != nil {
-		return nil, fault(ErrCiphertext, path{name: "ciphertext"}, "").during(opOpen, noOffset)
+		return nil, refuse(opOpen, fault(ErrCiphertext, path{name: "ciphertext"}, ""))
 	}
 	return plaintext, nil
 }

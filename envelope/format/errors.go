@@ -96,6 +96,14 @@ func (e *Error) during(op string, offset int) *Error {
 	return e
 }
 
+// refuse completes the error of a check that read no bytes; nil if the check passed.
+func refuse(op string, bad *Error) error {
+	if bad == nil {
+		return nil
+	}
+	return bad.during(op, noOffset)
+}
+
 // fault is an error about one field, without operation and offset.
 func fault(kind error, field path, reason string) *Error {
 	return &Error{Kind: kind, Field: field.String(), Offset: noOffset, Reason: reason}

@@ -1,7 +1,9 @@
 package format
 
 import (
+	"cmp"
 	"fmt"
+	"strings"
 	"unicode"
 	"unicode/utf8"
 )
@@ -57,26 +59,15 @@ type Header struct {
 // Validate reports whether an envelope can carry h. It returns an *Error that
 // wraps ErrMalformed, ErrUnsupported or ErrLimit. Parse applies the same rules.
 func (h Header) Validate() error {
-	const op = "check header"
-	if bad := checkNamespace(h.Namespace); bad != nil {
-		return bad.during(op, noOffset)
+	bad := cmp.Or(checkNamespace(h.Namespace), checkClaimCount(len(h.Claims)))
+	for i := 0; bad == nil && i < len(h.Claims); i++ {
+		bad = checkClaim(h.Claims, i)
 	}
-	if bad := checkClaimCount(len(h.Claims)); bad != nil {
-		return bad.during(op, noOffset)
-	}
-	for i := range h.Claims {
-		if bad := checkClaim(h.Claims, i); bad != nil {
-			return bad.during(op, noOffset)
-		}
-	}
-	if bad := checkCompression(h.Compression); bad != nil {
-		return bad.during(op, noOffset)
-	}
-	return nil
+	return refuse("check header", cmp.Or(bad, checkCompression(h.Compression)))
 }
 
 func checkNamespace(ns string) *Error {
-	return checkText(path{name: "namespace"}, ns, 1, MaxNamespace)
+	return checkText(path{name: "namespace"}, ns, MaxNamespace)
 }
 
 func checkClaimCount(n int) *Error {
@@ -89,7 +80,7 @@ func checkClaimCount(n int) *Error {
 // checkClaim checks claims[i] and its place behind the claim before it.
 func checkClaim(claims []Claim, i int) *Error {
 	name := path{list: "claims", index: i, name: "name"}
-	if bad := checkText(name, claims[i].Name, 1, maxClaimName); bad != nil {
+	if bad := checkText(name, claims[i].Name, maxClaimName); bad != nil {
 		return bad
 	}
 	if claims[i].Name == reservedClaim {
@@ -98,7 +89,7 @@ func checkClaim(claims []Claim, i int) *Error {
 	if i > 0 && claims[i-1].Name >= claims[i].Name {
 		return fault(ErrMalformed, name, "not in ascending order, or twice")
 	}
-	return checkText(path{list: "claims", index: i, name: "value"}, claims[i].Value, 1, MaxClaimValue)
+	return checkText(path{list: "claims", index: i, name: "value"}, claims[i].Value, MaxClaimValue)
 }
 
 func checkCompression(c Compression) *Error {
@@ -110,22 +101,20 @@ func checkCompression(c Compression) *Error {
 	}
 }
 
-// checkText checks the length of s in bytes, that it is UTF-8, and that it holds no
-// control character (category Cc: U+0000 to U+001F and U+007F to U+009F), which could
-// forge log lines and terminal output.
-func checkText(field path, s string, least, most int) *Error {
+// checkText checks that s has 1 to most bytes of UTF-8, and that it holds no control
+// character (category Cc: U+0000 to U+001F and U+007F to U+009F), which could forge log
+// lines and terminal output.
+func checkText(field path, s string, most int) *Error {
 	switch {
-	case len(s) < least:
+	case s == "":
 		return fault(ErrMalformed, field, "missing")
 	case len(s) > most:
 		return tooLong(field, uint64(len(s)), most)
 	case !utf8.ValidString(s):
 		return fault(ErrMalformed, field, "not UTF-8")
 	}
-	for _, r := range s {
-		if unicode.IsControl(r) {
-			return fault(ErrMalformed, field, "holds a control character")
-		}
+	if strings.ContainsFunc(s, unicode.IsControl) {
+		return fault(ErrMalformed, field, "holds a control character")
 	}
 	return nil
 }

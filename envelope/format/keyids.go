@@ -14,13 +14,9 @@ import (
 func SplitKeyIDs(list string) ([]string, error) {
 	const op = "read key IDs"
 	if strings.Count(list, " ") >= MaxRecipients {
-		return nil, fault(ErrLimit, path{name: "key_ids"}, fmt.Sprintf("more than %d", MaxRecipients)).during(op, noOffset)
+		return nil, refuse(op, fault(ErrLimit, path{name: "key_ids"}, fmt.Sprintf("more than %d", MaxRecipients)))
 	}
-	ids := strings.Split(list, " ")
-	if bad := checkKeyIDs(ids); bad != nil {
-		return nil, bad.during(op, noOffset)
-	}
-	return ids, nil
+	return checkKeyIDs(op, strings.Split(list, " "))
 }
 
 // KeyIDs returns the key ID of each recipient, in order: those in the envelope, or else
@@ -32,12 +28,10 @@ func SplitKeyIDs(list string) ([]string, error) {
 func (e *Envelope) KeyIDs(container []string) ([]string, error) {
 	const op = "pair key IDs"
 	named := slices.ContainsFunc(e.Recipients, func(r Recipient) bool { return r.KeyID != "" })
-	refuse := func(reason string) error {
-		return fault(ErrMalformed, path{name: "key_ids"}, reason).during(op, noOffset)
-	}
+	mismatch := func(reason string) error { return refuse(op, fault(ErrMalformed, path{name: "key_ids"}, reason)) }
 	switch {
 	case container == nil && !named:
-		return nil, refuse("neither the envelope nor its container names the keys")
+		return nil, mismatch("neither the envelope nor its container names the keys")
 	case container == nil:
 		ids := make([]string, len(e.Recipients))
 		for i, r := range e.Recipients {
@@ -45,45 +39,33 @@ func (e *Envelope) KeyIDs(container []string) ([]string, error) {
 		}
 		return ids, nil
 	case named:
-		return nil, refuse("both the envelope and its container name the keys")
+		return nil, mismatch("both the envelope and its container name the keys")
 	case len(container) != len(e.Recipients):
-		return nil, refuse(fmt.Sprintf("%d for %d recipients", len(container), len(e.Recipients)))
+		return nil, mismatch(fmt.Sprintf("%d for %d recipients", len(container), len(e.Recipients)))
 	}
-	if bad := checkKeyIDs(container); bad != nil {
-		return nil, bad.during(op, noOffset)
-	}
-	return container, nil
+	return checkKeyIDs(op, container)
 }
 
-func checkKeyIDs(ids []string) *Error {
+// checkKeyIDs returns ids, or why a container cannot name them.
+func checkKeyIDs(op string, ids []string) ([]string, error) {
 	for i, id := range ids {
 		if bad := checkKeyID(path{list: "key_ids", index: i}, id); bad != nil {
-			return bad
+			return nil, refuse(op, bad)
 		}
 	}
-	return nil
+	return ids, nil
 }
 
-// checkKeyID is the one rule for a key ID, in an envelope and beside it.
+// checkKeyID is the one rule for a key ID, in an envelope and beside it. A list of key
+// IDs is written with spaces between them.
 func checkKeyID(field path, id string) *Error {
 	switch {
 	case id == "":
 		return fault(ErrMalformed, field, "missing")
 	case len(id) > MaxKeyID:
 		return tooLong(field, uint64(len(id)), MaxKeyID)
-	case !printable(id):
+	case strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' }):
 		return fault(ErrMalformed, field, "a character other than printable ASCII, or a space")
 	}
 	return nil
-}
-
-// printable reports whether s is printable ASCII without a space: a list of key
-// IDs is written with spaces between them.
-func printable(s string) bool {
-	for i := range len(s) {
-		if s[i] <= ' ' || s[i] > '~' {
-			return false
-		}
-	}
-	return true
 }

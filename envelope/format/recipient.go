@@ -19,23 +19,18 @@ type Recipient struct {
 // which there are 1 to MaxRecipients. It returns an *Error that wraps
 // ErrMalformed or ErrLimit. Parse applies the same rules.
 func ValidateRecipients(recipients []Recipient) error {
-	const op = "check recipients"
-	if len(recipients) == 0 {
-		return fault(ErrMalformed, path{name: "recipients"}, "missing").during(op, noOffset)
+	bad := checkRecipientCount(len(recipients))
+	for i := 0; bad == nil && i < len(recipients); i++ {
+		bad = checkRecipient(recipients, i)
 	}
-	if bad := checkRecipientCount(len(recipients)); bad != nil {
-		return bad.during(op, noOffset)
-	}
-	for i := range recipients {
-		if bad := checkRecipient(recipients, i); bad != nil {
-			return bad.during(op, noOffset)
-		}
-	}
-	return nil
+	return refuse("check recipients", bad)
 }
 
 func checkRecipientCount(n int) *Error {
-	if n > MaxRecipients {
+	switch {
+	case n == 0:
+		return fault(ErrMalformed, path{name: "recipients"}, "missing")
+	case n > MaxRecipients:
 		return fault(ErrLimit, path{name: "recipients"}, fmt.Sprintf("more than %d", MaxRecipients))
 	}
 	return nil

@@ -1,6 +1,7 @@
 package format
 
 import (
+	"cmp"
 	"crypto/rand"
 
 	"github.com/waxseal/waxseal/internal/erase"
@@ -18,14 +19,11 @@ import (
 // caller: kms.Internal.
 func Seal(dataKey []byte, recipients []Recipient, h Header, plaintext []byte) ([]byte, error) {
 	const op = "seal"
-	if bad := checkDataKey(dataKey); bad != nil {
-		return nil, bad.during(op, noOffset)
-	}
-	if bad := checkNotWiped(dataKey); bad != nil {
-		return nil, bad.during(op, noOffset)
+	if err := refuse(op, cmp.Or(checkDataKey(dataKey), checkNotWiped(dataKey))); err != nil {
+		return nil, err
 	}
 	if n := len(plaintext); n > MaxPlaintext {
-		return nil, tooLong(path{name: "plaintext"}, uint64(n), MaxPlaintext).during(op, noOffset)
+		return nil, refuse(op, tooLong(path{name: "plaintext"}, uint64(n), MaxPlaintext))
 	}
 	if err := h.Validate(); err != nil {
 		return nil, err
