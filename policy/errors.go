@@ -33,34 +33,29 @@ const maxShown = 20
 
 // Error implements error. One problem is a message with its excerpt; several are a list with the advice for each.
 func (e *Error) Error() string {
-	var b strings.Builder
 	if len(e.Problems) == 1 {
-		b.WriteString("policy: ")
-		e.write(&b, e.Problems[0])
-		return b.String()
+		return "policy: " + e.text(e.Problems[0])
 	}
-	fmt.Fprintf(&b, "policy: %s: %d problems", e.File, len(e.Problems))
+	lines := []string{fmt.Sprintf("policy: %s: %d problems", e.File, len(e.Problems))}
 	for i, p := range e.Problems {
-		b.WriteByte('\n')
 		if i == maxShown {
-			fmt.Fprintf(&b, "and %d more", len(e.Problems)-maxShown)
+			lines = append(lines, fmt.Sprintf("and %d more", len(e.Problems)-maxShown))
 			break
 		}
-		e.write(&b, p)
+		lines = append(lines, e.text(p))
 		if p.Advice != "" {
-			b.WriteString("\n  hint: ")
-			b.WriteString(p.Advice)
+			lines = append(lines, "  hint: "+p.Advice)
 		}
 	}
-	return b.String()
+	return strings.Join(lines, "\n")
 }
 
-func (e *Error) write(b *strings.Builder, p Problem) {
-	fmt.Fprintf(b, "%s:%d:%d: %s", e.File, p.Line, p.Column, p.Message)
+func (e *Error) text(p Problem) string {
+	text := fmt.Sprintf("%s:%d:%d: %s", e.File, p.Line, p.Column, p.Message)
 	if p.Excerpt != "" {
-		b.WriteByte('\n')
-		b.WriteString(p.Excerpt)
+		text += "\n" + p.Excerpt
 	}
+	return text
 }
 
 // Hint says what to do next.
@@ -80,31 +75,14 @@ type NoRuleError struct {
 
 // Error implements error. It leaves out the workflow ID: rules do not match it, and people put personal data in it.
 func (e *NoRuleError) Error() string {
-	var b strings.Builder
-	b.WriteString("policy: match rule: none for ")
-	e.facts(&b)
-	return b.String()
-}
-
-func (e *NoRuleError) facts(b *strings.Builder) {
 	known := func(s string) string {
 		if s == "" {
 			return "unknown"
 		}
 		return quote(s)
 	}
-	b.WriteString("namespace ")
-	b.WriteString(known(e.Facts.Namespace))
-	for _, f := range [...]struct{ name, value string }{
-		{"workflow type", e.Facts.WorkflowType},
-		{"activity type", e.Facts.ActivityType},
-		{"task queue", e.Facts.TaskQueue},
-	} {
-		b.WriteString(", ")
-		b.WriteString(f.name)
-		b.WriteByte(' ')
-		b.WriteString(known(f.value))
-	}
+	return fmt.Sprintf("policy: match rule: none for namespace %s, workflow type %s, activity type %s, task queue %s",
+		known(e.Facts.Namespace), known(e.Facts.WorkflowType), known(e.Facts.ActivityType), known(e.Facts.TaskQueue))
 }
 
 // Hint says what to do next.

@@ -55,13 +55,13 @@ func compileGlob(pattern string) glob {
 	case pattern == "" || pattern == "*":
 		return glob{}
 	case wild < 0:
-		return glob{kind: globLiteral, text: pattern, pattern: pattern}
+		return glob{globLiteral, pattern, pattern}
 	case wild == last && pattern[last] == '*':
-		return glob{kind: globPrefix, text: pattern[:last], pattern: pattern}
+		return glob{globPrefix, pattern[:last], pattern}
 	case pattern[0] == '*' && !strings.ContainsAny(pattern[1:], "*?"):
-		return glob{kind: globSuffix, text: pattern[1:], pattern: pattern}
+		return glob{globSuffix, pattern[1:], pattern}
 	}
-	return glob{kind: globGeneral, text: pattern, pattern: pattern}
+	return glob{globGeneral, pattern, pattern}
 }
 
 // canonicalGlob writes each run of wildcards in one way, all "?" before at most one "*": "*?*" and "?**" mean the same and
@@ -153,9 +153,6 @@ func wildMatch(pattern, s string, symbolic bool) bool {
 
 // runeLen is the length of s's first character; a byte that is not UTF-8 counts as one.
 func runeLen(s string) int {
-	if s[0] < utf8.RuneSelf {
-		return 1
-	}
 	_, n := utf8.DecodeRuneInString(s)
 	return n
 }
