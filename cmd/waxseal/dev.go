@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"text/template"
@@ -96,18 +97,15 @@ func (a *app) devKMS(ctx context.Context, f *devKMSFlags) error {
 		return err
 	}
 	defer running.Close()
-	told := running.Info()
+	info := running.Info()
 	if f.policy != "" {
-		if err := writePolicy(f.policy, told.Policy()); err != nil {
+		if err := writePolicy(f.policy, info.Policy()); err != nil {
 			return err
 		}
 	}
-	if f.asJSON {
-		err = a.printJSON(told)
-	} else {
-		err = devSettings.Execute(a.out, map[string]any{"KMS": told, "Policy": told.Policy(), "File": f.policy, "Rehearse": f.rehearse})
-	}
-	if err != nil {
+	if err := a.print(f.asJSON, info, func(w io.Writer) error {
+		return devSettings.Execute(w, map[string]any{"KMS": info, "Policy": info.Policy(), "File": f.policy, "Rehearse": f.rehearse})
+	}); err != nil {
 		return err
 	}
 	if f.rehearse {
@@ -125,7 +123,7 @@ func writePolicy(file, text string) error {
 	case err == nil && string(old) == text:
 		return nil
 	case err == nil:
-		return &adviseError{err: fmt.Errorf("write the policy file: %s is there, and says something else", file), hint: "name a new file with --write-policy, or remove this one"}
+		return advise(fmt.Errorf("write the policy file: %s is there, and says something else", file), "name a new file with --write-policy, or remove this one")
 	case !errors.Is(err, fs.ErrNotExist):
 		return advise(fmt.Errorf("write the policy file: %w", err), "name a new file with --write-policy")
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -117,16 +118,11 @@ func (e *examination) run(ctx context.Context) error {
 		return err
 	}
 	e.warnUnused(samples, results)
-	told := tellDoctor(e.role, results)
-	if e.asJSON {
-		err = e.app.printJSON(told)
-	} else {
-		err = e.app.printDoctor(results)
-	}
-	if err != nil {
+	report := reportDoctor(e.role, results)
+	if err := e.app.print(e.asJSON, report, func(io.Writer) error { return e.app.printDoctor(results) }); err != nil {
 		return err
 	}
-	return told.problem()
+	return report.problem()
 }
 
 // settings reads the flags.

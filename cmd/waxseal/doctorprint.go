@@ -52,11 +52,11 @@ type doctorLatency struct {
 	Each  []float64 `json:"eachMs"`
 }
 
-func tellDoctor(role string, results []doctor.Result) *doctorJSON {
-	told := &doctorJSON{OK: true, Role: role, Keys: []doctorItem{}}
+func reportDoctor(role string, results []doctor.Result) *doctorJSON {
+	report := &doctorJSON{OK: true, Role: role, Keys: []doctorItem{}}
 	for _, r := range results {
 		status := r.Status()
-		told.OK = told.OK && status != doctor.Fail
+		report.OK = report.OK && status != doctor.Fail
 		item := doctorItem{Name: r.Name, Namespace: r.Namespace, URI: r.URI, ID: r.ID, Status: status.String()}
 		for _, c := range r.Checks {
 			check := doctorCheck{Check: c.Name, Status: c.Status.String(), Detail: c.Detail, Hint: c.Hint}
@@ -73,9 +73,9 @@ func tellDoctor(role string, results []doctor.Result) *doctorJSON {
 				item.Latency.Each = append(item.Latency.Each, inMs(d))
 			}
 		}
-		told.Keys = append(told.Keys, item)
+		report.Keys = append(report.Keys, item)
 	}
-	return told
+	return report
 }
 
 // inMs is d in milliseconds, to the microsecond.
@@ -119,13 +119,13 @@ func label(name, namespace string, repeated bool) string {
 // printDoctor writes the checks of each key, then the latencies of all in a
 // table, then the verdict if it is good: a bad one is an error.
 func (a *app) printDoctor(results []doctor.Result) error {
+	report := reportDoctor("", results)
 	style := terminal.StyleFor(a.out, a.lookup)
-	told := tellDoctor("", results)
 	var b strings.Builder
 	latency := terminal.Table{Header: []string{"KEY", "CALL", ">CALLS", ">MIN", ">P50", ">P99", ">MAX", "EACH CALL"}}
 	measured, warned := false, 0
 	for _, r := range results {
-		name := label(r.Name, r.Namespace, told.repeated(r.Name))
+		name := label(r.Name, r.Namespace, report.repeated(r.Name))
 		b.WriteString(style.Bold(terminal.Escape(name)) + "\n")
 		fmt.Fprintf(&b, "%s, for namespace %s\n\n", terminal.Escape(r.URI), terminal.Escape(r.Namespace))
 		writeChecks(&b, r.Checks, style)
@@ -151,7 +151,7 @@ func (a *app) printDoctor(results []doctor.Result) error {
 			return err
 		}
 	}
-	if !told.OK {
+	if !report.OK {
 		return nil
 	}
 	verdict := fmt.Sprintf("%d of %d keys pass", len(results), len(results))

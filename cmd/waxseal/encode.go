@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -74,7 +75,7 @@ func (a *app) encode(ctx context.Context, keys *source, namespace string, args [
 		if doc.Kind == payloaddoc.History {
 			what = "this is a workflow history, which nobody can change: sealing a copy would leave the server's as it is"
 		}
-		return &adviseError{err: errText(what), hint: `give a payload or {"payloads":[…]}; new payloads are sealed by the worker's plugin`}
+		return advise(errors.New(what), `give a payload or {"payloads":[…]}; new payloads are sealed by the worker's plugin`)
 	}
 	keys.made = func(path string) {
 		a.say(severityNote, "made a new keyring, "+path+": what is sealed under it opens with this file alone")
@@ -143,8 +144,3 @@ func changed(found []payloaddoc.Found, payloads []*commonpb.Payload) []*commonpb
 	}
 	return payloads
 }
-
-// errText is an error that is its text.
-type errText string
-
-func (e errText) Error() string { return string(e) }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 
@@ -38,12 +39,8 @@ was stored could have written it. Opening it is the proof.`,
 			if err != nil {
 				return err
 			}
-			if asJSON {
-				err = a.printJSON(found)
-			} else {
-				err = found.Write(a.out, terminal.StyleFor(a.out, a.lookup), long)
-			}
-			if err != nil {
+			write := func(w io.Writer) error { return found.Write(w, terminal.StyleFor(w, a.lookup), long) }
+			if err := a.print(asJSON, found, write); err != nil {
 				return err
 			}
 			return partlyRead(found)

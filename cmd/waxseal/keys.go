@@ -54,8 +54,7 @@ func (f *keyringFlags) open() (*localkms.Keyring, error) {
 	if err != nil {
 		return nil, err
 	}
-	ring, err := localkms.OpenKeyring(path)
-	return ring, err
+	return localkms.OpenKeyring(path)
 }
 
 // oneKey checks that there is one argument, a key's name.

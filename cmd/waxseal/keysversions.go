@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -64,12 +65,7 @@ func (v *versionsCommand) run(args []string) error {
 	if err != nil {
 		return err
 	}
-	if v.asJSON {
-		err = v.app.printJSON(describeKey(ring, key))
-	} else {
-		err = v.print(key, number)
-	}
-	if err != nil {
+	if err := v.app.print(v.asJSON, describeKey(ring, key), func(w io.Writer) error { return printVersions(w, key, number) }); err != nil {
 		return err
 	}
 	if now := key.Primary(); now.State != localkms.Enabled {
@@ -79,13 +75,13 @@ func (v *versionsCommand) run(args []string) error {
 	return nil
 }
 
-// print writes the state of the versions.
-func (v *versionsCommand) print(key localkms.KeyInfo, number string) error {
+// printVersions writes the state of the version of that number, or of every version if it is "".
+func printVersions(w io.Writer, key localkms.KeyInfo, number string) error {
 	for _, one := range key.Versions {
 		if number != "" && number != one.Version {
 			continue
 		}
-		if _, err := fmt.Fprintf(v.app.out, "version %s of key %s %s\n", one.Version, key.Name, standing(one)); err != nil {
+		if _, err := fmt.Fprintf(w, "version %s of key %s %s\n", one.Version, key.Name, standing(one)); err != nil {
 			return err
 		}
 	}

@@ -27,31 +27,17 @@ func (f *logFlags) flags(cmd *cobra.Command) {
 
 // logger returns the logger that the flags choose.
 func (f *logFlags) logger(a *app) (*slog.Logger, error) {
-	var level slog.Level
-	switch f.level {
-	case "debug":
-		level = slog.LevelDebug
-	case "info":
-		level = slog.LevelInfo
-	case "warn":
-		level = slog.LevelWarn
-	case "error":
-		level = slog.LevelError
-	default:
+	level, ok := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}[f.level]
+	if !ok {
 		return nil, &usageError{text: fmt.Sprintf("--log-level is %q", f.level), hint: "it is one of debug, info, warn, error"}
 	}
-	options := &slog.HandlerOptions{Level: level}
-	asText := terminal.Is(a.err)
-	switch f.format {
-	case "auto":
-	case "text":
-		asText = true
-	case "json":
-		asText = false
-	default:
+	onTerminal := terminal.Is(a.err)
+	asText, ok := map[string]bool{"auto": onTerminal, "text": true, "json": false}[f.format]
+	if !ok {
 		return nil, &usageError{text: fmt.Sprintf("--log-format is %q", f.format), hint: "it is one of auto, text, json"}
 	}
-	if terminal.Is(a.err) && asText {
+	options := &slog.HandlerOptions{Level: level}
+	if onTerminal && asText {
 		options.ReplaceAttr = timeOfDay // no date is needed on a terminal
 	}
 	if asText {

@@ -6,8 +6,6 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-
-	"github.com/waxseal/waxseal/internal/terminal"
 )
 
 func main() { os.Exit(run()) }
@@ -47,5 +45,3 @@ func (a *app) main(ctx context.Context, args []string) int {
 	a.report(err)
 	return exitCode(err)
 }
-
-func (a *app) style() terminal.Style { return terminal.StyleFor(a.err, a.lookup) }

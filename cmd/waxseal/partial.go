@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/waxseal/waxseal/internal/terminal"
 )
@@ -63,17 +64,12 @@ func (e *partialError) Unwrap() []error {
 
 // passing reports whether a retry may help with all causes.
 func (e *partialError) passing() bool {
-	for _, c := range e.causes {
-		if !tryLater(c.err) {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(e.causes, func(c cause) bool { return !tryLater(c.err) })
 }
 
 // reportPartial writes what failed and why, each cause once.
 func (a *app) reportPartial(e *partialError) {
-	s := severityError
+	s := severity(severityError)
 	if e.done {
 		s = severityWarning
 	}

@@ -35,15 +35,9 @@ func exitCode(err error) int {
 		return exitInterrupted
 	case errors.As(err, &usage):
 		return exitUsage
-	case errors.As(err, &partly):
-		switch {
-		case partly.done:
-			return exitPartly
-		case partly.passing():
-			return exitTryLater
-		}
-		return exitFailure
-	case tryLater(err):
+	case errors.As(err, &partly) && partly.done:
+		return exitPartly
+	case partly != nil && partly.passing(), partly == nil && tryLater(err):
 		return exitTryLater
 	}
 	return exitFailure
@@ -62,7 +56,7 @@ func (e *usageError) Hint() string { return e.hint }
 
 // misused makes a usageError of what cobra says about a command line.
 func misused(cmd *cobra.Command, err error) error {
-	if usage := (*usageError)(nil); errors.As(err, &usage) {
+	if _, ok := errors.AsType[*usageError](err); ok {
 		return err
 	}
 	return &usageError{text: err.Error(), hint: cmd.CommandPath() + " --help shows how"}
@@ -133,29 +127,17 @@ func (a *app) report(err error) {
 	}
 }
 
-type severity uint8
+// severity returns the label of a message.
+type severity func(terminal.Style) string
 
-const (
-	severityError severity = iota
-	severityWarning
-	severityHint
-	severityNote
-)
+func severityError(s terminal.Style) string   { return s.Error("error:") }
+func severityWarning(s terminal.Style) string { return s.Warning("warning:") }
+func severityHint(s terminal.Style) string    { return s.Hint("hint:") }
+func severityNote(terminal.Style) string      { return "note:" }
 
 // say writes one message to standard error.
-func (a *app) say(s severity, text string) {
-	style, label := a.style(), ""
-	switch s {
-	case severityError:
-		label = style.Error("error:")
-	case severityWarning:
-		label = style.Warning("warning:")
-	case severityHint:
-		label = style.Hint("hint:")
-	case severityNote:
-		label = "note:"
-	}
-	fmt.Fprintf(a.err, "waxseal: %s %s\n", label, terminal.EscapeLines(text))
+func (a *app) say(label severity, text string) {
+	fmt.Fprintf(a.err, "waxseal: %s %s\n", label(terminal.StyleFor(a.err, a.lookup)), terminal.EscapeLines(text))
 }
 
 func (a *app) sayHints(err error) {

@@ -70,10 +70,7 @@ and the KMSs that are built in, by the schemes of their key URIs.`,
 		Args: noArguments,
 		RunE: func(*cobra.Command, []string) error {
 			v := readVersion()
-			if asJSON {
-				return a.printJSON(v)
-			}
-			return v.write(a.out)
+			return a.print(asJSON, v, v.write)
 		},
 	}
 	jsonFlag(cmd, &asJSON)
@@ -101,6 +98,14 @@ func (v versionInfo) write(w io.Writer) error {
 // jsonFlag adds --json.
 func jsonFlag(cmd *cobra.Command, asJSON *bool) {
 	cmd.Flags().BoolVar(asJSON, "json", false, "print JSON")
+}
+
+// print writes v as JSON, or what text writes, to standard output.
+func (a *app) print(asJSON bool, v any, text func(io.Writer) error) error {
+	if asJSON {
+		return a.printJSON(v)
+	}
+	return text(a.out)
 }
 
 // printJSON writes v to standard output, indented. It escapes characters that a terminal obeys or that do not show; programs
