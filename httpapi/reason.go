@@ -126,12 +126,7 @@ var classReasons = [...]reason{
 }
 
 // reasonOf is the reason for a failure of this class.
-func reasonOf(class kms.Class) reason {
-	if int(class) < len(classReasons) {
-		return classReasons[class]
-	}
-	return classInternal
-}
+func reasonOf(class kms.Class) reason { return at(classReasons[:], int(class), classInternal) }
 
 // documentReasons maps what is wrong with a body.
 var documentReasons = [...]reason{
@@ -142,9 +137,12 @@ var documentReasons = [...]reason{
 }
 
 // documentReason is the reason for a body that could not be read.
-func documentReason(r payloadjson.Reason) reason {
-	if int(r) < len(documentReasons) {
-		return documentReasons[r]
+func documentReason(r payloadjson.Reason) reason { return at(documentReasons[:], int(r), badSyntax) }
+
+// at returns row i of a table, or what stands for a row that the table lacks.
+func at(table []reason, i int, otherwise reason) reason {
+	if i < len(table) {
+		return table[i]
 	}
-	return badSyntax
+	return otherwise
 }

@@ -144,13 +144,6 @@ func (s *Server) namespace(r *http.Request, t target) (string, reason) {
 // validNamespace reports whether a name can be sealed, logged and shown: printable UTF-8 of at most format.MaxNamespace bytes,
 // and no relative path.
 func validNamespace(name string) bool {
-	if len(name) > format.MaxNamespace || !utf8.ValidString(name) || name == "." || name == ".." {
-		return false
-	}
-	for _, r := range name {
-		if !unicode.IsPrint(r) {
-			return false
-		}
-	}
-	return true
+	return len(name) <= format.MaxNamespace && utf8.ValidString(name) && name != "." && name != ".." &&
+		!strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) })
 }

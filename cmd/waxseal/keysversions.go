@@ -21,14 +21,15 @@ type versionsCommand struct {
 	alter func(ring *localkms.Keyring, name, number string) error
 }
 
-// wire completes cmd with what all commands that change versions share.
-func (a *app) wire(cmd *cobra.Command, alter func(ring *localkms.Keyring, name, number string) error) {
+// wire completes cmd with what all commands that change versions share, and returns it.
+func (a *app) wire(cmd *cobra.Command, alter func(ring *localkms.Keyring, name, number string) error) *cobra.Command {
 	v := &versionsCommand{keyringFlags: a.keyringFlags(cmd), alter: alter}
 	cmd.Flags().BoolVar(&v.all, "all", false, "every version of the key")
 	jsonFlag(cmd, &v.asJSON)
 	cmd.Args = v.check
 	cmd.ValidArgsFunction = v.complete
 	cmd.RunE = func(_ *cobra.Command, args []string) error { return v.run(args) }
+	return cmd
 }
 
 // check checks that the arguments are a key's name and a version, or --all in place of the version: a forgotten version must
@@ -122,7 +123,7 @@ func (v *versionsCommand) complete(cmd *cobra.Command, args []string, begun stri
 }
 
 func (a *app) keysDisableCommand() *cobra.Command {
-	cmd := &cobra.Command{
+	return a.wire(&cobra.Command{
 		Use:   "disable <name> <version>",
 		Short: "Switch a version of a key off",
 		Long: `Switch a version of a key off: what it sealed does not open, and if it is the
@@ -136,13 +137,11 @@ memory. A version that is off already stays so, without an error.`,
 
   # Nothing opens any more.
   waxseal keys disable payments --all`,
-	}
-	a.wire(cmd, (*localkms.Keyring).Disable)
-	return cmd
+	}, (*localkms.Keyring).Disable)
 }
 
 func (a *app) keysEnableCommand() *cobra.Command {
-	cmd := &cobra.Command{
+	return a.wire(&cobra.Command{
 		Use:   "enable <name> <version>",
 		Short: "Switch a version of a key on again",
 		Long: `Switch a version of a key on again, at once in running programs too. One that
@@ -151,9 +150,7 @@ waits for its destruction is restored first, with "waxseal keys restore".`,
 
   # Every version that is disabled.
   waxseal keys enable payments --all`,
-	}
-	a.wire(cmd, (*localkms.Keyring).Enable)
-	return cmd
+	}, (*localkms.Keyring).Enable)
 }
 
 func (a *app) keysDestroyCommand() *cobra.Command {
@@ -195,7 +192,7 @@ with the next change of it after the wait; copies and backups still have it.`,
 }
 
 func (a *app) keysRestoreCommand() *cobra.Command {
-	cmd := &cobra.Command{
+	return a.wire(&cobra.Command{
 		Use:   "restore <name> <version>",
 		Short: "Take back the destruction of a version",
 		Long: `Take back the destruction of a version of a key that still waits for it. It is
@@ -204,7 +201,5 @@ disabled then; "waxseal keys enable" has it open again what it sealed.`,
 
   # Every version that waits.
   waxseal keys restore payments --all`,
-	}
-	a.wire(cmd, (*localkms.Keyring).Restore)
-	return cmd
+	}, (*localkms.Keyring).Restore)
 }

@@ -108,13 +108,9 @@ func (s *source) forOpening(ctx context.Context) (*codec.Codec, error) {
 	if s.config != "" {
 		return s.configured(ctx)
 	}
-	path, there, err := s.existing()
+	path, err := s.existing("there is no key to open it with", "pass the --config or --data-dir that it was sealed with; waxseal inspect tells the keys that it needs")
 	if err != nil {
 		return nil, err
-	}
-	if !there {
-		return nil, advise(fmt.Errorf("there is no key to open it with: no key %q in the keyring %s", defaultKey, path),
-			"pass the --config or --data-dir that it was sealed with; waxseal inspect tells the keys that it needs")
 	}
 	return s.embedded(ctx, path)
 }
@@ -124,28 +120,27 @@ func (s *source) rules() (*policy.Policy, error) {
 	if s.config != "" {
 		return policy.Load(s.config)
 	}
-	path, there, err := s.existing()
+	path, err := s.existing("there is no key yet", "name a policy file with --config; or waxseal serve makes this keyring and its key")
 	if err != nil {
 		return nil, err
-	}
-	if !there {
-		return nil, advise(fmt.Errorf("there is no key yet: no key %q in the keyring %s", defaultKey, path),
-			"name a policy file with --config; or waxseal serve makes this keyring and its key")
 	}
 	return policy.Default(localkms.URI(path, defaultKey)), nil
 }
 
-// existing returns the path of the embedded default's keyring, and whether it has the default key.
-func (s *source) existing() (path string, there bool, err error) {
+// existing returns the path of the embedded default's keyring. If the keyring lacks the default key, missing says what that
+// means and hint what to do.
+func (s *source) existing(missing, hint string) (path string, err error) {
 	if path, err = s.keyring(); err != nil {
-		return "", false, err
+		return "", err
 	}
 	keyring, err := localkms.OpenKeyring(path)
 	if err != nil {
-		return "", false, err
+		return "", err
 	}
-	_, there, err = find(keyring, defaultKey)
-	return path, there, err
+	if _, there, err := find(keyring, defaultKey); err != nil || there {
+		return path, err
+	}
+	return "", advise(fmt.Errorf("%s: no key %q in the keyring %s", missing, defaultKey, path), hint)
 }
 
 // embedded opens the codec of the embedded default.

@@ -33,19 +33,12 @@ const (
 	messageClaim
 )
 
-// last returns the highest field number of m.
-func (m message) last() protowire.Number {
-	switch m {
-	case messageEnvelope:
-		return envelopeCiphertext
-	case messageProtected:
-		return protectedCompression
-	case messageRecipient:
-		return recipientWrappedKey
-	default:
-		return claimValue
-	}
+var lastFields = [...]protowire.Number{
+	messageEnvelope: envelopeCiphertext, messageRecipient: recipientWrappedKey, messageProtected: protectedCompression, messageClaim: claimValue,
 }
+
+// last returns the highest field number of m.
+func (m message) last() protowire.Number { return lastFields[m] }
 
 // wireType returns the wire type of field num of m. Only the first and the last
 // field of Protected are numbers.
