@@ -5,8 +5,8 @@
 //
 //   - Bounds. Never more than MaxEntries values and as many remembered failures; the
 //     least recently used goes first. A value leaves the cache, and is wiped if no Ref
-//     holds it, at most Fresh·(1+Jitter)+Stale after it came in, even if no caller ever
-//     asks for it again.
+//     holds it, at most Fresh·(1+Jitter)+Stale after it came in, even if no caller
+//     requests it again.
 //   - One load at a time per key. Callers that need a key while it is being loaded wait
 //     for that load; [Cache.GetMany] makes one call for all the keys that are not being
 //     loaded. A load has its own context: a caller that gives up gets its context's

@@ -182,7 +182,7 @@ func TestRememberedFailuresAreBounded(t *testing.T) {
 			t.Error("failures pushed out a value")
 		}
 		k.loads.Store(0)
-		for i := range 4 { // from the youngest, so that asking changes nothing
+		for i := range 4 { // from the youngest, so that the lookup changes nothing
 			if _, err := k.get(t, fmt.Sprint(3-i), errDenied); !errors.Is(err, errDenied) {
 				t.Fatal(err)
 			}

@@ -29,8 +29,8 @@ type Outcome[V any] struct {
 func (c *Cache[K, V]) Fresh(key K) *Ref[V] { return c.peek(key, Hit) }
 
 // Stale returns a Ref to the value of key if it is within its fresh or its stale
-// lifetime, and nil otherwise. It never loads or waits. A value counts as a StaleHit: it
-// is for callers whose time ended before a load of the key did.
+// lifetime, and nil otherwise. It never loads or waits. A value counts as a StaleHit. It
+// serves a caller that ran out of time before a load of the key ended.
 func (c *Cache[K, V]) Stale(key K) *Ref[V] { return c.peek(key, StaleHit) }
 
 func (c *Cache[K, V]) peek(key K, as Lookup) *Ref[V] {

@@ -463,7 +463,7 @@ func TestLoadThatBreaksItsContract(t *testing.T) {
 	}
 }
 
-// ask2 is ask from within a load, where nothing may wait for all goroutines.
+// ask2 is ask for calls from within a load, which must not wait for all goroutines.
 func (k *kit) ask2(ctx context.Context, key string, err error) <-chan answer {
 	done := make(chan answer, 1)
 	go func() {

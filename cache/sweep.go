@@ -2,7 +2,7 @@ package cache
 
 import "time"
 
-// The sweeper makes the time of wiping certain: an entry that no caller asks for again
+// The sweeper makes the time of wiping certain: an entry that no caller requests again
 // would stay in memory until others evict it. Entries queue in the order they came in,
 // and one timer runs for the eldest; there is none while the cache is empty.
 

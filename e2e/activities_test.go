@@ -75,7 +75,7 @@ func (w *ward) dial(t *testing.T, plugins ...client.Plugin) client.Client {
 	return c
 }
 
-// sealing returns a client whose data-key cache is cold. wait is codec.Config.ActivityWait.
+// sealing returns a client with a cold data-key cache. wait is codec.Config.ActivityWait.
 func (w *ward) sealing(t *testing.T, wait time.Duration) client.Client {
 	t.Helper()
 	c, err := codec.New(t.Context(), codec.Config{Policy: w.policy, Registry: kms.NewRegistry(w.backend), ActivityWait: wait})
@@ -106,8 +106,8 @@ func (w *ward) out() {
 	})
 }
 
-// begin starts a workflow that calls the activity "Do" on a queue that nobody serves
-// yet, with the retry policy, and returns once the activity is scheduled.
+// begin starts a workflow that calls the activity "Do" on a queue without a worker, with
+// the retry policy, and returns once the activity is scheduled.
 func (w *ward) begin(t *testing.T, o workflow.ActivityOptions) client.WorkflowRun {
 	t.Helper()
 	o.TaskQueue = w.queue + " activities"
@@ -357,7 +357,7 @@ func stopInTheDark(t *testing.T, w *ward) {
 	w.ends(t, run, &d, "CANARY in")
 }
 
-// nexusInTheDark starts an operation whose input does not open while the KMS is out.
+// nexusInTheDark starts an operation with an input that does not open while the KMS is out.
 func nexusInTheDark(t *testing.T, w *ward) {
 	if _, err := w.bare.OperatorService().CreateNexusEndpoint(t.Context(), &operatorservice.CreateNexusEndpointRequest{Spec: &nexuspb.EndpointSpec{
 		Name: "dark", Target: &nexuspb.EndpointTarget{Variant: &nexuspb.EndpointTarget_Worker_{

@@ -16,11 +16,11 @@ import (
 	"github.com/waxseal/waxseal/e2e/internal/payloads"
 )
 
-// TestCanaries runs the script twice, with the plugin and without, and looks at
-// everything that passed between workers, clients and server, that the server
-// tells, and that it stored. Without the plugin all canaries must show, or the
-// search would prove nothing; with it, those of plainRows alone, and each of the
-// others must come out of an envelope where it showed before.
+// TestCanaries runs the script twice, with the plugin and without. It searches everything
+// that passed between workers, clients and server, that the server's API returns, and that
+// the server stored. Without the plugin all canaries must show, or the search would prove
+// nothing. With it, only those of plainRows may show, and an envelope must hold each other
+// one where it showed before.
 func TestCanaries(t *testing.T) {
 	t.Parallel()
 	var control, sealed *evidence
@@ -82,7 +82,7 @@ func TestCanaries(t *testing.T) {
 	t.Run("what showed comes out of envelopes now", func(t *testing.T) {
 		for place, found := range control.plain {
 			for kind := range found {
-				// What the API does not tell is in the database for a moment only.
+				// What the API does not return is in the database for a moment only.
 				gone := place == inTheDB && control.plain[fromTheAPI][kind] == nil || place != onTheWire && notKept(kind)
 				if secret[kind] && !sealed.opened[place][kind] && !gone {
 					t.Errorf("%s showed %s without the plugin; with it, no envelope there has it", kind, place)
@@ -122,9 +122,9 @@ func TestCanaries(t *testing.T) {
 	})
 }
 
-// notKept tells the kinds that the server does not keep as they came: of a
-// pending activity's long failure it drops what is sealed, and a pending
-// operation fails in another way once the workers have gone.
+// notKept reports whether the server does not keep a kind as it came: of a pending
+// activity's long failure it drops the sealed parts, and a pending operation fails in
+// another way once the workers have gone.
 func notKept(kind string) bool {
 	return kind == "activity-failure-long" || kind == "nexus-pending-failure"
 }

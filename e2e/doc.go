@@ -2,9 +2,8 @@
 // and Web UI, the temporal command, a browser and the waxseal binary, all on
 // loopback.
 //
-// It holds tests only. They promise that of all that a worker and its clients
-// say, the server never sees or stores more in plaintext than
-// docs/what-is-encrypted.md admits, and that those who may read it can. The
-// programs that they need are installed by e2e/servers/install.sh; one that is
-// missing fails the tests, none is ever skipped.
+// It holds tests only. They promise that the server never sees or stores more plaintext
+// of a worker and its clients than docs/what-is-encrypted.md admits, and that authorized
+// users can read the rest. e2e/servers/install.sh installs the programs that the tests
+// need. A missing program fails the tests; no test is ever skipped.
 package e2e

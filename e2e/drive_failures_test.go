@@ -152,7 +152,7 @@ func (a *arm) driveFromOutside(ctx context.Context) error {
 	return run.Get(ctx, nil)
 }
 
-// requestCancel has the workflow ask for its activity to be canceled.
+// requestCancel makes the workflow request the cancellation of its activity.
 func (a *arm) requestCancel(ctx context.Context, run client.WorkflowRun) error {
 	if err := a.orders.SignalWorkflow(ctx, run.GetID(), "", "cancel", nil); err != nil {
 		return err

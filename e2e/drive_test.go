@@ -20,9 +20,8 @@ import (
 	"github.com/waxseal/waxseal/e2e/internal/wiretap"
 )
 
-// drive plays the whole script from the clients' side, and fails the test
-// unless everybody read what was written. When it returns, what stays pending
-// is pending.
+// drive plays the whole script from the clients' side, and fails the test unless each
+// reader got what was written. When it returns, what stays pending is pending.
 func (a *arm) drive(t *testing.T) {
 	t.Helper()
 	parts := map[string]func(context.Context) error{
@@ -100,7 +99,7 @@ func (a *arm) dataConverter() converter.DataConverter {
 	return converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), a.codec.PayloadCodec(orders))
 }
 
-// queryMetadata is what the Web UI asks for current details and descriptions.
+// queryMetadata is the query with which the Web UI gets current details and descriptions.
 const queryMetadata = "__temporal_workflow_metadata"
 
 func (a *arm) queries(ctx context.Context, id string) error {

@@ -29,7 +29,7 @@ import (
 // The places where evidence is looked for.
 const (
 	onTheWire  = "on the wire"     // between clients, workers and the server
-	fromTheAPI = "through the API" // as the server tells it
+	fromTheAPI = "through the API" // as the server returns it
 	inTheDB    = "in the database" // as the server stored it
 )
 

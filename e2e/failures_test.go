@@ -27,8 +27,8 @@ import (
 	"github.com/waxseal/waxseal/policy"
 )
 
-// bench is a server with a worker and a client, each with keys in a KMS that fails
-// as told, and a client that sees what the server has.
+// bench is a server with a worker and a client, each with keys in a KMS that fails on
+// command, and a client that sees what the server has.
 type bench struct {
 	backend      *kmstest.Backend
 	codec        *codec.Codec // the worker's
@@ -341,8 +341,8 @@ func TestErrorsKeepTheirChain(t *testing.T) {
 	}
 }
 
-// TestActivitiesGoOnSoonAfterAnOutage has the KMS out for several attempts of
-// activities whose retry policy lets them wait for an hour after the first.
+// TestActivitiesGoOnSoonAfterAnOutage takes the KMS out for several attempts of
+// activities with a retry policy that lets them wait for an hour after the first.
 func TestActivitiesGoOnSoonAfterAnOutage(t *testing.T) {
 	t.Parallel()
 	const reads = "reads"
@@ -358,7 +358,7 @@ func TestActivitiesGoOnSoonAfterAnOutage(t *testing.T) {
 		w.RegisterWorkflowWithOptions(waits(0), workflow.RegisterOptions{Name: "Unlimited"})
 		w.RegisterWorkflowWithOptions(waits(10), workflow.RegisterOptions{Name: "Limited"})
 	})
-	// The workflows' worker made the data keys, and so has no need to ask for them.
+	// The workflows' worker made the data keys, so it has them cached.
 	other := worker.New(b.dial(codec.NewPlugin(b.newCodec(t))), reads, worker.Options{})
 	other.RegisterActivityWithOptions(func(_ context.Context, s string) (string, error) { return s, nil }, activity.RegisterOptions{Name: "Reads"})
 	if err := other.Start(); err != nil {
@@ -397,8 +397,8 @@ func TestActivitiesGoOnSoonAfterAnOutage(t *testing.T) {
 	}
 }
 
-// TestCompletingActivitiesInAnOutage completes activities from outside with errors
-// whose details cannot be sealed: it is an error, and can be done again.
+// TestCompletingActivitiesInAnOutage completes activities from outside with errors that
+// have details, which cannot be sealed: the call fails and can be repeated.
 func TestCompletingActivitiesInAnOutage(t *testing.T) {
 	t.Parallel()
 	tokens := make(chan []byte, 2)

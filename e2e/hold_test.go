@@ -38,7 +38,7 @@ const (
 	branches = "in version=1 side=7 mutable=8 local=9 failed=CANARY refused detail=13 activity=12 updates=10 signal=11"
 )
 
-// branchy goes one way or the other by all that a history can tell it.
+// branchy goes one way or the other by everything that a history can hold.
 func branchy(ctx workflow.Context, input string) (string, error) {
 	out := input
 	updates := 0
@@ -93,7 +93,7 @@ func branchy(ctx workflow.Context, input string) (string, error) {
 	return out + fmt.Sprintf(" updates=%d signal=%d", updates, signal), nil
 }
 
-// holding is a server with a KMS that fails as told, and workers that come and go.
+// holding is a server with a KMS that fails on command, and workers that come and go.
 type holding struct {
 	server  *servers.Temporal
 	backend *kmstest.Backend
@@ -206,7 +206,7 @@ func (h *holding) begin(t *testing.T, c client.Client) client.WorkflowRun {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	// The server forgets whose cache the workflow was in.
+	// The server forgets which worker has the workflow in its cache.
 	if _, err := h.bare.WorkflowService().ResetStickyTaskQueue(t.Context(), &workflowservice.ResetStickyTaskQueueRequest{
 		Namespace: client.DefaultNamespace, Execution: &commonpb.WorkflowExecution{WorkflowId: run.GetID(), RunId: run.GetRunID()},
 	}); err != nil {
@@ -274,9 +274,9 @@ func TestReplayInAnOutage(t *testing.T) {
 	}
 }
 
-// waitHeld waits until the server was told why the workflow's task failed, and gave it
-// out again and again for want of the KMS. A task that nobody fails is given again
-// too, once it has timed out.
+// waitHeld waits until a worker reported why the workflow's task failed for want of the
+// KMS, and the server scheduled it several times more. The server also schedules a task
+// again that timed out without a report.
 func (h *holding) waitHeld(t *testing.T, run client.WorkflowRun, class kms.Class) {
 	t.Helper()
 	if err := eventually(t.Context(), "a workflow task was held", func() (bool, error) {
@@ -288,8 +288,8 @@ func (h *holding) waitHeld(t *testing.T, run client.WorkflowRun, class kms.Class
 	h.saysWhy(t, run, class)
 }
 
-// saysWhy looks at what the server was told of the failed tasks of a workflow, of
-// which there is one at least.
+// saysWhy checks the reported reasons of a workflow's failed tasks, of which there is at
+// least one.
 func (h *holding) saysWhy(t *testing.T, run client.WorkflowRun, class kms.Class) {
 	t.Helper()
 	failed := h.told.of(run.GetRunID())

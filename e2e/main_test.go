@@ -8,7 +8,7 @@ import (
 
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m,
-		// The SDK's replayer leaves behind the coroutine of a workflow whose replay failed.
+		// The SDK's replayer leaves behind the coroutine of a workflow after a failed replay.
 		goleak.IgnoreTopFunction("go.temporal.io/sdk/internal.(*coroutineState).initialYield"),
 	)
 }

@@ -18,9 +18,9 @@ import (
 // foreignQueue is where the activity runs that returns what is not ours.
 const foreignQueue = "foreign"
 
-// TestForeignNamespace gives workflows what is sealed for another namespace. That
-// counts as denied, but no KMS was asked and no waiting helps: it is an error
-// with holdWorkflows too.
+// TestForeignNamespace gives workflows payloads sealed for another namespace. That counts
+// as denied, but no KMS was called and waiting does not help: it is an error with
+// holdWorkflows too.
 func TestForeignNamespace(t *testing.T) {
 	t.Parallel()
 	h := newHolding(t, holdRefusals)

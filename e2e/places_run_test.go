@@ -255,8 +255,8 @@ func (il *ills) waitEnd(t *named, p place, run client.WorkflowRun, want outcome)
 	}
 }
 
-// waitHeld waits until the server was told that the task of a workflow failed, and
-// looks at the reason.
+// waitHeld waits until a worker reported that the task of a workflow failed, and checks
+// the reason.
 func (il *ills) waitHeld(t *named, p place, run client.WorkflowRun) {
 	t.Helper()
 	var failed []*failurepb.Failure
@@ -344,7 +344,7 @@ func TestPlaces(t *testing.T) {
 	running.Wait()
 }
 
-// named is a test whose errors say of which of many they are.
+// named is a test that puts a name before its errors.
 type named struct {
 	*testing.T
 	name string

@@ -73,9 +73,9 @@ func end(ctx context.Context, il *ills, id string, _ outcome) error {
 	return il.bare.SignalWorkflow(ctx, id, "", "end", nil)
 }
 
-// places returns those at which a kind of trouble is met. Throttling is told from
-// being unavailable by nobody but the KMS's own retries, and one refusal from another
-// by what it is called: of those some will do.
+// places returns those at which a kind of trouble is met. Only the retries of the KMS
+// distinguish throttling from being unavailable, and refusals differ only by name: for
+// those, some of the places suffice.
 func places(tr trouble) []place {
 	all := slices.Concat(workflowPlaces(), markerPlaces(), messagePlaces(), activityPlaces())
 	if tr.class != kms.Unavailable && tr.class != kms.Denied {
@@ -227,8 +227,8 @@ func messagePlaces() []place {
 				var got string
 				return got, value.Get(&got)
 			}
-			// The class is in what the worker answers. A busy server ends a call before that, and
-			// the caller asks again.
+			// The worker's answer holds the class. A busy server ends a call before that, and the
+			// caller tries again.
 			var said string
 			err := eventually(ctx, "a query is refused", func() (bool, error) {
 				got, err := ask()
@@ -274,8 +274,8 @@ func messagePlaces() []place {
 				first <- err
 			}()
 			return func() error {
-				// Who asked may have been told: the server waits for no workflow whose task
-				// fails again and again. A refusal of ours is final.
+				// The caller may have its error already: the server waits for no workflow with a
+				// task that fails again and again. A refusal of ours is final.
 				err := <-first
 				refused := il.refusal && len(arg) > 0
 				if told := err != nil && strings.Contains(err.Error(), "Workflow Task in failed state"); !told && refused != (err != nil) {
@@ -329,7 +329,7 @@ func messagePlaces() []place {
 	}
 }
 
-// activityPlaces are those in activities, whose workflows run where all is well.
+// activityPlaces are those in activities. Their workflows run where all is well.
 func activityPlaces() []place {
 	tried := func(ctx context.Context, il *ills, id string) (bool, error) {
 		d, err := describe(ctx, il.bare, id, "")

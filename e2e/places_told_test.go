@@ -10,9 +10,9 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// told notes why workers told the server that workflow tasks failed, on the wire and
-// below all interceptors. A history has that only of the first try of a task, and not
-// even that where the try timed out on a slow machine. Safe for concurrent use.
+// told records the reasons that workers report for failed workflow tasks, on the wire and
+// below all interceptors. A history has only that of the first try of a task, and not even
+// that where the try timed out on a slow machine. Safe for concurrent use.
 type told struct {
 	mu   sync.Mutex
 	runs map[string]string               // by task token
@@ -25,14 +25,14 @@ func newTold() *told {
 	return &told{runs: make(map[string]string), why: make(map[string][]*failurepb.Failure)}
 }
 
-// of returns what the server was told of the tasks of a run, and took.
+// of returns the reports about the tasks of a run that the server accepted.
 func (o *told) of(run string) []*failurepb.Failure {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return append([]*failurepb.Failure(nil), o.why[run]...)
 }
 
-// telling is the key in a call's context of the request that tells.
+// telling is the key, in a call's context, of the request that reports.
 type telling struct{}
 
 // TagRPC implements stats.Handler.

@@ -24,7 +24,7 @@ import (
 // it was held.
 const resumesWithin = 10 * time.Second
 
-// sick is a client whose KMS fails, while that of others does not.
+// sick is a client with a KMS that fails, while that of others does not.
 type sick struct {
 	client client.Client
 	key    *kmstest.Fake
@@ -59,8 +59,8 @@ func startEcho(t *testing.T, c client.Client) {
 	t.Cleanup(w.Stop)
 }
 
-// TestResumesSoon holds a workflow for so long, and its task was tried so often, that
-// the server waits longer and longer for one that nobody answers.
+// TestResumesSoon holds a workflow for long, and through so many tries of its task that
+// the server has lengthened the timeout of a try without an answer.
 func TestResumesSoon(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -86,7 +86,7 @@ func TestResumesSoon(t *testing.T) {
 			}); err != nil {
 				t.Fatal(err)
 			}
-			// It heals just after it was asked in vain, which is the worst moment.
+			// It heals just after a call failed, which is the worst moment.
 			asked := func() int { c := sick.key.Counts(); return c.FailedWraps + c.FailedUnwraps }
 			before := asked()
 			if err := eventually(t.Context(), "the KMS is asked again", func() (bool, error) { return asked() > before, nil }); err != nil {
@@ -166,8 +166,8 @@ func TestMemoOfAStart(t *testing.T) {
 	}
 }
 
-// TestRecoveredPanicFailsNoWorkflow: code that recovers panics, and a worker whose
-// policy is to fail workflows for them, would make an outage final.
+// TestRecoveredPanicFailsNoWorkflow: code that recovers panics, and a worker with the
+// policy to fail workflows for them, would make an outage final.
 func TestRecoveredPanicFailsNoWorkflow(t *testing.T) {
 	t.Parallel()
 	h := newHolding(t, holdPlain)

@@ -31,7 +31,7 @@ type rawReader struct {
 	readings []reading
 }
 
-// read asks one question and keeps the answer.
+// read sends one request and keeps the answer.
 func read[Q, A proto.Message](r *rawReader, what string, ask func(context.Context, Q, ...grpc.CallOption) (A, error), question Q) (A, error) {
 	answer, err := ask(r.ctx, question)
 	if err != nil {
@@ -41,7 +41,7 @@ func read[Q, A proto.Message](r *rawReader, what string, ask func(context.Contex
 	return answer, nil
 }
 
-// readEverything reads what the server tells about two namespaces.
+// readEverything reads what the server returns about two namespaces.
 func readEverything(t *testing.T, a *arm) []reading {
 	t.Helper()
 	conn, err := grpc.NewClient(a.server.HostPort, grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -80,7 +80,7 @@ func (r *rawReader) everything(a *arm) error {
 func (r *rawReader) workflows(ns string) error {
 	list, err := read(r, "list of workflows", r.service.ListWorkflowExecutions, &workflowservice.ListWorkflowExecutionsRequest{
 		Namespace: ns, PageSize: 1000,
-		// The workflows that the server runs for schedules and deployments are listed only if asked for.
+		// The server lists the workflows that it runs for schedules and deployments only for such a query.
 		Query: "TemporalNamespaceDivision = 'TemporalScheduler' OR TemporalNamespaceDivision = 'TemporalWorkerDeployment' OR TemporalNamespaceDivision IS NULL",
 	})
 	if err != nil {
@@ -196,8 +196,7 @@ func (r *rawReader) settings(ns string) error {
 	return err
 }
 
-// answers asks the workflow itself, as the Web UI does, and for an update's
-// outcome.
+// answers queries the workflow itself, as the Web UI does, and gets an update's outcome.
 func (r *rawReader) answers(a *arm) error {
 	execution := &commonpb.WorkflowExecution{WorkflowId: a.c("workflow-id")}
 	for _, query := range []string{"__stack_trace", queryMetadata} {

@@ -23,8 +23,8 @@ import (
 	"github.com/waxseal/waxseal/kms/localkms"
 )
 
-// mayOnlyUnwrap opens local keys whose Wrap is refused: those of somebody who
-// may read histories and seal nothing.
+// mayOnlyUnwrap opens local keys that refuse Wrap: those of a user with the right to read
+// histories and to seal nothing.
 type mayOnlyUnwrap struct{}
 
 func (mayOnlyUnwrap) Scheme() string { return localkms.Scheme }
@@ -47,8 +47,8 @@ func (k readOnlyKey) Close() error {
 	return nil
 }
 
-// TestReplay replays every history of the script as the server gave it away,
-// with sealed headers, and from JSON files, as somebody who may not seal.
+// TestReplay replays every history of the script as the server returned it, with sealed
+// headers, and from JSON files, with keys that may not seal.
 func TestReplay(t *testing.T) {
 	t.Parallel()
 	a := newArm(t, true)

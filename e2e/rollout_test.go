@@ -36,8 +36,8 @@ const shop = "shop" // the task queue of the application that runs already
 // The application: what a program without encryption has open on the day that it
 // gets some.
 
-// orderWorkflow keeps something of every kind in its history, then waits for
-// three signals and for its child, and ends with all that it was told.
+// orderWorkflow keeps something of every kind in its history, then waits for three
+// signals and for its child, and ends with all that it received.
 func orderWorkflow(ctx workflow.Context, customer string) ([]string, error) {
 	told := []string{customer}
 	var one string
@@ -91,7 +91,7 @@ func sleepsWorkflow(ctx workflow.Context, who string) (string, error) {
 	return who + " slept", workflow.Sleep(ctx, time.Second)
 }
 
-// loopsWorkflow continues as new once, when it is told to.
+// loopsWorkflow continues as new once, on a signal.
 func loopsWorkflow(ctx workflow.Context, round int) (int, error) {
 	if round > 0 {
 		return round, nil
@@ -142,7 +142,7 @@ func newRollout(t *testing.T) *rollout {
 	return &rollout{server: servers.StartTemporal(t, servers.TemporalOptions{}), keyring: filepath.Join(t.TempDir(), "keyring")}
 }
 
-// plugin returns the plugin with a policy of one rule, which may ask for more.
+// plugin returns the plugin with a policy of one rule; more holds further fields of it.
 func (r *rollout) plugin(t *testing.T, more string) client.Plugin {
 	t.Helper()
 	text := fmt.Sprintf("keys: {shop: {uri: %q}}\nseal:\n  - {match: {namespace: default}, keys: [shop]%s}\n", localkms.URI(r.keyring, "shop"), more)
@@ -187,9 +187,8 @@ func (r *rollout) work(t *testing.T, queue string, plugins ...client.Plugin) (st
 	}
 	stop = sync.OnceFunc(func() {
 		w.Stop()
-		// The workers of one process share it, also later ones. That is why tests with such
-		// workers run beside no others, whose workflows would be replayed, and whose tasks
-		// under way be lost.
+		// The workers of one process share it, later ones too. So tests with such workers run
+		// alone: beside them, other workflows would be replayed and lose tasks under way.
 		worker.PurgeStickyWorkflowCache()
 	})
 	t.Cleanup(stop)
@@ -348,8 +347,8 @@ func TestRollout(t *testing.T) {
 	sleeps := start(t, oldClient, shop, "Sleeps", "sleeps", "sleeper")
 	r.awaitEvent(t, "sleeps", enumspb.EVENT_TYPE_TIMER_STARTED, 1)
 
-	// The old workers stop. Nothing is lost meanwhile: signals and starts are taken,
-	// timers fire. Only who asks a worker something gets no answer.
+	// The old workers stop. Nothing is lost meanwhile: the server accepts signals and
+	// starts, and timers fire. Only calls to a worker get no answer.
 	stopOld()
 	signal(t, oldClient, "order", "note", "second")
 	meanwhile := start(t, oldClient, shop, "Waits", "meanwhile", "meanwhile")
@@ -513,9 +512,9 @@ func TestRolloutWithoutOrder(t *testing.T) {
 	wantResult(t, r.reset(t, newClient, "input"), "sealed slept")
 }
 
-// TestRolloutRequiresSealedTooEarly says requireSealed while workflows from before are
-// open. One with a memo is held, and goes on once plaintext may pass again. One whose
-// plaintext meets the data converter first fails, and can be reset then.
+// TestRolloutRequiresSealedTooEarly sets requireSealed while workflows from before are
+// open. One with a memo is held, and goes on once plaintext may pass again. One with
+// plaintext that reaches the data converter first fails, and can be reset then.
 func TestRolloutRequiresSealedTooEarly(t *testing.T) {
 	r := newRollout(t)
 	oldClient := r.dial(t)

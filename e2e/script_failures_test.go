@@ -69,7 +69,7 @@ func (s *script) panicsOnce(workflow.Context) error {
 	return nil
 }
 
-// timesOut loses an activity that has told how far it came.
+// timesOut loses an activity that has reported its progress.
 func (s *script) timesOut(ctx workflow.Context) error {
 	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
 		StartToCloseTimeout: time.Minute, HeartbeatTimeout: time.Second, RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 1},

@@ -110,7 +110,7 @@ func (p propagator) ExtractToWorkflow(ctx workflow.Context, r workflow.HeaderRea
 	return workflow.WithValue(ctx, headerContext{}, value), err
 }
 
-// with returns a context whose calls send the canary of a kind as a header.
+// with returns a context for calls that send the canary of a kind as a header.
 func (s *script) with(ctx context.Context, kind string) context.Context {
 	return context.WithValue(ctx, headerContext{}, s.c(kind))
 }

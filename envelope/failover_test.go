@@ -258,7 +258,7 @@ func TestStaleDataKeyIsTheLastResort(t *testing.T) {
 			r := newRig(t, envelope.SealerConfig{}, "a", "b")
 			item := items(mustSeal(t, r.sealer, claims, "x")...)[0]
 			pass(6 * time.Minute)
-			// Its stale data key comes when the refresh has failed, after the second was asked.
+			// Its stale data key comes when the refresh has failed, after the call of the second.
 			r.keys[0].Always(kmstest.Fault{Latency: 1500 * time.Millisecond, Err: kmstest.Err(kms.Unavailable)})
 			r.keys[1].Always(kmstest.Stall())
 			start := time.Now()
@@ -314,8 +314,8 @@ func TestCallerGivesUpOnSeveralRecipients(t *testing.T) {
 	})
 }
 
-// The keys that could be had are tried, and what kept the others is told if
-// they do not do.
+// Open tries the keys that were found, and returns the error for the others if those do
+// not open the envelope.
 func TestKeysFunctionFailsInPart(t *testing.T) {
 	a, b := kmstest.NewFake("a"), kmstest.NewFake("b")
 	both := items(mustSeal(t, newSealer(t, envelope.SealerConfig{}, a, b), claims, "x")...)[0]

@@ -45,7 +45,7 @@ func TestNoWaiterIsForgotten(t *testing.T) {
 				}
 			})
 			pools, seen, served := make(map[*pool]bool), []*sealingKey(nil), 0
-			// look notes the pools and their keys, and evicts the pools if asked to.
+			// look notes the pools and their keys, and evicts the pools if evict is set.
 			look := func(evict bool) {
 				mu.Lock()
 				defer mu.Unlock()

@@ -21,7 +21,7 @@ const (
 	grace = 10 * time.Minute
 )
 
-// graceRig is a sealer whose data keys are distinguishable, and its KMS.
+// graceRig is a sealer with distinguishable data keys, and its KMS.
 type graceRig struct {
 	*envelope.Sealer
 	key  *countedKey
@@ -426,8 +426,8 @@ func TestLargeCallsLeaveTheHandAlone(t *testing.T) {
 	}
 }
 
-// A KMS that answers what is small and fails what is large is not asked for the
-// pool's supply as long as that fails, so the waiters get theirs.
+// While a KMS fails large requests and answers small ones, the pool requests no supply,
+// so the waiters get their keys.
 func TestNoSupplyWhileWrapsFail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newGraceRig(t, envelope.DataKeyLimits{MaxPayloads: 1})
@@ -470,7 +470,7 @@ func TestRefusalForgetsDataKeys(t *testing.T) {
 				synctest.Wait()
 				r.key.Always(kmstest.Fail(class))
 				sealed := 0
-				for ; ; sealed++ { // until half of those in hand are gone, and more are asked for
+				for ; ; sealed++ { // until half of those in hand are gone, and the pool requests more
 					_, err := r.seal(t)
 					synctest.Wait()
 					if err != nil {

@@ -145,7 +145,7 @@ func TestOneIDInTwoKMSs(t *testing.T) {
 			}
 			wantClass(t, read("one").Err, kms.Corrupt)
 			if got := openOne(t, newOpener(t, keyed(one, two)), envelope.Item{Envelope: sealed}); got.Err != nil {
-				t.Error(got.Err) // one cannot, and two is asked
+				t.Error(got.Err) // one cannot, and two is called
 			}
 		})
 	}

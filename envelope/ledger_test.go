@@ -17,9 +17,8 @@ import (
 	"github.com/waxseal/waxseal/kms/kmstest"
 )
 
-// countedKey is a Fake that sees which data keys it wraps: it puts a number
-// behind each blob, so that an envelope tells which data key sealed it, and
-// remembers when each was wrapped and what it was.
+// countedKey is a Fake that records each data key and the time of its wrap. It puts a
+// number behind each blob, so that an envelope shows which data key sealed it.
 type countedKey struct {
 	*kmstest.Fake
 

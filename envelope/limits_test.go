@@ -16,7 +16,7 @@ import (
 	"github.com/waxseal/waxseal/kms/kmstest"
 )
 
-// newLimited returns a Sealer whose data keys are distinguishable.
+// newLimited returns a Sealer with distinguishable data keys.
 func newLimited(t testing.TB, limits envelope.DataKeyLimits) (*envelope.Sealer, *countedKey) {
 	t.Helper()
 	key := newCountedKey()
@@ -205,7 +205,7 @@ func TestAgeUnderConcurrency(t *testing.T) {
 	}
 }
 
-// Data keys that age while a slow KMS makes the rest are asked for again with it, so
+// Data keys that age while a slow KMS makes the rest are made again together with it, so
 // that a call gets all of them at once and does not wait for ever.
 func TestKeysAgeWhileTheRestIsMade(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

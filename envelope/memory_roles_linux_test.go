@@ -38,8 +38,8 @@ var memoryRoles = map[string]func(*child) error{
 	"fails on purpose": failOnPurpose,
 }
 
-// holding is what a child tells at a stop: all data keys that there ever were, as
-// its KEK wrapped them, with those that are in hand still; and all envelopes.
+// holding is what a child reports at a stop: all data keys that there ever were, as its
+// KEK wrapped them, with those that are still in hand; and all envelopes.
 type holding struct {
 	Blobs     [][]byte
 	InHand    []bool // for each of Blobs
@@ -120,7 +120,7 @@ func (h *holder) look(inHand func(blob []byte) bool) error {
 func all([]byte) bool  { return true }
 func none([]byte) bool { return false }
 
-// among returns what tells whether a data key is the one of one of envelopes.
+// among returns a function that reports whether a data key belongs to one of envelopes.
 func among(envelopes [][]byte) func([]byte) bool {
 	in := make(map[string]bool)
 	for _, e := range envelopes {

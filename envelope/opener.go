@@ -78,7 +78,7 @@ type Item struct {
 	Reader string
 	// Accept, if set, is called once the envelope is parsed and before any KEK is
 	// looked for: an error refuses the envelope. The claims are not proven at that
-	// point; an envelope whose claims were altered fails later.
+	// point; an envelope with altered claims fails later.
 	Accept func(Claims) error
 	// Room, if set, reports whether the caller has room for a plaintext of size
 	// bytes. After one refusal Open decompresses no further item that has a Room: each

@@ -154,9 +154,8 @@ func TestWrappedAheadOfNeed(t *testing.T) {
 	})
 }
 
-// TestBusyCallersDoNotWait: a caller that seals payload after payload soon finds
-// data keys ready, and a KMS that takes many at once is asked eight times at most
-// for a thousand.
+// TestBusyCallersDoNotWait: a caller that seals payload after payload soon finds data keys
+// ready. For a thousand, a KMS that takes many at once gets eight calls at most.
 func TestBusyCallersDoNotWait(t *testing.T) {
 	for _, callers := range []int{1, 3, 32} {
 		t.Run(fmt.Sprint(callers), func(t *testing.T) {
@@ -443,7 +442,7 @@ func TestOutageIsNotHammered(t *testing.T) {
 // gatedKey holds the answers to its Wraps back until the gate opens.
 type gatedKey struct {
 	*kmstest.Fake
-	wrapped chan struct{} // told of every answer that waits
+	wrapped chan struct{} // receives once for every answer that waits
 	gate    chan struct{}
 }
 
@@ -515,7 +514,7 @@ func TestKMSSlowerThanTheAgeLimit(t *testing.T) {
 	})
 }
 
-// oddKey answers Wraps with whatever it was told to.
+// oddKey answers Wraps with fixed results.
 type oddKey struct {
 	kms.Key
 	answer kms.Wrapped

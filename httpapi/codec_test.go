@@ -151,8 +151,8 @@ func TestRealCodecUnknownKey(t *testing.T) {
 	}
 }
 
-// No bit of an envelope can be changed without being told, and none of the
-// changes can make the server fail or answer with other plaintext.
+// The server reports a change of any bit of an envelope, and no change makes it fail or
+// answer with other plaintext.
 func TestRealCodecAltered(t *testing.T) {
 	s := newServer(t, Config{Codec: realCodec(t, testPolicy, kmstest.NewBackend())})
 	sealed, err := payloadjson.Parse([]byte(encodeIn(t, s, "payments", hiJSON)), payloadjson.Limits{Payloads: 1, Entries: 9})

@@ -32,8 +32,8 @@ type call struct {
 }
 
 // fakeCodec "seals" by wrapping a payload's bytes, each with its bits turned,
-// and does what a test tells it in between. It checks that its inputs are
-// whole; the zero value works.
+// and calls the test's hooks in between. It checks that its inputs are whole; the zero
+// value works.
 type fakeCodec struct {
 	// before runs at the start of each call; nil does nothing.
 	before func(ctx context.Context)

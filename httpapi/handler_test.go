@@ -352,7 +352,7 @@ func TestPathPrefix(t *testing.T) {
 	}
 }
 
-// A request that fails two checks is told of the first one only.
+// A request that fails two checks gets the error of the first one only.
 func TestOrderOfChecks(t *testing.T) {
 	s := newServer(t, Config{})
 	r := post(t, "/nowhere/x?strict=x", strings.NewReader("{"), "X-Namespace: a\tb", "Content-Type: text/plain", "Origin: https://evil.example")

@@ -24,7 +24,7 @@ import (
 type running struct {
 	url  string
 	addr string
-	stop func() error // tells Serve to stop and returns what it said
+	stop func() error // ends Serve and returns its error
 }
 
 // run serves s until the test ends or stop is called.

@@ -76,7 +76,7 @@ func TestUndecoded(t *testing.T) {
 			t.Run(tc.name+" "+mode, func(t *testing.T) {
 				target := mode
 				if mode == "server" {
-					target = "/decode?strict=false" // no caller can ask a strict server for less
+					target = "/decode?strict=false" // no caller can make a strict server less strict
 				}
 				s := newServer(t, Config{Codec: &fakeCodec{openErr: byName}, Strict: mode == "server"})
 				w := serve(s, post(t, target, strings.NewReader(mustJSON(t, in...))))

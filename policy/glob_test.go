@@ -101,8 +101,8 @@ func FuzzGlob(f *testing.F) {
 			return
 		}
 		for _, p := range []string{pattern, other} {
-			// What checkGlob refuses never gets here, and the regexp package cannot
-			// tell U+FFFD from a broken byte.
+			// What checkGlob refuses never gets here, and for the regexp package
+			// U+FFFD equals a broken byte.
 			if problem, _ := checkGlob(p); problem != "" || !utf8.ValidString(p) || strings.ContainsRune(p, utf8.RuneError) {
 				return
 			}

@@ -117,7 +117,7 @@ func TestAccepts(t *testing.T) {
 		{"payments-eu", "payments-us", false},
 		{"payments-us", "payments-eu", true},
 		{"payments-eu", "billing-eu", true},
-		{"payments-eu", "shared", true}, // by a rule that also asks for an activity type
+		{"payments-eu", "shared", true}, // by a rule that also matches an activity type
 		{"payments-eu", "Shared", false},
 		{"billing-eu", "payments-eu", false}, // not the other way around
 		{"shared", "anything", true},
@@ -178,7 +178,7 @@ seal:
 		want         bool
 	}{
 		{"payments-eu", "workflowId", true},
-		{"payments-eu", "activityType", true}, // by a rule that also asks for an activity type
+		{"payments-eu", "activityType", true}, // by a rule that also matches an activity type
 		{"payments-eu", "taskQueue", false},   // it is recorded
 		{"billing", "workflowId", false},
 		{"", "workflowId", false},

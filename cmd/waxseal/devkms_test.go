@@ -19,14 +19,14 @@ import (
 	"github.com/waxseal/waxseal/internal/devkms"
 )
 
-// devReady says that "dev kms --json" listens, and puts what it printed into told.
+// devReady waits until "dev kms --json" listens, and decodes its output into info.
 func devReady(told *devkms.Info) func(*running) bool {
 	return func(r *running) bool { return json.Unmarshal([]byte(r.stdout.String()), told) == nil }
 }
 
 // cmdDevKMS starts waxseal dev kms on free ports, waits until it listens, and
-// sets name_AWS and name_GCP, its endpoints, name_ARN, its key in AWS KMS, and the variables that it tells to
-// set: devkms name argument...
+// sets name_AWS and name_GCP, its endpoints, name_ARN, its key in AWS KMS, and the variables
+// that its output lists: devkms name argument...
 func cmdDevKMS(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 1 {
 		ts.Fatalf("usage: devkms name argument...")

@@ -24,7 +24,7 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// examineURI runs doctor on one key, and returns what it told of it.
+// examineURI runs doctor on one key and returns its report of that key.
 func examineURI(t *testing.T, uri string, args ...string) (told doctorItem, code int) {
 	t.Helper()
 	config := writeFile(t, "waxseal.yaml", "keys:\n  k: {uri: \""+uri+"\"}\nseal:\n  - match: {namespace: \"*\"}\n    keys: [k]\n")
@@ -43,7 +43,7 @@ func examineURI(t *testing.T, uri string, args ...string) (told doctorItem, code
 	return all.Keys[0], code
 }
 
-// find returns what was told of a check.
+// find returns a check of the report.
 func (i *doctorItem) find(t *testing.T, name string) doctorCheck {
 	t.Helper()
 	for _, c := range i.Checks {

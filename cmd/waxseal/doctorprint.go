@@ -108,7 +108,7 @@ func (d *doctorJSON) repeated(name string) bool {
 	return n > 1
 }
 
-// label names a key, with its namespace where that tells it apart.
+// label names a key, with its namespace if the key was examined for several.
 func label(name, namespace string, repeated bool) string {
 	if repeated {
 		return name + " for " + namespace

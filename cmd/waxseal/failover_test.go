@@ -165,7 +165,7 @@ func TestLosingOneOfTwoKMSsLosesNoDecode(t *testing.T) {
 	}
 }
 
-// decodePage asks a codec server for one page and compares it with what was sealed.
+// decodePage decodes one page with a codec server and compares it with the original.
 func decodePage(t *testing.T, server string, sealed, want []*commonpb.Payload) error {
 	body, err := payloadjson.Append(nil, sealed)
 	if err != nil {

@@ -89,7 +89,7 @@ seal:
 	if err := p.stdin.Close(); err != nil {
 		t.Fatal(err)
 	}
-	conn, err := ln.Accept() // it asks, and gets no answer
+	conn, err := ln.Accept() // it sends a request and gets no answer
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +106,7 @@ func writeFile(t *testing.T, name, text string) string {
 	return path
 }
 
-// The whole way with a real Vault: seal, tell, open; and what happens when it is gone.
+// The whole way with a real Vault: seal, inspect, open; and what happens when it is gone.
 func TestVault(t *testing.T) {
 	vault := vaulttest.Start(t)
 	vault.EnableTransit(t, "transit")

@@ -18,10 +18,10 @@ type Size struct {
 // at least: of the calls that fewer make, all might have an answer.
 const flakyOrders = 40
 
-// Arms returns all kinds of outage, each as long as told. They begin and end one
-// after the other: what is measured is how soon workflows go on when their KMS is
-// back, and not how fast one machine replays those of five outages at once. after
-// bounds how long workflows may take to end.
+// Arms returns all kinds of outage, each of the given length. They run one after the
+// other: the test measures how soon workflows go on when their KMS is back, not how fast
+// one machine replays those of five outages at once. after bounds how long workflows may
+// take to end.
 func Arms(outage, after time.Duration, size Size) []Arm {
 	timing := func(ramp, settle time.Duration) Timing {
 		return Timing{Ramp: ramp * time.Second, Settle: settle * time.Second, Outage: outage, Finish: after}

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// artifacts is where pictures and figures stay for somebody to look at.
+// artifacts is the folder that keeps pictures and figures for inspection.
 var artifacts = filepath.Join("..", "artifacts")
 
 // finish is for a machine that does a lot else; a quiet one takes half a minute.

@@ -12,8 +12,8 @@ import (
 	"github.com/waxseal/waxseal/e2e/internal/servers"
 )
 
-// TestCrew starts a worker process, kills it, and starts another, whose counts go
-// on from there.
+// TestCrew starts a worker process, kills it, and starts another. The counts of the
+// second continue those of the first.
 func TestCrew(t *testing.T) {
 	temporal := servers.StartTemporal(t, servers.TemporalOptions{})
 	c, err := newCrew(target{HostPort: temporal.HostPort, Namespace: "default", VaultAddr: "http://127.0.0.1:1"})

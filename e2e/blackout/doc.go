@@ -1,4 +1,4 @@
-// Package blackout takes a KMS away from workflows in flight and tells what
+// Package blackout takes a KMS away from workflows in flight and reports what
 // became of them: a real Temporal server, a real Vault behind a proxy that closes
 // its port, workers in processes of their own, and for each kind of outage the
 // same workflows once more with a plain codec that returns its errors.

@@ -192,7 +192,7 @@ func (l *lane) over(since time.Duration) bool {
 	return s.Done+s.Failed >= len(l.orders) || since > l.timing.heal()+patience
 }
 
-// tell reads the histories of all workflows and fills in what became of them.
+// tell reads the histories of all workflows and fills in their outcomes.
 func (l *lane) tell(ctx context.Context) error {
 	l.mu.Lock()
 	healed := l.healed
@@ -229,7 +229,7 @@ func (l *lane) tell(ctx context.Context) error {
 		}
 		for _, d := range got.tasks {
 			tasks = append(tasks, took{id, d})
-			// The record does not tell how long the task lay in the queue; its worker does.
+			// The record does not show how long the task was queued; its worker reports that.
 			if r, ok := resumed[got.run]; ok {
 				d = min(d, r.heldFor(healed))
 			}

@@ -35,10 +35,10 @@ func (c Counts) plus(before Counts) Counts {
 	}
 }
 
-// Resumed is a run whose workflow task was held and is done: when the server was
-// told that the try before failed, when a worker was given it again, and when it was
-// done. Told is zero if the server was not told of that try, and found out when the
-// task timed out, whatever it was told of those before.
+// Resumed is a run with a workflow task that was held and is done: when the server
+// learned that the previous try failed, when a worker received the task again, and when
+// it was done. Told is zero if no worker reported that try, so that the server noticed
+// only the timeout, even if a worker reported an earlier try.
 type Resumed struct {
 	Run               string
 	Told, Given, Done time.Time
@@ -66,7 +66,7 @@ type observer struct {
 	runs   map[string]given     // by task token
 	held   map[string]struct{}  // by run
 	told   map[string]time.Time // by run, until its task is given again
-	// resumed are those that nobody has taken yet.
+	// resumed are those that the reader has not taken yet.
 	resumed []Resumed
 }
 

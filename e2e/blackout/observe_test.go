@@ -49,7 +49,7 @@ func TestObserver(t *testing.T) {
 	if again := o.Resumed(); len(again) != 0 || len(o.runs)+len(o.told) != 1 {
 		t.Errorf("remembers %+v, %v, %v", again, o.runs, o.told)
 	}
-	// The server is told of the first try; the second is dropped, and times out.
+	// The worker reports the first try; the second is dropped and times out.
 	in(task("c", "c1", 1))
 	out(&workflowservice.RespondWorkflowTaskFailedRequest{TaskToken: []byte("c1")})
 	in(task("c", "c2", 2))

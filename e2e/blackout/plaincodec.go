@@ -25,16 +25,14 @@ const (
 	plainTimeout = 2 * time.Second
 )
 
-// plainCodec is the control: what one writes after reading the public samples. It
-// has the KMS wrap a data key for each payload, asks it to unwrap one for each,
-// and returns its errors.
+// plainCodec is the control, written like the public samples. It has the KMS wrap or
+// unwrap a data key for each payload and returns the errors.
 type plainCodec struct{ key kms.Key }
 
 var _ converter.PayloadCodec = plainCodec{}
 
-// newPlainConverter returns a data converter with a plain codec. The SDK's
-// deadlock detector is off, as its documentation tells those whose codec calls a
-// server.
+// newPlainConverter returns a data converter with a plain codec. The SDK's deadlock
+// detector is off, as the SDK's documentation requires for codecs that call a server.
 func newPlainConverter(key kms.Key) converter.DataConverter {
 	return workflow.DataConverterWithoutDeadlockDetection(converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), plainCodec{key}))
 }

@@ -22,7 +22,7 @@ type Timing struct {
 func (t Timing) cut() time.Duration  { return t.Ramp + t.Settle }
 func (t Timing) heal() time.Duration { return t.cut() + t.Outage }
 
-// Plan is what one workflow is told to do.
+// Plan is what one workflow does.
 type Plan struct {
 	N   int             // its number
 	Due []time.Duration // timers, from its start, each followed by an activity
@@ -111,23 +111,22 @@ func (p Plan) check(got Result) string {
 	return fmt.Sprintf("ended with %+v, want %+v", got, want)
 }
 
-// order is a plan, and when somebody starts the workflow and signals it.
+// order is a plan, and the times at which a client starts and signals the workflow.
 type order struct {
 	plan    Plan
 	start   time.Duration   // from the start of it all
 	signals []time.Duration // likewise
-	// viaOutage has the signals of the outage sent by somebody who meets the same
-	// outage, and tries until they are accepted; the others have a KMS that answers.
+	// viaOutage sends the signals of the outage from a client in the same outage, which
+	// retries until they are accepted. The KMS of the other clients answers.
 	viaOutage bool
 }
 
-// One workflow in three goes on in the outage, with timers and signals; the others
-// wait through it for those that come after. Of all, one in startsDark starts in
-// the outage, one in caught has an activity that works when the outage begins and
-// ends up to caughtFor later, one in beating has one with heartbeats, and one in
-// parents has a child. One in onces has an activity that may be tried once, and of
-// those that go on one in two is signalled by somebody who meets the outage too. The
-// numbers overlap now and then.
+// One workflow in three goes on in the outage, with timers and signals; the others wait
+// for signals after it. Of all, one in startsDark starts in the outage. One in caught has
+// an activity that works when the outage begins and ends up to caughtFor later. One in
+// beating has an activity with heartbeats, one in parents has a child, and one in onces
+// has an activity that may be tried once. Of those that go on, a client in the same
+// outage signals every second one. One workflow may have several of these.
 const (
 	goesOn, startsDark, caught, beating, parents, onces, senders = 3, 10, 5, 10, 6, 10, 6
 

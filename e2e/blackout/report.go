@@ -21,7 +21,7 @@ const QueueWithin = time.Minute
 // shown bounds the workflows that a report names for one problem.
 const shown = 5
 
-// Report is what became of everybody. It is plain data, for JSON.
+// Report holds the outcomes of all workflows. It is plain data, for JSON.
 type Report struct {
 	Began       time.Time `json:"began"`
 	Took        Seconds   `json:"took"`
@@ -44,9 +44,9 @@ type Lane struct {
 	Control bool    `json:"control,omitempty"`
 	// MustLose says that this control proves nothing unless it loses workflows.
 	MustLose bool `json:"mustLose,omitempty"`
-	// MustHold says that the outage proves nothing unless it holds workflows, and
-	// holds some until its end unless Trickles: with a KMS that answers now and then
-	// whoever waits has his turn, and at the end of half an hour nobody may be left.
+	// MustHold says that the outage proves nothing unless it holds workflows, some of
+	// them until its end. With Trickles, the KMS answers now and then, so each held
+	// workflow gets its turn and none may be left at the end.
 	MustHold bool `json:"mustHold,omitempty"`
 	Trickles bool `json:"trickles,omitempty"`
 	// MustWait says that the outage proves nothing unless activities are pending at its end.

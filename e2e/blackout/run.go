@@ -11,7 +11,7 @@ import (
 	"github.com/waxseal/waxseal/e2e/internal/servers"
 )
 
-// Arm is one kind of outage and those who go through it.
+// Arm is one kind of outage and the workflows that go through it.
 type Arm struct {
 	Name     string
 	Mode     faultproxy.Mode
@@ -46,10 +46,10 @@ type Standing struct {
 
 const (
 	// The workers of an arm that kills are killed firstKill after the outage began and
-	// again in the middle of it, and start again after deadFor. Of a worker that vanishes
-	// with a task Temporal hears when the task times out, and it gives more time with each
-	// try: 10 s up to the third, then 20, 40 and so on up to 10 minutes. Whoever uses up
-	// no more tries than that takes has none left by the end that began before the middle.
+	// again in the middle of it, and start again after deadFor. Temporal notices a worker
+	// that vanished with a task when the task times out. That timeout grows with the tries:
+	// 10 s up to the third, then 20, 40 and so on up to 10 minutes. So at the end no task
+	// may still wait in a try that began before the middle.
 	firstKill = 10 * time.Second
 	deadFor   = 3 * time.Second
 	// controlGrace is how long a control may take to end after the outage: those of
@@ -226,7 +226,7 @@ func (r *run) watch(ctx context.Context) error {
 	}
 }
 
-// tell reports progress.
+// tell prints progress.
 func (r *run) tell(phase string) {
 	if r.Progress == nil {
 		return

@@ -18,8 +18,8 @@ import (
 // workerEnv makes a process that calls IsWorker a worker. It holds a target.
 const workerEnv = "WAXSEAL_BLACKOUT_WORKER"
 
-// sampleEvery is how often workers tell what they counted, and how often all of it
-// is noted.
+// sampleEvery is how often workers report their counts, and how often the test
+// records them.
 const sampleEvery = time.Second
 
 // pollers is how many workflow tasks a worker fetches at a time. Of the SDK's two one

@@ -23,8 +23,8 @@ const (
 	// changeVersion is what the marker of a new workflow says.
 	changeVersion = 1
 	taskQueue     = "orders"
-	// activityTimeout is what an attempt has besides its work. A worker that is killed
-	// tells nobody: its attempts end with this, and are tried again.
+	// activityTimeout is the time of an attempt besides its work. A worker that is killed
+	// reports nothing: this timeout ends its attempts, and the server retries them.
 	activityTimeout = 20 * time.Second
 )
 

@@ -21,7 +21,7 @@ import (
 	"github.com/waxseal/waxseal/policy"
 )
 
-// openOnly is the local backend for those who may unwrap and not wrap.
+// openOnly is the local backend with keys that unwrap and do not wrap.
 type openOnly struct{}
 
 func (openOnly) Scheme() string { return localkms.Scheme }
@@ -37,7 +37,7 @@ func (k openOnlyKey) Wrap(context.Context, [][]byte, kms.Context) ([]kms.Wrapped
 	return nil, &kms.Error{Class: kms.Denied, Op: "wrap", KeyID: k.ID()}
 }
 
-// replayer returns a replayer whose key refuses to wrap.
+// replayer returns a replayer with a key that refuses to wrap.
 func (s *stack) replayer(t *testing.T) worker.WorkflowReplayer {
 	t.Helper()
 	c, err := codec.New(t.Context(), codec.Config{Policy: policy.Default(localkms.URI(s.keyring, "default")), Registry: kms.NewRegistry(openOnly{})})

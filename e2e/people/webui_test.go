@@ -16,7 +16,7 @@ import (
 	"github.com/waxseal/waxseal/e2e/internal/servers"
 )
 
-// artifacts is where screenshots stay for somebody to look at.
+// artifacts is the folder that keeps screenshots for inspection.
 var artifacts = filepath.Join("..", "artifacts")
 
 // browse opens a page in a real browser, waits until its text holds want, and

@@ -36,7 +36,7 @@ type scenario struct {
 	expect  string
 	// at is the field that Parse must blame; empty where Parse accepts the envelope.
 	at string
-	// seal returns what Seal is asked to seal; for envelopes as they should be.
+	// seal returns the arguments of Seal; for envelopes as they should be.
 	seal func() (recipients []format.Recipient, h format.Header, plaintext []byte)
 	// draft spoils an envelope that is right in all else: it would open for a
 	// reader that tolerates the defect.

@@ -121,9 +121,9 @@ func (k *Set) notCandidate(w *envelope.Wanted) error {
 	return nil
 }
 
-// worse adds to problem that the key of that name could not be opened. What waiting
-// may cure is told first. That a template gives a namespace no key is no problem: the
-// namespace may be a stranger's choice, and the key not be meant to exist.
+// worse returns the problem to report once the key of that name could not be opened: a
+// transient one comes first. A template without a key for a namespace is no problem: the
+// namespace may be an attacker's choice, and the key need not exist.
 func (k *Set) worse(problem error, name string, err error) error {
 	transient := kms.ClassOf(err).Transient() || kms.ClassOf(err) == kms.Canceled
 	if transient || problem == nil && (!k.policy.Keys[name].Templated() || errors.Is(err, errOneID)) {

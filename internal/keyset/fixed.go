@@ -7,10 +7,10 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// openFixed opens the keys whose URIs are no templates, all at once, and returns
-// why the codec cannot start. A start must not depend on all KMSs, that is what
-// several are for: one that is out, or that has not answered within keyPatience,
-// is no problem as long as another key is open. Its key is opened when it is asked for.
+// openFixed opens the keys with fixed URIs, all at once, and returns why the codec cannot
+// start. A start does not depend on all KMSs: one that is out, or that has not answered
+// within keyPatience, is no problem as long as another key is open. Its key is opened
+// when it is needed.
 func (k *Set) openFixed(ctx context.Context) (problems []error) {
 	type outcome struct {
 		name string

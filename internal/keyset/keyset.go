@@ -25,9 +25,9 @@ const (
 	openTimeout = 5 * time.Second
 )
 
-// Set holds the configured KEKs. Keys whose URI is a template are opened for a namespace
-// when they are first needed, and so are those whose KMS was out at the start. It is safe
-// for concurrent use.
+// Set holds the configured KEKs. It opens keys with a template for a URI when a namespace
+// first needs them, and likewise those of a KMS that was out at the start. It is safe for
+// concurrent use.
 type Set struct {
 	policy   *policy.Policy
 	registry *kms.Registry
@@ -51,8 +51,8 @@ type Set struct {
 	closed bool
 }
 
-// New opens the keys of a policy whose URIs are no templates. An error lists what is
-// wrong with each key; the Class is that of the first one.
+// New opens the keys of a policy that have fixed URIs. An error lists what is wrong with
+// each key; the Class is that of the first one.
 func New(ctx context.Context, p *policy.Policy, registry *kms.Registry, o Observer) (*Set, error) {
 	k := &Set{
 		policy: p, registry: registry, observer: o,

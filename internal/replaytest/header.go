@@ -15,7 +15,7 @@ const Header = "the header: tenant acme"
 
 type headerKey struct{}
 
-// WithHeader returns a context whose calls carry Header.
+// WithHeader returns a context for calls that carry Header.
 func WithHeader(ctx context.Context) context.Context {
 	return context.WithValue(ctx, headerKey{}, Header)
 }

@@ -105,7 +105,7 @@ func (s *screen) Write(p []byte) (int, error) {
 	return s.b.Write(p)
 }
 
-// take returns what was written since it was last asked.
+// take returns what was written since its last call.
 func (s *screen) take() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -11,8 +11,7 @@ import (
 
 const taskQueue = "orders"
 
-// Order is what a customer buys, with everything that a database should not
-// tell those who look after it.
+// Order is what a customer buys. Its content must not show to database administrators.
 type Order struct {
 	Customer string   `json:"customer"`
 	Email    string   `json:"email"`
@@ -31,8 +30,8 @@ type Receipt struct {
 // approval is the signal that a large order waits for.
 const approval = "approve"
 
-// PlaceOrder charges, reserves and ships. An order of 1,000 or more waits for
-// somebody to approve it.
+// PlaceOrder charges, reserves and ships. An order of 1,000 or more waits for an
+// approval.
 func PlaceOrder(ctx workflow.Context, o Order) (*Receipt, error) {
 	state := "charging"
 	if err := workflow.SetQueryHandler(ctx, "state", func() (string, error) { return state, nil }); err != nil {

@@ -20,8 +20,8 @@ const (
 	remind = 30 * time.Second
 )
 
-// console tells how far things are: one line that changes on a terminal, a line
-// now and then elsewhere. Its methods may be called concurrently.
+// console prints progress: one line that changes on a terminal, a line now and then
+// elsewhere. Its methods may be called concurrently.
 type console struct {
 	w     io.Writer
 	tty   bool

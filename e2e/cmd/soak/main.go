@@ -152,7 +152,7 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 	return s, nil
 }
 
-// shortened replaces what was not told by what a rehearsal has.
+// shortened gives each setting without a flag its value for a rehearsal.
 func (s settings) shortened(told map[string]bool) settings {
 	r := rehearsal()
 	if !told["blackout"] {

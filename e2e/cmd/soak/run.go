@@ -48,7 +48,8 @@ type outcome struct {
 	text func(w io.Writer, style terminal.Style, utf8 bool) error // for the terminal
 }
 
-// fail notes an error, if it is one; that ctx ended is said by who ended it.
+// fail notes an error, if there is one. The end of ctx is no error here: the code that
+// ended it reports that.
 func (o *outcome) fail(ctx context.Context, err error) {
 	if err != nil && !errors.Is(err, context.Cause(ctx)) {
 		o.Problems = append(o.Problems, err.Error())
@@ -59,8 +60,8 @@ func (o *outcome) fail(ctx context.Context, err error) {
 type stage struct {
 	name  string
 	about time.Duration
-	// run runs it and tells c how far it is. It ends soon after ctx does, and
-	// then still fills in what it knows.
+	// run runs it and reports progress to c. It returns soon after ctx ends, with what
+	// it knows by then.
 	run func(ctx context.Context, c *console, dir string) outcome
 }
 

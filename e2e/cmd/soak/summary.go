@@ -98,7 +98,7 @@ func (s summary) html(w io.Writer, dir string) error {
 	page := template.Must(template.New("report").Funcs(template.FuncMap{
 		"picture": func(name string) (template.HTML, error) {
 			svg, err := os.ReadFile(filepath.Join(dir, name))
-			return template.HTML(svg), err //nolint:gosec // our own drawing, whose texts are escaped
+			return template.HTML(svg), err //nolint:gosec // our own drawing: its texts are escaped
 		},
 	}).Parse(reportTemplate))
 	if err := page.Execute(w, s); err != nil {

@@ -13,8 +13,8 @@ import (
 
 const prefix = "CANARY-"
 
-// Flock makes canaries that are told from those of any other Flock, and finds
-// them. It is safe for concurrent use.
+// Flock makes canaries that differ from those of any other Flock, and finds them. It is
+// safe for concurrent use.
 type Flock struct {
 	run    string // 16 lower-case hexadecimal digits
 	needle []byte // what all canaries begin with, in lower case
@@ -54,7 +54,7 @@ func (f *Flock) Word(kind, word string) string {
 	return word
 }
 
-// Kinds returns the kinds that Canary and Word were asked for, sorted.
+// Kinds returns the kinds that Canary and Word were called with, sorted.
 func (f *Flock) Kinds() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -2,6 +2,6 @@
 // bands behind them for what happened meanwhile.
 //
 // The blackout test and the soak draw what they measured. A chart is one file
-// that needs no script, font or network, on a light ground, and in colours that
-// people who do not tell red from green can tell apart.
+// that needs no script, font or network, on a light ground. Its colours differ for
+// red-green colour-blind readers too.
 package chart

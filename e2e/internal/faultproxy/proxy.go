@@ -27,8 +27,8 @@ const (
 )
 
 const (
-	// reopenFor bounds how long opening the port again may be tried, and reopenEvery
-	// how often: whoever took it in the meantime may go away.
+	// reopenFor bounds how long the proxy tries to open the port again, and reopenEvery
+	// is the pause between tries: another program that took the port may release it.
 	reopenFor     = 10 * time.Second
 	reopenEvery   = 50 * time.Millisecond
 	headerTimeout = 10 * time.Second
@@ -86,8 +86,8 @@ func Open(ctx context.Context, target string) (*Proxy, error) {
 }
 
 // Set changes the mode. When it returns the port is closed and connections are
-// reset, or the port is open. It fails only when the port, which was closed, has
-// been taken by somebody else; the mode is then still Cut.
+// reset, or the port is open. It fails only when another program has taken the closed
+// port; the mode is then still Cut.
 func (p *Proxy) Set(ctx context.Context, m Mode) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -110,8 +110,8 @@ func (p *Proxy) Set(ctx context.Context, m Mode) error {
 // Mode returns the mode.
 func (p *Proxy) Mode() Mode { return Mode(p.mode.Load()) } //nolint:gosec // it was a Mode
 
-// Counts tells how many requests were passed on and how many were failed or never
-// answered. Who finds the port closed is not counted: nobody is there to do it.
+// Counts returns how many requests were passed on and how many failed or got no answer.
+// Callers that find the port closed are not counted: nothing listens that could count.
 func (p *Proxy) Counts() (passed, failed int64) { return p.passed.Load(), p.failed.Load() }
 
 // Close closes the port and all connections.
@@ -169,15 +169,15 @@ func (p *Proxy) serve(l net.Listener) {
 	go func(s *http.Server, served chan struct{}) {
 		defer close(served)
 		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			p.failed.Add(1) // callers see what is wrong: nobody answers
+			p.failed.Add(1) // callers see what is wrong: they get no answer
 		}
 	}(p.server, p.served)
 }
 
 func (p *Proxy) handle(w http.ResponseWriter, r *http.Request) {
-	// All of it first. Nobody would notice that a slow server's caller went away while
-	// its body is unread, and were the server to answer before its end was read,
-	// net/http would close it and cut the answer short (golang.org/issue/40747).
+	// Read the whole body first. While it is unread, net/http does not notice that the
+	// caller of a slow server went away. And if the server answers before its end was
+	// read, net/http closes it and cuts the answer short (golang.org/issue/40747).
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		p.failed.Add(1)

@@ -136,7 +136,7 @@ func TestFlaky(t *testing.T) {
 		status, _, _ := ask(t.Context(), t, c, p)
 		seen[status]++
 	}
-	// Go's client asks again by itself after some resets.
+	// Go's client retries by itself after some resets.
 	if bad := asked - seen[http.StatusOK]; bad < asked/20 || bad > asked*3/10 {
 		t.Errorf("%d of %d failed", bad, asked)
 	}

@@ -8,5 +8,5 @@
 // server listens on 127.0.0.1 at free ports, has answered before RunTemporal or
 // StartTemporal returns, and ends with the test, with Stop, or (on Linux) with
 // the process that started it. The package never installs anything and never
-// uses a server that somebody else runs.
+// uses a server that it did not start.
 package servers

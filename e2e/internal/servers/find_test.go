@@ -49,8 +49,8 @@ func TestFindSaysWhatToDo(t *testing.T) {
 	})
 }
 
-// TestVaultIsWhereItIsLookedFor holds install.sh and package vaulttest, which
-// does not ask it, to one version and one path.
+// TestVaultIsWhereItIsLookedFor checks that install.sh and package vaulttest, which does
+// not call it, agree on one version and one path.
 func TestVaultIsWhereItIsLookedFor(t *testing.T) {
 	t.Setenv(vaulttest.BinEnv, "")
 	path, err := find(t.Context(), "vault")

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// startTimeout is for a machine whose two cores compile something else.
+	// startTimeout suits a machine with two cores that compile something else.
 	startTimeout = 2 * time.Minute
 	// stopGrace is how long a server may take to end before it is killed.
 	stopGrace = 20 * time.Second
@@ -25,13 +25,13 @@ type process struct {
 	name   string
 	cmd    *exec.Cmd
 	log    tail
-	grace  time.Duration // between asking to end and killing
+	grace  time.Duration // between the request to end and the kill
 	exited chan struct{} // closed when the process is gone
 	stop   sync.Once
 }
 
-// startProcess starts a program in a process group of its own: an interrupt
-// typed on a terminal reaches whoever started it, who then stops it in order.
+// startProcess starts a program in a process group of its own: an interrupt typed on a
+// terminal reaches only the parent, which then stops the program in order.
 func startProcess(name string, cmd *exec.Cmd, stdout io.Writer) (*process, error) {
 	p := &process{name: name, cmd: cmd, grace: stopGrace, exited: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = &p.log, &p.log
@@ -59,8 +59,8 @@ func startProcess(name string, cmd *exec.Cmd, stdout io.Writer) (*process, error
 	return p, nil
 }
 
-// Stop asks the server to end, and kills it when it takes too long. It is safe
-// to call more than once and from several goroutines.
+// Stop signals the server to end, and kills it when it takes too long. It is safe to
+// call more than once and from several goroutines.
 func (p *process) Stop() error {
 	var err error
 	p.stop.Do(func() {

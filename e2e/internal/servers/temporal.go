@@ -23,7 +23,7 @@ type TemporalOptions struct {
 	Port             int                                 // of the frontend; 0 means a free one
 	UI               bool                                // start the Web UI
 	UIPort           int                                 // of the Web UI; 0 means a free one
-	UICodecEndpoint  string                              // codec server URL that the Web UI uses for everybody
+	UICodecEndpoint  string                              // codec server URL that the Web UI uses for all its users
 	UICodecPassToken bool                                // let the Web UI pass the user's token to the codec server
 }
 

@@ -108,7 +108,7 @@ func (t *Tap) handle(_ any, stream grpc.ServerStream) error {
 	return stream.SendMsg(&out)
 }
 
-// frame is a message that nobody looks into.
+// frame is a message that is not decoded.
 type frame []byte
 
 // codec takes messages for the bytes they are.

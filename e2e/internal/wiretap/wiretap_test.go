@@ -20,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// server answers, or fails with what it was asked.
+// server answers with a header and a trailer, or fails with the metadata of the request.
 type server struct {
 	healthpb.UnimplementedHealthServer
 }
