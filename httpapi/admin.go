@@ -48,17 +48,17 @@ func (s *Server) AdminHandler() http.Handler {
 
 // fit calls Config.Ready, within CodecTime. It logs a line when the answer changes, not one for each probe.
 func (s *Server) fit(ctx context.Context) bool {
-	if s.ready == nil {
+	if s.config.Ready == nil {
 		return true
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.limits.CodecTime)
+	ctx, cancel := context.WithTimeout(ctx, s.config.Limits.CodecTime)
 	defer cancel()
-	err := s.ready(ctx)
+	err := s.config.Ready(ctx)
 	switch was := s.accepting.unfit.Swap(err != nil); {
 	case err != nil && !was:
-		s.logger.LogAttrs(ctx, slog.LevelError, "not ready", slog.String("class", kms.ClassOf(err).String()), slog.String("cause", describe(err)))
+		s.config.Logger.LogAttrs(ctx, slog.LevelError, "not ready", slog.String("class", kms.ClassOf(err).String()), slog.String("cause", describe(err)))
 	case err == nil && was:
-		s.logger.LogAttrs(ctx, slog.LevelInfo, "ready again")
+		s.config.Logger.LogAttrs(ctx, slog.LevelInfo, "ready again")
 	}
 	return err == nil
 }

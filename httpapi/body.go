@@ -43,7 +43,7 @@ func checkContent(r *http.Request) reason {
 // readBody reads a body within BodyBytes and within HeldBytes, which all requests share; end gives back the share of this
 // one. Memory grows with what has arrived, not with what was announced.
 func (s *Server) readBody(x *exchange) ([]byte, reason) {
-	limit := s.limits.BodyBytes
+	limit := s.config.Limits.BodyBytes
 	if x.r.ContentLength > limit {
 		return nil, drop(x.r, limit, bodyTooLarge)
 	}

@@ -297,7 +297,7 @@ func TestNewRefuses(t *testing.T) {
 
 func TestWriteTimeFollowsOtherLimits(t *testing.T) {
 	s := newServer(t, Config{Limits: Limits{ReadTime: 5 * defaultLimits.ReadTime, CodecTime: 5 * defaultLimits.CodecTime}})
-	if want := 5*defaultLimits.ReadTime + 5*defaultLimits.CodecTime + writeMargin; s.limits.WriteTime != want {
-		t.Errorf("got %v, want %v", s.limits.WriteTime, want)
+	if want := 5*defaultLimits.ReadTime + 5*defaultLimits.CodecTime + writeMargin; s.config.Limits.WriteTime != want {
+		t.Errorf("got %v, want %v", s.config.Limits.WriteTime, want)
 	}
 }

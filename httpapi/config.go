@@ -92,7 +92,8 @@ func (e *ConfigError) Hint() string {
 // http.Handler, and Serve runs it.
 func New(config Config) (*Server, error) {
 	rules, problems := newCallers(config)
-	limits, bad := config.Limits.withDefaults()
+	var bad []string
+	config.Limits, bad = config.Limits.withDefaults()
 	problems = append(problems, bad...)
 	if config.Codec == nil {
 		problems = append(problems, "Codec is missing")
@@ -110,13 +111,12 @@ func New(config Config) (*Server, error) {
 	if err != nil {
 		return nil, &ConfigError{Problems: []string{"Metrics: " + err.Error()}}
 	}
-	logger := config.Logger
-	if logger == nil {
-		logger = slog.New(slog.DiscardHandler)
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
 	}
+	limits := &config.Limits
 	return &Server{
-		codec: config.Codec, defaultNamespace: config.DefaultNamespace, pathPrefix: config.PathPrefix, strict: config.Strict,
-		anywhere: config.InsecureListenAnywhere, ready: config.Ready, logger: logger, metrics: counters, limits: limits,
-		callers: rules, slots: make(chan struct{}, limits.Requests), held: budget{limit: limits.HeldBytes}, sealing: budget{limit: int64(limits.Sealing)},
+		config: config, metrics: counters, callers: rules,
+		slots: make(chan struct{}, limits.Requests), held: budget{limit: limits.HeldBytes}, sealing: budget{limit: int64(limits.Sealing)},
 	}, nil
 }

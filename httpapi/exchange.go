@@ -100,7 +100,7 @@ func (s *Server) end(x *exchange) {
 	started := x.status != 0
 	if recovered != nil {
 		// The value may hold a payload; its type and the stack do not.
-		s.logger.LogAttrs(x.r.Context(), slog.LevelError, "request panicked", slog.String("request", x.id),
+		s.config.Logger.LogAttrs(x.r.Context(), slog.LevelError, "request panicked", slog.String("request", x.id),
 			slog.String("type", fmt.Sprintf("%T", recovered)), slog.String("stack", stack()))
 		if started {
 			x.why, x.cut = panicked, true
@@ -129,7 +129,7 @@ func (s *Server) log(x *exchange, took time.Duration) {
 		level = slog.LevelWarn
 	}
 	ctx := context.WithoutCancel(x.r.Context())
-	if !s.logger.Enabled(ctx, level) {
+	if !s.config.Logger.Enabled(ctx, level) {
 		return
 	}
 	attrs := make([]slog.Attr, 0, 16)
@@ -152,7 +152,7 @@ func (s *Server) log(x *exchange, took time.Duration) {
 	if x.cause != nil {
 		attrs = append(attrs, slog.String("class", kms.ClassOf(x.cause).String()), slog.String("cause", describe(x.cause)))
 	}
-	s.logger.LogAttrs(ctx, level, "request", attrs...)
+	s.config.Logger.LogAttrs(ctx, level, "request", attrs...)
 }
 
 // knownMethod keeps methods that callers invent out of the log.

@@ -2,27 +2,19 @@ package httpapi
 
 import (
 	"context"
-	"log/slog"
 	"net/http"
 )
 
 // Server answers codec server requests. It is an http.Handler, safe for
 // concurrent use; Serve runs it on a listener with all its bounds on time.
 type Server struct {
-	codec            Codec
-	defaultNamespace string
-	pathPrefix       string
-	strict           bool
-	anywhere         bool
-	ready            func(context.Context) error
-	logger           *slog.Logger
-	metrics          *metrics
-	limits           Limits
-	callers          *callers
-	slots            chan struct{} // holds one for each request in progress
-	held             budget        // of HeldBytes
-	sealing          budget        // of Sealing
-	accepting        accepting
+	config    Config // with Logger and all Limits set
+	metrics   *metrics
+	callers   *callers
+	slots     chan struct{} // holds one for each request in progress
+	held      budget        // of HeldBytes
+	sealing   budget        // of Sealing
+	accepting accepting
 }
 
 // ServeHTTP implements http.Handler. A program that mounts it in its own server must set bounds on time and listen on
@@ -96,7 +88,7 @@ func (s *Server) handle(x *exchange) reason {
 		return why
 	}
 
-	ctx, cancel := context.WithTimeout(x.r.Context(), s.limits.CodecTime)
+	ctx, cancel := context.WithTimeout(x.r.Context(), s.config.Limits.CodecTime)
 	defer cancel()
 	work := s.decode
 	if to.route == routeEncode {

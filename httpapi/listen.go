@@ -25,7 +25,7 @@ func (e *ListenError) Hint() string {
 // Listen listens on a TCP address such as "127.0.0.1:8081". Unless Config.InsecureListenAnywhere is set, the host must be
 // localhost or a loopback IP address, or Listen returns a *ListenError before it opens the port.
 func (s *Server) Listen(ctx context.Context, address string) (net.Listener, error) {
-	if !s.anywhere {
+	if !s.config.InsecureListenAnywhere {
 		if host, _, err := net.SplitHostPort(address); err == nil && !loopbackHost(host) {
 			return nil, &ListenError{Address: address}
 		}
@@ -43,7 +43,7 @@ func (s *Server) Listen(ctx context.Context, address string) (net.Listener, erro
 
 // checkListener refuses an address that other machines can reach. The mode of its file guards a Unix socket.
 func (s *Server) checkListener(addr net.Addr) error {
-	if s.anywhere {
+	if s.config.InsecureListenAnywhere {
 		return nil
 	}
 	switch a := addr.(type) {

@@ -43,7 +43,7 @@ type target struct {
 func (s *Server) route(x *exchange) (target, reason) {
 	var t target
 	path := x.r.URL.EscapedPath()
-	if rest, ok := strings.CutPrefix(path, s.pathPrefix); ok && (rest == "" || rest[0] == '/') {
+	if rest, ok := strings.CutPrefix(path, s.config.PathPrefix); ok && (rest == "" || rest[0] == '/') {
 		path = rest
 	}
 	if path == "" || path == "/" {
@@ -81,7 +81,7 @@ func (s *Server) route(x *exchange) (target, reason) {
 	if !ok {
 		return t, badQuery
 	}
-	x.strict = s.strict || strict
+	x.strict = s.config.Strict || strict
 	return t, answered
 }
 
@@ -133,10 +133,10 @@ func (s *Server) namespace(r *http.Request, t target) (string, reason) {
 		}
 	}
 	if namespace == "" && t.route == routeEncode {
-		if s.defaultNamespace == "" {
+		if s.config.DefaultNamespace == "" {
 			return "", namespaceMissing
 		}
-		namespace = s.defaultNamespace
+		namespace = s.config.DefaultNamespace
 	}
 	return namespace, answered
 }

@@ -59,12 +59,12 @@ func (s *Server) serve(ctx context.Context, ln net.Listener, handler http.Handle
 	server := &http.Server{
 		Handler:                      requests,
 		DisableGeneralOptionsHandler: true, // "OPTIONS *" would bypass our checks
-		ReadHeaderTimeout:            s.limits.HeaderTime,
-		ReadTimeout:                  s.limits.ReadTime,
-		WriteTimeout:                 s.limits.WriteTime,
-		IdleTimeout:                  s.limits.IdleTime,
-		MaxHeaderBytes:               s.limits.HeaderBytes,
-		ErrorLog:                     slog.NewLogLogger(connectionLog{s.logger}, slog.LevelError),
+		ReadHeaderTimeout:            s.config.Limits.HeaderTime,
+		ReadTimeout:                  s.config.Limits.ReadTime,
+		WriteTimeout:                 s.config.Limits.WriteTime,
+		IdleTimeout:                  s.config.Limits.IdleTime,
+		MaxHeaderBytes:               s.config.Limits.HeaderBytes,
+		ErrorLog:                     slog.NewLogLogger(connectionLog{s.config.Logger}, slog.LevelError),
 		BaseContext:                  func(net.Listener) context.Context { return base },
 		Protocols:                    &protocols,
 	}
@@ -72,7 +72,7 @@ func (s *Server) serve(ctx context.Context, ln net.Listener, handler http.Handle
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		if err := server.Serve(limitConnections(ln, s.limits.Connections)); !errors.Is(err, http.ErrServerClosed) {
+		if err := server.Serve(limitConnections(ln, s.config.Limits.Connections)); !errors.Is(err, http.ErrServerClosed) {
 			failure = fmt.Errorf("httpapi: serve: %w", err)
 		}
 	}()
@@ -81,7 +81,7 @@ func (s *Server) serve(ctx context.Context, ln net.Listener, handler http.Handle
 	case <-ctx.Done():
 	}
 	stopping()
-	if !within(base, s.limits.DrainTime, server.Shutdown) {
+	if !within(base, s.config.Limits.DrainTime, server.Shutdown) {
 		cut(errDraining)
 		if !within(context.WithoutCancel(ctx), cutTime, server.Shutdown) {
 			_ = server.Close() // fails only for connections that are closed already

@@ -37,7 +37,7 @@ type room struct {
 func (r *room) take(size int) bool {
 	r.opened += int64(size)
 	switch {
-	case r.opened > r.s.limits.ReplyBytes:
+	case r.opened > r.s.config.Limits.ReplyBytes:
 		r.why = replyTooLarge
 	case !r.s.grow(r.x, int64(size)*7/3):
 		r.why = overfull
@@ -47,9 +47,9 @@ func (r *room) take(size int) bool {
 
 // parse reads the payloads of a body.
 func (s *Server) parse(x *exchange, body []byte) ([]*commonpb.Payload, reason) {
-	limits, tooMany := payloadjson.Limits{Payloads: s.limits.Payloads, Entries: s.limits.Entries}, tooManyPayloads
-	if x.route == routeEncode && s.limits.EncodePayloads < limits.Payloads {
-		limits.Payloads, tooMany = s.limits.EncodePayloads, tooManyToSeal
+	limits, tooMany := payloadjson.Limits{Payloads: s.config.Limits.Payloads, Entries: s.config.Limits.Entries}, tooManyPayloads
+	if x.route == routeEncode && s.config.Limits.EncodePayloads < limits.Payloads {
+		limits.Payloads, tooMany = s.config.Limits.EncodePayloads, tooManyToSeal
 	}
 	payloads, err := payloadjson.Parse(body, limits)
 	if bad, ok := errors.AsType[*payloadjson.Error](err); ok {
@@ -71,7 +71,7 @@ func (s *Server) encode(ctx context.Context, x *exchange, room func(int) bool, i
 	if why := s.admit(x, in); why != answered {
 		return nil, why
 	}
-	out, err := s.codec.Encode(ctx, codec.EncodeOptions{Namespace: x.namespace, Room: room}, in)
+	out, err := s.config.Codec.Encode(ctx, codec.EncodeOptions{Namespace: x.namespace, Room: room}, in)
 	if err != nil {
 		x.cause = err
 		if kms.ClassOf(err) == kms.Canceled {
@@ -114,7 +114,7 @@ func (s *Server) decode(ctx context.Context, x *exchange, room func(int) bool, i
 	out := make([]*commonpb.Payload, 0, len(in))
 	opened, permanent, size := 0, false, 0
 	for batch := range slices.Chunk(in, decodeBatch) {
-		results := s.codec.Decode(ctx, codec.DecodeOptions{Namespace: x.namespace, Room: room}, batch)
+		results := s.config.Codec.Decode(ctx, codec.DecodeOptions{Namespace: x.namespace, Room: room}, batch)
 		if ctx.Err() != nil && x.r.Context().Err() != nil {
 			return nil, interrupted(x.r.Context())
 		}
@@ -142,7 +142,7 @@ func (s *Server) decode(ctx context.Context, x *exchange, room func(int) bool, i
 				out = append(out, result.Payload)
 			}
 		}
-		if size += payloadjson.Size(out[len(out)-len(batch):]); int64(size) > s.limits.ReplyBytes {
+		if size += payloadjson.Size(out[len(out)-len(batch):]); int64(size) > s.config.Limits.ReplyBytes {
 			return nil, replyTooLarge
 		}
 	}
@@ -171,7 +171,7 @@ func (s *Server) answer(x *exchange, payloads []*commonpb.Payload) reason {
 		x.cause = fmt.Errorf("httpapi: write answer: %w", err)
 		return classInternal
 	}
-	if int64(len(body)) > s.limits.ReplyBytes {
+	if int64(len(body)) > s.config.Limits.ReplyBytes {
 		return replyTooLarge
 	}
 	x.reply(http.StatusOK, applicationJSON, body)
