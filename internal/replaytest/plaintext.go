@@ -1,13 +1,14 @@
 package replaytest
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
 
 	commonpb "go.temporal.io/api/common/v1"
 	historypb "go.temporal.io/api/history/v1"
+	"google.golang.org/protobuf/reflect/protopath"
+	"google.golang.org/protobuf/reflect/protorange"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
@@ -20,8 +21,17 @@ type Open func(sealed *commonpb.Payload) (plain *commonpb.Payload, wasSealed boo
 func Plaintexts(h *historypb.History, open Open) (string, error) {
 	var out strings.Builder
 	for _, e := range h.GetEvents() {
-		err := payloads(e.ProtoReflect(), "", func(place string, p *commonpb.Payload) error {
-			how := "plain"
+		var lines []string
+		err := protorange.Range(e.ProtoReflect(), func(v protopath.Values) error {
+			m, _ := v.Index(-1).Value.Interface().(protoreflect.Message)
+			if m == nil {
+				return nil
+			}
+			p, ok := m.Interface().(*commonpb.Payload)
+			if !ok {
+				return nil
+			}
+			place, how := placeOf(v.Path), "plain"
 			if !strings.Contains(place, ".search_attributes.") {
 				plain, sealed, err := open(p)
 				if err != nil {
@@ -31,14 +41,21 @@ func Plaintexts(h *historypb.History, open Open) (string, error) {
 					how = "sealed"
 				}
 			}
-			_, err := fmt.Fprintf(&out, "%d %s %s %s\n", e.GetEventId(), place, how, text(p))
-			return err
+			lines = append(lines, fmt.Sprintf("%d %s %s %s\n", e.GetEventId(), place, how, text(p)))
+			return nil
 		})
 		if err != nil {
 			return "", err
 		}
+		slices.Sort(lines)
+		out.WriteString(strings.Join(lines, ""))
 	}
 	return out.String(), nil
+}
+
+// placeOf is a path below the event, without the quotes of a map's keys.
+func placeOf(path protopath.Path) string {
+	return strings.NewReplacer(`["`, "[", `"]`, "]").Replace(strings.TrimPrefix(path[1:].String(), "."))
 }
 
 func text(p *commonpb.Payload) string {
@@ -47,41 +64,4 @@ func text(p *commonpb.Payload) string {
 		return encoding + " " + string(p.GetData())
 	}
 	return fmt.Sprintf("%s %q", encoding, p.GetData())
-}
-
-// payloads calls f for every payload in m, in an order that does not change.
-func payloads(m protoreflect.Message, place string, f func(place string, p *commonpb.Payload) error) error {
-	if p, ok := m.Interface().(*commonpb.Payload); ok {
-		return f(strings.TrimPrefix(place, "."), p)
-	}
-	type part struct {
-		place   string
-		message protoreflect.Message
-	}
-	var parts []part
-	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		at := place + "." + string(fd.Name())
-		switch {
-		case fd.IsMap() && fd.MapValue().Message() != nil:
-			v.Map().Range(func(k protoreflect.MapKey, v protoreflect.Value) bool {
-				parts = append(parts, part{at + "[" + k.String() + "]", v.Message()})
-				return true
-			})
-		case fd.IsMap() || fd.Message() == nil:
-		case fd.IsList():
-			for i := range v.List().Len() {
-				parts = append(parts, part{fmt.Sprintf("%s[%d]", at, i), v.List().Get(i).Message()})
-			}
-		default:
-			parts = append(parts, part{at, v.Message()})
-		}
-		return true
-	})
-	slices.SortFunc(parts, func(a, b part) int { return cmp.Compare(a.place, b.place) })
-	for _, p := range parts {
-		if err := payloads(p.message, p.place, f); err != nil {
-			return err
-		}
-	}
-	return nil
 }
