@@ -28,9 +28,8 @@ type Cache[K comparable, V any] struct {
 	// false, so Close can wait for it.
 	work sync.WaitGroup
 
-	// mu guards everything below and the fields of entries and flights. No function of
-	// the Config runs while it is held: unlock wipes what is in dropped and wakes the
-	// waiters of what is in settled.
+	// mu guards everything below and the fields of entries and flights. No function of the
+	// Config runs while it is held: unlock handles dropped and settled.
 	mu       sync.Mutex
 	closed   bool
 	entries  *simplelru.LRU[K, *entry[K, V]]

@@ -36,8 +36,7 @@ func (c *Cache[K, V]) newEntry(key K, v V, now time.Time) *entry[K, V] {
 	return e
 }
 
-// live returns the entry of key and makes it the most recently used, or nil. It evicts
-// an entry that is past its stale lifetime.
+// live returns the entry of key, or nil. It evicts an entry past its stale lifetime.
 func (c *Cache[K, V]) live(key K, now time.Time) *entry[K, V] {
 	e, ok := c.entries.Get(key)
 	if !ok {

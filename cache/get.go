@@ -136,8 +136,7 @@ type waiting[K comparable, V any] struct {
 	index  int
 }
 
-// makeOutcomes returns n outcomes and the memory for as many Refs. In the usual case,
-// n is 1, it allocates once.
+// makeOutcomes returns n outcomes and the memory for as many Refs; for n = 1 it allocates once.
 func makeOutcomes[V any](n int) ([]Outcome[V], []Ref[V]) {
 	if n == 1 {
 		one := new(struct {

@@ -11,8 +11,7 @@ import (
 	"time"
 )
 
-// errLoad is for a bug in the load function: it panicked, ended its goroutine, or
-// returned the wrong number of results.
+// errLoad reports a bug in the load function.
 var errLoad = errors.New("cache: load broke its contract")
 
 var errExited = fmt.Errorf("%w: it ended its goroutine", errLoad)
@@ -61,9 +60,8 @@ func (c *Cache[K, V]) await(ctx context.Context, f *flight[K, V]) (*box[V], erro
 	return f.box, f.err
 }
 
-// abandon ends the caller's wait for f and reports true. If f is settled the caller has
-// the outcome already: then abandon waits for unlock to wipe what the load made obsolete,
-// and reports false.
+// abandon ends the caller's wait for f and reports true. If f is settled, it waits for
+// unlock to wipe what the load made obsolete, and reports false.
 func (c *Cache[K, V]) abandon(f *flight[K, V]) bool {
 	c.mu.Lock()
 	settled := f.settled
@@ -77,8 +75,7 @@ func (c *Cache[K, V]) abandon(f *flight[K, V]) bool {
 	return !settled
 }
 
-// start runs the load of flights in a goroutine. It is separate so that GetMany
-// allocates what the goroutine captures only if there is one.
+// start runs the load of flights in a goroutine, apart from GetMany for fewer allocations.
 func (c *Cache[K, V]) start(ctx context.Context, flights []*flight[K, V], load func(context.Context, []K) []Result[V]) {
 	c.work.Go(func() { c.run(context.WithoutCancel(ctx), flights, load) })
 }
@@ -181,8 +178,7 @@ func (c *Cache[K, V]) fail(f *flight[K, V], err error, verdict Verdict, now time
 	c.settle(f, nil, err)
 }
 
-// panicked describes a panic by the type of its value and the place it came from. The
-// value may quote a secret and is left out.
+// panicked describes a panic by type and place: its value may quote a secret.
 func panicked(v any) error {
 	place := "an unknown place"
 	pcs := make([]uintptr, 32)

@@ -60,8 +60,7 @@ func word[T ~uint8](n T, words ...string) string {
 	return "unknown"
 }
 
-// lookups counts the outcomes of one call while the lock is held; report passes them on
-// afterwards.
+// lookups counts the outcomes of one call under the lock; report passes them on afterwards.
 type lookups [Negative + 1]int
 
 func (l *lookups) report(o Observer) {

@@ -2,9 +2,8 @@ package cache
 
 import "time"
 
-// The sweeper makes the time of wiping certain: an entry that no caller requests again
-// would stay in memory until others evict it. Entries queue in the order they came in,
-// and one timer runs for the eldest; there is none while the cache is empty.
+// The sweeper bounds how long an entry that no caller requests again stays in memory.
+// Entries queue in the order they came in, and one timer runs for the eldest.
 
 // queue is a list of entries from eldest to youngest, linked through the entries, so that
 // it costs no allocation.

@@ -10,8 +10,7 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// namespaceClaim is the namespace's name in the encryption context. Package format
-// reserves it.
+// namespaceClaim names the namespace in the encryption context; package format reserves it.
 const namespaceClaim = "namespace"
 
 // Claims are plaintext but authenticated facts in the envelope, which the KMS binds to

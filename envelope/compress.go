@@ -10,10 +10,9 @@ import (
 	"github.com/waxseal/waxseal/envelope/format"
 )
 
-// encoder returns the zstd encoder of the process. From its first use on it holds
-// about 1.3 MiB for each of GOMAXPROCS concurrent compressions; one encoder for each
-// Sealer would hold that for each of thousands of namespaces. EncodeAll starts no
-// goroutine, so there is nothing to close.
+// encoder returns the zstd encoder of the process: one for each Sealer would hold 1.3 MiB
+// times GOMAXPROCS for each of thousands of namespaces. EncodeAll starts no goroutine, so
+// there is nothing to close.
 var encoder = sync.OnceValues(func() (*zstd.Encoder, error) {
 	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedDefault))
 	if err != nil {
@@ -31,8 +30,7 @@ func squeeze(enc *zstd.Encoder, plaintext []byte) ([]byte, format.Compression) {
 	return out, format.CompressionZstd
 }
 
-// expander decompresses plaintext after it is opened. DecodeAll is safe for
-// concurrent use and starts no goroutine, so there is nothing to close.
+// expander decompresses opened plaintext. DecodeAll starts no goroutine to close.
 type expander struct {
 	dec          *zstd.Decoder
 	maxPlaintext int

@@ -11,12 +11,10 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// dataKey is 32 secret bytes. It prints as "[redacted]" and is used by pointer,
-// so that there is one copy to wipe.
+// dataKey is 32 secret bytes. It prints as "[redacted]". It is used by pointer: one copy.
 type dataKey struct {
 	b [kms.DataKeySize]byte
-	// proven is set once an envelope committed to the key. Then it is the key that was
-	// wrapped, and an envelope that does not commit to it is forged.
+	// proven is set once an envelope committed to the key: it is the key that was wrapped.
 	proven atomic.Bool
 }
 

@@ -30,9 +30,8 @@ func corrupt(detail string, cause error) error {
 	return openError(kms.Corrupt, "", detail, "the envelope was altered or cut short; fetch it again from where it is stored", cause)
 }
 
-// callerGaveUp is the error for the end of the caller's context. It names the pending
-// KEK, if there is one: a caller with less time than the KEK's timeouts sees no other
-// error of that KEK.
+// callerGaveUp is the error for the end of the caller's context. It names the pending KEK,
+// if there is one, because a caller with little time sees no other error of that KEK.
 func callerGaveUp(ctx context.Context, op, keyID string) error {
 	return &kms.Error{Class: kms.Canceled, Op: op, KeyID: keyID, Detail: "the caller gave up", Err: context.Cause(ctx)}
 }

@@ -36,8 +36,7 @@ func StaticKeys(keys ...kms.Key) func(context.Context, []Wanted) []Found {
 	}
 }
 
-// kek names a KEK: by the recorded ID, and by its location, since two KMSs may each
-// have a key with that ID.
+// kek names a KEK by its recorded ID and its location: two KMSs may have a key of one ID.
 type kek struct{ id, location string }
 
 func kekOf(key kms.Key) kek {

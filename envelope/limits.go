@@ -7,9 +7,8 @@ import (
 	"time"
 )
 
-// How far one data key may be shared at most. The bounds limit how much one leaked
-// data key opens. Its payload keys collide much later: each has a fresh 128-bit salt
-// (birthday bound near 2^64 payloads).
+// Bounds of how far one data key may be shared, and so of how much a leaked one opens. Its
+// payload keys collide much later: each has a 128-bit salt (near 2^64 payloads).
 const (
 	MaxPayloadsPerDataKey = 1_000_000
 	MaxDataKeyAge         = time.Hour

@@ -20,11 +20,9 @@ const (
 
 	defaultCacheEntries = 10_000
 	defaultFresh        = 5 * time.Minute
-	// defaultFailoverAfter is many times what a healthy KMS takes, and leaves a
-	// caller with a few seconds time for the next recipient.
+	// defaultFailoverAfter is many times what a healthy KMS takes.
 	defaultFailoverAfter = time.Second
-	// negativeFor is how long a failed unwrap is remembered, so that a burst of
-	// readers of one bad envelope calls the KMS once.
+	// negativeFor is how long a failed unwrap is remembered, for bursts of readers.
 	negativeFor = 5 * time.Second
 	// cacheJitter spreads the refreshes of data keys that were cached together.
 	cacheJitter = 0.1

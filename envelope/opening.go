@@ -30,8 +30,8 @@ type opening struct {
 	errs    []error
 	done    bool
 	keyOnly bool // Warm wants the data key and no plaintext
-	// room is that of the Item. full is set once any Room refused a plaintext; the
-	// openings of one Open share it, and only the caller's goroutine uses it.
+	// room is that of the Item. full, shared by the openings of one Open, is set once any
+	// Room refused a plaintext; only the caller's goroutine uses both.
 	room func(size int) bool
 	full *bool
 
@@ -127,8 +127,7 @@ func (o *Opener) use(p *opening, c candidate, ref *cache.Ref[*dataKey]) bool {
 		return true
 	}
 	// Either the envelope is forged or the KMS answered with another key. A proven key
-	// stays: else a forged envelope could evict good keys. Others go: else a wrong key
-	// would stay.
+	// stays, so that a forged envelope evicts no good key; any other goes.
 	if !key.proven.Load() {
 		o.cache.Remove(c.id)
 	}
@@ -148,8 +147,7 @@ func (p *opening) fail() {
 	p.finish(nil, fmt.Errorf("envelope: open: %w", preferTransient(p.errs)))
 }
 
-// preferTransient returns a transient error if there is one: while any recipient may
-// open the envelope later, it is not lost.
+// preferTransient returns a transient error if there is one: the envelope may open later.
 func preferTransient(errs []error) error {
 	for _, err := range errs {
 		if kms.ClassOf(err).Transient() {

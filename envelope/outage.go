@@ -10,17 +10,14 @@ import (
 )
 
 const (
-	// maxGraceDelay is how long a KMS may take for a new data key before an aged one
-	// seals instead. A healthy KMS takes a twentieth of it; callers have seconds in all.
+	// maxGraceDelay is how long a KMS may take for a new data key before an aged one seals
+	// instead: twenty times what a healthy KMS takes. Callers have seconds in all.
 	maxGraceDelay = time.Second
-	// minGraceDelay holds even where the caller has hardly any time: a distant KMS must
-	// not pass for one that is out.
+	// minGraceDelay keeps a distant KMS from passing for one that is out.
 	minGraceDelay = 200 * time.Millisecond
-	// outageRemembered is how long a failed wrap counts as an outage, so that not every
-	// caller has to wait for its own.
+	// outageRemembered is how long a failed wrap counts as an outage for all callers.
 	outageRemembered = 5 * time.Second
-	// probeInterval is the pause after a failed wrap before the pool probes the KMS, as
-	// long as the stock serves.
+	// probeInterval is the pause between a failed wrap and a probe of the KMS.
 	probeInterval = time.Second
 )
 
@@ -50,8 +47,8 @@ const (
 	dropKeys
 )
 
-// effectOf is the table of what a failed wrap means. It is as strict as verdict, the
-// opener's: a caller that is refused a new data key must not go on with old ones.
+// effectOf is the table of what a failed wrap means. Like verdict, it is strict: a caller
+// without the right to a new data key must not go on with old ones.
 func effectOf(err error) effect {
 	switch kms.ClassOf(err) {
 	case kms.Unavailable, kms.Throttled:
@@ -78,8 +75,8 @@ func (o *outage) record(err error, now time.Time) {
 	}
 }
 
-// duringOutage reports whether aged keys may seal, and why: the last wrap failed a
-// moment ago, or one has been under way for maxGraceDelay.
+// duringOutage reports whether aged keys may seal, and why: the last wrap failed just now,
+// or one has been under way for maxGraceDelay.
 func (p *pool) duringOutage(now time.Time) (failure, bool) {
 	switch {
 	case p.stock.limits.SealGrace == 0:
@@ -94,8 +91,7 @@ func (p *pool) duringOutage(now time.Time) (failure, bool) {
 func (p *pool) notAnswering() failure { return failure{p.pending.first(), kms.Unavailable} }
 
 // graceDelay is how long the caller of ctx waits for a KMS before aged keys serve it:
-// maxGraceDelay, but no more than a third of its time. That leaves time for the end of
-// the wrap under way and for the caller's own.
+// maxGraceDelay, but no more than a third of the caller's time.
 func graceDelay(ctx context.Context) time.Duration {
 	delay := maxGraceDelay
 	if deadline, ok := ctx.Deadline(); ok {

@@ -8,13 +8,12 @@ import (
 )
 
 const (
-	// maxReady is the most unused data keys that a pool keeps. The pool refills when
-	// half of them are gone, so under load it takes 128 with one request of a KMS that
-	// wraps many: 8 requests for 1,000 payloads. A key that ages unused costs one KMS call.
+	// maxReady is the most unused data keys that a pool keeps. It refills when half of them
+	// are gone: 8 requests for 1,000 payloads with a KMS that wraps many at once.
 	maxReady = 256
 
-	// refillInterval is how long the ready keys should last. A pool that refills sooner
-	// raises its target, so that requests get fewer and fuller as demand grows.
+	// refillInterval is how long the ready keys should last: a pool that refills sooner
+	// raises its target.
 	refillInterval = 500 * time.Millisecond
 )
 
@@ -205,9 +204,9 @@ func (p *pool) refill() {
 	p.background(func() { p.settle(p.wrap(n, &p.pending)) })
 }
 
-// refillAfterFailure is how many keys to wrap after a failed wrap: what the queue
-// needs and no more, since a KMS that answers one call in two hardly ever answers all
-// of a hundred. If nothing queues, one key from time to time probes the KMS.
+// refillAfterFailure is how many keys to wrap after a failed wrap: what the queue needs and
+// no more, since a flaky KMS hardly ever answers all of a hundred. If nothing queues, one
+// key from time to time probes the KMS.
 func (p *pool) refillAfterFailure(shortfall int, now time.Time) int {
 	p.waited = false
 	if shortfall == 0 && !now.Before(p.outage.probeAt) {
@@ -233,9 +232,7 @@ func (p *pool) refillSize(shortfall int, now time.Time) int {
 }
 
 // raiseTarget doubles the target when a caller had to wait (but not for a pool's first
-// keys: a context seen once should cost nothing), or when the keys ran out soon. A
-// caller that came while keys were on their way counts as waiting: one that seals
-// payload after payload finds a wrap under way each time.
+// keys: a context seen once should cost nothing), or when the keys ran out soon.
 func (p *pool) raiseTarget(soon bool) {
 	if (p.waited && p.warm || !p.waited && soon) && !p.evicted {
 		p.target = min(max(2*p.target, 1), p.stock.readyLimit())
@@ -302,9 +299,8 @@ func (p *pool) drain() {
 	p.stock.retireAll()
 }
 
-// evict retires the keys and closes the queue to new callers. It still serves those in
-// the queue: sent away, they would come back to a new pool, and with more contexts
-// than pools the pools would evict one another for ever.
+// evict retires the keys and closes the queue to new callers. It still serves the queue:
+// with more contexts than pools, pools would evict one another for ever otherwise.
 func (p *pool) evict() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -313,8 +309,7 @@ func (p *pool) evict() {
 	p.stopSweep()
 }
 
-// wipeIfEvicted retires what an evicted pool holds once its queue is empty: no sweeper
-// does it later.
+// wipeIfEvicted retires what an evicted pool holds once its queue is empty.
 func (p *pool) wipeIfEvicted() {
 	if p.evicted && len(p.queue) == 0 {
 		p.stock.retireAll()

@@ -10,11 +10,10 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// race is the part of one Open that calls KMSs. Each item tries one recipient, and
-// the next one when that fails or takes longer than FailoverAfter. The first that
-// opens the item wins; the item fails when all have failed. The race runs in the
-// caller's goroutine but for the lookups, which end with it. What the cache loads for
-// a lookup goes on, for the next caller.
+// race is the part of one Open that calls KMSs. Each item tries one recipient, and the
+// next one when that fails or takes longer than FailoverAfter. The first that opens the
+// item wins. The race runs in the caller's goroutine but for the lookups, which end with
+// it; loads of the cache go on, for the next caller.
 type race struct {
 	opener    *Opener
 	ctx       context.Context // the caller's
@@ -185,8 +184,7 @@ func (r *race) try(p *opening, c candidate, got cache.Outcome[*dataKey], first s
 }
 
 // useStaleOf opens p with the stale data key of c if its KEK did not answer in the
-// caller's time, and reports whether it could. To this caller the KEK is unavailable,
-// though its attempts may go on.
+// caller's time, and reports whether it could.
 func (r *race) useStaleOf(p *opening, c candidate) bool {
 	if r.expired {
 		return false // the KEK was never called
@@ -215,8 +213,8 @@ func (r *race) failOver(l *lookup) []*opening {
 	return next
 }
 
-// useStale uses the stale data key of p. If the envelope does not commit to that key,
-// and no other recipient is left or pending, p fails.
+// useStale uses the stale data key of p. If that does not open p and no other recipient is
+// left or pending, p fails.
 func (r *race) useStale(p *opening) {
 	ref := p.stale
 	p.stale = nil

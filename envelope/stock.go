@@ -7,8 +7,7 @@ import (
 	"github.com/waxseal/waxseal/envelope/format"
 )
 
-// sealingKey is a data key, its recipients, and how much it has sealed. The mutex
-// of its pool guards the fields.
+// sealingKey is a data key, its recipients, and its use. The pool's mutex guards the fields.
 type sealingKey struct {
 	key        *dataKey
 	recipients []format.Recipient
@@ -28,8 +27,7 @@ type use struct {
 	bytes    int64
 }
 
-// add adds a payload of size bytes if it fits. done reports that the data key seals
-// no more: it is full, or too full for this payload.
+// add adds a payload of size bytes if it fits. done reports that the data key seals no more.
 func (u *use) add(size int64, limits *DataKeyLimits) (fits, done bool) {
 	fits = u.payloads == 0 || u.bytes+size <= limits.MaxBytes
 	if fits {
@@ -65,16 +63,14 @@ type stock struct {
 	nextExpiry time.Time     // no age and no grace ends earlier; zero if the stock is empty
 }
 
-// grant is what a call receives: a data key for each of its payloads, in order, and
-// how many of these are past their age.
+// grant is a data key for each payload of a call, in order; aged of these are past their age.
 type grant struct {
 	keys  []*sealingKey
 	aged  int
 	cause failure // why the KMS gave no new ones, if aged is not zero
 }
 
-// readyLimit is how many unused keys are worth keeping: one successor is enough for a
-// shared data key.
+// readyLimit is how many unused keys are worth keeping; a shared one needs one successor.
 func (s *stock) readyLimit() int {
 	if s.limits.MaxPayloads > 1 {
 		return 1

@@ -2,9 +2,8 @@ package envelope
 
 import "time"
 
-// The sweeper makes the time of wiping certain: keys that no caller takes would stay
-// in memory as long as the process lives. A pool has one timer, and none while it
-// holds no keys.
+// The sweeper bounds how long keys that no caller takes stay in memory. A pool has one
+// timer, and none while it holds no keys.
 
 // setSweep sets the sweeper to the next expiry.
 func (p *pool) setSweep() {

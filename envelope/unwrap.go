@@ -19,8 +19,8 @@ type unwrapJob struct {
 	ec   kms.Context
 }
 
-// maxUnwrapCalls is how many calls one load makes at a time, so that a caller that
-// opens envelopes of hundreds of contexts leaves room for others at the KMS.
+// maxUnwrapCalls is how many calls one load makes at a time: a caller with envelopes of
+// hundreds of contexts must leave room for others at the KMS.
 const maxUnwrapCalls = 16
 
 // unwrapAll unwraps the missing data keys: one Unwrap for each KEK and
@@ -61,8 +61,7 @@ func unwrapAll(ctx context.Context, missing []cacheKey, jobs map[cacheKey]unwrap
 }
 
 // callUnwrap calls the KMS and returns one answer for each wrapped key, or an error. A
-// panic of its client library becomes an error: in this goroutine it would end the
-// program and print its value.
+// panic of the client library becomes an error: it would end the program here.
 func callUnwrap(ctx context.Context, job unwrapJob, wrapped []kms.Wrapped) (out []kms.Unwrapped, err error) {
 	defer kms.Recover("unwrap", job.key.ID(), &err)
 	erase.Call(func() { out, err = job.key.Unwrap(ctx, wrapped, job.ec) })

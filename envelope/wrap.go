@@ -30,12 +30,11 @@ const (
 	// primaryGrace is how long after the first KEK the others may answer. Distant
 	// regions take some 300 ms; callers have seconds in all.
 	primaryGrace = time.Second
-	// failureGrace is how long after a transient failure of one KEK the others may
-	// fail in a worse way, where all must wrap. Only the error depends on it.
+	// failureGrace is how long after a transient failure of one KEK the others may fail in
+	// a worse way, where all must wrap. Only the error depends on it.
 	failureGrace = time.Second
-	// incompleteAge is how long a data key seals that lacks a recipient, whatever its
-	// limits: a KEK that fails for a moment should not be missing for minutes. One wrap
-	// in five seconds costs the other KEKs little.
+	// incompleteAge bounds how long a data key seals that lacks a recipient: a KEK that
+	// fails for a moment should not be missing for minutes.
 	incompleteAge = 5 * time.Second
 )
 
@@ -99,8 +98,7 @@ func (s *Sealer) wrap(n int, ec kms.Context, first *pending) ([]*sealingKey, err
 }
 
 // startWrap lets one KEK wrap keys, in a goroutine that Close waits for. The goroutine
-// works on copies: collect may return before it ends, and the pool wipes the keys. It
-// runs to its end even so, since the key's timeout and breaker measure the KMS.
+// works on copies, because collect may return, and the pool wipe the keys, before it ends.
 func (s *Sealer) startWrap(i int, keys []*sealingKey, ec kms.Context, answers chan<- answer) {
 	secret := make([]byte, len(keys)*kms.DataKeySize)
 	plain := make([][]byte, len(keys))

@@ -20,8 +20,7 @@ type cursor struct {
 	name     path // of this message, for errors about no field in particular
 	err      error
 
-	// text is a copy of the envelope from base on, of which all strings are
-	// parts: one allocation instead of one for each.
+	// text is a copy of the envelope from base on. All strings are parts of it.
 	text string
 	base int
 }
@@ -33,8 +32,7 @@ func (c *cursor) fail(bad *Error, offset int) {
 	}
 }
 
-// enter returns a cursor over the nested message m in field num, which must come next.
-// leave ends it.
+// enter returns a cursor over message m in field num, which must come next; leave ends it.
 func (c *cursor) enter(num protowire.Number, m message, name path, limit int) cursor {
 	val := c.bytes(num, name, limit)
 	return cursor{
@@ -55,8 +53,7 @@ func (c *cursor) at(num protowire.Number) bool {
 }
 
 // bytes reads the length-delimited field num, which must come next and hold 1 to limit
-// bytes. It checks the length against the limit and the bytes left before any use. The
-// result aliases the envelope.
+// bytes, all of them in this message. The result aliases the envelope.
 func (c *cursor) bytes(num protowire.Number, field path, limit int) []byte {
 	start := c.pos
 	n := c.varint(num, field)
@@ -99,8 +96,7 @@ func (c *cursor) fixed(num protowire.Number, field path, dst []byte) {
 	copy(dst, val)
 }
 
-// number reads the uint32 field num, which must come next and not be zero: a writer
-// leaves a zero out.
+// number reads the uint32 field num, which must come next and not be zero.
 func (c *cursor) number(num protowire.Number, field path) uint32 {
 	start := c.pos
 	n := c.varint(num, field)
@@ -113,8 +109,7 @@ func (c *cursor) number(num protowire.Number, field path) uint32 {
 	return uint32(n) //nolint:gosec // or an error
 }
 
-// varint reads the tag of field num, which must come next, and the varint
-// behind it: a number, or the length of what follows.
+// varint reads the tag of field num, which must come next, and the varint behind it.
 func (c *cursor) varint(num protowire.Number, field path) uint64 {
 	start := c.pos
 	if !c.at(num) {

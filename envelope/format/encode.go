@@ -2,8 +2,7 @@ package format
 
 import "google.golang.org/protobuf/encoding/protowire"
 
-// sizeBytes returns the size of a length-delimited field of n bytes, tag and
-// length included. All tags of the schema take one byte.
+// sizeBytes is the size of a field of n bytes with its tag, of one byte, and its length.
 func sizeBytes(n int) int { return 1 + protowire.SizeBytes(n) }
 
 // sizeOptional is sizeBytes of a field that is left out where it is empty.

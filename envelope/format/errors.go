@@ -109,13 +109,12 @@ func fault(kind error, field path, reason string) *Error {
 	return &Error{Kind: kind, Field: field.String(), Offset: noOffset, Reason: reason}
 }
 
-// tooLong is the fault of a value of n bytes where limit are allowed.
+// tooLong is the fault of a value of n bytes.
 func tooLong(field path, n uint64, limit int) *Error {
 	return fault(ErrLimit, field, fmt.Sprintf("%d bytes where at most %d are allowed", n, limit))
 }
 
-// path names a field: a list with an index, a name, or both. Its text is built only
-// when an error needs it.
+// path names a field: a list with an index, a name, or both. Only errors build its text.
 type path struct {
 	list  string
 	index int

@@ -8,8 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// reservedClaim is the name of no further claim: the namespace is a separate field, and
-// lists of all claims, such as the KMS's encryption context, need distinct names.
+// reservedClaim is the name of no further claim: lists of all claims, such as the KMS's
+// encryption context, have the namespace under it.
 const reservedClaim = "namespace"
 
 // Claim is a plaintext but authenticated fact about what is sealed.

@@ -22,8 +22,7 @@ const (
 	claimValue protowire.Number = 2
 )
 
-// message is one of the messages of the schema. It distinguishes fields that are
-// unknown or of the wrong type from fields in the wrong place.
+// message is one of the messages of the schema.
 type message uint8
 
 const (
@@ -40,8 +39,7 @@ var lastFields = [...]protowire.Number{
 // last returns the highest field number of m.
 func (m message) last() protowire.Number { return lastFields[m] }
 
-// wireType returns the wire type of field num of m. Only the first and the last
-// field of Protected are numbers.
+// wireType returns the wire type of field num of m.
 func (m message) wireType(num protowire.Number) protowire.Type {
 	if m == messageProtected && (num == protectedSuite || num == protectedCompression) {
 		return protowire.VarintType

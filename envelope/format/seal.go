@@ -45,8 +45,7 @@ func Seal(dataKey []byte, recipients []Recipient, h Header, plaintext []byte) ([
 	return dst, err
 }
 
-// appendBody appends what depends on the keys, protected fields and ciphertext. Both
-// fit in dst.
+// appendBody appends protected fields and ciphertext, which fit in dst.
 func appendBody(dst, dataKey []byte, salt *[SaltSize]byte, h Header, plaintext []byte) ([]byte, error) {
 	keys, err := derive(dataKey, salt)
 	if err != nil {

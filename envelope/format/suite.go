@@ -44,8 +44,7 @@ func newAEAD(payloadKey []byte) (payloadCipher, error) {
 	return payloadCipher{aead, block}, err
 }
 
-// checkDataKey checks the length. A wrong one is a fault of the caller and must not
-// pass for an altered envelope.
+// checkDataKey checks the length: a caller's fault must not pass for an altered envelope.
 func checkDataKey(dataKey []byte) *Error {
 	if len(dataKey) != DataKeySize {
 		return fault(ErrDataKey, path{name: "data key"}, fmt.Sprintf("%d bytes where %d are needed", len(dataKey), DataKeySize))
@@ -53,8 +52,7 @@ func checkDataKey(dataKey []byte) *Error {
 	return nil
 }
 
-// checkNotWiped refuses the key that a use after wiping would give. A random
-// key is all zero once in 2^256.
+// checkNotWiped refuses a wiped key. A random key is all zero once in 2^256.
 func checkNotWiped(dataKey []byte) *Error {
 	var zero [DataKeySize]byte
 	if subtle.ConstantTimeCompare(dataKey, zero[:]) == 1 {

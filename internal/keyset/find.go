@@ -13,15 +13,12 @@ import (
 )
 
 const (
-	// keyPatience is how long a call that opens envelopes waits for keys that are still
-	// being opened when it has others to try: a KMS that hangs must not keep envelopes
-	// from the recipients that another one opens.
+	// keyPatience is how long a call that opens envelopes waits for keys still being opened
+	// when it has others to try: a KMS that hangs must not delay envelopes that another opens.
 	keyPatience = 2 * time.Second
-	// keysAtOnce is how many keys one such call has opened at a time. Envelopes name the
-	// keys, and may be forged.
+	// keysAtOnce is how many keys one such call opens at a time: envelopes may be forged.
 	keysAtOnce = 16
-	// failedOpenFor is how long a key that could not be opened is not tried again for
-	// envelopes: one call may have hundreds of them.
+	// failedOpenFor is the pause, for envelopes, after a key could not be opened.
 	failedOpenFor = 5 * time.Second
 )
 
@@ -47,10 +44,9 @@ func (k *Set) remember(uri string, err error) {
 }
 
 // Find is the Keys function of the Opener. It returns the KEKs that each envelope names
-// among those that are candidates for it: policy.Policy.MayOpen. Those that are not open
-// are opened only if they can have the ID that the envelope names, and all of a call
-// together. With an error, some of them could not be opened: whether one of those is
-// the right one is not known.
+// and that are candidates for it (policy.Policy.MayOpen). It opens further keys, all of a
+// call together, if they can have the ID that the envelope names. An error is that of a
+// key that could not be opened and may or may not be the right one.
 func (k *Set) Find(ctx context.Context, wanted []envelope.Wanted) []envelope.Found {
 	found := make([]envelope.Found, len(wanted))
 	var late lateKeys
@@ -66,8 +62,7 @@ func (k *Set) Find(ctx context.Context, wanted []envelope.Wanted) []envelope.Fou
 	return found
 }
 
-// findOpen finds the candidates of w that are open, and calls late for those that are
-// to be opened. A namespace that a template has no key for has none.
+// findOpen finds the open candidates of w, and calls late for those to be opened.
 func (k *Set) findOpen(w *envelope.Wanted, found *envelope.Found, late func(name, uri string)) {
 	for _, id := range w.KEKs {
 		for _, key := range k.byID[id] {
@@ -101,8 +96,7 @@ func (k *Set) findOpen(w *envelope.Wanted, found *envelope.Found, late func(name
 	}
 }
 
-// notCandidate returns why no key is a candidate for w although one that it names is
-// configured and open; nil if there is none such.
+// notCandidate returns why no key is a candidate for w although it names an open one, or nil.
 func (k *Set) notCandidate(w *envelope.Wanted) error {
 	for _, id := range w.KEKs {
 		if keys := k.byID[id]; len(keys) > 0 {
@@ -159,9 +153,8 @@ func (l *lateKeys) add(name, uri string, found *envelope.Found) {
 	key.founds = append(key.founds, found)
 }
 
-// openLate opens keys, keysAtOnce at a time, and adds each, or why it cannot be had, to
-// the envelopes that may need it. It waits for all of them, but no longer than
-// keyPatience if there is a key for any of all.
+// openLate opens keys, keysAtOnce at a time, and adds each, or its error, to the envelopes
+// that may need it. It waits for all, but only for keyPatience once any envelope has a key.
 func (k *Set) openLate(ctx context.Context, late []*lateKey, all []envelope.Found) {
 	if len(late) == 0 {
 		return
@@ -206,8 +199,7 @@ type openedLate struct {
 	err  error
 }
 
-// startOpening opens keys in the background and sends what becomes of each. Those that
-// have not begun when ctx ends are not opened any more.
+// startOpening opens keys in the background and sends each outcome. It begins none after ctx ends.
 func (k *Set) startOpening(ctx context.Context, late []*lateKey) <-chan openedLate {
 	outcomes := make(chan openedLate, len(late))
 	queue := make(chan *lateKey, len(late))

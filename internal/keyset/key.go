@@ -59,8 +59,7 @@ var (
 	_ kms.Locator   = (*Key)(nil)
 )
 
-// decorate puts a key, just opened, behind the resilience that the policy has for its
-// name. It closes the key if that fails.
+// decorate puts a key behind the resilience of its policy, and closes it if that fails.
 func decorate(key kms.Key, uri string, of policy.Key, o Observer) (*Key, error) {
 	k := &Key{name: of.Name, uri: uri, observer: o}
 	r := of.Resilience
@@ -138,8 +137,7 @@ func (k *Key) leave() {
 	}
 }
 
-// evict lets no more calls begin, and reports whether the caller is to close the key: if
-// not, the last call closes it.
+// evict lets no more calls begin. It reports whether the caller, or else the last call, closes the key.
 func (k *Key) evict() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -155,8 +153,7 @@ func (k *Key) Close() error {
 	return nil
 }
 
-// changed notes a state of the breaker, and reports it to the observer unless it is the
-// one from before. The last one is that of a closed key.
+// changed notes a state of the breaker and reports a change. last is set when the key is closed.
 func (k *Key) changed(to resilience.State, last bool) {
 	k.mu.Lock()
 	from := k.breaker

@@ -18,8 +18,7 @@ import (
 )
 
 const (
-	// maxTemplateKeys bounds how many keys of {namespace} templates are kept open;
-	// beyond it the least recently used one is evicted, and opened again when needed.
+	// maxTemplateKeys bounds how many keys of {namespace} templates are kept open.
 	maxTemplateKeys = 10_000
 	// openTimeout bounds the opening of one key.
 	openTimeout = 5 * time.Second
@@ -73,8 +72,7 @@ func New(ctx context.Context, p *policy.Policy, registry *kms.Registry, o Observ
 }
 
 // duplicateKeys returns what is wrong with rules that list one KEK under two names, such
-// as an alias and what it stands for: the second one would look like a backup and be none.
-// It is found at the start, and not with the first payload.
+// as an alias and its target: the second one would look like a backup and be none.
 func (k *Set) duplicateKeys() []error {
 	var problems []error
 	for _, rule := range k.policy.Seal {
@@ -106,8 +104,8 @@ func (k *Set) openURI(ctx context.Context, name, uri string) (opened *Key, err e
 	return decorate(key, uri, k.policy.Keys[name], k.observer)
 }
 
-// evict is called, with the mutex held, for a key that leaves the table. Closing one may
-// wait for its KMS, which must not happen under the mutex.
+// evict is called, with the mutex held, for a key that leaves the table. Closing a key may
+// wait for its KMS, so that happens elsewhere.
 func (k *Set) evict(_ string, key *Key) {
 	switch {
 	case !key.evict():
@@ -196,8 +194,7 @@ func gaveUpOpening(ctx context.Context, uri string) error {
 	return &kms.Error{Class: kms.Canceled, Op: "open key", KeyID: shown, Detail: "the caller gave up", Err: context.Cause(ctx)}
 }
 
-// open opens a key of a template and keeps it. It has a deadline of its own: the caller
-// that began it may give up while others wait for it.
+// open opens a key of a template and keeps it. Its deadline is its own, not its first caller's.
 func (k *Set) open(ctx context.Context, name, uri string) (kms.Key, error) {
 	k.mu.Lock()
 	if k.closed {

@@ -15,8 +15,7 @@ type keyPlace struct{ name, location string }
 
 // checkPlace refuses a key that has the ID of another key at another place. An envelope
 // names its KEK by the ID alone: under the second one it would open only until its data
-// key has left the cache. Two names for one KEK, an alias and what it stands for, or
-// replicas of a multi-Region key, are at one place.
+// key has left the cache. Aliases and multi-Region replicas of a key are at one place.
 func (k *Set) checkPlace(key *Key) error {
 	here := keyPlace{key.name, key.Location()}
 	for _, other := range k.byID[key.ID()] {
