@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"strings"
+	"text/template"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -15,42 +16,29 @@ const (
 	flagColumns = 26
 )
 
-// printUsage writes how a command is used, as cobra does, but no wider than helpColumns.
-func printUsage(cmd *cobra.Command) error {
+// usageTemplate is how a command is used, as cobra writes it, but no wider than helpColumns.
+var usageTemplate = template.Must(template.New("usage").Funcs(template.FuncMap{"flags": flagUsages}).Parse(`Usage:
+  {{if .HasAvailableSubCommands}}{{.CommandPath}} <command>{{else}}{{.UseLine}}{{end}}
+{{if .HasExample}}
+Examples:
+{{.Example}}
+{{end}}{{if .HasAvailableSubCommands}}
+Commands:
+{{range .Commands}}{{if .IsAvailableCommand}}{{printf "  %-11s %s\n" .Name .Short}}{{end}}{{end}}{{end}}{{if .HasAvailableLocalFlags}}
+Flags:
+{{flags .}}{{end}}{{if .HasHelpSubCommands}}
+More help:
+{{range .Commands}}{{if .IsAdditionalHelpTopicCommand}}  {{$.CommandPath}} help {{.Name}}   {{.Short}}
+{{end}}{{end}}{{end}}{{if .HasAvailableSubCommands}}
+"{{.CommandPath}} <command> --help" tells more about a command.
+{{end}}`))
+
+func printUsage(cmd *cobra.Command) error { return usageTemplate.Execute(cmd.OutOrStderr(), cmd) }
+
+func flagUsages(cmd *cobra.Command) string {
 	var b strings.Builder
-	line := cmd.UseLine()
-	if cmd.HasAvailableSubCommands() {
-		line = cmd.CommandPath() + " <command>"
-	}
-	b.WriteString("Usage:\n  " + line + "\n")
-	if cmd.HasExample() {
-		b.WriteString("\nExamples:\n" + cmd.Example + "\n")
-	}
-	if cmd.HasAvailableSubCommands() {
-		b.WriteString("\nCommands:\n")
-		for _, c := range cmd.Commands() {
-			if c.IsAvailableCommand() {
-				fmt.Fprintf(&b, "  %-11s %s\n", c.Name(), c.Short)
-			}
-		}
-	}
-	if cmd.HasAvailableLocalFlags() {
-		b.WriteString("\nFlags:\n")
-		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) { b.WriteString(flagUsage(f)) })
-	}
-	if cmd.HasHelpSubCommands() {
-		b.WriteString("\nMore help:\n")
-		for _, c := range cmd.Commands() {
-			if c.IsAdditionalHelpTopicCommand() {
-				fmt.Fprintf(&b, "  %s help %s   %s\n", cmd.CommandPath(), c.Name(), c.Short)
-			}
-		}
-	}
-	if cmd.HasAvailableSubCommands() {
-		fmt.Fprintf(&b, "\n%q tells more about a command.\n", cmd.CommandPath()+" <command> --help")
-	}
-	_, err := fmt.Fprint(cmd.OutOrStderr(), b.String())
-	return err
+	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) { b.WriteString(flagUsage(f)) })
+	return b.String()
 }
 
 // flagUsage is all about one flag.
