@@ -59,18 +59,10 @@ func readAll(ctx context.Context, r io.Reader, name string) ([]byte, error) {
 		return nil, ctx.Err()
 	case r := <-done:
 		if r.err != nil {
-			return nil, advise(fmt.Errorf("read %s: %w", name, withoutPath(r.err)), "name a readable file")
+			return nil, advise(fmt.Errorf("read %s: %w", name, atomicfile.Cause(r.err)), "name a readable file")
 		}
 		return r.text, nil
 	}
-}
-
-// withoutPath leaves out the path of an error of the operating system.
-func withoutPath(err error) error {
-	if p, ok := errors.AsType[*fs.PathError](err); ok {
-		return p.Err
-	}
-	return err
 }
 
 // output is where a command writes.

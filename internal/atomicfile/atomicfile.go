@@ -19,7 +19,7 @@ func Write(path string, data []byte) (err error) {
 	}
 	f, err := os.CreateTemp(filepath.Dir(target), "."+filepath.Base(target)+".*") // mode 0600
 	if err != nil {
-		return fmt.Errorf("atomicfile: write %s: %w", path, cause(err))
+		return fmt.Errorf("atomicfile: write %s: %w", path, Cause(err))
 	}
 	_, err = f.Write(data)
 	if err == nil {
@@ -31,7 +31,7 @@ func Write(path string, data []byte) (err error) {
 	}
 	if err != nil {
 		_ = os.Remove(f.Name()) // the first failure is what matters
-		return fmt.Errorf("atomicfile: write %s: %w", path, cause(err))
+		return fmt.Errorf("atomicfile: write %s: %w", path, Cause(err))
 	}
 	return nil
 }
@@ -48,15 +48,15 @@ func resolve(path string) (string, error) {
 		return "", ErrIrregular
 	case err == nil:
 		target, err := filepath.EvalSymlinks(path)
-		return target, cause(err)
+		return target, Cause(err)
 	case errors.Is(err, fs.ErrNotExist):
 		return path, nil
 	}
-	return "", cause(err)
+	return "", Cause(err)
 }
 
-// cause removes the path, that of the temporary file, from an error of the operating system.
-func cause(err error) error {
+// Cause returns an error of the operating system without the path.
+func Cause(err error) error {
 	var p *fs.PathError
 	var l *os.LinkError
 	switch {

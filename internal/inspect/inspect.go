@@ -2,7 +2,6 @@ package inspect
 
 import (
 	"bytes"
-	"encoding/base64"
 
 	commonpb "go.temporal.io/api/common/v1"
 	"go.temporal.io/sdk/converter"
@@ -51,8 +50,7 @@ type Recipient struct {
 	WrappedBytes int    `json:"wrappedBytes"`
 }
 
-// Read reads a document, or an envelope that stands alone, in base64 or as bytes. An envelope that cannot be read fails
-// alone, unless it stands alone.
+// Read reads a document, or an envelope that stands alone, in base64 or as bytes.
 func Read(text []byte) (*Document, error) {
 	trimmed := bytes.TrimSpace(text)
 	if len(trimmed) > 0 && bytes.IndexByte([]byte("{["), trimmed[0]) < 0 && !bytes.HasPrefix(trimmed, []byte{0xef, 0xbb, 0xbf}) {
@@ -81,12 +79,7 @@ func Read(text []byte) (*Document, error) {
 
 // bareEnvelope returns the bytes of an envelope that stands alone, in base64 or as bytes; nil if the text is neither.
 func bareEnvelope(trimmed, text []byte) []byte {
-	compact := bytes.Join(bytes.Fields(trimmed), nil)
-	encoding := base64.RawStdEncoding
-	if bytes.ContainsAny(compact, "-_") {
-		encoding = base64.RawURLEncoding
-	}
-	if b, err := encoding.DecodeString(string(bytes.TrimRight(compact, "="))); err == nil {
+	if b := payloaddoc.DecodeBase64(string(bytes.Join(bytes.Fields(trimmed), nil))); b != nil {
 		return b
 	}
 	const recipients = 0x0a // the tag of an envelope's first field

@@ -5,8 +5,7 @@ import (
 	"strconv"
 )
 
-// kind finds the kind from the document's own members, or from those of its elements; 0 if it is neither an object nor a
-// list. It does not move the walker.
+// kind finds the kind from the members of the document or of its elements, and does not move the walker; 0 is neither.
 func (w *walker) kind() Kind {
 	defer func(at int) { w.at = at }(w.at)
 	switch w.text[w.at] {

@@ -36,8 +36,7 @@ type value struct {
 // JSON mapping accepts.
 var payloadMembers = []string{"metadata", "data", "externalPayloads", "external_payloads"}
 
-// fits reports whether a payload has such a member, no deeper than this. Without the bound on depth, nested objects that look
-// like payloads would be parsed again at each level.
+// fits reports whether a payload has such a member, no deeper than this: nested objects must not be parsed at each level.
 func fits(name string, height int) bool {
 	switch name {
 	case "metadata":
@@ -220,10 +219,10 @@ func (v value) ofKind(kind byte) span {
 	return v.span
 }
 
-// payload notes the object at s if it is a payload. encoding is where its metadata names its encoding. others is set if it
-// has a member that does not fit a payload.
+// payload notes the object at s if it is a payload. encoding is where its metadata names its encoding. others says that it
+// has a member that does not fit.
 func (w *walker) payload(s, encoding span, others bool) bool {
-	named := decodeBase64(w.unquote(encoding))
+	named := DecodeBase64(w.unquote(encoding))
 	mustBe := len(w.sealed) > 0 && bytes.Equal(named, w.sealed)
 	if w.err != nil || !mustBe && (named == nil || others) {
 		return false
@@ -254,8 +253,8 @@ func (w *walker) parse(s span, before, after string) ([]*commonpb.Payload, *Erro
 	return payloads, nil
 }
 
-// decodeBase64 reads base64 as in protobuf's JSON mapping, in either alphabet, padded or not; nil if it is not base64.
-func decodeBase64(s string) []byte {
+// DecodeBase64 reads base64 as in protobuf's JSON mapping, in either alphabet, padded or not; nil if it is not base64.
+func DecodeBase64(s string) []byte {
 	e := base64.RawStdEncoding
 	if strings.ContainsAny(s, "-_") {
 		e = base64.RawURLEncoding

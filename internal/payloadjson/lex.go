@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/base64"
 	"regexp"
+	"strconv"
+	"strings"
 	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -12,8 +14,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// parser walks a document once, from front to back. A method that reads returns false if it fails; reason then says why, and at
-// where.
+// parser walks a document once. A method that reads returns false if it fails; reason then says why, and at where.
 type parser struct {
 	in     []byte
 	at     int
@@ -60,8 +61,7 @@ func (p *parser) next(c byte) bool {
 	return false
 }
 
-// null reports whether a null stands here, without passing it. The caller checks what follows: only a comma, a bracket or white
-// space is accepted.
+// null reports whether a null stands here, without passing it. The caller checks what follows.
 func (p *parser) null() bool { return bytes.HasPrefix(p.in[p.at:], []byte("null")) }
 
 // object reads {…}; member reads one name, colon and value.
@@ -172,41 +172,28 @@ func (p *parser) escape() (rune, bool) {
 	}
 	c := p.in[p.at]
 	p.at++
-	switch c {
-	case '"', '\\', '/':
-		return rune(c), true
-	case 'b':
-		return '\b', true
-	case 'f':
-		return '\f', true
-	case 'n':
-		return '\n', true
-	case 'r':
-		return '\r', true
-	case 't':
-		return '\t', true
-	case 'u':
-		r, ok := p.hex4()
-		if !ok {
-			return 0, false
-		}
-		if !utf16.IsSurrogate(r) {
-			return r, true
-		}
-		// Half a pair is no character: the other half must follow at once.
-		if !p.next('\\') || !p.next('u') {
-			return 0, p.failAt(InvalidText, at)
-		}
-		low, ok := p.hex4()
-		if !ok {
-			return 0, false
-		}
-		if r = utf16.DecodeRune(r, low); r == unicode.ReplacementChar {
-			return 0, p.failAt(InvalidText, at)
-		}
-		return r, true
+	if i := strings.IndexByte(`"\/bfnrt`, c); i >= 0 {
+		return rune("\"\\/\b\f\n\r\t"[i]), true
 	}
-	return 0, p.failAt(InvalidText, at)
+	if c != 'u' {
+		return 0, p.failAt(InvalidText, at)
+	}
+	r, ok := p.hex4()
+	if !ok || !utf16.IsSurrogate(r) {
+		return r, ok
+	}
+	// Half a pair is no character: the other half must follow at once.
+	if !p.next('\\') || !p.next('u') {
+		return 0, p.failAt(InvalidText, at)
+	}
+	low, ok := p.hex4()
+	if !ok {
+		return 0, false
+	}
+	if r = utf16.DecodeRune(r, low); r == unicode.ReplacementChar {
+		return 0, p.failAt(InvalidText, at)
+	}
+	return r, true
 }
 
 // hex4 reads four hexadecimal digits.
@@ -214,22 +201,12 @@ func (p *parser) hex4() (rune, bool) {
 	if p.at+4 > len(p.in) {
 		return 0, p.failAt(Truncated, len(p.in))
 	}
-	var r rune
-	for _, c := range p.in[p.at : p.at+4] {
-		r <<= 4
-		switch {
-		case '0' <= c && c <= '9':
-			r |= rune(c - '0')
-		case 'a' <= c && c <= 'f':
-			r |= rune(c - 'a' + 10)
-		case 'A' <= c && c <= 'F':
-			r |= rune(c - 'A' + 10)
-		default:
-			return 0, p.fail(InvalidText)
-		}
+	r, err := strconv.ParseUint(string(p.in[p.at:p.at+4]), 16, 16)
+	if err != nil {
+		return 0, p.fail(InvalidText)
 	}
 	p.at += 4
-	return r, true
+	return rune(r), true
 }
 
 // bytes reads a bytes field: a string of base64 in either alphabet, padded or not. Trailing bits need not be zero, as in

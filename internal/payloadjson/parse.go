@@ -131,8 +131,7 @@ func (p *parser) external() (*commonpb.Payload_ExternalPayloadDetails, bool) {
 	return details, ok
 }
 
-// message reads one protobuf message: field returns the bit and the reader of a name. As in protobuf, a null field is left out,
-// but it counts as seen.
+// message reads one protobuf message: field returns the bit and the reader of a name. A null field is left out, but seen.
 func (p *parser) message(field func(name string) (bit uint8, value func() bool)) bool {
 	if p.null() {
 		return p.fail(NullElement)
