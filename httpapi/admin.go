@@ -37,7 +37,7 @@ func (s *Server) AdminHandler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
-		// Web pages are refused: those with a host name that resolves to loopback, and those that send their origin.
+		// Web pages are refused, by their host name or their origin.
 		if why := s.callers.check(r); why != answered || r.Header.Get("Origin") != "" {
 			http.Error(w, "not for web pages", http.StatusForbidden)
 			return

@@ -40,8 +40,8 @@ func checkContent(r *http.Request) reason {
 	return answered
 }
 
-// readBody reads a body within BodyBytes and within HeldBytes, which all requests share; end gives back the share of this
-// one. Memory grows with what has arrived, not with what was announced.
+// readBody reads a body within BodyBytes and HeldBytes; end gives its share of HeldBytes back. Memory grows with what has
+// arrived, not with what was announced.
 func (s *Server) readBody(x *exchange) ([]byte, reason) {
 	limit := s.config.Limits.BodyBytes
 	if x.r.ContentLength > limit {
@@ -78,8 +78,8 @@ func (s *Server) readBody(x *exchange) ([]byte, reason) {
 	return nil, bodyTooLarge // larger than announced; net/http does not let that happen
 }
 
-// drop reads up to twice the limit of a refused body and keeps none of it. A caller that is still sending does not read the
-// answer, and would see a reset connection instead. A caller that sends far too much still does.
+// drop discards a refused body up to twice the limit: a caller that is still sending would see a reset connection in place
+// of the answer.
 func drop(r *http.Request, limit int64, why reason) reason {
 	if r.ContentLength <= 2*limit {
 		_, _ = io.CopyN(io.Discard, r.Body, 2*limit) // the answer is the same if it fails

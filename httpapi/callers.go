@@ -14,8 +14,7 @@ import (
 // preflightAge is how long, in seconds, a browser may remember a preflight.
 const preflightAge = 600
 
-// callers decides which host names the server answers to and which web pages may use it. Both checks stop web pages only,
-// not programs that open connections themselves.
+// callers decides which host names the server answers to and which web pages may use it. Neither check stops a program.
 //
 // A page of a foreign site can make a browser send requests to loopback. Its Origin is then foreign and refused. If the
 // site's name resolves to 127.0.0.1 (DNS rebinding), the request has the page's own origin, but its Host is the site's name

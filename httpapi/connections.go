@@ -5,9 +5,8 @@ import (
 	"sync"
 )
 
-// limitListener bounds the open connections; more wait in the kernel's queue. Its connections have CloseWrite, without which
-// net/http cannot send a status before it closes the connection: callers of golang.org/x/net/netutil's listener see a reset
-// instead.
+// limitListener bounds the open connections; more wait in the kernel's queue. Unlike those of golang.org/x/net/netutil, its
+// connections have CloseWrite, which net/http needs to send a status before it closes a connection.
 type limitListener struct {
 	net.Listener
 	places chan struct{}

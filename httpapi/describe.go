@@ -12,8 +12,8 @@ import (
 // maxCause bounds the text of an error in the log, in bytes.
 const maxCause = 1024
 
-// describe is the text of a codec's error for the log. Our packages make the errors that carry a Class, and put nothing
-// secret in them. Of any other error, only the type is known to be harmless.
+// describe is the text of a codec's error for the log. Errors with a Class hold nothing secret; of others only the type
+// is known to be harmless.
 func describe(err error) string {
 	if _, ok := errors.AsType[*kms.Error](err); !ok {
 		return fmt.Sprintf("%T", err)

@@ -10,12 +10,10 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// durations are the histogram's bounds in seconds: an answer from the cache takes well under a millisecond, one that waits
-// for a KMS tens to hundreds.
+// durations are the histogram's bounds in seconds: from the cache to a slow KMS.
 var durations = []float64{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20}
 
-// metrics counts what the server does. No label takes a value from a caller: all values are known when the server starts, and
-// start at zero.
+// metrics counts what the server does. No label takes a value from a caller: all are known, and zero, at the start.
 type metrics struct {
 	registry  *prometheus.Registry
 	inFlight  prometheus.Gauge
@@ -26,8 +24,7 @@ type metrics struct {
 	undecodes *prometheus.CounterVec
 }
 
-// newMetrics registers the metrics in registry, or in a new one with Go's runtime metrics. It fails if registry has metrics of
-// these names already.
+// newMetrics registers the metrics in registry, or in a new one with Go's runtime metrics.
 func newMetrics(registry *prometheus.Registry) (*metrics, error) {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)

@@ -71,8 +71,7 @@ type problem struct {
 	retryAfter int
 }
 
-// The Web UI repeats a request twice within 1.5 s after a 5xx, and gives up at once after a 4xx. So 5xx stands where a repeat
-// may help and does no harm, and a throttled KMS is 429.
+// The Web UI repeats a request twice within 1.5 s after a 5xx, and not after a 4xx. So 5xx stands where a repeat may help.
 var problemTable = [reasonCount]problem{
 	panicked:          {"panic", 500, "the server made a mistake", "report it with the request ID; the server's log says where", 0},
 	overloaded:        {"overloaded", 503, "too many requests are in progress", "try again in a moment", 1},

@@ -73,8 +73,7 @@ func (s *Server) route(x *exchange) (target, reason) {
 		return t, notPost
 	}
 	if t.route == routeDownload {
-		// The Web UI calls it for a storage reference in a history. The server has no storage driver, so decode leaves
-		// references as they are.
+		// The Web UI calls it for a storage reference. Decode leaves references as they are: there is no storage driver.
 		return t, noDownload
 	}
 	strict, ok := strictQuery(x.r.URL.RawQuery)
@@ -93,9 +92,8 @@ func cutLast(path string) (before, after string, found bool) {
 	return path, "", false
 }
 
-// strictQuery reads the strict parameter. It refuses a query that it cannot parse and any value but true and false, so that a
-// mistyped request for strictness does not get the opposite. It ignores other parameters, such as the Web UI's
-// preserveStorageRefs, which the server does in any case.
+// strictQuery reads the strict parameter. It refuses a query that it cannot parse and any value but true and false: a typo
+// must not mean the opposite. It ignores other parameters, such as the Web UI's preserveStorageRefs.
 func strictQuery(query string) (strict, ok bool) {
 	values, err := url.ParseQuery(query)
 	if err != nil {

@@ -124,8 +124,7 @@ func (t *tracker) wait() {
 	t.closed = true
 }
 
-// connectionLog is the slog.Handler for net/http's messages about connections. It quotes only those about accepting; the
-// others may quote callers.
+// connectionLog handles net/http's messages about connections. It quotes only those about accepting, which quote no caller.
 type connectionLog struct {
 	logger *slog.Logger
 }

@@ -24,8 +24,7 @@ var errMiscount = errors.New("httpapi: the codec answered with another number of
 // errDraining ends requests that are still in progress after DrainTime.
 var errDraining = errors.New("httpapi: server is stopping")
 
-// room bounds the memory of opened payloads. Compressed ones can be far larger than the request, so each is counted before
-// the next one is opened.
+// room bounds the memory of opened payloads, which can be far larger than the request if they were compressed.
 type room struct {
 	s      *Server
 	x      *exchange
@@ -90,8 +89,7 @@ func (s *Server) encode(ctx context.Context, x *exchange, room func(int) bool, i
 	return out, answered
 }
 
-// admit counts payloads before they are sealed. Many small ones become far larger than the request, and each may cost a wrap
-// by a KMS.
+// admit counts payloads before they are sealed: small ones become far larger, and each may cost a wrap by a KMS.
 func (s *Server) admit(x *exchange, in []*commonpb.Payload) reason {
 	n := int64(len(in))
 	if !s.sealing.take(n) {

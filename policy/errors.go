@@ -15,8 +15,7 @@ type Problem struct {
 	Message string
 	// Advice says what to do, in one sentence.
 	Advice string
-	// Excerpt is the line of the file with a caret under the column, on two lines; empty where there is nothing to show,
-	// and after the first 20 problems. Credentials in it are masked.
+	// Excerpt is the line of the file with a caret under the column, on two lines, with credentials masked. It may be empty.
 	Excerpt string
 }
 
@@ -66,8 +65,7 @@ func (e *Error) Hint() string {
 	return "correct the places shown; docs/policy.md describes every field"
 }
 
-// NoRuleError says that no rule of the policy matches. The payload is not sealed, and the caller must refuse it
-// (kms.Denied).
+// NoRuleError says that no rule of the policy matches: the caller must refuse the payload (kms.Denied).
 type NoRuleError struct {
 	// Facts are what was known about the payload.
 	Facts Facts

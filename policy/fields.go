@@ -25,8 +25,7 @@ func (r *reader) fail(at position, advice, format string, args ...any) {
 	r.problems = append(r.problems, Problem{Line: at.line, Column: at.column, Message: fmt.Sprintf(format, args...), Advice: advice})
 }
 
-// did returns "; did you mean …?" for the candidate nearest to name. It returns nothing if none is near, or if the problem
-// will not be shown because too many came before it.
+// did returns "; did you mean …?" for the candidate nearest to name, or nothing if none is near or maxShown is reached.
 func (r *reader) did(name string, candidates []string) string {
 	if len(r.problems) >= maxShown {
 		return ""
@@ -38,7 +37,7 @@ func (r *reader) did(name string, candidates []string) string {
 }
 
 // pairs returns the entries of a mapping in order, and whether n is one. It reports names that are not text, duplicate
-// names and missing values. what names the mapping in messages, example is one.
+// names and missing values.
 func (r *reader) pairs(n ast.Node, what, example string) (names []string, entries map[string]entry, ok bool) {
 	m, ok := n.(*ast.MappingNode)
 	if !ok {
@@ -67,8 +66,7 @@ func (r *reader) pairs(n ast.Node, what, example string) (names []string, entrie
 	return names, entries, true
 }
 
-// fields is pairs for a mapping with fixed names: it reports unknown ones. A misspelt field counts as present, so that one
-// typo is one problem.
+// fields is pairs for a mapping with fixed names: it reports unknown ones. A misspelt field counts as present.
 func (r *reader) fields(n ast.Node, s schema) (map[string]entry, bool) {
 	names, entries, ok := r.pairs(n, s.what, s.example)
 	offered, known := s.names()

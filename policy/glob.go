@@ -25,8 +25,7 @@ const (
 	globGeneral
 )
 
-// reservedInPattern are characters with a meaning in other pattern languages. A pattern with them is refused: it would
-// silently mean something else here, and a later version may give them a meaning.
+// reservedInPattern are characters with a meaning in other pattern languages, and perhaps in a later version of this one.
 const reservedInPattern = `\[]{}`
 
 // checkGlob says what is wrong with a pattern in a file, and what to do; empty if nothing is.
@@ -106,8 +105,7 @@ func (g glob) match(s string) bool {
 	return wildMatch(g.text, s, false)
 }
 
-// covers reports whether g matches all that h matches. It reads h's pattern as text in which "?" is some character and "*"
-// some run of them.
+// covers reports whether g matches all that h matches. It reads h's pattern as text.
 func (g glob) covers(h glob) bool {
 	if g.kind == globAny {
 		return true

@@ -82,9 +82,8 @@ func (e *expandError) Hint() string {
 	return "give this namespace a rule whose keys have no " + namespaceVariable + " in their URIs"
 }
 
-// harmlessParameter is the one parameter of a key URI that may have the variable in its value. It names a part of the KMS that
-// the rest of the URI chooses, as Vault's namespaces do. All others choose the KMS, our identity there, or how the
-// connection is protected, and future backends may add more.
+// harmlessParameter is the one parameter of a key URI that may have the variable in its value: it names a part of the KMS,
+// such as a namespace of Vault. All others choose the KMS, our identity there, or how the connection is protected.
 const harmlessParameter = "namespace"
 
 // variableInQuery reports whether the query of a URI holds the variable where it must not.

@@ -2,8 +2,8 @@ package policy
 
 import "strings"
 
-// keys reads the keys section. A key with a wrong definition counts as defined, so that the rules that name it are not
-// reported too. resilience holds for the fields that a key leaves out.
+// keys reads the keys section. A key with a wrong definition counts as defined for the rules. resilience holds for the
+// fields that a key leaves out.
 func (r *reader) keys(e entry, resilience Resilience) map[string]Key {
 	problems := len(r.problems)
 	names, entries, ok := r.pairs(e.value, "keys", keyExample)
@@ -43,8 +43,7 @@ func (r *reader) keys(e entry, resilience Resilience) map[string]Key {
 	return keys
 }
 
-// meetings refuses a template that has the URI of another key for some namespace: the tenant of that namespace could open,
-// or shred, what the other key seals.
+// meetings refuses a template that has the URI of another key for some namespace: its tenant could use the other key.
 func (r *reader) meetings(names []string, entries map[string]entry, keys map[string]Key) {
 	for _, name := range names {
 		if !keys[name].Templated() {

@@ -3,8 +3,7 @@ package policy
 // MaxFileSize is the largest policy file in bytes.
 const MaxFileSize = 128 << 10
 
-// Limits on a policy file. They are generous for what people write and small enough that the most expensive file costs
-// seconds, not minutes, and some 100 MiB at most.
+// Limits on a policy file. With them the most expensive file costs seconds, not minutes, and some 100 MiB at most.
 const (
 	maxKeys = 1000
 	// maxRules bounds the time to choose a rule: the rules are compared in order, a few nanoseconds each.

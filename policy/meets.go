@@ -2,8 +2,8 @@ package policy
 
 import "strings"
 
-// meets reports whether some namespace gives the template k the URI of other, which may be a template filled for another
-// namespace. It compares two templates only if they have one variable each.
+// meets reports whether some namespace gives the template k the URI of other, which may be a template too. It compares two
+// templates only if they have one variable each.
 func (k Key) meets(other Key) bool {
 	if !other.Templated() {
 		return k.expandsTo(other.URI)

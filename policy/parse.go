@@ -91,7 +91,7 @@ func (r *reader) tree(text string) ast.Node {
 
 var errNotYAML = errors.New("policy: parse YAML: the parser gave up")
 
-// guarded calls the YAML library on text that may be hostile: a panic there refuses the file and does not end the process.
+// guarded calls the YAML library on text that may be hostile: a panic there refuses the file.
 func guarded[T any](call func() (T, error)) (result T, err error) {
 	defer func() {
 		if recover() != nil { // not shown: it may quote the file
@@ -117,8 +117,7 @@ func explain(err error) (at position, message, advice string) {
 	return at, message, advice
 }
 
-// refusedConstructs are parts of YAML that a policy does not need. Anchors and aliases let a small file unfold into a huge
-// one; tags and merge keys make a file mean something else than it seems to.
+// refusedConstructs are parts of YAML that a policy does not need. They unfold into a huge file, or mean other than they seem to.
 var refusedConstructs = map[token.Type]struct{ problem, advice string }{
 	token.AnchorType:      {"YAML anchors (&) are not allowed in a policy", "write the value out, or in quotes if it is text"},
 	token.AliasType:       {"YAML aliases (*) are not allowed in a policy", `write a pattern that starts with a star in quotes: "*"`},
@@ -132,8 +131,7 @@ var refusedConstructs = map[token.Type]struct{ problem, advice string }{
 }
 
 // checkTokens refuses what the parser must not see: refused constructs, a second document, text over several lines (mostly
-// a quote that was left open), and nesting or a number of tokens that would cost the recursive parser much time or its
-// stack.
+// an open quote), and nesting or a number of tokens that would cost the recursive parser too much.
 func (r *reader) checkTokens(tokens token.Tokens) bool {
 	depth, entries, line, count := 0, 0, 0, 0
 	for _, tk := range tokens {

@@ -6,8 +6,7 @@ import (
 	"strings"
 )
 
-// rules reads the seal section. defined are the names of the keys, sorted; nil if the keys section could not be read, and
-// then every name passes.
+// rules reads the seal section. defined are the sorted names of the keys; if it is nil, every name passes.
 func (r *reader) rules(e entry, defined []string) []Rule {
 	nodes, ok := r.list(e, "seal", ruleExample)
 	if !ok {

@@ -177,8 +177,8 @@ func defaultDataKey() DataKey {
 	return DataKey{MaxPayloads: 1, MaxAge: 5 * time.Minute, MaxBytes: 64 * gib, SealGrace: 15 * time.Minute}
 }
 
-// The bounds keep each number useful: 50ms is less than a round trip across an ocean, 10s is more than any caller waits,
-// 1000 connections are more than a KMS likes from one process, and the queue is bounded because it waits in memory.
+// The bounds keep each number useful: 50ms is less than a round trip across an ocean, 10s is more than any caller waits, and
+// 1000 connections are more than a KMS likes from one process.
 func resilienceSchema(what string, x *Resilience) schema {
 	return schema{what: what, section: "resilience", example: `{timeout: 2s, attempts: 3}`, fields: []field{
 		{name: "timeout", value: durationValue{&x.Timeout, 50 * time.Millisecond, 10 * time.Second}, doc: "How long one attempt may take"},
@@ -204,9 +204,8 @@ func breakerSchema(what string, b *Breaker) schema {
 	}}
 }
 
-// defaultResilience returns what holds where the file does not say. A healthy KMS answers in 5 to 50 ms, and a workflow
-// task has 10 s in all. The budget lets one call in ten be a retry, so that a KMS in trouble does not get a multiple of
-// its load.
+// defaultResilience returns the defaults. A healthy KMS answers in 5 to 50 ms, and a workflow task has 10 s in all. One call
+// in ten may be a retry, so that a KMS in trouble does not get a multiple of its load.
 func defaultResilience() Resilience {
 	return Resilience{
 		Timeout: 2 * time.Second, Attempts: 3, RetryBudget: 0.10, Concurrency: 32, Queue: 64,

@@ -102,8 +102,7 @@ func quote(s string) string {
 	return strconv.Quote(s)
 }
 
-// checkText refuses what is not a text file as YAML 1.2 defines it (5.1), and characters that make a line look different
-// from what it says (CVE-2021-42574).
+// checkText refuses what is not text as YAML 1.2 defines it (5.1), and characters that disguise a line (CVE-2021-42574).
 func checkText(text string) (at position, problem, advice string) {
 	at = position{1, 1}
 	for i := 0; i < len(text); {

@@ -173,8 +173,7 @@ func decimal(s string) (int64, bool) {
 
 const percentAdvice = "write a whole number and a percent sign: 10%"
 
-// percentValue is a share such as 10%, between least and most percent. The sign is required: a bare 10 might mean ten of
-// something, and 0.1 a tenth of a percent.
+// percentValue is a share such as 10%, between least and most percent. The sign is required.
 type percentValue struct {
 	out         *float64
 	least, most int64
@@ -271,8 +270,7 @@ func (v sizeValue) read(r *reader, e entry, what string) {
 	*v.out = n
 }
 
-// parseSize reads bytes with an optional binary unit. A size that overflows becomes one that every range refuses. There
-// are no decimal units: 64MB means two different numbers to different readers.
+// parseSize reads bytes with an optional binary unit; decimal ones are ambiguous. What overflows is out of every range.
 func parseSize(s string) (int64, bool) {
 	shift := 0
 	for _, unit := range [...]struct {

@@ -103,8 +103,7 @@ func (d *decoder) decode(ctx context.Context, text []byte) error {
 
 func isSealed(f payloaddoc.Found) bool { return codec.ClaimsSealed(f.Payload) }
 
-// open opens the sealed payloads, and returns nil for those that stay as they are. The partialError has the payloads that it
-// could not open; the error is a failure of the whole.
+// open opens the sealed payloads; nil stands for one that stays as it is. The partialError has those that did not open.
 func (d *decoder) open(ctx context.Context, found []payloaddoc.Found) ([]*commonpb.Payload, *partialError, error) {
 	c, err := d.keys.forOpening(ctx)
 	if err != nil {

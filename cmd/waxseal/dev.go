@@ -30,8 +30,7 @@ type devKMSFlags struct {
 	rehearse, asJSON bool
 }
 
-// The addresses of "dev kms". They are fixed, so that URIs in a policy file stay
-// right from one run to the next.
+// The addresses of "dev kms", fixed so that URIs in a policy file stay right.
 const (
 	devAWSAddress = "127.0.0.1:8071"
 	devGCPAddress = "127.0.0.1:8072"
@@ -133,8 +132,7 @@ func writePolicy(file, text string) error {
 	return nil
 }
 
-// devSettings is what is printed: all that has to be set elsewhere, ready to be
-// copied.
+// devSettings prints all settings of other programs, ready to be copied.
 var devSettings = template.Must(template.New("dev kms").Parse(`AWS KMS on {{.KMS.AWS.Endpoint}}, Region {{.KMS.AWS.Region}}. It takes these credentials:
 {{range $name, $value := .KMS.Environment}}
   export {{$name}}={{$value}}{{end}}

@@ -183,8 +183,7 @@ func (e *examination) subjects(rules *policy.Policy, samples []doctor.Sample) ([
 	return keys, nil
 }
 
-// warnManyFiles warns of keys that make a file for each namespace in a request: opening a key of a local keyring makes the
-// keyring's file, and the first wrap makes the key in it.
+// warnManyFiles warns of local keys that make a keyring file for each namespace in a request.
 func (e *examination) warnManyFiles(rules *policy.Policy) {
 	for _, name := range rules.KeyNames() {
 		key := rules.Keys[name]

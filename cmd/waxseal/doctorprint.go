@@ -116,8 +116,7 @@ func label(name, namespace string, repeated bool) string {
 	return name
 }
 
-// printDoctor writes the checks of each key, then the latencies of all in a
-// table, then the verdict if it is good: a bad one is an error.
+// printDoctor writes the checks of each key, a table of all latencies, and a good verdict: a bad one is an error.
 func (a *app) printDoctor(results []doctor.Result) error {
 	report := reportDoctor("", results)
 	style := terminal.StyleFor(a.out, a.lookup)
@@ -165,8 +164,7 @@ func (a *app) printDoctor(results []doctor.Result) error {
 	return err
 }
 
-// writeChecks writes a line for each check, and one for all at the end that were
-// skipped for the same reason.
+// writeChecks writes a line for each check, and one for those skipped at the end for one reason.
 func writeChecks(b *strings.Builder, checks []doctor.Check, style terminal.Style) {
 	rest := len(checks)
 	for rest > 0 && checks[rest-1].Status == doctor.Skip && checks[rest-1].Detail == checks[len(checks)-1].Detail {

@@ -16,8 +16,7 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// batch is how many payloads go through the codec at a time: enough that many share one request to a KMS, few enough to show
-// progress.
+// batch is how many payloads go through the codec at a time: many share a request to a KMS, few enough to show progress.
 const batch = 256
 
 func (a *app) encodeCommand() *cobra.Command {
@@ -110,8 +109,7 @@ func (a *app) encode(ctx context.Context, keys *source, namespace string, args [
 	return a.write(out, result)
 }
 
-// missingRecipients counts payloads that were sealed without a key that their rule names, by message. The codec calls add in
-// the goroutine that seals.
+// missingRecipients counts payloads that were sealed without a key that their rule names, by message.
 type missingRecipients map[string]int
 
 func (m missingRecipients) add(key string, class kms.Class, n int) {

@@ -188,8 +188,7 @@ func find(ring *localkms.Keyring, name string) (key localkms.KeyInfo, there bool
 	return localkms.KeyInfo{}, false, err
 }
 
-// completeNames completes the names of keys. A keyring that cannot be read has none, because a shell's prompt cannot show
-// errors.
+// completeNames completes the names of keys. A keyring that cannot be read has none.
 func (f *keyringFlags) completeNames(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	var names []cobra.Completion
 	if ring, err := f.open(); err == nil && len(args) == 0 {

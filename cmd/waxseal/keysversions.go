@@ -32,8 +32,7 @@ func (a *app) wire(cmd *cobra.Command, alter func(ring *localkms.Keyring, name, 
 	return cmd
 }
 
-// check checks that the arguments are a key's name and a version, or --all in place of the version: a forgotten version must
-// not mean all of them.
+// check accepts a key's name and a version, or --all: a forgotten version must not mean all of them.
 func (v *versionsCommand) check(cmd *cobra.Command, args []string) error {
 	switch {
 	case len(args) == 0:

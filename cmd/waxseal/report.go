@@ -89,8 +89,7 @@ func (e *adviseError) Hint() string { return e.hint }
 // advise returns err with another hint.
 func advise(err error, hint string) error { return &adviseError{err: err, hint: hint} }
 
-// hints returns what an error advises, outermost first; of several errors that
-// were joined, what each advises.
+// hints returns the outermost hint of an error, or those of each error that it joins.
 func hints(err error) []string {
 	if h, ok := err.(interface{ Hint() string }); ok && h.Hint() != "" {
 		return []string{h.Hint()}

@@ -132,8 +132,7 @@ func served(err error) error {
 	return err
 }
 
-// serve serves until ctx ends or a listener fails. The admin listener, if there is one, stops last, because it reports that
-// the server is stopping.
+// serve serves until ctx ends or a listener fails. The admin listener, if any, stops last: it reports the stop.
 func serve(ctx context.Context, api *httpapi.Server, ln, admin net.Listener) error {
 	if admin == nil {
 		return api.Serve(ctx, ln)

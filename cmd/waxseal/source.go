@@ -27,8 +27,7 @@ const (
 	keyringFile      = "keyring"
 )
 
-// registry returns the backends of this program. Keys of one registry share connections and logins, because a template may
-// be thousands of keys.
+// registry returns the backends of this program. Keys of one registry share connections and logins.
 func registry() *kms.Registry {
 	return kms.NewRegistry(awskms.Backend, gcpkms.NewBackend(), localkms.Backend, vaultkms.NewBackend())
 }

@@ -108,8 +108,7 @@ func (a *app) print(asJSON bool, v any, text func(io.Writer) error) error {
 	return text(a.out)
 }
 
-// printJSON writes v to standard output, indented. It escapes characters that a terminal obeys or that do not show; programs
-// read the same text.
+// printJSON writes v to standard output, indented. It escapes characters that a terminal obeys or that do not show.
 func (a *app) printJSON(v any) error {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
@@ -122,8 +121,7 @@ func (a *app) printJSON(v any) error {
 	return err
 }
 
-// escapeJSON escapes the unprintable characters in the strings of a JSON text. The control characters of ASCII are escaped
-// already.
+// escapeJSON escapes the unprintable characters in the strings of a JSON text.
 func escapeJSON(text string) string {
 	var b strings.Builder
 	for _, r := range text {
