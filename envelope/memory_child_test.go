@@ -38,8 +38,8 @@ func runRole(roles map[string]func(*child) error) bool {
 		return false
 	}
 	if err := playRole(name, roles); err != nil {
-		fmt.Fprintf(os.Stderr, "role %s: %v\n", name, err) //nolint:forbidigo // of a process that is all test
-		os.Exit(1)                                         //nolint:forbidigo // likewise
+		fmt.Fprintf(os.Stderr, "role %s: %v\n", name, err)
+		os.Exit(1)
 	}
 	return true
 }
@@ -49,7 +49,7 @@ func playRole(name string, roles map[string]func(*child) error) error {
 	if !ok {
 		return errors.New("there is none of this name")
 	}
-	c := &child{in: bufio.NewReader(os.Stdin), out: json.NewEncoder(os.Stdout)} //nolint:forbidigo // the test's end of both
+	c := &child{in: bufio.NewReader(os.Stdin), out: json.NewEncoder(os.Stdout)}
 	line, err := c.in.ReadString('\n')
 	if err != nil {
 		return err

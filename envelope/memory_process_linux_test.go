@@ -36,7 +36,7 @@ func startChild(t testing.TB, role string, env ...string) *process {
 	p := &process{mask: make([]byte, maskSize)}
 	_, _ = rand.Read(p.mask) // never fails: crypto/rand ends the program instead
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	p.cmd = exec.CommandContext(ctx, self) //nolint:gosec // this very program
+	p.cmd = exec.CommandContext(ctx, self)
 	p.cmd.Env = append(append(os.Environ(), env...), roleVariable+"="+role)
 	p.cmd.Stderr = t.Output()
 	in, err1 := p.cmd.StdinPipe()

@@ -116,7 +116,7 @@ func (m memory) touched(at uint64, n int) (bool, error) {
 	const entry, inMemory, swappedOut = 8, 1 << 63, 1 << 62 // proc_pid_pagemap(5)
 	size := os.Getpagesize()
 	entries := make([]byte, entry*((n+size-1)/size))
-	if _, err := m.pages.ReadAt(entries, int64(at)/int64(size)*entry); err != nil { //nolint:gosec // no address of a process is that high
+	if _, err := m.pages.ReadAt(entries, int64(at)/int64(size)*entry); err != nil {
 		return false, err
 	}
 	for ; len(entries) > 0; entries = entries[entry:] {
@@ -143,7 +143,7 @@ func (h *haystack) searchRange(mem memory, from, to uint64, found *tally) error 
 			clear(buf[:overlap])
 			continue
 		}
-		if _, err := mem.bytes.ReadAt(buf[overlap:][:n], int64(at)); err != nil { //nolint:gosec // as above
+		if _, err := mem.bytes.ReadAt(buf[overlap:][:n], int64(at)); err != nil {
 			return fmt.Errorf("read at %x: %w", at, err)
 		}
 		if b := buf[:overlap+n]; !bytes.Equal(b, nothing[:len(b)]) {

@@ -102,7 +102,7 @@ func (a *app) devKMS(ctx context.Context, f *devKMSFlags) error {
 			return err
 		}
 	}
-	if err := a.print(f.asJSON, info, func(w io.Writer) error {
+	if err := a.show(f.asJSON, info, func(w io.Writer) error {
 		return devSettings.Execute(w, map[string]any{"KMS": info, "Policy": info.Policy(), "File": f.policy, "Rehearse": f.rehearse})
 	}); err != nil {
 		return err

@@ -119,7 +119,7 @@ func (e *examination) run(ctx context.Context) error {
 	}
 	e.warnUnused(samples, results)
 	report := reportDoctor(e.role, results)
-	if err := e.app.print(e.asJSON, report, func(io.Writer) error { return e.app.printDoctor(results) }); err != nil {
+	if err := e.app.show(e.asJSON, report, func(io.Writer) error { return e.app.printDoctor(results) }); err != nil {
 		return err
 	}
 	return report.problem()

@@ -40,7 +40,7 @@ was stored could have written it. Opening it is the proof.`,
 				return err
 			}
 			write := func(w io.Writer) error { return found.Write(w, terminal.StyleFor(w, a.lookup), long) }
-			if err := a.print(asJSON, found, write); err != nil {
+			if err := a.show(asJSON, found, write); err != nil {
 				return err
 			}
 			return partlyRead(found)

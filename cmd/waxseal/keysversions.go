@@ -65,7 +65,7 @@ func (v *versionsCommand) run(args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := v.app.print(v.asJSON, describeKey(ring, key), func(w io.Writer) error { return printVersions(w, key, number) }); err != nil {
+	if err := v.app.show(v.asJSON, describeKey(ring, key), func(w io.Writer) error { return printVersions(w, key, number) }); err != nil {
 		return err
 	}
 	if now := key.Primary(); now.State != localkms.Enabled {

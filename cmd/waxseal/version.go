@@ -70,7 +70,7 @@ and the KMSs that are built in, by the schemes of their key URIs.`,
 		Args: noArguments,
 		RunE: func(*cobra.Command, []string) error {
 			v := readVersion()
-			return a.print(asJSON, v, v.write)
+			return a.show(asJSON, v, v.write)
 		},
 	}
 	jsonFlag(cmd, &asJSON)
@@ -100,8 +100,8 @@ func jsonFlag(cmd *cobra.Command, asJSON *bool) {
 	cmd.Flags().BoolVar(asJSON, "json", false, "print JSON")
 }
 
-// print writes v as JSON, or what text writes, to standard output.
-func (a *app) print(asJSON bool, v any, text func(io.Writer) error) error {
+// show writes v as JSON, or what text writes, to standard output.
+func (a *app) show(asJSON bool, v any, text func(io.Writer) error) error {
 	if asJSON {
 		return a.printJSON(v)
 	}
