@@ -21,6 +21,8 @@ type walker struct {
 	path   []byte
 	found  []Found
 	err    *Error // the first one; what the walk finds after it does not count
+
+	skipping int // how many calls of skip are under way
 }
 
 // value is a value that the walker has passed.
@@ -83,27 +85,9 @@ func (w *walker) value() value {
 
 // skip passes a value without looking for payloads.
 func (w *walker) skip() span {
-	start, depth := w.at, 0
-	for {
-		switch w.text[w.at] {
-		case '"':
-			w.str()
-		case '{', '[':
-			depth++
-			w.at++
-		case '}', ']':
-			depth--
-			w.at++
-		default:
-			w.at++
-		}
-		if depth > 0 {
-			continue
-		}
-		if first := w.text[start]; first == '"' || first == '{' || first == '[' || w.at >= len(w.text) || strings.IndexByte(",]} \t\n\r", w.text[w.at]) >= 0 {
-			return span{start, w.at}
-		}
-	}
+	w.skipping++
+	defer func() { w.skipping-- }()
+	return w.value().span
 }
 
 // str passes a string.
@@ -222,6 +206,9 @@ func (v value) ofKind(kind byte) span {
 // payload notes the object at s if it is a payload. encoding is where its metadata names its encoding. others says that it
 // has a member that does not fit.
 func (w *walker) payload(s, encoding span, others bool) bool {
+	if w.skipping > 0 {
+		return false
+	}
 	named := DecodeBase64(w.unquote(encoding))
 	mustBe := len(w.sealed) > 0 && bytes.Equal(named, w.sealed)
 	if w.err != nil || !mustBe && (named == nil || others) {
