@@ -204,12 +204,12 @@ func (k *Set) open(ctx context.Context, name, uri string) (kms.Key, error) {
 	k.work.Add(1)
 	k.mu.Unlock()
 	defer k.work.Done()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), openTimeout)
+	ctx, cancel := kms.WithLimit(context.WithoutCancel(ctx), openTimeout)
 	defer cancel()
 	defer context.AfterFunc(k.closing, cancel)()
 	key, err := k.openURI(ctx, name, uri)
 	if err != nil {
-		if kms.ClassOf(err) == kms.Canceled && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		if kms.ClassOf(err) == kms.Canceled && kms.Late(ctx) != nil {
 			return nil, NoAnswer(name, openTimeout, err)
 		}
 		return nil, fmt.Errorf("key %q: %w", name, err) // the backend's text may not name it
