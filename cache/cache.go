@@ -9,23 +9,20 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
-// ErrClosed is the error of GetMany on a closed cache, and for callers that wait for a
-// load when it is closed.
+// ErrClosed is the error of GetMany on a closed cache, and for callers that wait for a load when it is closed.
 var ErrClosed = errors.New("cache: closed")
 
 // Cache holds values of type V under keys of type K. Make one with New; it is
 // safe for concurrent use. Close it when done.
 //
-// Keys must equal themselves (no NaN) and must not be interfaces with a dynamic type
-// that is not comparable.
+// Keys must equal themselves (no NaN) and must not be interfaces with a dynamic type that is not comparable.
 type Cache[K comparable, V any] struct {
 	config Config[V]
 
 	// Close ends closing, and with it the context of every load.
 	closing   context.Context
 	cancelAll context.CancelFunc
-	// work counts running loads and sweeps. It grows only under mu while closed is
-	// false, so Close can wait for it.
+	// work counts running loads and sweeps. It grows only under mu while closed is false, so Close can wait for it.
 	work sync.WaitGroup
 
 	// mu guards everything below and the fields of entries and flights. No function of the
@@ -48,8 +45,7 @@ type failure struct {
 	until time.Time
 }
 
-// dropped is a box that unlock releases. reason is 0 for a value that was never in the
-// table.
+// dropped is a box that unlock releases. reason is 0 for a value that was never in the table.
 type dropped[V any] struct {
 	box    *box[V]
 	reason Reason
@@ -70,12 +66,10 @@ func New[K comparable, V any](config Config[V]) (*Cache[K, V], error) {
 	return c, nil
 }
 
-// Put stores v, fresh from now, in place of the key's value or remembered failure, and
-// returns a Ref to it for the caller to release. The cache owns v and wipes it; v must
-// not share memory with another value of the cache.
+// Put stores v, fresh from now, in place of the key's value or remembered failure, and returns a Ref to it for the
+// caller to release. The cache owns v and wipes it; v must not share memory with another value of the cache.
 //
-// Put settles a load of the same key in flight: its waiters get v at once, and the cache
-// discards the load's result.
+// Put settles a load of the same key in flight: its waiters get v at once, and the cache discards the load's result.
 //
 // On a closed cache v is not stored; it is wiped when the Ref is released.
 func (c *Cache[K, V]) Put(key K, v V) *Ref[V] {
@@ -97,10 +91,9 @@ func (c *Cache[K, V]) Put(key K, v V) *Ref[V] {
 	return ref
 }
 
-// Remove forgets the value of key, which is wiped once no Ref holds it, and its
-// remembered failure. A load of key in flight goes on for its waiters, but the cache
-// neither stores nor remembers its result, and the next caller starts another load.
-// Removing an absent key does nothing.
+// Remove forgets the value of key, which is wiped once no Ref holds it, and its remembered failure. A load of key in
+// flight goes on for its waiters, but the cache neither stores nor remembers its result, and the next caller starts
+// another load. Removing an absent key does nothing.
 func (c *Cache[K, V]) Remove(key K) {
 	c.mu.Lock()
 	defer c.unlock()
@@ -111,10 +104,9 @@ func (c *Cache[K, V]) Remove(key K) {
 	}
 }
 
-// Close empties the cache and cancels the loads in flight; their waiters get ErrClosed
-// at once. It returns when those loads have returned and every value without a Ref is
-// wiped; the release of its last Ref wipes any other. Closing again does no harm. A load
-// must not call Close: it would wait for itself.
+// Close empties the cache and cancels the loads in flight; their waiters get ErrClosed at once. It returns when those
+// loads have returned and every value without a Ref is wiped; the release of its last Ref wipes any other. Closing
+// again does no harm. A load must not call Close: it would wait for itself.
 func (c *Cache[K, V]) Close() {
 	c.mu.Lock()
 	c.closed = true

@@ -20,10 +20,9 @@ const (
 
 // Config is what New needs to know. Its zero value is refused.
 //
-// The cache never holds its lock when it calls Classify, Wipe or the Observer, so they
-// may call the cache (but not Close). They must not panic and should return at once:
-// callers wait for them. No duration is longer than a week; all are measured on the
-// monotonic clock, which on most systems stands still while the machine is suspended.
+// The cache never holds its lock when it calls Classify, Wipe or the Observer, so they may call the cache (but not
+// Close). They must not panic and should return at once: callers wait for them. No duration is longer than a week; all
+// are measured on the monotonic clock, which on most systems stands still while the machine is suspended.
 type Config[V any] struct {
 	// MaxEntries bounds the number of values, and separately that of remembered
 	// failures, so that keys that do not load evict none that do. 1 to 4,194,304.
@@ -36,28 +35,25 @@ type Config[V any] struct {
 	// the verdict ServeStale or ServeStaleOnce. 0 turns that off.
 	Stale time.Duration
 
-	// Jitter spreads the fresh lifetime of each entry evenly over Fresh·(1±Jitter), so
-	// that values loaded together are not all refreshed together. 0 or more and less
-	// than 1. Stale starts when the entry's own fresh lifetime ends.
+	// Jitter spreads the fresh lifetime of each entry evenly over Fresh·(1±Jitter), so that values loaded together are
+	// not all refreshed together. 0 or more and less than 1. Stale starts when the entry's own fresh lifetime ends.
 	Jitter float64
 
 	// NegativeFor is how long a failure with the verdict ServeStale or Evict is answered
 	// from memory, without a load. 0 turns that off.
 	NegativeFor time.Duration
 
-	// LoadTimeout ends the context of a load; required. A load that ignores the end of
-	// its context keeps callers waiting. Only the timeout or Close ends that context, so
-	// Classify should take context.DeadlineExceeded or Canceled from a load for a
-	// backend that is down.
+	// LoadTimeout ends the context of a load; required. A load that ignores the end of its context keeps callers
+	// waiting. Only the timeout or Close ends that context, so Classify should take context.DeadlineExceeded or
+	// Canceled from a load for a backend that is down.
 	LoadTimeout time.Duration
 
 	// Classify says what the error of a load means; required. The cache does not call it
 	// for loads that panic or otherwise break their contract: those Fail.
 	Classify func(error) Verdict
 
-	// Wipe destroys a value that left the cache and that no Ref holds; required, and
-	// called exactly once for each value. For values that hold no secret, pass a function
-	// that does nothing.
+	// Wipe destroys a value that left the cache and that no Ref holds; required, and called exactly once for each
+	// value. For values that hold no secret, pass a function that does nothing.
 	Wipe func(V)
 
 	// Observer counts what happens; optional.
@@ -72,16 +68,14 @@ const (
 	// one, and does not remember the failure, so the next caller loads again. It is the
 	// verdict for an error that says nothing about the key, such as a bug.
 	Fail Verdict = iota
-	// ServeStale lets an entry within Fresh+Stale serve in place of the error, and
-	// remembers the failure: no load of this key for NegativeFor. It is the verdict for a
-	// backend that is down or throttles.
+	// ServeStale lets an entry within Fresh+Stale serve in place of the error, and remembers the failure: no load of
+	// this key for NegativeFor. It is the verdict for a backend that is down or throttles.
 	ServeStale
 	// Evict removes the entry, wipes it once no Ref holds it, and remembers the failure
 	// for NegativeFor. It is the verdict for a key that was revoked.
 	Evict
-	// ServeStaleOnce is ServeStale without remembering: the next caller loads again. It
-	// is the verdict for a load that did not reach the backend, and so neither learned
-	// anything nor cost the backend anything.
+	// ServeStaleOnce is ServeStale without remembering: the next caller loads again. It is the verdict for a load that
+	// did not reach the backend, and so neither learned anything nor cost the backend anything.
 	ServeStaleOnce
 )
 

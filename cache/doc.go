@@ -25,8 +25,7 @@
 //  6. otherwise a load. Success: the new value. Failure: the stale value if the verdict is
 //     ServeStale or ServeStaleOnce and the entry is within Fresh+Stale, else the error.
 //
-// Package envelope calls it with unwrapped data keys. It imports no other package of
-// this module, starts no goroutine that outlives Close (and only one for each load and
-// for each sweep of what has expired), never logs, and never puts a value, or what a
-// load panicked with, in an error.
+// Package envelope calls it with unwrapped data keys. It imports no other package of this module, starts no goroutine
+// that outlives Close (and only one for each load and for each sweep of what has expired), never logs, and never puts a
+// value, or what a load panicked with, in an error.
 package cache

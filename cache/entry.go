@@ -11,8 +11,7 @@ type entry[K comparable, V any] struct {
 	key K
 	// It serves until freshUntil, and may serve until staleUntil.
 	freshUntil, staleUntil time.Time
-	// wipeBy is the latest staleUntil, whatever the jitter, so the order of wipeBy is
-	// the order of age.
+	// wipeBy is the latest staleUntil, whatever the jitter, so the order of wipeBy is the order of age.
 	wipeBy time.Time
 	// reason is set before the entry leaves the table; the LRU's own evictions leave it 0.
 	reason       Reason

@@ -23,14 +23,12 @@ type Outcome[V any] struct {
 	Err error
 }
 
-// Fresh returns a Ref to the value of key if it is within its fresh lifetime, and nil
-// otherwise. It never loads or waits. A value counts as a Hit; none counts as nothing,
-// since the caller goes on to look for a key in another way.
+// Fresh returns a Ref to the value of key if it is within its fresh lifetime, and nil otherwise. It never loads or
+// waits. A value counts as a Hit; none counts as nothing, since the caller goes on to look for a key in another way.
 func (c *Cache[K, V]) Fresh(key K) *Ref[V] { return c.peek(key, Hit) }
 
-// Stale returns a Ref to the value of key if it is within its fresh or its stale
-// lifetime, and nil otherwise. It never loads or waits. A value counts as a StaleHit. It
-// serves a caller that ran out of time before a load of the key ended.
+// Stale returns a Ref to the value of key if it is within its fresh or its stale lifetime, and nil otherwise. It never
+// loads or waits. A value counts as a StaleHit. It serves a caller that ran out of time before a load of the key ended.
 func (c *Cache[K, V]) Stale(key K) *Ref[V] { return c.peek(key, StaleHit) }
 
 func (c *Cache[K, V]) peek(key K, as Lookup) *Ref[V] {
@@ -49,20 +47,17 @@ func (c *Cache[K, V]) peek(key K, as Lookup) *Ref[V] {
 	return new(Ref[V]).to(&e.box)
 }
 
-// GetMany returns one Outcome for each key, in order; keys may repeat. It calls load at
-// most once, with the keys that are neither in the cache nor being loaded, each once, and
-// waits for the loads of other callers where there are some.
+// GetMany returns one Outcome for each key, in order; keys may repeat. It calls load at most once, with the keys that
+// are neither in the cache nor being loaded, each once, and waits for the loads of other callers where there are some.
 //
-// load runs in a goroutine of its own, with ctx's values but not its end: its context
-// ends after LoadTimeout or when the cache is closed. It returns one Result for each of
-// missing, in order; missing is its to keep. A value shares memory with no other; an
-// error goes to Classify. load must not call the cache for the same keys. If it panics or
-// returns another number of results, each key gets an error that says so and where, but
-// not what it panicked with (and the values are wiped).
+// load runs in a goroutine of its own, with ctx's values but not its end: its context ends after LoadTimeout or when
+// the cache is closed. It returns one Result for each of missing, in order; missing is its to keep. A value shares
+// memory with no other; an error goes to Classify. load must not call the cache for the same keys. If it panics or
+// returns another number of results, each key gets an error that says so and where, but not what it panicked with (and
+// the values are wiped).
 //
-// When ctx ends first, the keys not yet loaded get ctx.Err() and the load goes on. Other
-// errors are those of load, as they are, and ErrClosed. A fresh value serves even if ctx
-// has ended.
+// When ctx ends first, the keys not yet loaded get ctx.Err() and the load goes on. Other errors are those of load, as
+// they are, and ErrClosed. A fresh value serves even if ctx has ended.
 func (c *Cache[K, V]) GetMany(ctx context.Context, keys []K, load func(ctx context.Context, missing []K) []Result[V]) []Outcome[V] {
 	outcomes, refs := makeOutcomes[V](len(keys))
 	ended := ctx.Err()
@@ -88,8 +83,7 @@ func (c *Cache[K, V]) GetMany(ctx context.Context, keys []K, load func(ctx conte
 		f, flying := c.flights[key]
 		if !flying {
 			if err := c.remembered(key, now); err != nil {
-				// An entry that outlives a remembered failure is stale, not refused:
-				// the verdict Evict removes it.
+				// An entry that outlives a remembered failure is stale, not refused: the verdict Evict removes it.
 				if e != nil {
 					seen[StaleHit]++
 					e.hold(1)

@@ -1,8 +1,7 @@
 package cache
 
-// Observer counts what a Cache does, for metrics. Many goroutines call it at once, and
-// never with the cache's lock held. A type that implements only a part embeds
-// NopObserver.
+// Observer counts what a Cache does, for metrics. Many goroutines call it at once, and never with the cache's lock
+// held. A type that implements only a part embeds NopObserver.
 type Observer interface {
 	// CacheLookup is called once for each key of a call, but for calls on a closed
 	// cache or with a context that had already ended. If the load that a Miss waits for

@@ -2,9 +2,8 @@ package cache
 
 import "sync/atomic"
 
-// Ref is a reader's hold on a value: the value is not wiped before Release, even if its
-// entry leaves the cache. Hold it for one operation only: a Ref that is never released
-// keeps its secret in memory for good.
+// Ref is a reader's hold on a value: the value is not wiped before Release, even if its entry leaves the cache. Hold it
+// for one operation only: a Ref that is never released keeps its secret in memory for good.
 type Ref[V any] struct {
 	held atomic.Pointer[box[V]]
 }
@@ -21,10 +20,9 @@ func (r *Ref[V]) Value() V {
 	return b.value
 }
 
-// Release ends the hold, and wipes the value if it has left the cache and this was the
-// last hold. Any goroutine may call it, but not while another one uses the value. Only
-// the first call on a Ref does anything, and none on a nil Ref: `defer ref.Release()` is
-// right even before the error is checked.
+// Release ends the hold, and wipes the value if it has left the cache and this was the last hold. Any goroutine may
+// call it, but not while another one uses the value. Only the first call on a Ref does anything, and none on a nil Ref:
+// `defer ref.Release()` is right even before the error is checked.
 func (r *Ref[V]) Release() {
 	if r == nil {
 		return
@@ -37,9 +35,8 @@ func (r *Ref[V]) Release() {
 // box is a value and the number of its holds: one for each Ref that is not released,
 // and one for the cache as long as the entry is in it.
 //
-// The count is atomic so that Release needs no lock. It rises only while the cache has
-// its hold, under its lock. So once it reaches zero it stays there, and the wipe happens
-// exactly once and never under a reader.
+// The count is atomic so that Release needs no lock. It rises only while the cache has its hold, under its lock. So
+// once it reaches zero it stays there, and the wipe happens exactly once and never under a reader.
 type box[V any] struct {
 	value V
 	holds atomic.Int64

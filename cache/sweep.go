@@ -5,8 +5,7 @@ import "time"
 // The sweeper bounds how long an entry that no caller requests again stays in memory.
 // Entries queue in the order they came in, and one timer runs for the eldest.
 
-// queue is a list of entries from eldest to youngest, linked through the entries, so that
-// it costs no allocation.
+// queue is a list of entries from eldest to youngest, linked through the entries, so that it costs no allocation.
 type queue[K comparable, V any] struct {
 	eldest, youngest *entry[K, V]
 }

@@ -18,8 +18,7 @@ const namespaceClaim = "namespace"
 type Claims struct {
 	// Namespace is required: authorization to open is decided on it.
 	Namespace string
-	// Others are further claims by name, few and short. Payloads with different values
-	// share no data key.
+	// Others are further claims by name, few and short. Payloads with different values share no data key.
 	Others map[string]string
 }
 

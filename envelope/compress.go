@@ -10,9 +10,8 @@ import (
 	"github.com/waxseal/waxseal/envelope/format"
 )
 
-// encoder returns the zstd encoder of the process: one for each Sealer would hold 1.3 MiB
-// times GOMAXPROCS for each of thousands of namespaces. EncodeAll starts no goroutine, so
-// there is nothing to close.
+// encoder returns the zstd encoder of the process: one for each Sealer would hold 1.3 MiB times GOMAXPROCS for each of
+// thousands of namespaces. EncodeAll starts no goroutine, so there is nothing to close.
 var encoder = sync.OnceValues(func() (*zstd.Encoder, error) {
 	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedDefault))
 	if err != nil {
@@ -39,8 +38,7 @@ type expander struct {
 // minDecoderMemory is the least limit for the decoder, which counts the window too.
 const minDecoderMemory = 64 << 10
 
-// newExpander returns an expander with outputs of at most maxPlaintext bytes,
-// whatever the input claims.
+// newExpander returns an expander with outputs of at most maxPlaintext bytes, whatever the input claims.
 func newExpander(maxPlaintext int) (*expander, error) {
 	dec, err := zstd.NewReader(nil,
 		zstd.WithDecoderMaxMemory(uint64(max(maxPlaintext, minDecoderMemory))),

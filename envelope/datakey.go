@@ -36,8 +36,7 @@ func dataKeyFrom(b []byte) (k *dataKey) {
 
 func (k *dataKey) clone() *dataKey { return dataKeyFrom(k.b[:]) }
 
-// wipe zeroes the key. Package erase clears the traces of its use, as far as
-// docs/threat-model.md says.
+// wipe zeroes the key. Package erase clears the traces of its use, as far as docs/threat-model.md says.
 func (k *dataKey) wipe() { clear(k.b[:]) }
 
 func (*dataKey) String() string               { return "[redacted]" }

@@ -14,8 +14,7 @@ var ErrNotConfigured = errors.New("envelope: sealed under a key that is not conf
 // ErrClosed is in the chain of errors from a closed Sealer or Opener.
 var ErrClosed = errors.New("envelope: closed")
 
-// ErrNoRoom is in the chain of the error, of Class Internal, for a plaintext that
-// Item.Room refused.
+// ErrNoRoom is in the chain of the error, of Class Internal, for a plaintext that Item.Room refused.
 var ErrNoRoom = errors.New("envelope: no room for the plaintext")
 
 func errNoRoom() error {

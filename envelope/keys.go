@@ -18,8 +18,7 @@ type Wanted struct {
 
 // Found is the answer to a Wanted.
 type Found struct {
-	// Keys are the KEKs that may be called for the envelope. Those with an ID not among
-	// Wanted.KEKs are ignored.
+	// Keys are the KEKs that may be called for the envelope. Those with an ID not among Wanted.KEKs are ignored.
 	Keys []kms.Key
 	// Err says why Keys is incomplete. It counts as the error of one more recipient.
 	Err error

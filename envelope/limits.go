@@ -28,12 +28,11 @@ type DataKeyLimits struct {
 	// MaxBytes is how many plaintext bytes one data key seals, up to 64 GiB, which is
 	// also the default. A single larger payload gets a data key that seals nothing else.
 	MaxBytes int64
-	// SealGrace is how much longer than MaxAge a data key seals while the KMS is
-	// unavailable or throttles and so gives no new one, up to 1 h; zero turns it off.
-	// MaxPayloads and MaxBytes still hold, so grace lasts as far as the data keys that
-	// are ready: one payload each for up to 256 if MaxPayloads is 1. A data key that
-	// lacks a recipient has no grace. Denied, Disabled or NotFound from the KMS ends it
-	// at once and wipes all data keys of that encryption context.
+	// SealGrace is how much longer than MaxAge a data key seals while the KMS is unavailable or throttles and so gives
+	// no new one, up to 1 h; zero turns it off. MaxPayloads and MaxBytes still hold, so grace lasts as far as the data
+	// keys that are ready: one payload each for up to 256 if MaxPayloads is 1. A data key that lacks a recipient has no
+	// grace. Denied, Disabled or NotFound from the KMS ends it at once and wipes all data keys of that encryption
+	// context.
 	SealGrace time.Duration
 }
 

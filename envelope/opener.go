@@ -30,10 +30,9 @@ const (
 
 // OpenerConfig says how an Opener opens.
 type OpenerConfig struct {
-	// Keys is required. It returns the KEKs that may be called for each envelope, in
-	// order. Open calls it once, with all envelopes that may need one. Keys must answer
-	// from configuration alone, since a Wanted may be forged. StaticKeys returns one for
-	// programs with the same KEKs for all envelopes.
+	// Keys is required. It returns the KEKs that may be called for each envelope, in order. Open calls it once, with
+	// all envelopes that may need one. Keys must answer from configuration alone, since a Wanted may be forged.
+	// StaticKeys returns one for programs with the same KEKs for all envelopes.
 	Keys func(ctx context.Context, wanted []Wanted) []Found
 	// CacheEntries is how many unwrapped data keys are kept; 10,000 if zero.
 	CacheEntries int
@@ -45,19 +44,16 @@ type OpenerConfig struct {
 	Stale time.Duration
 	// UnwrapTimeout bounds one unwrap of a batch; DefaultUnwrapTimeout if zero.
 	UnwrapTimeout time.Duration
-	// FailoverAfter is how long one recipient's KEK may take before the next one is
-	// called as well; 1 s if zero, and no more than half of what is left until the
-	// caller's deadline. After a failure the next one is called at once.
+	// FailoverAfter is how long one recipient's KEK may take before the next one is called as well; 1 s if zero, and no
+	// more than half of what is left until the caller's deadline. After a failure the next one is called at once.
 	FailoverAfter time.Duration
-	// MaxPlaintext bounds a plaintext in bytes after decompression,
-	// format.MaxPlaintext if zero.
+	// MaxPlaintext bounds a plaintext in bytes after decompression, format.MaxPlaintext if zero.
 	MaxPlaintext int
 	// Observer counts what the data-key cache does, for metrics; optional. It must not block.
 	Observer cache.Observer
 }
 
-// Opener opens envelopes through a cache of unwrapped data keys, which Close wipes.
-// It is safe for concurrent use.
+// Opener opens envelopes through a cache of unwrapped data keys, which Close wipes. It is safe for concurrent use.
 type Opener struct {
 	cfg      OpenerConfig
 	expander *expander
@@ -68,29 +64,24 @@ type Opener struct {
 type Item struct {
 	// Envelope is what Sealer.Seal returned.
 	Envelope []byte
-	// KeyIDs name the recipients' keys, in order, if the container and not the envelope
-	// names them; nil otherwise.
+	// KeyIDs name the recipients' keys, in order, if the container and not the envelope names them; nil otherwise.
 	KeyIDs []string
-	// Reader is the namespace that the envelope is opened in, empty if unknown. Only
-	// OpenerConfig.Keys uses it.
+	// Reader is the namespace that the envelope is opened in, empty if unknown. Only OpenerConfig.Keys uses it.
 	Reader string
-	// Accept, if set, is called once the envelope is parsed and before any KEK is
-	// looked for: an error refuses the envelope. The claims are not proven at that
-	// point; an envelope with altered claims fails later.
+	// Accept, if set, is called once the envelope is parsed and before any KEK is looked for: an error refuses the
+	// envelope. The claims are not proven at that point; an envelope with altered claims fails later.
 	Accept func(Claims) error
-	// Room, if set, reports whether the caller has room for a plaintext of size
-	// bytes. After one refusal Open decompresses no further item that has a Room: each
-	// fails with ErrNoRoom. An envelope of a kilobyte can hold format.MaxPlaintext
-	// bytes, so a caller that opens what strangers send gives all items one Room that
-	// adds up. One Open never calls it concurrently.
+	// Room, if set, reports whether the caller has room for a plaintext of size bytes. After one refusal Open
+	// decompresses no further item that has a Room: each fails with ErrNoRoom. An envelope of a kilobyte can hold
+	// format.MaxPlaintext bytes, so a caller that opens what strangers send gives all items one Room that adds up. One
+	// Open never calls it concurrently.
 	Room func(size int) bool
 }
 
 // Opened is the outcome for one Item: the plaintext, or an error.
 type Opened struct {
 	Plaintext []byte
-	// Claims and KeyIDs are what the envelope says, as far as it could be
-	// parsed; proven only when Err is nil.
+	// Claims and KeyIDs are what the envelope says, as far as it could be parsed; proven only when Err is nil.
 	Claims Claims
 	KeyIDs []string
 	Err    error
@@ -158,21 +149,18 @@ func (o *Opener) Close() { o.cache.Close() }
 // Open opens each item and returns one Opened for each, in order. It unwraps data
 // keys that are not cached together, with one call for each KEK and encryption context.
 //
-// An envelope opens without a KMS if the data key of any recipient is fresh in the
-// cache. Otherwise Open tries the recipients in order, but last those with a
-// kms.Availability and not available. It tries the next one when one fails, and also
-// when one has not answered within FailoverAfter. The first that opens the envelope
-// wins. A stale data key serves only if no other recipient has opened the envelope
-// within FailoverAfter, so that a revoked key opens no longer than necessary, or if
-// ctx ends before a KEK that was called has answered.
+// An envelope opens without a KMS if the data key of any recipient is fresh in the cache. Otherwise Open tries the
+// recipients in order, but last those with a kms.Availability and not available. It tries the next one when one fails,
+// and also when one has not answered within FailoverAfter. The first that opens the envelope wins. A stale data key
+// serves only if no other recipient has opened the envelope within FailoverAfter, so that a revoked key opens no longer
+// than necessary, or if ctx ends before a KEK that was called has answered.
 //
 // Of several recipients with one KEK only the first counts. No Sealer makes such
 // envelopes, and a forger must not multiply the calls of a KEK.
 //
-// Classes: Corrupt for an envelope that is malformed, altered or cut short; Denied,
-// with ErrNotConfigured in the chain, for one under keys that are not configured, or the
-// error of OpenerConfig.Keys; Canceled if ctx ended; otherwise that of a KMS, of
-// several recipients a transient one if there is any.
+// Classes: Corrupt for an envelope that is malformed, altered or cut short; Denied, with ErrNotConfigured in the chain,
+// for one under keys that are not configured, or the error of OpenerConfig.Keys; Canceled if ctx ended; otherwise that
+// of a KMS, of several recipients a transient one if there is any.
 func (o *Opener) Open(ctx context.Context, items ...Item) []Opened {
 	return o.open(ctx, items, false)
 }

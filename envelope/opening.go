@@ -40,8 +40,7 @@ type opening struct {
 	staleFrom candidate
 }
 
-// addCandidates makes candidates of the keys that were found, one for each KEK, and
-// ends p if there are none.
+// addCandidates makes candidates of the keys that were found, one for each KEK, and ends p if there are none.
 func (p *opening) addCandidates(found Found) {
 	if found.Err != nil {
 		p.errs = append(p.errs, found.Err)
@@ -70,8 +69,7 @@ func (p *opening) addCandidates(found Found) {
 	}
 }
 
-// fromCache opens p with a data key of any recipient that is fresh in the cache, and
-// reports whether p is done.
+// fromCache opens p with a data key of any recipient that is fresh in the cache, and reports whether p is done.
 func (o *Opener) fromCache(p *opening) bool {
 	all := p.left
 	p.left = nil

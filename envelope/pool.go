@@ -12,20 +12,17 @@ const (
 	// are gone: 8 requests for 1,000 payloads with a KMS that wraps many at once.
 	maxReady = 256
 
-	// refillInterval is how long the ready keys should last: a pool that refills sooner
-	// raises its target.
+	// refillInterval is how long the ready keys should last: a pool that refills sooner raises its target.
 	refillInterval = 500 * time.Millisecond
 )
 
-// pool hands out data keys for one encryption context within the limits. It makes
-// one wrap call at a time. Callers that arrive meanwhile queue, and the next call
-// wraps for all of them together.
+// pool hands out data keys for one encryption context within the limits. It makes one wrap call at a time. Callers that
+// arrive meanwhile queue, and the next call wraps for all of them together.
 //
 // A data key past its age seals on, until the end of its grace, only while the KMS
 // gives no new ones: docs/adr/008-sealing-through-an-outage.md.
 type pool struct {
-	// wrap makes n data keys. It runs on a context of the pool, and keeps pending up
-	// to date.
+	// wrap makes n data keys. It runs on a context of the pool, and keeps pending up to date.
 	wrap    func(n int, pending *pending) ([]*sealingKey, error)
 	pending pending
 	// background runs a function in a goroutine that Close waits for.
@@ -62,8 +59,7 @@ type waiter struct {
 	unserved bool
 }
 
-// take returns a data key for each plaintext size, in order. The caller gives
-// them back with release.
+// take returns a data key for each plaintext size, in order. The caller gives them back with release.
 func (p *pool) take(ctx context.Context, sizes []int) (grant, error) {
 	p.mu.Lock()
 	if p.closed || p.evicted {
@@ -181,8 +177,7 @@ func (p *pool) serveQueue() {
 	}
 }
 
-// refill starts a wrap call for the queue and the keys to keep ready, unless one is
-// under way.
+// refill starts a wrap call for the queue and the keys to keep ready, unless one is under way.
 func (p *pool) refill() {
 	if p.wrapping || p.closed {
 		return
@@ -204,9 +199,8 @@ func (p *pool) refill() {
 	p.background(func() { p.settle(p.wrap(n, &p.pending)) })
 }
 
-// refillAfterFailure is how many keys to wrap after a failed wrap: what the queue needs and
-// no more, since a flaky KMS hardly ever answers all of a hundred. If nothing queues, one
-// key from time to time probes the KMS.
+// refillAfterFailure is how many keys to wrap after a failed wrap: what the queue needs and no more, since a flaky KMS
+// hardly ever answers all of a hundred. If nothing queues, one key from time to time probes the KMS.
 func (p *pool) refillAfterFailure(shortfall int, now time.Time) int {
 	p.waited = false
 	if shortfall == 0 && !now.Before(p.outage.probeAt) {
@@ -215,8 +209,7 @@ func (p *pool) refillAfterFailure(shortfall int, now time.Time) int {
 	return shortfall
 }
 
-// refillSize is how many keys to wrap: the shortfall of the queue, and those to keep
-// ready, if half of these are gone.
+// refillSize is how many keys to wrap: the shortfall of the queue, and those to keep ready, if half of these are gone.
 func (p *pool) refillSize(shortfall int, now time.Time) int {
 	ready := p.stock.ready()
 	if shortfall > 0 {

@@ -10,10 +10,9 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// race is the part of one Open that calls KMSs. Each item tries one recipient, and the
-// next one when that fails or takes longer than FailoverAfter. The first that opens the
-// item wins. The race runs in the caller's goroutine but for the lookups, which end with
-// it; loads of the cache go on, for the next caller.
+// race is the part of one Open that calls KMSs. Each item tries one recipient, and the next one when that fails or
+// takes longer than FailoverAfter. The first that opens the item wins. The race runs in the caller's goroutine but for
+// the lookups, which end with it; loads of the cache go on, for the next caller.
 type race struct {
 	opener    *Opener
 	ctx       context.Context // the caller's
@@ -132,8 +131,7 @@ func (o *Opener) lookUp(ctx context.Context, l *lookup) []cache.Outcome[*dataKey
 	})
 }
 
-// settle uses what a lookup found, and returns the items that need their next
-// recipient.
+// settle uses what a lookup found, and returns the items that need their next recipient.
 func (r *race) settle(l *lookup) []*opening {
 	var next []*opening
 	l.arrived = true
@@ -162,8 +160,7 @@ func (r *race) settle(l *lookup) []*opening {
 	return next
 }
 
-// try uses one data key, or notes why there is none. first is the KEK that was
-// called first of those pending.
+// try uses one data key, or notes why there is none. first is the KEK that was called first of those pending.
 func (r *race) try(p *opening, c candidate, got cache.Outcome[*dataKey], first string) {
 	switch {
 	case got.Err == nil && got.Stale && (len(p.left) > 0 || len(p.pending) > 0):
@@ -213,8 +210,7 @@ func (r *race) failOver(l *lookup) []*opening {
 	return next
 }
 
-// useStale uses the stale data key of p. If that does not open p and no other recipient is
-// left or pending, p fails.
+// useStale uses the stale data key of p. If that does not open p and no other recipient is left or pending, p fails.
 func (r *race) useStale(p *opening) {
 	ref := p.stale
 	p.stale = nil

@@ -32,9 +32,8 @@ type SealerConfig struct {
 	Keys []kms.Key
 	// Recipients says which of them must wrap.
 	Recipients Recipients
-	// MissingRecipient, if set, is called after a Seal with the number of envelopes
-	// that lack the recipient of a KEK (its ID, without version), and how that KEK
-	// failed; with PrimaryRecipient only. It must not block.
+	// MissingRecipient, if set, is called after a Seal with the number of envelopes that lack the recipient of a KEK
+	// (its ID, without version), and how that KEK failed; with PrimaryRecipient only. It must not block.
 	MissingRecipient func(keyID string, class kms.Class, n int)
 	// Limits says how far a data key is shared.
 	Limits DataKeyLimits
@@ -42,23 +41,20 @@ type SealerConfig struct {
 	// under data keys past their age (DataKeyLimits.SealGrace), the KEK (its ID, without
 	// version) that gave no new ones, and how it failed. It must not block.
 	SealedInGrace func(keyID string, class kms.Class, n int)
-	// Compress tries zstd before sealing and keeps the result if it is smaller.
-	// The length of a compressed envelope reveals something about its content:
-	// leave it off where an attacker can choose part of a plaintext.
+	// Compress tries zstd before sealing and keeps the result if it is smaller. The length of a compressed envelope
+	// reveals something about its content: leave it off where an attacker can choose part of a plaintext.
 	Compress bool
 	// NamedByContainer leaves the key IDs out of the envelopes; the caller keeps
 	// Sealed.KeyIDs beside each envelope and passes them to Opener.Open.
 	NamedByContainer bool
-	// Opener, if set, caches each new data key, so that it opens what is sealed here
-	// without a KMS call.
+	// Opener, if set, caches each new data key, so that it opens what is sealed here without a KMS call.
 	Opener *Opener
 	// WrapTimeout bounds one wrap of a batch of data keys, all recipients together and
 	// retries of the KMS key included; DefaultWrapTimeout if zero.
 	WrapTimeout time.Duration
 }
 
-// Sealer seals plaintexts into envelopes. It is safe for concurrent use and
-// never mutates or retains plaintexts.
+// Sealer seals plaintexts into envelopes. It is safe for concurrent use and never mutates or retains plaintexts.
 type Sealer struct {
 	cfg    SealerConfig
 	keyIDs []string
@@ -76,8 +72,7 @@ type Sealer struct {
 type Sealed struct {
 	// Envelope is the sealed form, in the format of package format.
 	Envelope []byte
-	// KeyIDs are the recipients' KEKs in order without the missing ones, each with
-	// "@version" where the KMS reports it.
+	// KeyIDs are the recipients' KEKs in order without the missing ones, each with "@version" where the KMS reports it.
 	KeyIDs []string
 }
 
@@ -124,10 +119,9 @@ func NewSealer(cfg SealerConfig) (*Sealer, error) {
 // KeyIDs returns the IDs of its KEKs, in recipient order, without versions.
 func (s *Sealer) KeyIDs() []string { return slices.Clone(s.keyIDs) }
 
-// Seal seals each plaintext (at most format.MaxPlaintext bytes) under claims,
-// in order. It is all or nothing: any error means that nothing was sealed. The
-// error's Class is that of the KMS, Canceled if ctx ended first, and Internal
-// for claims or sizes out of bounds.
+// Seal seals each plaintext (at most format.MaxPlaintext bytes) under claims, in order. It is all or nothing: any error
+// means that nothing was sealed. The error's Class is that of the KMS, Canceled if ctx ended first, and Internal for
+// claims or sizes out of bounds.
 func (s *Sealer) Seal(ctx context.Context, claims Claims, plaintexts ...[]byte) ([]Sealed, error) {
 	header, err := claims.header(format.CompressionNone)
 	if err != nil {
@@ -233,8 +227,7 @@ func (s *Sealer) Drain() {
 	}
 }
 
-// Close waits for wrap calls under way and wipes the data keys. Seal fails with
-// ErrClosed afterwards.
+// Close waits for wrap calls under way and wipes the data keys. Seal fails with ErrClosed afterwards.
 func (s *Sealer) Close() {
 	s.mu.Lock()
 	s.cancel()

@@ -20,9 +20,8 @@ const (
 	// AllRecipients seals under every KEK or not at all: a missing recipient would
 	// show only in the disaster that it is there for.
 	AllRecipients Recipients = iota
-	// PrimaryRecipient seals once the first KEK wraps, without KEKs that fail or do
-	// not answer a second later. Envelopes show which recipient they lack, and
-	// SealerConfig.MissingRecipient reports it.
+	// PrimaryRecipient seals once the first KEK wraps, without KEKs that fail or do not answer a second later.
+	// Envelopes show which recipient they lack, and SealerConfig.MissingRecipient reports it.
 	PrimaryRecipient
 )
 
@@ -125,8 +124,7 @@ func (s *Sealer) startWrap(i int, keys []*sealingKey, ec kms.Context, answers ch
 	})
 }
 
-// collect waits for as many answers as it needs. It returns one for each KEK, nil for
-// a missing one.
+// collect waits for as many answers as it needs. It returns one for each KEK, nil for a missing one.
 func (s *Sealer) collect(answers <-chan answer, first *pending) ([]*answer, error) {
 	got := make([]*answer, len(s.cfg.Keys))
 	optional := s.cfg.Recipients == PrimaryRecipient

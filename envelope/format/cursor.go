@@ -8,9 +8,8 @@ import (
 
 const opParse = "parse envelope"
 
-// cursor reads one message strictly: fields in ascending order, each at most
-// once unless the caller loops, shortest varints, nothing unknown, nothing empty.
-// Offsets count from the start of the envelope even inside nested messages.
+// cursor reads one message strictly: fields in ascending order, each at most once unless the caller loops, shortest
+// varints, nothing unknown, nothing empty. Offsets count from the start of the envelope even inside nested messages.
 //
 // After the first error all methods do nothing and return zero values.
 type cursor struct {

@@ -4,8 +4,7 @@ import "github.com/waxseal/waxseal/internal/erase"
 
 const opOpen = "open envelope"
 
-// Envelope is what Parse read: all that an envelope says without a key. Wrapped keys
-// alias the bytes given to Parse.
+// Envelope is what Parse read: all that an envelope says without a key. Wrapped keys alias the bytes given to Parse.
 //
 // Open checks the data key against Salt and Commitment. Changing any other field does
 // not change what Open authenticates.
@@ -16,8 +15,7 @@ type Envelope struct {
 	Salt [SaltSize]byte
 	// Commitment is a value that only the right data key derives.
 	Commitment [CommitmentSize]byte
-	// Recipients are 1 to MaxRecipients wrapped copies of the data key. They are
-	// not authenticated.
+	// Recipients are 1 to MaxRecipients wrapped copies of the data key. They are not authenticated.
 	Recipients []Recipient
 	// Header is what the sealer chose. Open authenticates it, not Parse: a decision on
 	// it before stands only if Open succeeds.
@@ -36,9 +34,8 @@ func (e *Envelope) CiphertextSize() int { return len(e.ciphertext) }
 // compressed length where Header says that it is compressed.
 func (e *Envelope) PlaintextSize() int { return len(e.ciphertext) - ciphertextOverhead }
 
-// CommitsTo reports whether the envelope was sealed under this data key, by its
-// commitment alone and in constant time. It does not check the ciphertext. A key of the
-// wrong length gives false.
+// CommitsTo reports whether the envelope was sealed under this data key, by its commitment alone and in constant time.
+// It does not check the ciphertext. A key of the wrong length gives false.
 func (e *Envelope) CommitsTo(dataKey []byte) bool {
 	if checkDataKey(dataKey) != nil {
 		return false
@@ -58,9 +55,8 @@ func (e *Envelope) CommitsTo(dataKey []byte) bool {
 // Open decrypts the envelope with its data key of DataKeySize bytes, which it neither
 // keeps nor changes, and returns the plaintext in a new slice. It does not decompress.
 //
-// The order of checks: length of the data key (ErrDataKey) → commitment, in
-// constant time (ErrCommitment) → AES-GCM over the protected fields and the
-// ciphertext (ErrCiphertext). The first failure ends it with an *Error, and no
+// The order of checks: length of the data key (ErrDataKey) → commitment, in constant time (ErrCommitment) → AES-GCM
+// over the protected fields and the ciphertext (ErrCiphertext). The first failure ends it with an *Error, and no
 // plaintext. Package envelope reports all three as kms.Corrupt.
 func (e *Envelope) Open(dataKey []byte) ([]byte, error) {
 	if err := refuse(opOpen, checkDataKey(dataKey)); err != nil {

@@ -27,29 +27,24 @@ var (
 	// salt or commitment was altered. Nothing was decrypted.
 	ErrCommitment = errors.New("data key does not match the commitment")
 
-	// ErrCiphertext means the data key is right, but the ciphertext or a protected field
-	// was altered.
+	// ErrCiphertext means the data key is right, but the ciphertext or a protected field was altered.
 	ErrCiphertext = errors.New("authentication failed")
 )
 
 // noOffset is the Offset of an error that is not about bytes that were read.
 const noOffset = -1
 
-// Error says which field of an envelope broke which rule. Its text holds names,
-// numbers and rules, never content.
+// Error says which field of an envelope broke which rule. Its text holds names, numbers and rules, never content.
 type Error struct {
 	// Op is the operation: "seal", "parse envelope", "open envelope", ….
 	Op string
-	// Kind is ErrMalformed, ErrUnsupported, ErrLimit, ErrDataKey, ErrCommitment
-	// or ErrCiphertext.
+	// Kind is ErrMalformed, ErrUnsupported, ErrLimit, ErrDataKey, ErrCommitment or ErrCiphertext.
 	Kind error
-	// Field is the path of the field, such as "namespace", "claims[2].name" or
-	// "recipients[0].wrapped_key"; a message's own name ("envelope",
-	// "protected", "claims[2]") if no single field is at fault.
+	// Field is the path of the field, such as "namespace", "claims[2].name" or "recipients[0].wrapped_key"; a message's
+	// own name ("envelope", "protected", "claims[2]") if no single field is at fault.
 	Field string
-	// Offset is where the field's tag is or was expected, in bytes from the start of the
-	// envelope; for a value in a recipient or a claim, where that begins. -1 if nothing was
-	// read.
+	// Offset is where the field's tag is or was expected, in bytes from the start of the envelope; for a value in a
+	// recipient or a claim, where that begins. -1 if nothing was read.
 	Offset int
 	// Reason is the broken rule; empty if Kind says it all.
 	Reason string

@@ -14,15 +14,13 @@ const reservedClaim = "namespace"
 
 // Claim is a plaintext but authenticated fact about what is sealed.
 type Claim struct {
-	// Name is 1 to maxClaimName bytes of UTF-8 without control characters, and
-	// not "namespace".
+	// Name is 1 to maxClaimName bytes of UTF-8 without control characters, and not "namespace".
 	Name string
 	// Value is 1 to MaxClaimValue bytes of UTF-8 without control characters.
 	Value string
 }
 
-// Compression says how the plaintext was compressed before it was sealed. This package
-// only records it.
+// Compression says how the plaintext was compressed before it was sealed. This package only records it.
 type Compression uint32
 
 // The compressions of version 1.
@@ -49,8 +47,7 @@ type Header struct {
 	// Namespace is the claim that authorization is decided on: 1 to MaxNamespace
 	// bytes of UTF-8 without control characters.
 	Namespace string
-	// Claims are up to maxClaims further claims, in ascending order of their
-	// names' bytes, each name once.
+	// Claims are up to maxClaims further claims, in ascending order of their names' bytes, each name once.
 	Claims []Claim
 	// Compression of the plaintext.
 	Compression Compression
@@ -101,9 +98,8 @@ func checkCompression(c Compression) *Error {
 	}
 }
 
-// checkText checks that s has 1 to most bytes of UTF-8, and that it holds no control
-// character (category Cc: U+0000 to U+001F and U+007F to U+009F), which could forge log
-// lines and terminal output.
+// checkText checks that s has 1 to most bytes of UTF-8, and that it holds no control character (category Cc: U+0000 to
+// U+001F and U+007F to U+009F), which could forge log lines and terminal output.
 func checkText(field path, s string, most int) *Error {
 	switch {
 	case s == "":

@@ -1,10 +1,9 @@
 package format
 
-// HKDF-Expand is written here because crypto/hkdf leaves the data key and the payload
-// key in HMAC states on the heap until their memory is used again, and only the runtime
-// can erase them there. This one works on the stack, which erase.Do clears. FIPS 140
-// mode approves only of the module's own, so derive uses that one then. A test compares
-// the two.
+// HKDF-Expand is written here because crypto/hkdf leaves the data key and the payload key in HMAC states on the heap
+// until their memory is used again, and only the runtime can erase them there. This one works on the stack, which
+// erase.Do clears. FIPS 140 mode approves only of the module's own, so derive uses that one then. A test compares the
+// two.
 
 import (
 	"crypto/fips140"
@@ -63,8 +62,7 @@ func expand(prk []byte, info string) derived {
 	return okm
 }
 
-// hmacSHA256 is HMAC-SHA-256 (RFC 2104, FIPS 198-1) for a key of at most a block and
-// a short message.
+// hmacSHA256 is HMAC-SHA-256 (RFC 2104, FIPS 198-1) for a key of at most a block and a short message.
 func hmacSHA256(key, msg []byte) [sha256.Size]byte {
 	var inner [sha256.BlockSize + sha256.Size + len(infoLabel) + SaltSize + 1]byte
 	var outer [sha256.BlockSize + sha256.Size]byte

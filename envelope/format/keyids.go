@@ -19,9 +19,8 @@ func SplitKeyIDs(list string) ([]string, error) {
 	return checkKeyIDs(op, strings.Split(list, " "))
 }
 
-// KeyIDs returns the key ID of each recipient, in order: those in the envelope, or else
-// those of its container. container is nil if the container names no keys; otherwise
-// KeyIDs returns it, checked as by SplitKeyIDs.
+// KeyIDs returns the key ID of each recipient, in order: those in the envelope, or else those of its container.
+// container is nil if the container names no keys; otherwise KeyIDs returns it, checked as by SplitKeyIDs.
 //
 // It returns an *Error that wraps ErrMalformed or ErrLimit if both or neither name the
 // keys, or if the container names more or fewer than there are recipients.

@@ -5,16 +5,13 @@ import "fmt"
 // typicalClaims is how many claims fit before Parse allocates again.
 const typicalClaims = 4
 
-// Parse reads an envelope without any key. The result aliases b, which must not
-// change while it is in use.
+// Parse reads an envelope without any key. The result aliases b, which must not change while it is in use.
 //
-// Parse accepts exactly what Seal and Rewrap can write; for everything else it returns
-// an *Error that wraps ErrMalformed, ErrUnsupported or ErrLimit (all kms.Corrupt to
-// callers). The order of checks is the order of the bytes: size of the whole →
-// recipients → protected: suite first, so that a later suite may change the layout of
-// the rest, then salt, commitment, namespace, claims, compression → ciphertext → nothing
-// behind it. For each field: tag → length against the limit → length against the bytes
-// left → value.
+// Parse accepts exactly what Seal and Rewrap can write; for everything else it returns an *Error that wraps
+// ErrMalformed, ErrUnsupported or ErrLimit (all kms.Corrupt to callers). The order of checks is the order of the bytes:
+// size of the whole → recipients → protected: suite first, so that a later suite may change the layout of the rest,
+// then salt, commitment, namespace, claims, compression → ciphertext → nothing behind it. For each field: tag → length
+// against the limit → length against the bytes left → value.
 //
 // It allocates at most len(b) and a few hundred bytes for each recipient and claim.
 func Parse(b []byte) (*Envelope, error) {

@@ -7,16 +7,14 @@ import (
 	"github.com/waxseal/waxseal/internal/erase"
 )
 
-// Seal encrypts plaintext, 0 to MaxPlaintext bytes, under a payload key that it
-// derives from dataKey and a random salt, and returns the envelope. dataKey is
-// DataKeySize random bytes that the recipients hold wrapped, which Seal cannot check.
-// It keeps and changes none of its arguments.
+// Seal encrypts plaintext, 0 to MaxPlaintext bytes, under a payload key that it derives from dataKey and a random salt,
+// and returns the envelope. dataKey is DataKeySize random bytes that the recipients hold wrapped, which Seal cannot
+// check. It keeps and changes none of its arguments.
 //
 // The caller decides how many envelopes share a data key; each has its own payload key.
 //
-// It returns an *Error that wraps ErrDataKey, ErrLimit, ErrMalformed or ErrUnsupported
-// when an argument breaks a rule of the format. That is a bug or a bad name in the
-// caller: kms.Internal.
+// It returns an *Error that wraps ErrDataKey, ErrLimit, ErrMalformed or ErrUnsupported when an argument breaks a rule
+// of the format. That is a bug or a bad name in the caller: kms.Internal.
 func Seal(dataKey []byte, recipients []Recipient, h Header, plaintext []byte) ([]byte, error) {
 	const op = "seal"
 	if err := refuse(op, cmp.Or(checkDataKey(dataKey), checkNotWiped(dataKey))); err != nil {

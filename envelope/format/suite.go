@@ -12,9 +12,8 @@ import (
 // Suite is the set of algorithms of an envelope.
 type Suite uint32
 
-// Suite1 is the only suite of version 1: HKDF-Expand-SHA256 (RFC 5869) derives
-// payload key and commitment from the data key, AES-256-GCM (SP 800-38D) with a
-// random 96-bit nonce seals. It is key committing and FIPS 140 approved.
+// Suite1 is the only suite of version 1: HKDF-Expand-SHA256 (RFC 5869) derives payload key and commitment from the data
+// key, AES-256-GCM (SP 800-38D) with a random 96-bit nonce seals. It is key committing and FIPS 140 approved.
 const Suite1 Suite = 1
 
 // String returns "HKDF-Expand-SHA256 + AES-256-GCM", or such as "suite(7)" if unknown.

@@ -8,10 +8,9 @@ import (
 	"path/filepath"
 )
 
-// Write replaces the file at path by one of data with mode 0600, whatever the umask and
-// the mode of the old file. It writes a file in the same folder and renames it once it is
-// on the disk. It follows a symbolic link, and refuses what is no regular file, such as a
-// folder or a device, with ErrIrregular.
+// Write replaces the file at path by one of data with mode 0600, whatever the umask and the mode of the old file. It
+// writes a file in the same folder and renames it once it is on the disk. It follows a symbolic link, and refuses what
+// is no regular file, such as a folder or a device, with ErrIrregular.
 func Write(path string, data []byte) (err error) {
 	target, err := resolve(path)
 	if err != nil {
@@ -36,8 +35,7 @@ func Write(path string, data []byte) (err error) {
 	return nil
 }
 
-// ErrIrregular is in the chain of the error for a path with something that is not a
-// regular file.
+// ErrIrregular is in the chain of the error for a path with something that is not a regular file.
 var ErrIrregular = errors.New("not a regular file")
 
 // resolve follows symbolic links to a file that need not exist.

@@ -2,20 +2,17 @@ package erase
 
 import "runtime"
 
-// deadStack is how much of the stack below its caller Call clears, in bytes: more
-// than HMAC and AES-GCM use.
+// deadStack is how much of the stack below its caller Call clears, in bytes: more than HMAC and AES-GCM use.
 const deadStack = 4 << 10
 
-// Call calls f once, and then clears vector registers (on amd64 and arm64) and deadStack
-// bytes of the stack that f used. If f panics, Call clears too and panics with the same
-// value. If f ends the goroutine, Call clears only the stack below the functions that f
-// was in. Goroutines that f starts have stacks of their own. f should not need more than
-// deadStack while it holds a key: a stack that grows leaves its old copy behind.
+// Call calls f once, and then clears vector registers (on amd64 and arm64) and deadStack bytes of the stack that f
+// used. If f panics, Call clears too and panics with the same value. If f ends the goroutine, Call clears only the
+// stack below the functions that f was in. Goroutines that f starts have stacks of their own. f should not need more
+// than deadStack while it holds a key: a stack that grows leaves its old copy behind.
 //
-// It does not clear what f allocates, nor registers that a signal saves while f runs. Use
-// it in place of Do for calls that allocate much, or objects that live long, as clients of
-// a KMS do: the runtime tracks each allocation in Do until it is freed, which slows down
-// thousands of calls.
+// It does not clear what f allocates, nor registers that a signal saves while f runs. Use it in place of Do for calls
+// that allocate much, or objects that live long, as clients of a KMS do: the runtime tracks each allocation in Do until
+// it is freed, which slows down thousands of calls.
 //
 //go:noinline
 func Call(f func()) {

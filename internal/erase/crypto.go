@@ -9,15 +9,13 @@ import (
 	"unsafe"
 )
 
-// Crypto zeroes the key schedules and tables in AES ciphers and GCMs of the standard
-// library. They have no method for it, and the garbage collector does not clear what it
-// frees. Each object belongs to the caller, was made by crypto/aes or crypto/cipher, and is
-// not used afterwards; Crypto ignores anything else, and nil. It is safe for concurrent use
+// Crypto zeroes the key schedules and tables in AES ciphers and GCMs of the standard library. They have no method for
+// it, and the garbage collector does not clear what it frees. Each object belongs to the caller, was made by crypto/aes
+// or crypto/cipher, and is not used afterwards; Crypto ignores anything else, and nil. It is safe for concurrent use
 // with different objects.
 //
-// It relies on the layout of the objects in the versions of Go that layoutsKnown names, and
-// does nothing in others, where an array of one object may have become a table that all
-// share. The package's tests fail then.
+// It relies on the layout of the objects in the versions of Go that layoutsKnown names, and does nothing in others,
+// where an array of one object may have become a table that all share. The package's tests fail then.
 func Crypto(objects ...any) {
 	for _, o := range objects {
 		for _, p := range layouts[reflect.TypeOf(o)] {
@@ -26,8 +24,7 @@ func Crypto(objects ...any) {
 	}
 }
 
-// place is where an object keeps parts of a key: size bytes at offset at, behind the
-// pointers at the offsets hops.
+// place is where an object keeps parts of a key: size bytes at offset at, behind the pointers at the offsets hops.
 type place struct {
 	hops     []uintptr
 	at, size uintptr

@@ -1,6 +1,5 @@
-// Package gcmtest measures plain AES-256-GCM, which benchmarks report their own
-// figures as a ratio to: absolute times say little on a shared machine. Only
-// tests import it.
+// Package gcmtest measures plain AES-256-GCM, which benchmarks report their own figures as a ratio to: absolute times
+// say little on a shared machine. Only tests import it.
 package gcmtest
 
 import (
@@ -13,9 +12,8 @@ import (
 // span is how long the raw cipher is measured, in the same run as the benchmark.
 const span = 50 * time.Millisecond
 
-// Report adds the metric "x-raw-gcm": how many times longer the benchmark took
-// for one payload of size bytes than AES-256-GCM with a random nonce, its key
-// schedule made beforehand, takes to seal that many. payloads is how many the
+// Report adds the metric "x-raw-gcm": how many times longer the benchmark took for one payload of size bytes than
+// AES-256-GCM with a random nonce, its key schedule made beforehand, takes to seal that many. payloads is how many the
 // benchmark handles in one iteration. Call it after the loop.
 func Report(b *testing.B, size, payloads int) {
 	b.Helper()

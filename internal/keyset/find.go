@@ -43,10 +43,9 @@ func (k *Set) remember(uri string, err error) {
 	k.failed.Add(uri, failedOpen{err: err, until: time.Now().Add(failedOpenFor)})
 }
 
-// Find is the Keys function of the Opener. It returns the KEKs that each envelope names
-// and that are candidates for it (policy.Policy.MayOpen). It opens further keys, all of a
-// call together, if they can have the ID that the envelope names. An error is that of a
-// key that could not be opened and may or may not be the right one.
+// Find is the Keys function of the Opener. It returns the KEKs that each envelope names and that are candidates for it
+// (policy.Policy.MayOpen). It opens further keys, all of a call together, if they can have the ID that the envelope
+// names. An error is that of a key that could not be opened and may or may not be the right one.
 func (k *Set) Find(ctx context.Context, wanted []envelope.Wanted) []envelope.Found {
 	found := make([]envelope.Found, len(wanted))
 	var late lateKeys
@@ -173,8 +172,7 @@ func (k *Set) openLate(ctx context.Context, late []*lateKey, all []envelope.Foun
 	k.giveUp(late)
 }
 
-// collect calls f with n outcomes as they come. Once there is a key to go on with, it
-// stops after keyPatience.
+// collect calls f with n outcomes as they come. Once there is a key to go on with, it stops after keyPatience.
 func collect[T any](outcomes <-chan T, n int, haveKey *bool, f func(T)) {
 	patience := time.NewTimer(keyPatience)
 	defer patience.Stop()

@@ -7,10 +7,9 @@ import (
 	"github.com/waxseal/waxseal/kms"
 )
 
-// openFixed opens the keys with fixed URIs, all at once, and returns why the codec cannot
-// start. A start does not depend on all KMSs: one that is out, or that has not answered
-// within keyPatience, is no problem as long as another key is open. Its key is opened
-// when it is needed.
+// openFixed opens the keys with fixed URIs, all at once, and returns why the codec cannot start. A start does not
+// depend on all KMSs: one that is out, or that has not answered within keyPatience, is no problem as long as another
+// key is open. Its key is opened when it is needed.
 func (k *Set) openFixed(ctx context.Context) (problems []error) {
 	type outcome struct {
 		name string
@@ -53,8 +52,7 @@ func (k *Set) openFixed(ctx context.Context) (problems []error) {
 	return k.settle(opened, failed)
 }
 
-// settle keeps the keys that were opened at the start, and returns why the codec cannot
-// start.
+// settle keeps the keys that were opened at the start, and returns why the codec cannot start.
 func (k *Set) settle(opened map[string]*Key, failed map[string]error) (problems []error) {
 	var out []error
 	for _, name := range k.names {

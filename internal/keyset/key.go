@@ -85,8 +85,7 @@ func decorate(key kms.Key, uri string, of policy.Key, o Observer) (*Key, error) 
 // Decorated implements kms.Decorator.
 func (k *Key) Decorated() kms.Key { return k.Key }
 
-// Location implements kms.Locator. If the backend's keys state none, it is the URI: two
-// URIs are two keys then.
+// Location implements kms.Locator. If the backend's keys state none, it is the URI: two URIs are two keys then.
 func (k *Key) Location() string {
 	if l, ok := kms.As[kms.Locator](k.Key); ok {
 		return l.Location()

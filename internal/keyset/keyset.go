@@ -24,9 +24,8 @@ const (
 	openTimeout = 5 * time.Second
 )
 
-// Set holds the configured KEKs. It opens keys with a template for a URI when a namespace
-// first needs them, and likewise those of a KMS that was out at the start. It is safe for
-// concurrent use.
+// Set holds the configured KEKs. It opens keys with a template for a URI when a namespace first needs them, and
+// likewise those of a KMS that was out at the start. It is safe for concurrent use.
 type Set struct {
 	policy   *policy.Policy
 	registry *kms.Registry

@@ -34,8 +34,7 @@ type value struct {
 	height   int  // how many objects and lists stand in one another here, itself included
 }
 
-// The members that make an object a payload, in both spellings that protobuf's
-// JSON mapping accepts.
+// The members that make an object a payload, in both spellings that protobuf's JSON mapping accepts.
 var payloadMembers = []string{"metadata", "data", "externalPayloads", "external_payloads"}
 
 // fits reports whether a payload has such a member, no deeper than this: nested objects must not be parsed at each level.

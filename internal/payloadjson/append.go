@@ -20,8 +20,7 @@ var ErrText = errors.New("a metadata name is not valid UTF-8")
 // ErrNil is Append's error for a nil payload.
 var ErrNil = errors.New("a payload is nil")
 
-// Size returns how many bytes Append will add for payloads, or a little more
-// where names need escapes.
+// Size returns how many bytes Append will add for payloads, or a little more where names need escapes.
 func Size(payloads []*commonpb.Payload) int {
 	n := len(`{"payloads":[]}`)
 	for _, payload := range payloads {

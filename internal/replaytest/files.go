@@ -17,8 +17,7 @@ const (
 // Summed reports whether a file of a corpus has a line in SumsFile.
 func Summed(name string) bool { return name != SumsFile && name != "README.md" }
 
-// JSON returns a history as the temporal CLI and the SDK's replayer read it, one
-// event a line.
+// JSON returns a history as the temporal CLI and the SDK's replayer read it, one event a line.
 func JSON(h *historypb.History) ([]byte, error) {
 	var out bytes.Buffer
 	out.WriteString("{\"events\":[\n")

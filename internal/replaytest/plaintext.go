@@ -15,9 +15,8 @@ import (
 // Open opens one payload, and reports whether it was sealed.
 type Open func(sealed *commonpb.Payload) (plain *commonpb.Payload, wasSealed bool, err error)
 
-// Plaintexts returns one line for each payload of a history: the event's ID, the
-// place, "sealed" or "plain", the encoding, the data. Search attributes do not
-// go through open, because they are never sealed.
+// Plaintexts returns one line for each payload of a history: the event's ID, the place, "sealed" or "plain", the
+// encoding, the data. Search attributes do not go through open, because they are never sealed.
 func Plaintexts(h *historypb.History, open Open) (string, error) {
 	var out strings.Builder
 	for _, e := range h.GetEvents() {

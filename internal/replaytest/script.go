@@ -11,9 +11,8 @@ import (
 	"go.temporal.io/sdk/workflow"
 )
 
-// Script is the workflows and activities. Each compares what it reads with what
-// was written and fails on a difference, so a history that ends well has proven
-// that its worker read everything.
+// Script is the workflows and activities. Each compares what it reads with what was written and fails on a difference,
+// so a history that ends well has proven that its worker read everything.
 type Script struct {
 	// Stumble runs at the start of the workflow "Stumbles". Nil does nothing; the
 	// recorder's panics once, so that the history has a failed workflow task.

@@ -8,8 +8,7 @@ const (
 	ascii  = "_.-:=+*#"
 )
 
-// UTF8 reports whether the locale's characters are UTF-8, by the environment variables of
-// POSIX.
+// UTF8 reports whether the locale's characters are UTF-8, by the environment variables of POSIX.
 func UTF8(lookup func(string) (string, bool)) bool {
 	for _, name := range []string{"LC_ALL", "LC_CTYPE", "LANG"} {
 		if value, _ := lookup(name); value != "" {
@@ -20,9 +19,8 @@ func UTF8(lookup func(string) (string, bool)) bool {
 	return false
 }
 
-// Sparkline draws values, none of them negative, as one character each, by their height
-// between zero and the highest. It is at most columns wide: each character shows the
-// highest of its share of values. Without utf8 it is ASCII.
+// Sparkline draws values, none of them negative, as one character each, by their height between zero and the highest.
+// It is at most columns wide: each character shows the highest of its share of values. Without utf8 it is ASCII.
 func Sparkline[T int | int64 | float64](values []T, columns int, utf8 bool) string {
 	levels := []rune(ascii)
 	if utf8 {

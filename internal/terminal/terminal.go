@@ -17,9 +17,8 @@ func Is(stream any) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// Escape returns s with all that is not printable written as in a Go string: control
-// characters, which terminals obey, and those that change the direction of text or have no
-// width, which make one name look like another.
+// Escape returns s with all that is not printable written as in a Go string: control characters, which terminals obey,
+// and those that change the direction of text or have no width, which make one name look like another.
 func Escape(s string) string { return escape(s, "") }
 
 // EscapeLines is Escape for a text of several lines.
