@@ -1,6 +1,8 @@
 package payloadwalk
 
 import (
+	"slices"
+
 	commonpb "go.temporal.io/api/common/v1"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -79,8 +81,8 @@ func (e *Editor) open(m, inner proto.Message) {
 
 // Done writes the edited content of each Any back to it.
 func (e *Editor) Done() error {
-	for i := len(e.anys) - 1; i >= 0; i-- {
-		if err := e.anys[i].packed.MarshalFrom(e.anys[i].inner); err != nil {
+	for _, o := range slices.Backward(e.anys) {
+		if err := o.packed.MarshalFrom(o.inner); err != nil {
 			return err
 		}
 	}
