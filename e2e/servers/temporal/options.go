@@ -42,8 +42,8 @@ Examples:
 Flags:
 `
 
-// parseOptions reads the command line. For a help flag it prints help to out and returns
-// flag.ErrHelp.
+// parseOptions reads the command line. It prints help to out and returns
+// flag.ErrHelp when asked for it.
 func parseOptions(args []string, out io.Writer) (options, error) {
 	var o options
 	var namespaces, attributes string

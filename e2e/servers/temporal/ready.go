@@ -23,8 +23,8 @@ func awaitReady(ctx context.Context, o options, p ports) error {
 	defer func() { _ = conn.Close() }()
 	frontend := workflowservice.NewWorkflowServiceClient(conn)
 	for _, name := range o.namespaces {
-		// Listing needs the namespace cache, the matching and the history service:
-		// DescribeNamespace alone would answer too early.
+		// Listing asks the namespace cache, the matching and the history
+		// service: DescribeNamespace alone would answer too early.
 		if err := poll(ctx, func() error {
 			_, err := frontend.ListWorkflowExecutions(ctx, &workflowservice.ListWorkflowExecutionsRequest{Namespace: name, PageSize: 1})
 			return err

@@ -143,8 +143,8 @@ func openDatabase(o options) (*config.SQL, error) {
 		db.DatabaseName = o.dbFile
 		db.ConnectAttributes = map[string]string{
 			"mode": "rwc", "setup": "true",
-			// A search of the file for plaintext must find all there is: no
-			// write-ahead log beside it. A crash may lose data here.
+			// Whoever looks for plaintext in the file must find all there is:
+			// no write-ahead log beside it. A crash may lose data here.
 			"journal_mode": "memory", "synchronous": "off",
 		}
 	}
