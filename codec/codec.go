@@ -62,6 +62,7 @@ type Codec struct {
 	waits        *hold.Waits
 	tasks        *hold.Tasks
 	changes      *guard.Changes
+	runs         runs
 	watchers     *watchers
 	opener       *envelope.Opener
 

@@ -105,7 +105,7 @@ func (p *Plugin) ConfigureClient(_ context.Context, o client.PluginConfigureClie
 	opts.FailureConverter = NewFailureConverter(opts.DataConverter)
 	// First: next to the SDK, so that other interceptors do not see what it passes on.
 	opts.Interceptors = append([]interceptor.ClientInterceptor{
-		&workflows{changes: p.codec.changes},
+		&workflows{changes: p.codec.changes, runs: &p.codec.runs},
 		&activities{codec: p.codec, namespace: namespace, failures: opts.FailureConverter},
 	}, opts.Interceptors...)
 	opts.ContextPropagators = append([]workflow.ContextPropagator{&headerOpener{codec: p.codec, namespace: namespace, via: via}}, opts.ContextPropagators...)
@@ -198,7 +198,7 @@ func (p *Plugin) ConfigureWorkflowReplayer(_ context.Context, o worker.PluginCon
 	}
 	opts.DataConverter = newReplayConverter(p.codec, opts.DataConverter, p.options...)
 	opts.FailureConverter = NewFailureConverter(opts.DataConverter)
-	opts.Interceptors = append([]interceptor.WorkerInterceptor{&workflows{changes: p.codec.changes}}, opts.Interceptors...)
+	opts.Interceptors = append([]interceptor.WorkerInterceptor{&workflows{changes: p.codec.changes, runs: &p.codec.runs}}, opts.Interceptors...)
 	return nil
 }
 

@@ -43,11 +43,11 @@ func (c *Codec) at(s site, convert func(ctx context.Context) error) error {
 	case inTask:
 		ctx, done := c.waits.Bound(s.context(), run)
 		defer done()
-		return convert(ctx)
+		return c.runs.undetected(s, func() error { return convert(ctx) })
 	case c.patient(s):
 		return c.patiently(s, convert)
 	default:
-		return convert(s.context())
+		return c.runs.undetected(s, func() error { return convert(s.context()) })
 	}
 }
 
