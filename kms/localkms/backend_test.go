@@ -16,7 +16,7 @@ import (
 func TestBackendOpens(t *testing.T) {
 	registry := kms.NewRegistry(Backend)
 	for _, file := range []string{"keyring", "my keyring", "50%", "ключи", "a#b", "a?b"} {
-		path := filepath.Join(t.TempDir(), "dir", file)
+		path := filepath.Join(t.TempDir(), "not-recorded", file)
 		uri := URI(path, "payments")
 		key, err := registry.Open(t.Context(), uri)
 		if err != nil {
@@ -26,7 +26,7 @@ func TestBackendOpens(t *testing.T) {
 		if _, err := os.Stat(path); err != nil {
 			t.Errorf("%s: %v", uri, err)
 		}
-		if strings.Contains(key.ID(), "dir") || !strings.HasSuffix(key.ID(), "/payments") {
+		if strings.Contains(key.ID(), "not-recorded") || !strings.HasSuffix(key.ID(), "/payments") {
 			t.Errorf("%s: ID %s", uri, key.ID())
 		}
 		if at, ok := kms.As[kms.Locator](key); !ok || at.Location() != path {
