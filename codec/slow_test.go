@@ -83,7 +83,7 @@ func TestASlowKMSLosesNoWorkflow(t *testing.T) {
 	}})
 	held := map[string]int32{"15 mutable side effects": 8} // attempts at 1.5 s, at most
 	var group errgroup.Group
-	group.SetLimit(16) // they wait, mostly
+	group.SetLimit(32) // they wait, mostly
 	for _, at := range places {
 		for _, onPanic := range []worker.WorkflowPanicPolicy{worker.BlockWorkflow, worker.FailWorkflow} {
 			group.Go(func() error {

@@ -238,6 +238,7 @@ func (l *lane) byCanary(c string) *shot {
 func (l *lane) options() client.Options {
 	o := client.Options{
 		HostPort: l.adversary.addr, Namespace: l.namespace(), Logger: logger{l}, ContextPropagators: []workflow.ContextPropagator{propagator{l}},
+		ConnectionOptions: client.ConnectionOptions{GrpcCompression: new(client.GrpcCompressionNone)}, // on loopback
 	}
 	if l.variant.stores {
 		o.ExternalStorage = converter.ExternalStorage{Drivers: []converter.StorageDriver{l.means.storage}, PayloadSizeThreshold: 1}

@@ -3,6 +3,7 @@ package hostile
 import (
 	"os"
 	"runtime"
+	"runtime/debug"
 	"testing"
 
 	"go.temporal.io/sdk/worker"
@@ -18,5 +19,6 @@ func TestMain(m *testing.M) {
 	if os.Getenv("WAXSEAL_SOAK") == "" {
 		runtime.GOMAXPROCS(max(1, runtime.NumCPU()/2))
 	}
+	debug.SetGCPercent(400) // most of what it allocates is garbage at once
 	goleak.VerifyTestMain(m)
 }
