@@ -155,7 +155,7 @@ func TestHeartbeatDetailsOpenAfterAnOutage(t *testing.T) {
 
 func TestHeartbeatDetailsThatDoNotOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := newAct(t, onePolicy, 0)
+		a := newAct(t, failRefused, 0)
 		a.setHeartbeatDetails(t, 7)
 		if _, err := a.run(func(ctx context.Context) (string, error) {
 			a.outage(kms.Denied, time.Second)
@@ -362,12 +362,13 @@ func TestHeadersOpenAfterAnOutage(t *testing.T) {
 		{name: "throttled", class: kms.Throttled, outage: 30 * time.Second},
 		{name: "for too long", class: kms.Unavailable, outage: time.Hour, fails: true},
 		{name: "for too long, in a local activity", class: kms.Unavailable, outage: time.Hour, fails: true, local: true},
-		{name: "denied", class: kms.Denied, outage: 30 * time.Second, sealed: true},
+		{name: "denied", class: kms.Denied, outage: 30 * time.Second},
+		{name: "denied, onDenied: fail", class: kms.Denied, outage: 30 * time.Second, sealed: true},
 		{name: "well", class: kms.Unavailable},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				a := newAct(t, onePolicy, 0)
+				a := newAct(t, map[bool]string{true: failRefused, false: onePolicy}[tc.sealed], 0)
 				got := make(chan *commonpb.Payload, 1)
 				a.info = func(i *activity.Info) { i.IsLocalActivity = tc.local }
 				var panicked any
@@ -426,7 +427,7 @@ func TestNexusInputIsRetried(t *testing.T) {
 		for _, tc := range []struct {
 			name, policy string
 			held         bool
-		}{{"by default", onePolicy, class.Transient()}, {"holdWorkflows", holdRefused, true}} {
+		}{{"onDenied: fail", failRefused, class.Transient()}, {"by default", onePolicy, true}} {
 			t.Run(tc.name+"/"+class.String(), func(t *testing.T) {
 				c, backend := newCodec(t, tc.policy)
 				backend.Fake("a").Always(kmstest.Fail(class))

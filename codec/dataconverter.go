@@ -42,7 +42,7 @@ var (
 // the SDK sends when a conversion fails: NewPlugin does.
 //
 // In workflow code it panics if a KMS is Unavailable or Throttled, after Config.WorkflowWait at
-// most; with holdWorkflows also if a KMS refuses. The panic value is a
+// most; unless the rule says onDenied: fail also if a KMS refuses. The panic value is a
 // converter.WorkflowTaskFailureError around a *HeldError: with it the SDK fails the workflow
 // task under each WorkflowPanicPolicy, and the server retries the task. A returned error would
 // reach the workflow code in some places, and be dropped in others (see

@@ -26,12 +26,12 @@ import (
 	"github.com/waxseal/waxseal/kms/kmstest"
 )
 
-// holdAll holds for refusals too, and makes one attempt per KMS call.
+// holdAll holds the tasks of one workflow type for refusals, and makes one attempt per KMS call.
 const holdAll = `
 keys: {a: {uri: "fake://a", resilience: {attempts: 1}}}
 seal:
   - {match: {namespace: "n", workflowType: "Order", taskQueue: "q"}, keys: [a], holdWorkflows: true}
-  - {match: {namespace: "*"}, keys: [a], sealHeaders: true}
+  - {match: {namespace: "*"}, keys: [a], sealHeaders: true, onDenied: fail}
 `
 
 // wire records what a guard sends and what the SDK receives.

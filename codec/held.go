@@ -34,7 +34,7 @@ func (f failing) Encode([]*commonpb.Payload) ([]*commonpb.Payload, error) {
 func (f failing) Decode(p []*commonpb.Payload) ([]*commonpb.Payload, error) { return f.Encode(p) }
 
 // HeldError fails a workflow task, so that the server retries it: while the KMS is unavailable
-// or throttles; where the rule says holdWorkflows, also while it denies a key, has it disabled
+// or throttles; unless the rule says onDenied: fail, also while it denies a key, has it disabled
 // or does not find it; and while workflow code reads more values than there are, if that is
 // refused. Its field Err is the failure, and kms.ClassOf returns its Class.
 type HeldError = hold.Error
@@ -50,7 +50,7 @@ func (c *Codec) holds(facts policy.Facts, err error) bool {
 			return false
 		}
 		rule, err := c.policy().SealRule(facts)
-		return err == nil && rule.HoldWorkflows
+		return err != nil || !rule.FailsOnDenied()
 	case kms.Corrupt:
 		return errors.Is(err, errNoVersion)
 	case kms.Internal, kms.Canceled:

@@ -241,7 +241,7 @@ func TestErrorsBesideWorkflowCodeAreReported(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, backend := newCodec(t, onePolicy)
+				c, backend := newCodec(t, failRefused)
 				w := newRunWire(t, c)
 				w.poll(runTask("t", 100))
 				start := time.Now()

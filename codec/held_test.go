@@ -54,7 +54,8 @@ func TestWhatHoldsAWorkflow(t *testing.T) {
 		name, policy string
 		held         []kms.Class
 	}{
-		{"by default", onePolicy, []kms.Class{kms.Unavailable, kms.Throttled, kms.Invalid}},
+		{"onDenied: fail", failRefused, []kms.Class{kms.Unavailable, kms.Throttled, kms.Invalid}},
+		{"by default", onePolicy, []kms.Class{kms.Unavailable, kms.Throttled, kms.Denied, kms.Disabled, kms.NotFound, kms.Invalid}},
 		{"holdWorkflows", holdPolicy, []kms.Class{kms.Unavailable, kms.Throttled, kms.Denied, kms.Disabled, kms.NotFound, kms.Invalid}},
 	} {
 		for _, class := range kms.Classes() {

@@ -188,11 +188,11 @@ func TestActivitiesWait(t *testing.T) {
 		{name: "a long outage", fault: down(kms.Unavailable), outage: 9 * time.Minute, from: 9 * time.Minute, to: 9*time.Minute + soon},
 		{name: "throttling", fault: down(kms.Throttled), outage: time.Minute, from: time.Minute, to: time.Minute + soon},
 		{name: "a KMS that hangs", fault: kmstest.Stall(), outage: 20 * time.Second, from: 20 * time.Second, to: 20*time.Second + soon},
-		{name: "refused for a while, holdWorkflows", policy: holdRefused, fault: down(kms.Denied), outage: time.Minute, from: time.Minute, to: time.Minute + soon},
-		{name: "disabled for a while, holdWorkflows", policy: holdRefused, fault: down(kms.Disabled), outage: time.Minute, from: time.Minute, to: time.Minute + soon},
-		{name: "refused", fault: down(kms.Denied), outage: forever, want: kms.Denied, to: time.Second},
-		{name: "not found", fault: down(kms.NotFound), outage: forever, want: kms.NotFound, to: time.Second},
-		{name: "a defect, holdWorkflows", policy: holdRefused, fault: down(kms.Internal), outage: forever, want: kms.Internal, to: time.Second},
+		{name: "refused for a while", fault: down(kms.Denied), outage: time.Minute, from: time.Minute, to: time.Minute + soon},
+		{name: "disabled for a while", fault: down(kms.Disabled), outage: time.Minute, from: time.Minute, to: time.Minute + soon},
+		{name: "refused, onDenied: fail", policy: failRefused, fault: down(kms.Denied), outage: forever, want: kms.Denied, to: time.Second},
+		{name: "not found, onDenied: fail", policy: failRefused, fault: down(kms.NotFound), outage: forever, want: kms.NotFound, to: time.Second},
+		{name: "a defect", fault: down(kms.Internal), outage: forever, want: kms.Internal, to: time.Second},
 		{
 			name: "until the deadline nears", fault: down(kms.Unavailable), outage: forever, deadline: 30 * time.Second,
 			want: kms.Unavailable, says: "no time left", from: 25 * time.Second, to: 27 * time.Second,
@@ -319,7 +319,7 @@ func TestActivitiesWait(t *testing.T) {
 	}
 }
 
-const holdRefused = `{keys: {a: {uri: "fake://a"}}, seal: [{match: {namespace: "*"}, keys: [a], holdWorkflows: true}]}`
+const failRefused = `{keys: {a: {uri: "fake://a"}}, seal: [{match: {namespace: "*"}, keys: [a], onDenied: fail}]}`
 
 // checkBeats checks that there was a heartbeat in each part of the time since start, as long as
 // the interval after which the SDK sends the latest heartbeat.

@@ -32,7 +32,7 @@ const (
 	holdQueue    = "hold"
 	holdWorkflow = "Branchy"
 	holdPlain    = `{keys: {a: {uri: "fake://a"}}, seal: [{match: {namespace: "*"}, keys: [a]}]}`
-	holdRefusals = `{keys: {a: {uri: "fake://a"}}, seal: [{match: {namespace: "*"}, keys: [a], holdWorkflows: true}]}`
+	failRefusals = `{keys: {a: {uri: "fake://a"}}, seal: [{match: {namespace: "*"}, keys: [a], onDenied: fail}]}`
 	// branches is what the workflow returns if it took all the branches that it
 	// took the first time.
 	branches = "in version=1 side=7 mutable=8 local=9 failed=CANARY refused detail=13 activity=12 updates=10 signal=11"
@@ -233,17 +233,17 @@ func (h *holding) status(t *testing.T, run client.WorkflowRun) enumspb.WorkflowE
 func TestReplayInAnOutage(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
-		name, policy string
-		class        kms.Class
+		name  string
+		class kms.Class
 	}{
-		{"unavailable", holdPlain, kms.Unavailable},
-		{"throttled", holdPlain, kms.Throttled},
-		{"denied, holdWorkflows", holdRefusals, kms.Denied},
-		{"disabled, holdWorkflows", holdRefusals, kms.Disabled},
-		{"not found, holdWorkflows", holdRefusals, kms.NotFound},
+		{"unavailable", kms.Unavailable},
+		{"throttled", kms.Throttled},
+		{"denied", kms.Denied},
+		{"disabled", kms.Disabled},
+		{"not found", kms.NotFound},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			h := newHolding(t, tc.policy)
+			h := newHolding(t, holdPlain)
 			first := h.sealing(t)
 			run := h.begin(t, first)
 			if err := first.SignalWorkflow(t.Context(), run.GetID(), "", "go on", 11); err != nil {
@@ -357,15 +357,15 @@ func TestMarkerThatDoesNotOpen(t *testing.T) {
 	})
 }
 
-// TestRefusalFailsTheWorkflow: without holdWorkflows, denied is final.
+// TestRefusalFailsTheWorkflow: with onDenied: fail, denied is final.
 func TestRefusalFailsTheWorkflow(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name, policy string
 		want         enumspb.WorkflowExecutionStatus
 	}{
-		{"by default", holdPlain, enumspb.WORKFLOW_EXECUTION_STATUS_FAILED},
-		{"holdWorkflows", holdRefusals, enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING},
+		{"by default", holdPlain, enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING},
+		{"onDenied: fail", failRefusals, enumspb.WORKFLOW_EXECUTION_STATUS_FAILED},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			h := newHolding(t, tc.policy)

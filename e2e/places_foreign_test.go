@@ -19,11 +19,11 @@ import (
 const foreignQueue = "foreign"
 
 // TestForeignNamespace gives workflows payloads sealed for another namespace. That counts
-// as denied, but no KMS was called and waiting does not help: it is an error with
-// holdWorkflows too.
+// as denied, but no KMS was called and waiting does not help: it is an error,
+// and holds nothing.
 func TestForeignNamespace(t *testing.T) {
 	t.Parallel()
-	h := newHolding(t, holdRefusals)
+	h := newHolding(t, holdPlain)
 	sealed, err := codec.NewDataConverter(h.codec(t), "elsewhere", nil).ToPayload("CANARY")
 	if err != nil {
 		t.Fatal(err)

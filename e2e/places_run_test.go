@@ -49,16 +49,16 @@ const (
 type trouble struct {
 	name    string
 	class   kms.Class
-	refusal bool // without holdWorkflows: an error, not a matter of waiting
-	hold    bool // holdWorkflows
+	refusal bool // with onDenied: fail: an error, not a matter of waiting
+	hold    bool // onDenied: hold
 }
 
 func troubles() []trouble {
 	return []trouble{
 		{"unavailable", kms.Unavailable, false, false},
 		{"throttled", kms.Throttled, false, false},
-		{"denied", kms.Denied, true, false},
-		{"denied-holdWorkflows", kms.Denied, false, true},
+		{"denied-fail", kms.Denied, true, false},
+		{"denied-hold", kms.Denied, false, true},
 		{"not-found", kms.NotFound, true, false},
 		{"disabled", kms.Disabled, true, false},
 		{"corrupt", kms.Corrupt, true, false},
@@ -110,7 +110,7 @@ func startIlls(t *testing.T, server *servers.Temporal, tr trouble) *ills {
 	}
 	il.bare = dial()
 	p, err := policy.Parse("test.yaml", fmt.Appendf(nil,
-		`{keys: {a: {uri: %q, resilience: {attempts: 1}}}, seal: [{match: {namespace: "*"}, keys: [a], holdWorkflows: %v}]}`, il.keyID, tr.hold))
+		`{keys: {a: {uri: %q, resilience: {attempts: 1}}}, seal: [{match: {namespace: "*"}, keys: [a], onDenied: %s}]}`, il.keyID, map[bool]string{true: "hold", false: "fail"}[tr.hold]))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,7 +39,7 @@ type place struct {
 	// started reports whether a workflow that is not held has met its trouble.
 	started func(ctx context.Context, il *ills, id string) (bool, error)
 
-	refusal   outcome // what refusals lead to without holdWorkflows
+	refusal   outcome // what refusals lead to with onDenied: fail
 	alwaysOn  bool    // it goes on whatever the trouble
 	waits     bool    // it goes on where others are held
 	want      string  // the result

@@ -117,22 +117,22 @@ func TestParse(t *testing.T) {
     accept: ["billing-*", shared]
     requireSealed: true
     sealHeaders: true
-    holdWorkflows: true
+    onDenied: fail
     claims: [taskQueue, workflowId, workflowType]
     bind: [workflowId, activityType]
-  - {match: {namespace: "*"}, keys: [main], recipients: all, requireSealed: false, holdWorkflows: false, compression: none, accept: [], claims: [], bind: [], dataKey: {}}
+  - {match: {namespace: "*"}, keys: [main], recipients: all, requireSealed: false, holdWorkflows: true, compression: none, accept: [], claims: [], bind: [], dataKey: {}}
 `,
 			seal: []Rule{
 				{
 					Line: 6, Match: Match{Namespace: "payments-*", WorkflowType: "Order", ActivityType: "Charge*", TaskQueue: "q?"},
 					Keys: []string{"recovery", "main"}, Recipients: RecipientsPrimary,
 					DataKey:     DataKey{MaxPayloads: 1000, MaxAge: 90 * time.Second, MaxBytes: 64 << 20, SealGrace: 30 * time.Minute},
-					Compression: "zstd", Accept: []string{"billing-*", "shared"}, RequireSealed: true, SealHeaders: true, HoldWorkflows: true,
+					Compression: "zstd", Accept: []string{"billing-*", "shared"}, RequireSealed: true, SealHeaders: true, OnDenied: "fail",
 					Claims: []string{"taskQueue", "workflowId", "workflowType", "activityType"}, Bind: []string{"workflowId", "activityType"},
 				},
 				func() Rule {
 					r := plainRule(17)
-					r.Index, r.Compression, r.Recipients = 1, "none", "all"
+					r.Index, r.Compression, r.Recipients, r.OnDenied = 1, "none", "all", "hold"
 					return r
 				}(),
 			},

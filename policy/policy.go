@@ -56,15 +56,18 @@ type Rule struct {
 	RequireSealed bool
 	// SealHeaders seals header fields too.
 	SealHeaders bool
-	// HoldWorkflows retries workflow tasks while a KMS says that a key is denied, disabled or not found. Otherwise such an
-	// answer fails the workflow.
-	HoldWorkflows bool
+	// OnDenied is "hold" or "fail"; empty means hold. See FailsOnDenied.
+	OnDenied string
 	// Claims are the facts that envelopes record besides the namespace: any of workflowId, workflowType, activityType,
 	// taskQueue. They include those of Bind.
 	Claims []string
 	// Bind are the claims that a reader compares with what it knows: any of workflowId, activityType. See Policy.Binds.
 	Bind []string
 }
+
+// FailsOnDenied reports whether a KMS that says that a key is denied, disabled or not found fails the workflow. Otherwise
+// its task is retried until the KMS permits the key.
+func (r *Rule) FailsOnDenied() bool { return r.OnDenied == onDeniedFail }
 
 // Match holds one pattern for each fact. An empty pattern and "*" match anything, an unknown fact included; every other
 // pattern matches only a known fact. "*" stands for any run of characters, "?" for one, everything else for itself,

@@ -88,6 +88,21 @@ func (v recipientsValue) read(r *reader, e entry, what string) {
 	}
 }
 
+// holdValue is the former name of onDenied.
+type holdValue struct{ rule *Rule }
+
+func (v holdValue) read(r *reader, e entry, what string) {
+	if v.rule.OnDenied != "" {
+		r.fail(e.at, "keep onDenied, and take holdWorkflows out", "%s says both onDenied and holdWorkflows, its former name", v.rule.name())
+		return
+	}
+	hold := false
+	boolValue{&hold}.read(r, e, what)
+	if v.rule.OnDenied = onDeniedFail; hold {
+		v.rule.OnDenied = onDeniedHold
+	}
+}
+
 // acceptable judges one pattern of a rule's accept.
 func acceptable(r *reader, at position, s string) bool { return r.pattern(at, s, "accept pattern") }
 

@@ -92,6 +92,13 @@ var (
 	bindNames        = []string{"workflowId", "activityType"}
 	compressionNames = []string{"none", "zstd"}
 	recipientsNames  = []string{"all", RecipientsPrimary}
+	onDeniedNames    = []string{onDeniedHold, onDeniedFail}
+)
+
+// Values of onDenied.
+const (
+	onDeniedHold = "hold"
+	onDeniedFail = "fail"
 )
 
 func oneOf(names []string) string { return "One of " + strings.Join(names, ", ") }
@@ -133,9 +140,13 @@ func ruleSchema(rule *Rule, defined []string) schema {
 			doc: "`true` seals the header fields that context propagators write. If false, the client plugin refuses requests with such fields. Only rules without other match fields count",
 		},
 		{
-			name: "holdWorkflows", value: boolValue{&rule.HoldWorkflows},
-			doc: "`true`: workflow code and activities wait while a key is denied, disabled or not found. If false, the workflow fails permanently. " +
-				"See [when a KMS refuses](worker.md#when-a-kms-refuses)",
+			name: "onDenied", value: choiceValue{&rule.OnDenied, "onDenied", onDeniedNames},
+			doc: oneOf(onDeniedNames) + ": what happens to a workflow while a key is denied, disabled or not found. hold retries its task, and activities wait. " +
+				"fail fails it permanently. See [when a KMS refuses](worker.md#when-a-kms-refuses)", without: "hold",
+		},
+		{
+			name: "holdWorkflows", value: holdValue{rule},
+			doc: "The former name of `onDenied`: `true` is hold, `false` is fail", without: "as `onDenied` says",
 		},
 		{
 			name: "claims", value: textsValue{&rule.Claims, "claims: [workflowId]", recordable},

@@ -8,7 +8,7 @@ import (
 )
 
 // Error fails a workflow task, so that the server retries it: while the KMS is unavailable or
-// throttles; where the rule says holdWorkflows, also while it denies a key, has it disabled or
+// throttles; unless the rule says onDenied: fail, also while it denies a key, has it disabled or
 // does not find it; and while workflow code reads more values than there are, if that is
 // refused.
 type Error struct {

@@ -23,7 +23,7 @@ import (
 // variants are how lanes are set up, one after the other.
 var variants = []variant{
 	{name: "requireSealed", rule: ", requireSealed: true, sealHeaders: true", sealed: true},
-	{name: "requireSealed and holdWorkflows", rule: ", requireSealed: true, sealHeaders: true, holdWorkflows: true, claims: [workflowId]", sealed: true},
+	{name: "requireSealed and onDenied: fail", rule: ", requireSealed: true, sealHeaders: true, onDenied: fail, claims: [workflowId]", sealed: true},
 	{name: "bind", rule: ", requireSealed: true, sealHeaders: true, bind: [workflowId]", sealed: true, bound: true},
 	{name: "without requireSealed", rule: ", sealHeaders: true"},
 	{name: "requireSealed and external storage", rule: ", requireSealed: true, sealHeaders: true", sealed: true, stores: true},
