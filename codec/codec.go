@@ -10,6 +10,7 @@ import (
 
 	"github.com/waxseal/waxseal/codec/internal/guard"
 	"github.com/waxseal/waxseal/codec/internal/hold"
+	"github.com/waxseal/waxseal/codec/internal/notice"
 	"github.com/waxseal/waxseal/envelope"
 	"github.com/waxseal/waxseal/kms"
 	"github.com/waxseal/waxseal/policy"
@@ -63,6 +64,7 @@ type Codec struct {
 	tasks        *hold.Tasks
 	changes      *guard.Changes
 	runs         runs
+	notices      notice.Log
 	watchers     *watchers
 	opener       *envelope.Opener
 
@@ -109,7 +111,7 @@ func New(ctx context.Context, cfg Config) (*Codec, error) {
 		registry: cfg.Registry, callTimeout: cfg.CallTimeout, activityWait: cfg.ActivityWait,
 		waits: hold.NewWaits(cfg.WorkflowWait), tasks: hold.NewTasks(), changes: named, watchers: &watchers{config: cfg.Hooks},
 	}
-	c.tasks.Waits, c.tasks.Holds, c.tasks.KEKsOf = c.waits, c.holds, c.keksOf
+	c.tasks.Waits, c.tasks.Holds, c.tasks.KEKsOf, c.tasks.Note = c.waits, c.holds, c.keksOf, c.note
 	c.opener, err = envelope.NewOpener(envelope.OpenerConfig{
 		Keys: c.find, CacheEntries: cfg.CacheEntries, Fresh: cfg.Fresh, Stale: cfg.Stale, Observer: c.watchers,
 		UnwrapTimeout: kmsTimeout(cfg.Policy, envelope.DefaultUnwrapTimeout),

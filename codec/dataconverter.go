@@ -88,8 +88,13 @@ func (d *dataConverter) hold(err error) error {
 	case err == nil:
 		return nil
 	case !d.codec.codec.holdTasks(s, err):
+		if !s.ofClient() {
+			d.codec.codec.note(err, false)
+		}
 		return s.noteAttempts(err)
-	case s.workflow != nil:
+	}
+	d.codec.codec.note(err, true)
+	if s.workflow != nil {
 		panic(failTask(&HeldError{Err: err})) //nolint:forbidigo // the SDK turns it into the failure of the task
 	}
 	return failTask(err)

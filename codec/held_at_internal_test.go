@@ -40,7 +40,7 @@ func TestHeldBesideWorkflowCode(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c := &Codec{tasks: hold.NewTasks()}
+				c := &Codec{tasks: hold.NewTasks(), watchers: new(watchers)}
 				var met atomic.Pointer[error]
 				one := &hold.Task{Run: "run", Token: []byte("t"), Attempt: 3, Until: time.Now().Add(usualTaskTimeout), Base: usualTaskTimeout, Report: func(why error) error { met.Store(&why); return nil }}
 				one.Facts.Namespace, one.Facts.WorkflowID = "n", "w"
@@ -83,7 +83,7 @@ func TestConversionWithoutAWorkflow(t *testing.T) {
 
 func testConversionWithoutAWorkflow(t *testing.T, of site) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &Codec{tasks: hold.NewTasks()}
+		c := &Codec{tasks: hold.NewTasks(), watchers: new(watchers)}
 		var mu sync.Mutex
 		reported := make(map[string]time.Duration)
 		start := time.Now()

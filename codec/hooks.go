@@ -1,6 +1,7 @@
 package codec
 
 import (
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,6 +27,9 @@ type Hooks struct {
 	// SealedInGrace: n payloads were sealed under data keys past their maxAge, within
 	// sealGrace, because the KMS of key failed with class to wrap new ones.
 	SealedInGrace func(key string, class kms.Class, n int)
+	// Refused: a worker could not seal or open a payload. held says that a workflow task
+	// waits, and is retried.
+	Refused func(class kms.Class, held bool)
 	// KMSCall: a call to the KMS for op ("wrap", "unwrap") ended after took. err is its error,
 	// nil if it succeeded.
 	KMSCall func(key, op string, err error, took time.Duration)
@@ -87,6 +91,16 @@ func (w *watchers) sealedInGrace(key string, class kms.Class, n int) {
 	})
 }
 
+// note logs and counts that a worker could not seal or open a payload because of err.
+func (c *Codec) note(err error, held bool) {
+	c.notices.Write(err, held)
+	c.watchers.each(func(h *Hooks) {
+		if h.Refused != nil {
+			h.Refused(kms.ClassOf(err), held)
+		}
+	})
+}
+
 // KMSCall implements keyset.Observer.
 func (w *watchers) KMSCall(key, op string, err error, took time.Duration) {
 	w.each(func(h *Hooks) {
@@ -128,6 +142,7 @@ func (w *watchers) Breaker(key string, from, to resilience.State) {
 const (
 	metricMissingRecipients = "waxseal_missing_recipients"
 	metricSealedInGrace     = "waxseal_sealed_in_grace"
+	metricRefused           = "waxseal_refused"
 	metricKMSCalls          = "waxseal_kms_calls"
 	metricKMSLatency        = "waxseal_kms_latency"
 	metricKMSRetries        = "waxseal_kms_retries"
@@ -231,6 +246,9 @@ func metricsHooks(handler client.MetricsHandler) *Hooks {
 		},
 		SealedInGrace: func(key string, class kms.Class, n int) {
 			m.count(metricSealedInGrace, n, tags{{"key", key}, {"class", class.String()}})
+		},
+		Refused: func(class kms.Class, held bool) {
+			m.count(metricRefused, 1, tags{{"class", class.String()}, {"held", strconv.FormatBool(held)}})
 		},
 		KMSCall: func(key, op string, err error, took time.Duration) {
 			m.count(metricKMSCalls, 1, tags{{"key", key}, {"op", op}, {"class", classOf(err)}})

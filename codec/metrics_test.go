@@ -169,6 +169,7 @@ func TestDocsListMetrics(t *testing.T) {
 	want := map[string]string{
 		"waxseal_missing_recipients": "counter[class key]",
 		"waxseal_sealed_in_grace":    "counter[class key]",
+		"waxseal_refused":            "counter[class held]",
 		"waxseal_kms_calls":          "counter[class key op]",
 		"waxseal_kms_latency":        "timer[key op]",
 		"waxseal_kms_retries":        "counter[key op]",

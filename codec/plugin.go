@@ -110,6 +110,7 @@ func (p *Plugin) ConfigureClient(_ context.Context, o client.PluginConfigureClie
 	}, opts.Interceptors...)
 	opts.ContextPropagators = append([]workflow.ContextPropagator{&headerOpener{codec: p.codec, namespace: namespace, via: via}}, opts.ContextPropagators...)
 	p.codec.reportTo(opts.MetricsHandler)
+	p.codec.notices.To(opts.Logger)
 	// Innermost: the SDK and other interceptors add nothing after it.
 	opts.ConnectionOptions.DialOptions = append(slices.Clip(opts.ConnectionOptions.DialOptions), grpc.WithChainUnaryInterceptor(g.Unary))
 	p.clients.Store(true)

@@ -77,7 +77,9 @@ func (s *station) work(cl client.Client, register func(worker.Registry)) {
 }
 
 func quiet(o client.Options) client.Options {
-	o.Logger = log.NewStructuredLogger(slog.New(slog.DiscardHandler))
+	if o.Logger == nil {
+		o.Logger = log.NewStructuredLogger(slog.New(slog.DiscardHandler))
+	}
 	return o
 }
 

@@ -78,6 +78,11 @@ func (c *Codec) taskRun(s site) (run hold.RunKey, inTask bool) {
 	return run, inTask
 }
 
+// ofClient reports whether a conversion is part of a client's call, whose caller gets the error.
+func (s site) ofClient() bool {
+	return s.replay || s.ctx != nil && s.workflow == nil && !activity.IsActivity(s.ctx)
+}
+
 // context returns the caller's context. Without one, our own deadline bounds the call.
 func (s site) context() context.Context {
 	if s.ctx != nil {

@@ -93,6 +93,7 @@ func (ts *Tasks) holds(ctx context.Context, r Received, in *workflowservice.Poll
 	if why == nil {
 		return false
 	}
+	ts.note(why)
 	ts.Fail(t, why)
 	return true
 }
@@ -142,6 +143,7 @@ func (ts *Tasks) page(ctx context.Context, r Received, req *workflowservice.GetW
 	if why == nil {
 		return nil
 	}
+	ts.note(why)
 	// The SDK does not fetch the page again. It fails the task, or drops it if the page is the
 	// first one.
 	for _, t := range of {

@@ -54,6 +54,7 @@ func (ts *Tasks) BeforeSending(ctx context.Context, s Sending) (proto.Message, e
 		if cause := errors.Unwrap(s.Refused); cause != nil {
 			why = cause
 		}
+		ts.note(why)
 		ts.Fail(t, why)
 		return nil, status.Error(codes.FailedPrecondition, why.Error())
 	case s.Refused != nil:
@@ -64,6 +65,7 @@ func (ts *Tasks) BeforeSending(ctx context.Context, s Sending) (proto.Message, e
 	}
 	if completes {
 		if why := ts.incomplete(t, s.Withheld); why != nil {
+			ts.note(why)
 			ts.Fail(t, why)
 			return nil, status.Errorf(codes.FailedPrecondition, "waxseal: refused to send %s: %s", path.Base(workflowservice.WorkflowService_RespondWorkflowTaskCompleted_FullMethodName), why.Error())
 		}

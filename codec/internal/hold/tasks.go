@@ -2,6 +2,7 @@ package hold
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -49,6 +50,9 @@ type Tasks struct {
 	Waits *Waits
 	// Holds reports whether err is to hold the workflow of these facts.
 	Holds func(facts policy.Facts, err error) bool
+	// Note is called when the guard holds a task, or refuses a request of a worker; nil if it
+	// need not be.
+	Note func(why error, held bool)
 	// KEKsOf returns the KEKs that a task waits for after err; nil if they are not known.
 	KEKsOf func(facts policy.Facts, err error) []KEK
 
@@ -219,6 +223,14 @@ func (ts *Tasks) Hold(t *Task, why error, after time.Duration, final bool) {
 			ts.release(t)
 		}
 	})
+}
+
+// note calls Note. Held tasks are those that a KMS is to permit.
+func (ts *Tasks) note(why error) {
+	if ts.Note != nil {
+		_, held := errors.AsType[*Error](why)
+		ts.Note(why, held)
+	}
 }
 
 // Reason returns whether the SDK must not complete a task, and the error that the task met; nil
