@@ -91,7 +91,7 @@ func (x *exchange) refuse(why reason) {
 		h.Set("Allow", "GET, HEAD, OPTIONS")
 	default:
 	}
-	x.reply(p.status, textPlain, fmt.Appendf(nil, "waxseal: %s; %s (request %s)", p.text, p.hint, x.id))
+	x.reply(p.status, textPlain, fmt.Appendf(nil, "waxseal: %s; %s (request %s)\n", p.text, p.hint, x.id))
 }
 
 // end recovers from a panic, then logs and counts the request.

@@ -222,7 +222,7 @@ func problemNamed(t testing.TB, name string) (reason, problem) {
 func wantProblem(t testing.TB, w *httptest.ResponseRecorder, name string) {
 	t.Helper()
 	_, p := problemNamed(t, name)
-	want := "waxseal: " + p.text + "; " + p.hint + " (request " + w.Header().Get(headerRequestID) + ")"
+	want := "waxseal: " + p.text + "; " + p.hint + " (request " + w.Header().Get(headerRequestID) + ")\n"
 	if w.Code != p.status || w.Body.String() != want {
 		t.Errorf("got %d %q\nwant %d %q", w.Code, w.Body, p.status, want)
 	}
