@@ -32,8 +32,8 @@ type (
 func inQueryHandler(ctx workflow.Context) bool { return ctx.Value(inQuery{}) != nil }
 
 // workflows marks the contexts of workflow code, notes the changes that the code names, and keeps
-// a context of each run. It is next to the SDK, so that it covers the other interceptors too: they may read results and
-// name changes. It implements interceptor.WorkerInterceptor for all workers of a client.
+// a context of each run. It is next to the SDK, so that it covers the other interceptors too:
+// they may read results and name changes. It implements interceptor.WorkerInterceptor for all workers of a client.
 type workflows struct {
 	interceptor.InterceptorBase
 

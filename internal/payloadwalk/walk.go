@@ -66,7 +66,7 @@ func (at *At) Failure() *failurepb.Failure { return at.failure }
 
 // Field returns the name of the field of the walked message that contains the current one.
 func (at *At) Field() protoreflect.Name {
-	if len(at.path) == 0 {
+	if len(at.path) == 0 || at.path[0].field == nil { // the walked message itself, or an Any
 		return ""
 	}
 	return at.path[0].field.Name()

@@ -200,6 +200,20 @@ func TestMessages(t *testing.T) {
 	}
 }
 
+// A walk of an Any has no field to name.
+func TestFieldInAnAny(t *testing.T) {
+	found := 0
+	if err := Walk(packed(t, payloads("a")), Visitor{Payload: func(at *At, _ *commonpb.Payload) error {
+		found++
+		if at.Field() != "" {
+			t.Errorf("field %s", at.Field())
+		}
+		return nil
+	}}); err != nil || found != 1 {
+		t.Errorf("%d payloads, %v", found, err)
+	}
+}
+
 func TestFirstErrorEnds(t *testing.T) {
 	enough, calls := errors.New("enough"), 0
 	err := Each(everything(t), func(proto.Message, *commonpb.Payload) error {
