@@ -128,16 +128,6 @@ func New(ctx context.Context, cfg Config) (*Codec, error) {
 	return c, nil
 }
 
-// kmsTimeout returns how long KMSs have for a wrap or an unwrap with all its attempts: usual,
-// but always enough for one attempt to reach its own timeout. Otherwise the key's breaker would
-// never learn that its KMS hangs.
-func kmsTimeout(p *policy.Policy, usual time.Duration) time.Duration {
-	for _, key := range p.Keys {
-		usual = max(usual, key.Resilience.Timeout*3/2)
-	}
-	return usual
-}
-
 // Close waits for KMS calls under way, wipes data keys and releases the KMS connections. Later
 // calls fail.
 func (c *Codec) Close() {

@@ -214,3 +214,13 @@ func (s *sealers) drain() {
 		made.Drain()
 	}
 }
+
+// kmsTimeout returns how long KMSs have for a wrap or an unwrap with all its attempts: usual,
+// but always enough for one attempt to reach its own timeout. Otherwise the key's breaker would
+// never learn that its KMS hangs.
+func kmsTimeout(p *policy.Policy, usual time.Duration) time.Duration {
+	for _, key := range p.Keys {
+		usual = max(usual, key.Resilience.Timeout*3/2)
+	}
+	return usual
+}
