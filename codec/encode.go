@@ -127,7 +127,7 @@ func (c *Codec) keepSealed(ctx context.Context, facts policy.Facts, at place, ro
 			out[index[n]] = claiming[n]
 		case notOurs(d.Err):
 		default:
-			return fmt.Errorf("tell whether payload %d is sealed already: %w", index[n], d.Err)
+			return fmt.Errorf("check whether payload %d is sealed already: %w", index[n], d.Err)
 		}
 	}
 	return nil

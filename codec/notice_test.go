@@ -17,7 +17,7 @@ import (
 	"github.com/waxseal/waxseal/policy"
 )
 
-// A worker whose credentials are refused says so in its log, and in a metric, once, with the key
+// A worker reports refused credentials in its log, and in a metric, once, with the key
 // and what to do: without that, its workflows wait or fail in silence.
 func TestAWorkerLogsRefusals(t *testing.T) {
 	for name, tc := range map[string]struct {

@@ -78,7 +78,7 @@ func (c *Codec) taskRun(s site) (run hold.RunKey, inTask bool) {
 	return run, inTask
 }
 
-// ofClient reports whether a conversion is part of a client's call, whose caller gets the error.
+// ofClient reports whether a conversion is part of a client's call. Its caller gets the error.
 func (s site) ofClient() bool {
 	return s.replay || s.ctx != nil && s.workflow == nil && !activity.IsActivity(s.ctx)
 }

@@ -26,7 +26,7 @@ func stallCases() []conformance {
 		{name: "stalled: the caller's deadline gives Canceled", needs: stalls, check: func(t testing.TB, h Harness) {
 			checkStall(t, h, 3, context.DeadlineExceeded, deadline)
 		}},
-		{name: "stalled: a caller who gives up gets Canceled", needs: stalls, check: func(t testing.TB, h Harness) {
+		{name: "stalled: a caller that gives up gets Canceled", needs: stalls, check: func(t testing.TB, h Harness) {
 			checkStall(t, h, 3, context.Canceled, givingUp)
 		}},
 		// More items than any backend sends at one time.

@@ -446,7 +446,7 @@ func sabotageOfFaults() []sabotage {
 		{"the end taken for an outage", "stalled: the caller's deadline gives Canceled", brokenHarness(onEnd(func(b *broken, err error) error {
 			return b.fail(OpWrap, Err(kms.Unavailable))
 		}))},
-		{"the cause is lost", "stalled: a caller who gives up gets Canceled", brokenHarness(onEnd(func(b *broken, err error) error {
+		{"the cause is lost", "stalled: a caller that gives up gets Canceled", brokenHarness(onEnd(func(b *broken, err error) error {
 			return b.fail(OpWrap, Err(kms.Canceled))
 		}))},
 		{"a large batch goes on", "stalled: a large batch ends with its caller", brokenHarness(func(b *broken) {

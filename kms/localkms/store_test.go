@@ -53,7 +53,7 @@ func TestTrust(t *testing.T) {
 		{"others read", facts{path: "/k", mode: 0o604, uid: me}, false, false, []string{"mode 0604", "chmod 600 /k"}},
 		{"others write", facts{path: "/k", mode: 0o602, uid: me}, false, false, []string{"mode 0602", "chmod 600 /k"}},
 		{"all may all", facts{path: "/my keys", mode: 0o777, uid: me}, false, false, []string{"mode 0777", "chmod 600 '/my keys'"}},
-		{"somebody else's", facts{path: "/k", mode: 0o600, uid: 7}, false, false, []string{"belongs to user 7", "user 1000", "chown 1000 /k"}},
+		{"of another user", facts{path: "/k", mode: 0o600, uid: 7}, false, false, []string{"belongs to user 7", "user 1000", "chown 1000 /k"}},
 		{"owner not told", facts{path: "/k", mode: 0o600, uid: -1}, false, false, []string{"belongs to user -1"}},
 		{"pipe", facts{path: "/k", mode: fs.ModeNamedPipe | 0o600, uid: me}, false, false, []string{"not a regular file"}},
 		{"device", facts{path: "/dev/null", mode: fs.ModeDevice | 0o600, uid: me}, false, false, []string{"not a regular file"}},

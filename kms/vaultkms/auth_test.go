@@ -195,7 +195,7 @@ func TestAppRoleSecretIDs(t *testing.T) {
 		works(t, key) // it is unwrapped once and kept
 		other := authKey(t, p.URL, vaultkms.Auth{RoleID: roleID, SecretID: vaultkms.Token(wrapped), SecretIDWrapped: true})
 		_, err := other.Wrap(t.Context(), dataKeys(1), nil)
-		wantError(t, err, kms.Denied, "somebody else has unwrapped it")
+		wantError(t, err, kms.Denied, "another program has unwrapped this one")
 	})
 	t.Run("wrapped in a file, by the environment", func(t *testing.T) {
 		writeFile(t, file, s.Wrapped(t, http.MethodPost, secretIDPath)+"\n")
@@ -206,14 +206,14 @@ func TestAppRoleSecretIDs(t *testing.T) {
 		t.Setenv(vaultkms.EnvSecretIDWrapped, "true")
 		works(t, authKey(t, "", vaultkms.Auth{}))
 	})
-	t.Run("wrapped by somebody else", func(t *testing.T) {
+	t.Run("wrapped by another program", func(t *testing.T) {
 		s.EnableAuth(t, "theirs", "approle")
 		s.AppRole(t, "theirs", "worker", nil)
 		for _, path := range []string{"auth/theirs/role/worker/secret-id", "auth/token/create"} {
 			wrapped := s.Wrapped(t, http.MethodPost, path)
 			key := authKey(t, s.Addr, vaultkms.Auth{RoleID: roleID, SecretID: vaultkms.Token(wrapped), SecretIDWrapped: true})
 			_, err := key.Wrap(t.Context(), dataKeys(1), nil)
-			wantError(t, err, kms.Denied, "who put it there")
+			wantError(t, err, kms.Denied, "find out where it comes from")
 			s.Do(t, http.MethodPost, "sys/wrapping/lookup", map[string]any{"token": wrapped}) // it was not used up
 		}
 	})
@@ -263,7 +263,7 @@ func TestLoginIsRefused(t *testing.T) {
 		{"wrong role ID", vaultkms.Auth{RoleID: "wrong", SecretID: vaultkms.Token(secretID)}, kms.Denied, "role ID"},
 		{"no such mount", vaultkms.Auth{RoleID: roleID, SecretID: vaultkms.Token(secretID), Mount: "none"}, kms.Denied, ""},
 		{"another engine", vaultkms.Auth{RoleID: roleID, SecretID: vaultkms.Token(secretID), Mount: "token"}, kms.Denied, ""},
-		{"wrong wrapping token", vaultkms.Auth{RoleID: roleID, SecretID: "hvs.wrong", SecretIDWrapped: true}, kms.Denied, "wrapped anew"},
+		{"wrong wrapping token", vaultkms.Auth{RoleID: roleID, SecretID: "hvs.wrong", SecretIDWrapped: true}, kms.Denied, "wrap a new secret ID"},
 		{"file is missing", vaultkms.Auth{RoleID: roleID, SecretIDFile: missing}, kms.Unavailable, "the file is there"},
 		{"file is empty", vaultkms.Auth{RoleID: roleID, SecretIDFile: empty}, kms.Unavailable, "the file is there"},
 		{"file holds words", vaultkms.Auth{RoleID: roleID, SecretIDFile: words}, kms.Unavailable, "nothing else"},

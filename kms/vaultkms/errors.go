@@ -57,7 +57,7 @@ func (c *client) noAnswer(err error) refusal {
 			"set VAULT_CACERT to the file with the certificate of the authority that signed it; VAULT_TLS_SERVER_NAME where the name differs")
 	case strings.Contains(err.Error(), "remote error: tls:"): // Go has no type for what the other side says
 		return driver.Refuse(kms.Unavailable, at+" ends the TLS handshake",
-			"set VAULT_CLIENT_CERT and VAULT_CLIENT_KEY if it demands a certificate, and have it trust who signed that")
+			"set VAULT_CLIENT_CERT and VAULT_CLIENT_KEY if it demands a certificate, and let it trust the CA that signed that")
 	case errors.Is(err, http.ErrSchemeMismatch):
 		return driver.Refuse(kms.Unavailable, at+" does not speak TLS",
 			"give this server a certificate, or on the same machine use http://")

@@ -95,7 +95,7 @@ func TestServiceAccountLogin(t *testing.T) {
 	}
 	t.Run("by the key URI and the environment", func(t *testing.T) {
 		t.Setenv("VAULT_ADDR", s.Addr)
-		t.Setenv("VAULT_TOKEN", "hvs.of-somebody-else")
+		t.Setenv("VAULT_TOKEN", "hvs.of-another-program")
 		t.Setenv(vaultkms.EnvJWTFile, file)
 		key, err := kms.NewRegistry(vaultkms.Backend).Open(t.Context(), "hashivault://transit/k?auth=kubernetes&auth-mount=clusters/eu&role=worker")
 		if err != nil {

@@ -176,7 +176,7 @@ func (r *appRole) unwrap(ctx context.Context, wrapped Token) (Token, error) {
 	if wrapped == r.wrapped {
 		return r.unwrapped, nil
 	}
-	const taken = "have the secret ID wrapped anew; if the token's time was not over, somebody else has unwrapped it: revoke that secret ID"
+	const taken = "wrap a new secret ID; if the token's time was not over, another program has unwrapped this one: revoke that secret ID"
 	info, err := r.client.askLogin(ctx, request{
 		method: http.MethodPost, path: "sys/wrapping/lookup", namespace: r.auth.Namespace, body: marshal(map[string]string{"token": string(wrapped)}),
 	}, taken)
@@ -188,7 +188,7 @@ func (r *appRole) unwrap(ctx context.Context, wrapped Token) (Token, error) {
 		return "", r.client.notALogin()
 	case !strings.Contains("/"+path, "/auth/"+r.auth.Mount+"/role/") || !strings.HasSuffix(path, "secret-id"):
 		return "", driver.Refuse(kms.Denied, "the wrapped secret ID is not one that auth/"+r.auth.Mount+" made",
-			"find out who put it there, and have the secret ID wrapped anew").Error(opLogin, "", nil)
+			"find out where it comes from, and wrap a new secret ID").Error(opLogin, "", nil)
 	}
 	got, err := r.client.askLogin(ctx, request{
 		method: http.MethodPost, path: "sys/wrapping/unwrap", namespace: r.auth.Namespace, token: wrapped, once: true,
@@ -297,7 +297,7 @@ func (c *client) lease(a *answer) (lease, error) {
 	switch {
 	case a.Auth.Token == "" && len(a.Auth.SecondFactor) > 0:
 		return lease{}, loginError(driver.Refuse(kms.Denied, "Vault wants a second factor",
-			"take the login's mount out of multi-factor authentication: nobody is here to give one"), nil)
+			"take the login's mount out of multi-factor authentication: a process cannot give one"), nil)
 	case a.Auth.Token == "", !a.Auth.Token.valid():
 		return lease{}, c.notALogin()
 	}
